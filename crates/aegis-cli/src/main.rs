@@ -1,0 +1,2 @@
+//! The aegis command.
+fn main() {}

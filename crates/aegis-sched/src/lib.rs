@@ -1,0 +1,4 @@
+//! When work runs, and the proof that it may.
+#![forbid(unsafe_code)]
+
+pub mod policy;

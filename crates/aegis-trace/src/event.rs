@@ -1,0 +1,460 @@
+//! All that can happen, as a closed enum.
+//!
+//! The trace is the event log the scheduler is a function of: what came in (admissions,
+//! submissions, completions, each with its time) and what was decided (dispatches with their
+//! reasons) are both here, so decisions can be recomputed from the log and compared.
+//!
+//! # Invariants
+//! 1. Every variant is small and owns at most one box, made before recording starts, so that
+//!    recording itself allocates nothing.
+//! 2. Jobs appear in the order `Submitted`, `Dispatched`, `StageCompleted` (per stage), then exactly
+//!    one of `Completed`, `Dropped` or `Faulted`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::category::Category;
+use crate::id::{JobId, ModelId, StageIndex, StreamId};
+use crate::refusal::Refusal;
+use crate::unit::{Bytes, Nanos, Timestamp};
+
+/// One fact about the run. A new kind of fact is a new variant, never a new string.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TraceEvent {
+    /// The orchestration loop began.
+    Started,
+    /// `model` was admitted with these parameters and bounds.
+    Admitted {
+        /// The model.
+        model: ModelId,
+        /// What was promised, and for what.
+        what: Box<AdmittedModel>,
+    },
+    /// The bound of an admitted model changed because the set changed.
+    BoundChanged {
+        /// The model.
+        model: ModelId,
+        /// Its worst-case response time in the new set.
+        bound: Nanos,
+    },
+    /// A model was refused; `why` is the inequality that failed, with its numbers.
+    Refused {
+        /// Its name and the inequality.
+        what: Box<RefusedModel>,
+    },
+    /// Eviction of `model` began: new submissions are refused, jobs in flight finish.
+    Evicting {
+        /// The model.
+        model: ModelId,
+    },
+    /// `model` is gone; its memory and its share of the device are free.
+    Evicted {
+        /// The model.
+        model: ModelId,
+    },
+    /// A job was accepted into the ready queue.
+    Submitted {
+        /// The job.
+        job: JobId,
+        /// Its release: the point its response time and deadline count from.
+        release: Timestamp,
+        /// `release + D`.
+        deadline: Timestamp,
+    },
+    /// A submission was turned away.
+    SubmissionRefused {
+        /// Whose.
+        model: ModelId,
+        /// Why.
+        why: SubmitRefusal,
+    },
+    /// The policy put a stage of `job` on `stream` while `waiting` other jobs were ready.
+    Dispatched {
+        /// The job.
+        job: JobId,
+        /// The stage.
+        stage: StageIndex,
+        /// The stream.
+        stream: StreamId,
+        /// How many other jobs were ready.
+        waiting: u32,
+        /// Why this one.
+        why: Reason,
+    },
+    /// A stage ran to its end on the device.
+    StageCompleted {
+        /// The job.
+        job: JobId,
+        /// The stage.
+        stage: StageIndex,
+        /// When the device began it.
+        started: Timestamp,
+        /// When the device ended it.
+        finished: Timestamp,
+    },
+    /// A job gave way at a stage boundary to one that goes first.
+    Suspended {
+        /// The job.
+        job: JobId,
+        /// The stage it will go on with.
+        next_stage: StageIndex,
+    },
+    /// A job's outputs are ready.
+    Completed {
+        /// The job.
+        job: JobId,
+        /// From release to detection.
+        response: Nanos,
+        /// Device time of all its stages.
+        execution: Nanos,
+    },
+    /// `job` completed `late` after its deadline; never zero.
+    MissedDeadline {
+        /// The job.
+        job: JobId,
+        /// By how much.
+        late: Nanos,
+    },
+    /// A job was given up without a result.
+    Dropped {
+        /// The job.
+        job: JobId,
+        /// Why.
+        why: DropReason,
+    },
+    /// A job failed on the device or in its runtime.
+    Faulted {
+        /// The job.
+        job: JobId,
+        /// What the caller can do.
+        category: Category,
+    },
+    /// `model` is fenced: its jobs are refused, its memory stays reserved until eviction.
+    Fenced {
+        /// The model.
+        model: ModelId,
+    },
+    /// Something the proof assumes did not hold.
+    AssumptionBroken {
+        /// What.
+        assumption: Assumption,
+        /// By which job.
+        job: JobId,
+        /// The value the proof used.
+        assumed: Nanos,
+        /// The value that was seen.
+        observed: Nanos,
+    },
+    /// A job took longer than its analytic bound. With a `cause` this is the consequence of the
+    /// broken assumption named there; without one it is a defect of AegisRT.
+    BoundExceeded {
+        /// The job.
+        job: JobId,
+        /// The bound that was promised.
+        bound: Nanos,
+        /// The response time that was seen.
+        response: Nanos,
+        /// The job that broke an assumption in the same busy period.
+        cause: Option<JobId>,
+    },
+    /// A running stage has been on the device longer than the watchdog allows.
+    Hanging {
+        /// The job.
+        job: JobId,
+        /// The stage.
+        stage: StageIndex,
+        /// How long it has run.
+        elapsed: Nanos,
+    },
+    /// A runtime asked for memory beyond its binding and was refused.
+    AllocationRefused {
+        /// Whose runtime.
+        model: ModelId,
+        /// What it asked for.
+        requested: Bytes,
+        /// What the binding had left.
+        available: Bytes,
+    },
+    /// The ready queue ran empty and the device fell idle: a busy period ended.
+    Idle,
+    /// The orchestration loop ended.
+    Stopped,
+}
+
+/// What was promised to an admitted model, and for what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdmittedModel {
+    /// The model's name in the workload.
+    pub name: String,
+    /// `T`: least time between two releases.
+    pub period: Nanos,
+    /// `D`: from release to completion.
+    pub deadline: Nanos,
+    /// `J`: from nominal release to submission.
+    pub jitter: Nanos,
+    /// Smaller is more urgent; only fixed-priority policies read it.
+    pub priority: u32,
+    /// Worst-case execution time of each stage, without overheads.
+    pub stages: Vec<Nanos>,
+    /// Dispatch overhead charged to each stage.
+    pub overhead: Nanos,
+    /// Worst-case response time.
+    pub bound: Nanos,
+    /// Memory that stays: weights, state, inputs and outputs.
+    pub persistent: Bytes,
+    /// Memory shared with the other models between jobs.
+    pub scratch: Bytes,
+}
+
+/// A model that was not admitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedModel {
+    /// The model's name in the workload.
+    pub name: String,
+    /// The inequality that failed.
+    pub why: Refusal,
+}
+
+/// Why a policy chose a job: the comparison that decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Reason {
+    /// No other job was ready.
+    OnlyReady,
+    /// It was released first.
+    EarliestRelease {
+        /// Its release.
+        chosen: Timestamp,
+        /// The next one's.
+        next: Timestamp,
+    },
+    /// Its deadline is the earliest.
+    EarliestDeadline {
+        /// Its deadline.
+        chosen: Timestamp,
+        /// The next one's.
+        next: Timestamp,
+    },
+    /// Its period is the shortest.
+    ShortestPeriod {
+        /// Its period.
+        chosen: Nanos,
+        /// The next one's.
+        next: Nanos,
+    },
+    /// Its priority is the most urgent (smaller goes first).
+    MostUrgent {
+        /// Its priority.
+        chosen: u32,
+        /// The next one's.
+        next: u32,
+    },
+    /// It was between two stages and nothing strictly more urgent waits.
+    Continues,
+}
+
+/// Why a submission was turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SubmitRefusal {
+    /// The submission queue was full.
+    QueueFull,
+    /// All of the model's job slots hold unfinished or uncollected jobs.
+    NoSlot,
+    /// The model is fenced after a fault.
+    ModelFenced,
+    /// The model is evicted or being evicted.
+    ModelEvicted,
+    /// The runtime is not running.
+    NotRunning,
+    /// The model overran its compute budget and repays the debt by skipping this job.
+    ComputeDebt,
+}
+
+impl SubmitRefusal {
+    /// What the caller can do.
+    #[must_use]
+    pub fn category(self) -> Category {
+        match self {
+            Self::QueueFull | Self::NoSlot | Self::ComputeDebt => Category::Transient,
+            Self::ModelFenced | Self::ModelEvicted | Self::NotRunning => Category::Permanent,
+        }
+    }
+}
+
+impl std::fmt::Display for SubmitRefusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::QueueFull => "the submission queue is full",
+            Self::NoSlot => "every job slot of the model is taken",
+            Self::ModelFenced => "the model is fenced after a fault",
+            Self::ModelEvicted => "the model is evicted",
+            Self::NotRunning => "the runtime is not running",
+            Self::ComputeDebt => "the model repays an overrun of its compute budget",
+        })
+    }
+}
+
+/// Why an accepted job ended without a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DropReason {
+    /// The runtime stopped before the job began.
+    Stopping,
+    /// Its model was fenced.
+    ModelFenced,
+    /// Its compute budget was used up at a stage boundary.
+    ComputeBudget,
+    /// Its model still owes compute time from an earlier overrun.
+    ComputeDebt,
+}
+
+impl std::fmt::Display for DropReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Stopping => "the runtime stopped before the job began",
+            Self::ModelFenced => "the model is fenced after a fault",
+            Self::ComputeBudget => "the job used up its compute budget",
+            Self::ComputeDebt => "the model repays an overrun of its compute budget",
+        })
+    }
+}
+
+/// What the proof takes for granted about the world; each is checked while running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Assumption {
+    /// No stage runs longer on the device than its worst-case execution time.
+    ExecutionTime,
+    /// Deciding, launching and detecting take no longer than the declared dispatch overhead.
+    DispatchOverhead,
+    /// A job that finds the device idle is seen within the declared wake-up latency.
+    WakeLatency,
+    /// A job is submitted no later after its nominal release than its declared jitter.
+    ReleaseJitter,
+}
+
+impl std::fmt::Display for Assumption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ExecutionTime => "execution time",
+            Self::DispatchOverhead => "dispatch overhead",
+            Self::WakeLatency => "wake-up latency",
+            Self::ReleaseJitter => "release jitter",
+        })
+    }
+}
+
+/// The kind of an event, to filter by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each is the variant of TraceEvent of the same name")]
+pub enum EventKind {
+    Started,
+    Admitted,
+    BoundChanged,
+    Refused,
+    Evicting,
+    Evicted,
+    Submitted,
+    SubmissionRefused,
+    Dispatched,
+    StageCompleted,
+    Suspended,
+    Completed,
+    MissedDeadline,
+    Dropped,
+    Faulted,
+    Fenced,
+    AssumptionBroken,
+    BoundExceeded,
+    Hanging,
+    AllocationRefused,
+    Idle,
+    Stopped,
+}
+
+impl TraceEvent {
+    /// Which kind of fact this is.
+    #[must_use]
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::Started => EventKind::Started,
+            Self::Admitted { .. } => EventKind::Admitted,
+            Self::BoundChanged { .. } => EventKind::BoundChanged,
+            Self::Refused { .. } => EventKind::Refused,
+            Self::Evicting { .. } => EventKind::Evicting,
+            Self::Evicted { .. } => EventKind::Evicted,
+            Self::Submitted { .. } => EventKind::Submitted,
+            Self::SubmissionRefused { .. } => EventKind::SubmissionRefused,
+            Self::Dispatched { .. } => EventKind::Dispatched,
+            Self::StageCompleted { .. } => EventKind::StageCompleted,
+            Self::Suspended { .. } => EventKind::Suspended,
+            Self::Completed { .. } => EventKind::Completed,
+            Self::MissedDeadline { .. } => EventKind::MissedDeadline,
+            Self::Dropped { .. } => EventKind::Dropped,
+            Self::Faulted { .. } => EventKind::Faulted,
+            Self::Fenced { .. } => EventKind::Fenced,
+            Self::AssumptionBroken { .. } => EventKind::AssumptionBroken,
+            Self::BoundExceeded { .. } => EventKind::BoundExceeded,
+            Self::Hanging { .. } => EventKind::Hanging,
+            Self::AllocationRefused { .. } => EventKind::AllocationRefused,
+            Self::Idle => EventKind::Idle,
+            Self::Stopped => EventKind::Stopped,
+        }
+    }
+
+    /// The model the event is about, if it is about one.
+    #[must_use]
+    pub fn model(&self) -> Option<ModelId> {
+        match self {
+            Self::Started | Self::Refused { .. } | Self::Idle | Self::Stopped => None,
+            Self::Admitted { model, .. }
+            | Self::BoundChanged { model, .. }
+            | Self::Evicting { model }
+            | Self::Evicted { model }
+            | Self::SubmissionRefused { model, .. }
+            | Self::Fenced { model }
+            | Self::AllocationRefused { model, .. } => Some(*model),
+            Self::Submitted { job, .. }
+            | Self::Dispatched { job, .. }
+            | Self::StageCompleted { job, .. }
+            | Self::Suspended { job, .. }
+            | Self::Completed { job, .. }
+            | Self::MissedDeadline { job, .. }
+            | Self::Dropped { job, .. }
+            | Self::Faulted { job, .. }
+            | Self::AssumptionBroken { job, .. }
+            | Self::BoundExceeded { job, .. }
+            | Self::Hanging { job, .. } => Some(job.model),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_fits_in_one_cache_line() {
+        assert!(size_of::<TraceEvent>() <= 64, "{} bytes", size_of::<TraceEvent>());
+    }
+
+    #[test]
+    fn a_dispatch_reads_as_one_flat_object() {
+        let event = TraceEvent::Dispatched {
+            job: JobId { model: ModelId::first(2), sequence: 7 },
+            stage: StageIndex(0),
+            stream: StreamId::first(0),
+            waiting: 3,
+            why: Reason::EarliestDeadline { chosen: Timestamp(10), next: Timestamp(20) },
+        };
+        expect_test::expect![[r#"{"event":"dispatched","job":"m2#7","stage":0,"stream":"s0","waiting":3,"why":{"reason":"earliest_deadline","chosen":10,"next":20}}"#]]
+            .assert_eq(&serde_json::to_string(&event).expect("events serialise"));
+    }
+}

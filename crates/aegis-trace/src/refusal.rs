@@ -1,0 +1,196 @@
+//! Why a model was not admitted: the inequality that failed, with its numbers.
+//!
+//! A [`Refusal`] names models by id; whoever prints it knows their names and passes them in
+//! through [`Refusal::explain`]. `Display` prints the ids themselves.
+
+use serde::{Deserialize, Serialize};
+
+use crate::category::Category;
+use crate::id::ModelId;
+use crate::unit::{Bytes, Nanos};
+
+/// The inequality that failed. A new way to fail is a new variant, never a new string.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "refusal", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The costs alone exceed the device: `sum C/T > 1`, or `= 1` with blocking or jitter, which
+    /// leaves no room to ever catch up.
+    Overutilised {
+        /// `sum C/T` in millionths, rounded down.
+        utilisation_ppm: u64,
+    },
+    /// Under EDF, jobs with both release and deadline inside a window ask for more than the
+    /// window: `demand + blocking > window`.
+    DemandExceedsWindow {
+        /// The window's length.
+        window: Nanos,
+        /// Work of all jobs that must run inside it.
+        demand: Nanos,
+        /// The longest stage that may have started just before it.
+        blocking: Nanos,
+        /// Whose stage that is; `None` for the orchestrator's own wake-up.
+        blocked_by: Option<ModelId>,
+    },
+    /// The worst-case response time exceeds the deadline: `R > D`.
+    ResponseExceedsDeadline {
+        /// The model that would be late; not always the one that asked.
+        model: ModelId,
+        /// The first response time found that is too long (the worst may be longer still).
+        response: Nanos,
+        /// Its relative deadline.
+        deadline: Nanos,
+        /// How much of the response is blocking by a stage that cannot be preempted.
+        blocking: Nanos,
+        /// Whose stage that is; `None` for the orchestrator's own wake-up or when there is none.
+        blocked_by: Option<ModelId>,
+    },
+    /// One job alone does not fit: `J + C > D`.
+    CostExceedsDeadline {
+        /// The model.
+        model: ModelId,
+        /// Its release jitter plus cost, overheads included.
+        cost: Nanos,
+        /// Its relative deadline.
+        deadline: Nanos,
+    },
+    /// The search passed its step limit before it had an answer, which counts as *no*.
+    GaveUp {
+        /// The limit.
+        steps: u64,
+    },
+    /// The model needs more memory than its own budget.
+    MemoryBudget {
+        /// What it needs.
+        needed: Bytes,
+        /// What its budget allows.
+        limit: Bytes,
+    },
+    /// All models together need more memory than the device's limit: persistent memory adds up,
+    /// scratch is shared.
+    DeviceMemory {
+        /// Persistent memory of every model, the new one included.
+        persistent: Bytes,
+        /// The largest scratch of any.
+        scratch: Bytes,
+        /// The limit.
+        limit: Bytes,
+    },
+    /// The cost of a job exceeds the compute time its budget grants per period.
+    ComputeBudget {
+        /// The cost, overheads included.
+        needed: Nanos,
+        /// The budget.
+        limit: Nanos,
+    },
+    /// A partition of streams the budget asks for is not to be had.
+    Streams {
+        /// Streams asked for.
+        needed: u32,
+        /// Streams the device has left.
+        available: u32,
+    },
+    /// The evidence for the model's costs does not belong to this model or device.
+    StaleEvidence,
+    /// The runtime already holds as many models as it was built for.
+    TooManyModels {
+        /// The limit.
+        limit: u32,
+    },
+}
+
+impl Refusal {
+    /// Always [`Category::Permanent`]: the same request against the same set is refused again.
+    #[must_use]
+    pub fn category(&self) -> Category {
+        Category::Permanent
+    }
+
+    /// The inequality in words and numbers, with models named by `name`.
+    pub fn explain(&self, name: impl Fn(ModelId) -> String) -> String {
+        let blocker = |by: &Option<ModelId>| match by {
+            Some(model) => format!("a stage of {}", name(*model)),
+            None => "the orchestrator's wake-up".into(),
+        };
+        match self {
+            Self::Overutilised { utilisation_ppm } => format!(
+                "utilisation {}.{:04} leaves no room: sum C/T must stay below 1 (at most 1 without \
+                 blocking and jitter)",
+                utilisation_ppm / 1_000_000,
+                utilisation_ppm % 1_000_000 / 100
+            ),
+            Self::DemandExceedsWindow { window, demand, blocking, blocked_by } => format!(
+                "demand {demand} + blocking {blocking} by {} > window {window}",
+                blocker(blocked_by)
+            ),
+            Self::ResponseExceedsDeadline { model, response, deadline, blocking, blocked_by } => {
+                let model = name(*model);
+                if *blocking == Nanos::ZERO {
+                    format!("{model}: response {response} > deadline {deadline}")
+                } else {
+                    format!(
+                        "{model}: response {response} > deadline {deadline}, of which {blocking} \
+                         is blocking by {}",
+                        blocker(blocked_by)
+                    )
+                }
+            }
+            Self::CostExceedsDeadline { model, cost, deadline } => {
+                format!("{}: jitter + cost {cost} > deadline {deadline}", name(*model))
+            }
+            Self::GaveUp { steps } => {
+                format!("no answer within {steps} steps of analysis, which counts as no")
+            }
+            Self::MemoryBudget { needed, limit } => {
+                format!("needs {needed} > memory budget {limit}")
+            }
+            Self::DeviceMemory { persistent, scratch, limit } => {
+                format!("persistent {persistent} + shared scratch {scratch} > device limit {limit}")
+            }
+            Self::ComputeBudget { needed, limit } => {
+                format!("cost {needed} > compute budget {limit} per period")
+            }
+            Self::Streams { needed, available } => {
+                format!("needs {needed} streams > {available} left on the device")
+            }
+            Self::StaleEvidence => {
+                "the evidence was measured for another model, device or runtime; profile again"
+                    .into()
+            }
+            Self::TooManyModels { limit } => {
+                format!("the runtime was built for {limit} models and holds as many")
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.explain(|model| model.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_shows_the_inequality_with_names() {
+        let refusal = Refusal::DemandExceedsWindow {
+            window: Nanos::from_millis(10),
+            demand: Nanos::from_millis(4),
+            blocking: Nanos::from_millis(30),
+            blocked_by: Some(ModelId::first(1)),
+        };
+        expect_test::expect!["demand 4 ms + blocking 30 ms by a stage of lidar > window 10 ms"]
+            .assert_eq(&refusal.explain(|_| "lidar".into()));
+        expect_test::expect!["demand 4 ms + blocking 30 ms by a stage of m1 > window 10 ms"]
+            .assert_eq(&refusal.to_string());
+    }
+
+    #[test]
+    fn utilisation_prints_four_digits_cut() {
+        let refusal = Refusal::Overutilised { utilisation_ppm: 1_333_333 };
+        assert!(refusal.to_string().starts_with("utilisation 1.3333 leaves"));
+    }
+}
