@@ -1,0 +1,168 @@
+//! What can go wrong with a device, and what the caller can do about it.
+
+use std::ops::Range;
+
+use aegis_trace::{Bytes, Category, StreamId, Timestamp};
+
+use crate::capability::DriverKind;
+use crate::fault::WorkFault;
+use crate::memory::ClaimKind;
+
+/// A failed request to the device.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// A field of the configuration is out of its range.
+    #[error("`{field}` {problem}")]
+    Config {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The operation exists on another driver only.
+    #[error("this needs the {needed} driver, the device runs on {found}")]
+    WrongDriver {
+        /// The driver the operation belongs to.
+        needed: DriverKind,
+        /// The driver of the device.
+        found: DriverKind,
+    },
+    /// Every stream the configuration allows exists already, or is still finishing its work.
+    #[error("all {limit} streams of the device are in use")]
+    StreamsExhausted {
+        /// The configured `max_streams`.
+        limit: u16,
+    },
+    /// The stream holds as many unfinished entries (work and recorded events) as it may.
+    #[error("{stream} is full with {depth} unfinished entries")]
+    StreamFull {
+        /// The full stream.
+        stream: StreamId,
+        /// The configured `stream_depth`.
+        depth: usize,
+    },
+    /// The device refused to take the work; nothing was enqueued.
+    #[error("{stream} could not launch the work")]
+    Launch {
+        /// The stream it was meant for.
+        stream: StreamId,
+    },
+    /// Work before the event, and after the event recorded before it, failed.
+    #[error("work on {stream} failed{}", and_further(*further))]
+    Work {
+        /// Where the work ran.
+        stream: StreamId,
+        /// How many later pieces of work before the same event failed too.
+        further: u32,
+        /// The first fault.
+        #[source]
+        cause: WorkFault,
+    },
+    /// The device is gone; nothing on it will succeed again.
+    #[error("device lost at {at} by work on {by}: {message}")]
+    DeviceLost {
+        /// When it was lost.
+        at: Timestamp,
+        /// The stream whose work took the device with it.
+        by: StreamId,
+        /// What that work said.
+        message: Box<str>,
+    },
+    /// The event was never recorded, so it has nothing to report.
+    #[error("the event was never recorded")]
+    EventNotRecorded,
+    /// The answer lies in the future, and waiting for it here is impossible.
+    #[error("work is still pending")]
+    StillPending,
+    /// The event named as the start completed after the end.
+    #[error("the start at {start} lies after the end at {end}")]
+    EventsOutOfOrder {
+        /// When the event named as the start completed.
+        start: Timestamp,
+        /// When the event named as the end completed.
+        end: Timestamp,
+    },
+    /// The event belongs to another device.
+    #[error("the event belongs to another device")]
+    ForeignEvent,
+    /// The reservation would break the device's memory limit.
+    #[error("out of memory: {requested} requested with {reserved} of {limit} reserved")]
+    OutOfMemory {
+        /// What was asked for.
+        requested: Bytes,
+        /// The sum of the live arenas.
+        reserved: Bytes,
+        /// The configured `memory_limit`.
+        limit: Bytes,
+    },
+    /// The half-open range does not lie within its arena or buffer.
+    #[error("bytes {} to {} lie outside the {size} available", range.start, range.end)]
+    OutOfRange {
+        /// The range asked for, in bytes.
+        range: Range<u64>,
+        /// The size of what it should lie in.
+        size: Bytes,
+    },
+    /// The half-open range meets a claim that it may not share bytes with.
+    #[error(
+        "bytes {} to {} overlap the {held_as} at {} to {}",
+        range.start, range.end, held.start, held.end
+    )]
+    Overlap {
+        /// The range asked for, in bytes.
+        range: Range<u64>,
+        /// The range of the live claim.
+        held: Range<u64>,
+        /// What the live claim is.
+        held_as: ClaimKind,
+    },
+    /// The operating system refused a call.
+    #[error("`{call}` failed")]
+    Os {
+        /// The call.
+        call: &'static str,
+        /// Its answer.
+        #[source]
+        cause: std::io::Error,
+    },
+}
+
+/// Says how many faults followed the first, where any did.
+fn and_further(further: u32) -> String {
+    match further {
+        0 => String::new(),
+        1 => ", and so did one piece after it".to_owned(),
+        n => format!(", and so did {n} pieces after it"),
+    }
+}
+
+impl DeviceError {
+    /// What the caller can do: retry, give up on the request, or end the process.
+    #[must_use]
+    pub fn category(&self) -> Category {
+        match self {
+            Self::StreamsExhausted { .. } | Self::StreamFull { .. } | Self::StillPending => {
+                Category::Transient
+            }
+            Self::Config { .. }
+            | Self::WrongDriver { .. }
+            | Self::Launch { .. }
+            | Self::EventNotRecorded
+            | Self::EventsOutOfOrder { .. }
+            | Self::ForeignEvent
+            | Self::OutOfMemory { .. }
+            | Self::OutOfRange { .. }
+            | Self::Overlap { .. } => Category::Permanent,
+            Self::Work { cause, .. } => cause.category,
+            Self::DeviceLost { .. } => Category::Fatal,
+            // "Try again" is what the system says when a limit of its own was reached.
+            Self::Os { cause, .. } => match cause.kind() {
+                std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted => {
+                    Category::Transient
+                }
+                _ => Category::Permanent,
+            },
+        }
+    }
+}
