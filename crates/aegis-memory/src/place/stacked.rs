@@ -1,0 +1,147 @@
+//! The two-ended placement: what stays grows from the bottom, what is shared hangs from the top.
+//!
+//! ```text
+//!   0                        resident end         scratch base                 capacity
+//!   |  m0  | m1 | hole | m2  |        free        |<------- scratch of m1 ------->|
+//!                                                      |<---- scratch of m0 ----->|
+//!                                                             |<- scratch of m2 ->|
+//! ```
+//!
+//! Scratch of every model ends at the end of the range, so it costs the maximum and not the sum,
+//! and no model's scratch moves when another model comes or goes. Only resident tensors pin
+//! addresses; an evicted model leaves a hole which the next one fills if it fits.
+//!
+//! # Guarantees
+//! 1. Resident tensors lie below all scratch: the plan exists exactly if
+//!    `resident end + deepest scratch <= capacity`, and a refusal states these three numbers.
+//! 2. Deterministic: the order of models counts, the order of tensors within a model does not.
+//! 3. Not optimal. Of 21 networks measured, the scratch of 18 took the largest live size, which no
+//!    plan can beat; DenseNet-121 in half precision took 1.5 % more and ResNet-50 with fused layers
+//!    20 to 27 %. Fixed tensors near the top are not planned around.
+
+use std::collections::BTreeMap;
+
+use aegis_trace::{Bytes, ModelId, Refusal, TensorId};
+
+use crate::error::MemoryError;
+use crate::lifetime::{ModelMemory, TensorLifetime};
+use crate::place::bottom::Bottom;
+use crate::place::top::Top;
+use crate::plan::{AllocationPlan, Draft, Placement, PlanRequest};
+
+type Fixed<'request> = BTreeMap<(ModelId, TensorId), &'request Placement>;
+
+/// Places `request` from both ends of its range, around what is fixed.
+///
+/// O(n^2) in the number of tensors: each looks once at the holes, or at its model's scratch. Uses
+/// no clock, randomness or device, so the same request gets the same draft everywhere. Measured on
+/// one core: 50 us for a network of 250 tensors, 0.75 ms for one of 1234.
+///
+/// # Errors
+/// [`MemoryError::Refused`] (permanent) when the two ends meet, and [`MemoryError::Request`]
+/// (permanent) when the request is faulty.
+///
+/// # Examples
+/// ```
+/// use aegis_memory::{place, Lifespan, ModelMemory, PlanRequest, TensorClass, TensorLifetime};
+/// use aegis_trace::{Bytes, ModelId, TensorId};
+///
+/// let tensor = |index, class, size| TensorLifetime {
+///     tensor: TensorId::first(index),
+///     class,
+///     span: Lifespan::new(0, 1).expect("one step"),
+///     size: Bytes(size),
+///     alignment: 256,
+/// };
+/// let model = |index, weights, scratch| ModelMemory {
+///     model: ModelId::first(index),
+///     tensors: vec![
+///         tensor(0, TensorClass::Persistent, weights),
+///         tensor(1, TensorClass::Scratch, scratch),
+///     ],
+/// };
+/// // Weights add up to 1536 bytes; of the scratch, 1024 and 2048, the larger is enough.
+/// let request = PlanRequest {
+///     capacity: Bytes(3584),
+///     models: vec![model(0, 512, 1024), model(1, 1024, 2048)],
+///     fixed: vec![],
+/// };
+/// let plan = place::stacked(&request)?.check(&request)?;
+/// assert_eq!((plan.resident(), plan.scratch()), (Bytes(1536), Bytes(2048)));
+///
+/// let tight = PlanRequest { capacity: Bytes(3583), ..request };
+/// assert!(place::stacked(&tight).is_err());
+/// # Ok::<(), aegis_memory::MemoryError>(())
+/// ```
+pub fn stacked(request: &PlanRequest) -> Result<AllocationPlan<Draft>, MemoryError> {
+    request.validate()?;
+    let fixed: Fixed<'_> = request.fixed.iter().map(|f| ((f.model, f.tensor), f)).collect();
+    let mut bottom = bottom_around(request, &fixed);
+    let mut tops = Vec::with_capacity(request.models.len());
+    let mut placements = request.fixed.clone();
+    for memory in &request.models {
+        stack_residents(memory, &fixed, &mut bottom, &mut placements);
+        tops.push(hang_scratch(memory, &fixed, request.capacity));
+    }
+    let depth = tops.iter().map(Top::depth).max().unwrap_or(0);
+    if bottom.end().checked_add(depth).is_none_or(|needed| needed > request.capacity.0) {
+        return Err(refuse(&bottom, depth, request.capacity));
+    }
+    for (memory, top) in request.models.iter().zip(tops) {
+        placements.extend(top.placements(memory.model, request.capacity));
+    }
+    Ok(AllocationPlan::draft(request.capacity, placements))
+}
+
+/// The bottom with the fixed residents in it.
+fn bottom_around(request: &PlanRequest, fixed: &Fixed<'_>) -> Bottom {
+    let of_model = |memory: &ModelMemory| {
+        let model = memory.model;
+        let find = |tensor: &TensorLifetime| fixed.get(&(model, tensor.tensor)).map(|f| **f);
+        memory.exclusive().filter_map(find).collect::<Vec<_>>()
+    };
+    Bottom::around(request.models.iter().flat_map(of_model).collect())
+}
+
+fn stack_residents(
+    memory: &ModelMemory,
+    fixed: &Fixed<'_>,
+    bottom: &mut Bottom,
+    placements: &mut Vec<Placement>,
+) {
+    let is_free = |tensor: &&TensorLifetime| !fixed.contains_key(&(memory.model, tensor.tensor));
+    let mut free: Vec<_> = memory.exclusive().filter(is_free).collect();
+    // Falling alignments need no padding between sizes that are multiples of their alignments;
+    // large before small, so that the small ones find the holes.
+    free.sort_by_key(|t| (std::cmp::Reverse((t.alignment, t.size)), t.tensor));
+    for tensor in free {
+        let TensorLifetime { tensor, size, alignment, .. } = *tensor;
+        // Without an offset the bottom has passed every capacity, and the request is refused.
+        let offset = bottom.take(size, alignment);
+        placements.extend(offset.map(|offset| Placement {
+            model: memory.model,
+            tensor,
+            offset,
+            size,
+        }));
+    }
+}
+
+fn hang_scratch(memory: &ModelMemory, fixed: &Fixed<'_>, capacity: Bytes) -> Top {
+    let mut top = Top::below(capacity);
+    let mut free = Vec::new();
+    for tensor in memory.scratch() {
+        match fixed.get(&(memory.model, tensor.tensor)) {
+            Some(placement) => top.fix(placement, tensor.span),
+            None => free.push(*tensor),
+        }
+    }
+    top.hang_all(free);
+    top
+}
+
+fn refuse(bottom: &Bottom, depth: u64, capacity: Bytes) -> MemoryError {
+    let (persistent, scratch) = (Bytes(bottom.end()), Bytes(depth));
+    let why = Refusal::DeviceMemory { persistent, scratch, limit: capacity };
+    MemoryError::Refused { why, holes: persistent.saturating_sub(bottom.used()) }
+}
