@@ -1,0 +1,63 @@
+//! What a foreign runtime must promise, and what it must not do.
+//!
+//! # The life of a backend
+//! ```text
+//!   load (its own constructor) -> description(), memory()   facts for admission
+//!        -> bind(MemoryBinding)                              addresses, once
+//!        -> enqueue(stage, job, stream), any number of times  the only thing on the hot path
+//!        -> drop                                             gives the addresses back
+//! ```
+
+use std::sync::Arc;
+
+use aegis_cuda::CudaStream;
+use aegis_memory::{MemoryBinding, TensorLifetime};
+use aegis_trace::StageIndex;
+
+use crate::description::ModelDescription;
+use crate::error::BackendError;
+use crate::slot::JobSlot;
+
+/// One loaded model of a foreign runtime.
+///
+/// # What an implementation promises
+/// 1. [`enqueue`](Self::enqueue) only enqueues: it returns without waiting for the device, and all
+///    its work runs on the given stream, in order.
+/// 2. Its work reads the job's inputs before the first stage and writes the job's outputs after
+///    the last, from and to the given [`JobSlot`].
+/// 3. It uses device memory only inside its binding. What its runtime asks for beyond is refused
+///    and reported as this model's fault.
+/// 4. Stages run one after the other, never two at once, and stage `k + 1` may rely on what stage
+///    `k` of the same job left in carried memory.
+///
+/// # What it must not do
+/// Choose streams, start device work of its own, retry, sleep, or keep a reference to the slot
+/// after its last stage ended.
+pub trait RuntimeBackend: Send {
+    /// The runtime's name and version, for evidence and reports.
+    fn runtime_name(&self) -> String;
+
+    /// Inputs, outputs and stages.
+    fn description(&self) -> &ModelDescription;
+
+    /// The memory the model needs, with lifetimes over its stages.
+    fn memory(&self) -> &[TensorLifetime];
+
+    /// Takes the memory the model will live in. Called once, before any [`enqueue`](Self::enqueue).
+    ///
+    /// # Errors
+    /// [`BackendError`], Permanent, when the binding lacks a tensor or the runtime rejects it.
+    fn bind(&mut self, binding: MemoryBinding) -> Result<(), BackendError>;
+
+    /// Enqueues stage `stage` of the job in `slot` on `stream`, without waiting and without
+    /// allocating.
+    ///
+    /// # Errors
+    /// [`BackendError`] when nothing was enqueued.
+    fn enqueue(
+        &mut self,
+        stage: StageIndex,
+        slot: &Arc<JobSlot>,
+        stream: &CudaStream,
+    ) -> Result<(), BackendError>;
+}

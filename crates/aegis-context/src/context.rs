@@ -1,0 +1,220 @@
+//! The execution context: one model, its backend, its budget, its state.
+//!
+//! ```text
+//!             launch              stage_done
+//!   Ready ------------> Running ------------> Ready
+//!     |                    |
+//!     |      fault         |  fault
+//!     +-----> Faulted <----+
+//!     |          |
+//!     +--> Evicted <--+        (evict; never from Running)
+//! ```
+//! | from    | launch  | stage_done | fault   | evict   |
+//! |---------|---------|------------|---------|---------|
+//! | Ready   | Running | -          | Faulted | Evicted |
+//! | Running | -       | Ready      | Faulted | -       |
+//! | Faulted | refused | -          | Faulted | Evicted |
+//! | Evicted | refused | -          | -       | -       |
+//!
+//! `-` marks a transition that would be a defect of the orchestrator; it panics.
+
+use std::sync::Arc;
+
+use aegis_trace::{ModelId, StageIndex};
+
+use crate::backend::RuntimeBackend;
+use crate::budget::{Charge, ComputeAccount, ResourceBudget};
+use crate::error::{BackendError, ContextError};
+use crate::slot::{JobSlot, SlotPool};
+use crate::streams::{BusyStream, IdleStream};
+
+/// Where a context stands; see the module's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ContextState {
+    /// Nothing of it is on the device.
+    Ready,
+    /// A stage is on the device.
+    Running {
+        /// Which.
+        stage: StageIndex,
+    },
+    /// It failed; its memory stays reserved until eviction.
+    Faulted,
+    /// It is gone.
+    Evicted,
+}
+
+impl ContextState {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Running { .. } => "running",
+            Self::Faulted => "faulted",
+            Self::Evicted => "evicted",
+        }
+    }
+}
+
+/// One admitted model: everything it owns, and the only way to launch it.
+pub struct ExecutionContext {
+    model: ModelId,
+    budget: ResourceBudget,
+    backend: Box<dyn RuntimeBackend>,
+    slots: SlotPool,
+    state: ContextState,
+    account: ComputeAccount,
+    last_error: Option<Arc<str>>,
+    // Refunds the model's memory when the context goes.
+    _charge: Charge,
+}
+
+impl std::fmt::Debug for ExecutionContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ExecutionContext")
+            .field("model", &self.model)
+            .field("state", &self.state)
+            .field("budget", &self.budget)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ExecutionContext {
+    /// A ready context around a bound backend.
+    pub fn new(
+        model: ModelId,
+        budget: ResourceBudget,
+        backend: Box<dyn RuntimeBackend>,
+        slots: SlotPool,
+        charge: Charge,
+    ) -> Self {
+        Self {
+            model,
+            budget,
+            backend,
+            slots,
+            state: ContextState::Ready,
+            account: ComputeAccount::new(budget.compute),
+            last_error: None,
+            _charge: charge,
+        }
+    }
+
+    /// Whose context it is.
+    #[must_use]
+    pub fn model(&self) -> ModelId {
+        self.model
+    }
+
+    /// Its budget.
+    #[must_use]
+    pub fn budget(&self) -> &ResourceBudget {
+        &self.budget
+    }
+
+    /// Its backend.
+    #[must_use]
+    pub fn backend(&self) -> &dyn RuntimeBackend {
+        &*self.backend
+    }
+
+    /// Its job slots.
+    #[must_use]
+    pub fn slots(&self) -> &SlotPool {
+        &self.slots
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn state(&self) -> ContextState {
+        self.state
+    }
+
+    /// Its compute time.
+    pub fn account(&mut self) -> &mut ComputeAccount {
+        &mut self.account
+    }
+
+    /// What it last failed with.
+    #[must_use]
+    pub fn last_error(&self) -> Option<&Arc<str>> {
+        self.last_error.as_ref()
+    }
+
+    /// Launches one stage on a leased stream. Does not wait and does not allocate.
+    ///
+    /// # Errors
+    /// [`ContextError::NotReady`] unless the context is Ready; else what the backend says, and
+    /// then the context stays Ready and the caller decides to [`fault`](Self::fault) it.
+    pub fn launch(
+        &mut self,
+        stage: StageIndex,
+        slot: &Arc<JobSlot>,
+        stream: IdleStream,
+    ) -> Result<BusyStream, ContextError> {
+        if self.state != ContextState::Ready {
+            let state = self.state.name();
+            return Err(ContextError::NotReady { model: self.model, state });
+        }
+        let backend = &mut self.backend;
+        let busy = stream.launch(|stream| backend.enqueue(stage, slot, stream))?;
+        self.state = ContextState::Running { stage };
+        Ok(busy)
+    }
+
+    /// The stage on the device ended well.
+    ///
+    /// # Panics
+    /// Unless the context is Running.
+    pub fn stage_done(&mut self) {
+        assert!(
+            matches!(self.state, ContextState::Running { .. }),
+            "a stage of {} ended while {}",
+            self.model,
+            self.state.name()
+        );
+        self.state = ContextState::Ready;
+    }
+
+    /// Fences the model: nothing more is launched. The reason is kept.
+    ///
+    /// # Panics
+    /// When the context is evicted.
+    pub fn fault(&mut self, reason: Arc<str>) {
+        assert_ne!(self.state, ContextState::Evicted, "{} is evicted", self.model);
+        self.state = ContextState::Faulted;
+        self.last_error = Some(reason);
+    }
+
+    /// Ends the model and gives everything back: the backend with its binding, then the charge.
+    ///
+    /// # Panics
+    /// While a stage is on the device.
+    pub fn evict(mut self) {
+        assert!(
+            !matches!(self.state, ContextState::Running { .. }),
+            "{} has a stage on the device",
+            self.model
+        );
+        self.state = ContextState::Evicted;
+    }
+}
+
+/// The chain of causes of an error, outermost first, as one line.
+#[must_use]
+pub fn error_line(error: &dyn std::error::Error) -> Arc<str> {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line.into()
+}
+
+impl From<BackendError> for Arc<str> {
+    fn from(error: BackendError) -> Self {
+        error_line(&error)
+    }
+}

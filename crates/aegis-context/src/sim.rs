@@ -1,0 +1,171 @@
+//! A backend with declared lifetimes, costs and faults: first-class, not a mock.
+//!
+//! On the `sim` device a stage takes exactly the virtual time its [`CostModel`] declares. On the
+//! `host` device it keeps the stream's worker thread busy for that long, so schedulers and
+//! examples can run against real time without any runtime installed. Outputs echo the inputs:
+//! byte `i` of output `k` is byte `i` of input `k`, or zero where there is none.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aegis_cuda::{CudaStream, DriverKind, HostWork, SimFault, SimWork, WorkFault};
+use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
+use aegis_trace::{Bytes, Category, Nanos, StageIndex, TensorId};
+
+use crate::backend::RuntimeBackend;
+use crate::description::ModelDescription;
+use crate::error::BackendError;
+use crate::slot::JobSlot;
+
+/// What one stage of one job does, decided when it is launched.
+///
+/// Called with the stage and the count of earlier launches of that stage.
+pub type CostModel = Box<dyn FnMut(StageIndex, u64) -> SimWork + Send>;
+
+/// A declared model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SimModel {
+    /// Inputs, outputs and stages.
+    pub description: ModelDescription,
+    /// Memory that stays.
+    pub persistent: Bytes,
+    /// Memory shared between jobs.
+    pub scratch: Bytes,
+}
+
+/// The alignment of every simulated tensor.
+const ALIGNMENT: u64 = 256;
+
+/// A simulated runtime.
+pub struct SimBackend {
+    model: SimModel,
+    memory: Vec<TensorLifetime>,
+    device: DriverKind,
+    cost: CostModel,
+    launches: Vec<u64>,
+    binding: Option<MemoryBinding>,
+}
+
+impl SimBackend {
+    /// A backend for `device` whose stages take what `cost` says.
+    ///
+    /// # Panics
+    /// When the description has no stage.
+    pub fn new(model: SimModel, device: DriverKind, cost: CostModel) -> Self {
+        assert!(model.description.stages > 0, "a model runs in at least one stage");
+        let memory = lifetimes(&model);
+        let launches = vec![0; usize::from(model.description.stages)];
+        Self { model, memory, device, cost, launches, binding: None }
+    }
+
+    /// A backend whose stages always take these `costs`.
+    #[must_use]
+    pub fn constant(model: SimModel, device: DriverKind, costs: Vec<Nanos>) -> Self {
+        let cost = move |stage: StageIndex, _| SimWork {
+            cost: costs[usize::from(stage.0)],
+            fault: None,
+        };
+        Self::new(model, device, Box::new(cost))
+    }
+}
+
+impl RuntimeBackend for SimBackend {
+    fn runtime_name(&self) -> String {
+        "sim".into()
+    }
+
+    fn description(&self) -> &ModelDescription {
+        &self.model.description
+    }
+
+    fn memory(&self) -> &[TensorLifetime] {
+        &self.memory
+    }
+
+    fn bind(&mut self, binding: MemoryBinding) -> Result<(), BackendError> {
+        self.binding = Some(binding);
+        Ok(())
+    }
+
+    fn enqueue(
+        &mut self,
+        stage: StageIndex,
+        slot: &Arc<JobSlot>,
+        stream: &CudaStream,
+    ) -> Result<(), BackendError> {
+        let launch = &mut self.launches[usize::from(stage.0)];
+        let work = (self.cost)(stage, *launch);
+        *launch += 1;
+        if stage.0 + 1 == self.model.description.stages {
+            echo(slot);
+        }
+        match self.device {
+            DriverKind::Host => stream.enqueue_host(Arc::new(BusyWork(work)))?,
+            DriverKind::Sim => stream.enqueue_sim(work)?,
+            other => {
+                let reason = format!("SimBackend does not run on {other}");
+                return Err(BackendError::Runtime { reason });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One tensor of each class that is not empty, scratch live in every stage.
+fn lifetimes(model: &SimModel) -> Vec<TensorLifetime> {
+    let end = u32::from(model.description.stages);
+    let span = Lifespan::new(0, end).expect("there is at least one stage");
+    let sizes = [(TensorClass::Persistent, model.persistent), (TensorClass::Scratch, model.scratch)];
+    (0u16..)
+        .zip(sizes)
+        .filter(|(_, (_, size))| *size > Bytes::ZERO)
+        .map(|(index, (class, size))| TensorLifetime {
+            tensor: TensorId::first(index),
+            class,
+            span,
+            size,
+            alignment: ALIGNMENT,
+        })
+        .collect()
+}
+
+/// Copies inputs to outputs, as far as both go.
+fn echo(slot: &JobSlot) {
+    let mut io = slot.io();
+    let io = &mut *io;
+    for (output, input) in io.outputs.iter_mut().zip(&io.inputs) {
+        let shared = output.len().min(input.len());
+        output[..shared].copy_from_slice(&input[..shared]);
+    }
+}
+
+/// Keeps a worker thread busy, or fails, as declared.
+struct BusyWork(SimWork);
+
+impl HostWork for BusyWork {
+    fn run(&self) -> Result<(), WorkFault> {
+        let fault = |category, message: &str| Err(WorkFault::new(category, message));
+        match self.0.fault {
+            None => spin(self.0.cost),
+            Some(SimFault::Overrun { extra }) => spin(self.0.cost + extra),
+            Some(SimFault::OutOfMemory) => return fault(Category::Permanent, "out of memory"),
+            Some(SimFault::LaunchFailure) => return fault(Category::Permanent, "launch failed"),
+            Some(SimFault::ExecutionFailure) => {
+                return fault(Category::Permanent, "execution failed");
+            }
+            Some(SimFault::DeviceLost) => return fault(Category::Fatal, "device lost"),
+            Some(SimFault::Hang) => {
+                return fault(Category::Permanent, "a hang cannot be simulated on the host");
+            }
+            Some(_) => return fault(Category::Permanent, "an unknown fault"),
+        }
+        Ok(())
+    }
+}
+
+fn spin(length: Nanos) {
+    let end = Instant::now() + Duration::from(length);
+    while Instant::now() < end {
+        std::hint::spin_loop();
+    }
+}
