@@ -1,0 +1,330 @@
+//! Admission: propose, analyse, then commit all or nothing.
+//!
+//! A request passes, in this order: the limits of its own budget, the schedulability of the whole
+//! set with it, the memory plan beside what is bound, and the binding of its backend. The first
+//! that fails refuses it with its numbers, and nothing has changed.
+//!
+//! # Invariants
+//! 1. The set that was analysed last is exactly the set that is installed, plus models that are
+//!    leaving. A leaving model counts until it is [`release`](AdmissionController::release)d.
+//! 2. A refusal leaves the task set, the memory plan and the ids as they were.
+//! 3. A model id is not reused: the next tenant of a slot has the next generation.
+
+use std::sync::Arc;
+
+use aegis_context::slot::SlotPool;
+use aegis_context::{
+    ContextError, ExecutionContext, MemoryLedger, ModelDescription, ResourceBudget, RuntimeBackend,
+};
+use aegis_memory::{MemoryError, MemoryOrchestrator, ModelMemory, Usage};
+use aegis_trace::{AdmittedModel, Bytes, Category, ModelId, Nanos, Refusal};
+
+use crate::analysis::{Analysis, Bound, analyse};
+use crate::dispatch::{Lane, LaneGate};
+use crate::metrics::ModelMetrics;
+use crate::policy::PolicyKind;
+use crate::task::{Overheads, Task, TaskError, TaskSet, TaskSpec};
+
+/// What a model asks for.
+pub struct AdmissionRequest {
+    /// Its name, for reports.
+    pub name: String,
+    /// `T`: least time between two releases.
+    pub period: Nanos,
+    /// `D`: from release to completion.
+    pub deadline: Nanos,
+    /// `J`: from nominal release to arrival.
+    pub jitter: Nanos,
+    /// Smaller is more urgent; only the priority policy reads it.
+    pub priority: u32,
+    /// Worst-case execution time of each stage, without overheads.
+    pub costs: Vec<Nanos>,
+    /// Its limits.
+    pub budget: ResourceBudget,
+    /// Jobs that may be outstanding at once.
+    pub slots: usize,
+    /// The loaded model.
+    pub backend: Box<dyn RuntimeBackend>,
+}
+
+/// An admitted model, ready to be installed.
+#[derive(Debug)]
+pub struct Admission {
+    /// Its id.
+    pub model: ModelId,
+    /// Its lane, for the dispatcher.
+    pub lane: Lane,
+    /// Its inputs, outputs and stages.
+    pub description: Arc<ModelDescription>,
+    /// Its job slots.
+    pub slots: SlotPool,
+    /// Its counters.
+    pub metrics: ModelMetrics,
+    /// Its gate.
+    pub gate: LaneGate,
+    /// What was promised, for the trace.
+    pub promise: AdmittedModel,
+    /// The bounds of all models in the new set, this one's included.
+    pub analysis: Analysis,
+}
+
+/// A request that was not admitted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdmissionError {
+    /// An inequality failed.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The request itself makes no sense.
+    #[error("the timing of the model is not valid")]
+    Invalid(#[from] TaskError),
+    /// The costs do not fit the stages.
+    #[error("there are costs for {costs} stages and the model has {stages}")]
+    WrongStages {
+        /// Stages with a cost.
+        costs: usize,
+        /// Stages of the model.
+        stages: u16,
+    },
+    /// The memory could not be planned or bound for another reason than its size.
+    #[error("memory could not be bound")]
+    Memory(#[source] MemoryError),
+    /// The backend rejected its memory.
+    #[error("the model could not be bound")]
+    Context(#[from] ContextError),
+}
+
+impl AdmissionError {
+    /// What the caller can do.
+    #[must_use]
+    pub fn category(&self) -> Category {
+        match self {
+            Self::Refused(refusal) => refusal.category(),
+            Self::Invalid(cause) => cause.category(),
+            Self::WrongStages { .. } => Category::Permanent,
+            Self::Memory(cause) => cause.category(),
+            Self::Context(cause) => cause.category(),
+        }
+    }
+
+    /// The inequality, if that is what failed.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            Self::Invalid(_) | Self::WrongStages { .. } | Self::Memory(_) | Self::Context(_) => {
+                None
+            }
+        }
+    }
+}
+
+/// What admission is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdmissionConfig {
+    /// The policy the dispatcher runs.
+    pub policy: PolicyKind,
+    /// What every stage and every wake-up is charged.
+    pub overheads: Overheads,
+    /// Models at once.
+    pub max_models: u16,
+    /// Streams of the partition.
+    pub streams: u32,
+}
+
+/// Knows every admitted model and decides about the next.
+#[derive(Debug)]
+pub struct AdmissionController {
+    config: AdmissionConfig,
+    memory: MemoryOrchestrator,
+    tasks: TaskSet,
+    slots: Vec<Slot>,
+}
+
+/// One place for a model.
+#[derive(Clone, Debug)]
+enum Slot {
+    /// Free, for a tenant of this id.
+    Free(ModelId),
+    Taken {
+        model: ModelId,
+        name: String,
+        ledger: MemoryLedger,
+    },
+    /// Out of generations.
+    Spent,
+}
+
+impl AdmissionController {
+    /// A controller without models.
+    #[must_use]
+    pub fn new(config: AdmissionConfig, memory: MemoryOrchestrator) -> Self {
+        let slots = (0..config.max_models).map(|index| Slot::Free(ModelId::first(index))).collect();
+        let tasks = TaskSet::new(Vec::new()).expect("no task breaks no rule");
+        Self { config, memory, tasks, slots }
+    }
+
+    /// Decides about `request`, and on *yes* commits it: the model counts from then on.
+    ///
+    /// Costs one analysis of the whole set (see [`analyse`]) and one memory plan. Allocates, and
+    /// lets the backend bind, which may call its runtime; does not wait for the device.
+    ///
+    /// # Errors
+    /// [`AdmissionError`]; nothing has changed, and the backend is dropped.
+    pub fn admit(&mut self, request: AdmissionRequest) -> Result<Admission, AdmissionError> {
+        let (index, model) = self.free_slot().map_err(AdmissionError::Refused)?;
+        let task = self.task(model, &request)?;
+        let memory = ModelMemory { model, tensors: request.backend.memory().to_vec() };
+        self.check_budget(&task, &request.budget).map_err(AdmissionError::Refused)?;
+        let tasks = self.tasks.with(task.clone())?;
+        let analysis = analyse(&tasks, self.config.policy, &self.config.overheads)
+            .map_err(AdmissionError::Refused)?;
+        let planned = self.memory.plan(memory).map_err(memory_refusal)?;
+        let usage = planned.usage();
+        let ledger = MemoryLedger::new(request.budget.memory);
+        let charge = ledger.charge(usage.total()).map_err(|_| {
+            let (needed, limit) = (usage.total(), request.budget.memory);
+            AdmissionError::Refused(Refusal::MemoryBudget { needed, limit })
+        })?;
+        let AdmissionRequest { name, budget, slots, mut backend, .. } = request;
+        let binding = self.memory.bind(planned).map_err(memory_refusal)?;
+        if let Err(error) = backend.bind(binding) {
+            drop(backend);
+            self.memory.release(model).map_err(memory_refusal)?;
+            return Err(AdmissionError::Context(error.into()));
+        }
+        let description = Arc::new(backend.description().clone());
+        let slots = SlotPool::new(&description, slots);
+        let context = ExecutionContext::new(model, budget, backend, slots.clone(), charge);
+        let bound = *bound_of(&analysis, model);
+        let promise = self.promise(&name, &task, &bound, usage);
+        self.tasks = tasks;
+        self.slots[index] = Slot::Taken { model, name, ledger };
+        let (metrics, gate) = (ModelMetrics::default(), LaneGate::default());
+        let lane = Lane::new(context, task, bound.response, metrics.clone(), gate.clone());
+        Ok(Admission { model, lane, description, slots, metrics, gate, promise, analysis })
+    }
+
+    /// Gives back what a departed model held. Its context, and with it its memory binding, must
+    /// have been dropped. The analysis of the remaining models, whose bounds can only shrink.
+    ///
+    /// # Errors
+    /// [`AdmissionError::Memory`] when its memory is still bound, or the model is not known.
+    pub fn release(&mut self, model: ModelId) -> Result<Option<Analysis>, AdmissionError> {
+        self.memory.release(model).map_err(AdmissionError::Memory)?;
+        self.tasks = self.tasks.without(model);
+        let next = model.next_generation().map_or(Slot::Spent, Slot::Free);
+        self.slots[usize::from(model.index)] = next;
+        if self.tasks.is_empty() {
+            return Ok(None);
+        }
+        // A subset of a schedulable set is schedulable; the bounds need computing all the same.
+        let analysis = analyse(&self.tasks, self.config.policy, &self.config.overheads);
+        analysis.map(Some).map_err(AdmissionError::Refused)
+    }
+
+    /// What admission is held to.
+    #[must_use]
+    pub fn config(&self) -> &AdmissionConfig {
+        &self.config
+    }
+
+    /// The admitted tasks, without overheads.
+    #[must_use]
+    pub fn tasks(&self) -> &TaskSet {
+        &self.tasks
+    }
+
+    /// The memory of all models.
+    #[must_use]
+    pub fn memory(&self) -> &MemoryOrchestrator {
+        &self.memory
+    }
+
+    /// The name of an admitted model; its id for one that is not known.
+    #[must_use]
+    pub fn name_of(&self, model: ModelId) -> String {
+        let taken = self.slots.iter().find_map(|slot| match slot {
+            Slot::Taken { model: known, name, .. } if *known == model => Some(name.clone()),
+            Slot::Taken { .. } | Slot::Free(_) | Slot::Spent => None,
+        });
+        taken.unwrap_or_else(|| model.to_string())
+    }
+
+    /// What an admitted model has charged to its own budget.
+    #[must_use]
+    pub fn charged(&self, model: ModelId) -> Option<Bytes> {
+        match self.slots.get(usize::from(model.index))? {
+            Slot::Taken { model: known, ledger, .. } if *known == model => Some(ledger.used()),
+            Slot::Taken { .. } | Slot::Free(_) | Slot::Spent => None,
+        }
+    }
+
+    fn free_slot(&self) -> Result<(usize, ModelId), Refusal> {
+        let free = self.slots.iter().enumerate().find_map(|(index, slot)| match slot {
+            Slot::Free(model) => Some((index, *model)),
+            Slot::Taken { .. } | Slot::Spent => None,
+        });
+        free.ok_or(Refusal::TooManyModels { limit: u32::from(self.config.max_models) })
+    }
+
+    fn task(&self, model: ModelId, request: &AdmissionRequest) -> Result<Task, AdmissionError> {
+        let stages = request.backend.description().stages;
+        if request.costs.len() != usize::from(stages) {
+            return Err(AdmissionError::WrongStages { costs: request.costs.len(), stages });
+        }
+        Ok(Task::new(TaskSpec {
+            model,
+            period: request.period,
+            deadline: request.deadline,
+            jitter: request.jitter,
+            priority: request.priority,
+            stages: request.costs.clone(),
+        })?)
+    }
+
+    /// Compute and streams; memory is checked against the plan.
+    fn check_budget(&self, task: &Task, budget: &ResourceBudget) -> Result<(), Refusal> {
+        let overhead = self.config.overheads.dispatch.saturating_mul(task.stages().len() as u64);
+        let needed = task.cost().saturating_add(overhead);
+        if needed > budget.compute {
+            return Err(Refusal::ComputeBudget { needed, limit: budget.compute });
+        }
+        if budget.streams > self.config.streams {
+            let (needed, available) = (budget.streams, self.config.streams);
+            return Err(Refusal::Streams { needed, available });
+        }
+        if budget.streams == 0 {
+            return Err(Refusal::Streams { needed: 1, available: 0 });
+        }
+        Ok(())
+    }
+
+    fn promise(&self, name: &str, task: &Task, bound: &Bound, usage: Usage) -> AdmittedModel {
+        AdmittedModel {
+            name: name.to_owned(),
+            period: task.period(),
+            deadline: task.deadline(),
+            jitter: task.jitter(),
+            priority: task.priority(),
+            stages: task.stages().to_vec(),
+            overhead: self.config.overheads.dispatch,
+            bound: bound.response,
+            persistent: usage.resident,
+            scratch: usage.scratch,
+        }
+    }
+}
+
+/// The bound of a task that was analysed.
+fn bound_of(analysis: &Analysis, model: ModelId) -> &Bound {
+    let found = analysis.bounds.iter().find(|bound| bound.model == model);
+    found.expect("an accepted set has a bound for each of its tasks")
+}
+
+fn memory_refusal(error: MemoryError) -> AdmissionError {
+    match error {
+        MemoryError::Refused { why, .. } => AdmissionError::Refused(why),
+        other => AdmissionError::Memory(other),
+    }
+}

@@ -1,0 +1,138 @@
+//! One admitted model as the dispatcher sees it: its context, its task, its releases.
+//!
+//! # Sources
+//! The release rule is the minimum-separation regulator that sporadic analyses assume: whatever the
+//! caller does, the releases the scheduler sees are at least one period apart, and a release is
+//! never more than the jitter before its arrival.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use aegis_context::ExecutionContext;
+use aegis_trace::{JobId, ModelId, Nanos, SubmitRefusal, Timestamp};
+
+use crate::metrics::ModelMetrics;
+use crate::policy::ReadyJob;
+use crate::task::Task;
+
+/// Whether a model takes jobs; shared between its lane and the submitting threads.
+///
+/// ```text
+///   Open --fence--> Fenced --close--> Closed
+///     +---------------close------------^
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct LaneGate {
+    state: Arc<AtomicU8>,
+}
+
+const OPEN: u8 = 0;
+const FENCED: u8 = 1;
+const CLOSED: u8 = 2;
+
+impl LaneGate {
+    /// Why a submission would be turned away now, if it would.
+    #[must_use]
+    pub fn refusal(&self) -> Option<SubmitRefusal> {
+        match self.state.load(Ordering::Acquire) {
+            OPEN => None,
+            FENCED => Some(SubmitRefusal::ModelFenced),
+            _ => Some(SubmitRefusal::ModelEvicted),
+        }
+    }
+
+    /// Turns jobs away because the model failed.
+    pub fn fence(&self) {
+        self.state.fetch_max(FENCED, Ordering::AcqRel);
+    }
+
+    /// Turns jobs away because the model is going.
+    pub fn close(&self) {
+        self.state.fetch_max(CLOSED, Ordering::AcqRel);
+    }
+}
+
+/// One admitted model.
+#[derive(Debug)]
+pub struct Lane {
+    /// Its context.
+    pub(crate) context: ExecutionContext,
+    /// Its costs without overheads, and its timing.
+    pub(crate) task: Task,
+    /// Its worst-case response time.
+    pub(crate) bound: Nanos,
+    /// Its counters.
+    pub(crate) metrics: ModelMetrics,
+    /// Whether it takes jobs.
+    pub(crate) gate: LaneGate,
+    /// Accepted jobs that have not ended.
+    pub(crate) pending: usize,
+    /// The earliest nominal release of its next job.
+    next_release: Timestamp,
+    /// The number of its next job.
+    sequence: u64,
+}
+
+/// A job's release, decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Release {
+    /// What the policy will see.
+    pub(crate) job: ReadyJob,
+    /// When it arrived.
+    pub(crate) arrival: Timestamp,
+    /// When it may run: its arrival, or its release where the regulator held it back.
+    pub(crate) eligible: Timestamp,
+    /// By how much the caller's claimed release lies before `arrival - J`; zero when it does not.
+    pub(crate) excess_jitter: Nanos,
+}
+
+impl Lane {
+    /// A lane for `context`, whose job slots bound the number of its pending jobs.
+    #[must_use]
+    pub fn new(
+        context: ExecutionContext,
+        task: Task,
+        bound: Nanos,
+        metrics: ModelMetrics,
+        gate: LaneGate,
+    ) -> Self {
+        Self {
+            context,
+            task,
+            bound,
+            metrics,
+            gate,
+            pending: 0,
+            next_release: Timestamp::ZERO,
+            sequence: 0,
+        }
+    }
+
+    /// Whose lane it is.
+    #[must_use]
+    pub fn model(&self) -> ModelId {
+        self.context.model()
+    }
+
+    /// Decides the release of a job that arrived at `arrival` with the nominal release `claimed`.
+    ///
+    /// The release is the claimed one, but at least a period after the one before, and at least
+    /// `arrival - J`. A job without a claim is released when it arrives.
+    pub(crate) fn release(&mut self, arrival: Timestamp, claimed: Option<Timestamp>) -> Release {
+        let earliest = arrival.saturating_sub(self.task.jitter());
+        let claimed = claimed.unwrap_or(arrival);
+        let release = claimed.max(earliest).max(self.next_release);
+        self.next_release = release.saturating_add(self.task.period());
+        let id = JobId { model: self.model(), sequence: self.sequence };
+        self.sequence += 1;
+        let job = ReadyJob {
+            id,
+            release,
+            deadline: release.saturating_add(self.task.deadline()),
+            period: self.task.period(),
+            priority: self.task.priority(),
+        };
+        let excess_jitter = earliest.saturating_since(claimed);
+        Release { job, arrival, eligible: release.max(arrival), excess_jitter }
+    }
+}

@@ -1,0 +1,569 @@
+//! The dispatcher: take, choose, check the choice, launch, record.
+//!
+//! [`Dispatcher`] is a state machine without a clock or a thread. Time comes in with every call;
+//! one [`step`](Dispatcher::step) is one decision point. The orchestration thread
+//! ([`orchestrator`]) and the simulator ([`crate::sim`]) drive the same code.
+//!
+//! ```text
+//!   accept --> (held back until its release) --> ready --choose--> running --+--> ended
+//!                                                  ^                         |
+//!                                                  +---- between stages <----+
+//! ```
+//!
+//! # Invariants
+//! 1. At most one stage is on the device (the partition is serial).
+//! 2. Work-conserving: after a turn, if a job is ready, a stage is on the device.
+//! 3. A policy only orders; what it put first is checked (open lane, no compute debt) before it is
+//!    launched, so a bad policy can lose time but not break a budget.
+//! 4. Every accepted job ends once: completed, dropped or failed.
+//! 5. Between installing a lane and evicting it, no call allocates, except to report a fault.
+
+mod audit;
+mod lane;
+pub mod orchestrator;
+mod running;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+
+use aegis_context::context::error_line;
+use aegis_context::{ContextError, ContextState, ExecutionContext, JobOutcome, StreamPool};
+use aegis_cuda::DeviceError;
+use aegis_trace::{
+    Assumption, Category, DropReason, ModelId, Nanos, Reason, Recorder, SubmitRefusal, Timestamp,
+    TraceEvent,
+};
+
+use crate::policy::SchedulingPolicy;
+use crate::queue::{Ready, ReadyQueue, Submission, SubmissionQueue};
+use crate::task::Overheads;
+
+use audit::Audit;
+pub use lane::{Lane, LaneGate};
+use running::{Held, Running};
+
+/// What the dispatcher is built with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DispatcherConfig {
+    /// Models that can be installed at once.
+    pub max_models: u16,
+    /// What the analysis charges; what the audit holds the run to.
+    pub overheads: Overheads,
+    /// A stage is reported as hanging once it has held the device for this many times its charge.
+    pub hang_factor: u64,
+}
+
+/// What a turn leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The next point in time at which a turn has something to do even if nothing happens.
+    pub next: Option<Timestamp>,
+    /// Whether a stage is on the device.
+    pub busy: bool,
+}
+
+/// The decisions of one serial partition.
+pub struct Dispatcher {
+    config: DispatcherConfig,
+    policy: Box<dyn SchedulingPolicy>,
+    streams: Arc<StreamPool>,
+    recorder: Recorder,
+    lanes: Vec<Option<Lane>>,
+    ready: ReadyQueue,
+    held: BinaryHeap<Reverse<Held>>,
+    running: Option<Running>,
+    audit: Audit,
+    /// The device was idle and no job visible at the end of the last turn.
+    idle: bool,
+    /// When the submissions were last taken: what is seen now arrived after it.
+    last_intake: Timestamp,
+    /// Lanes without jobs, waiting for the device to be idle.
+    leaving: Vec<ModelId>,
+    departed: VecDeque<ExecutionContext>,
+    stopping: bool,
+    fatal: Option<Arc<str>>,
+}
+
+impl std::fmt::Debug for Dispatcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dispatcher")
+            .field("policy", &self.policy.kind())
+            .field("ready", &self.ready.len())
+            .field("running", &self.running)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Dispatcher {
+    /// An idle dispatcher without models.
+    #[must_use]
+    pub fn new(
+        config: DispatcherConfig,
+        policy: Box<dyn SchedulingPolicy>,
+        streams: Arc<StreamPool>,
+        recorder: Recorder,
+    ) -> Self {
+        Self {
+            config,
+            policy,
+            streams,
+            recorder,
+            lanes: (0..config.max_models).map(|_| None).collect(),
+            ready: ReadyQueue::new(0),
+            held: BinaryHeap::new(),
+            running: None,
+            audit: Audit::default(),
+            idle: true,
+            last_intake: Timestamp::ZERO,
+            leaving: Vec::with_capacity(usize::from(config.max_models)),
+            departed: VecDeque::with_capacity(usize::from(config.max_models)),
+            stopping: false,
+            fatal: None,
+        }
+    }
+
+    /// Takes an admitted model. Allocates room for its jobs.
+    ///
+    /// # Panics
+    /// When its slot is taken: ids are given out by the admission controller, which knows.
+    pub fn install(&mut self, lane: Lane) {
+        let jobs = lane.context.slots().len();
+        let index = usize::from(lane.model().index);
+        assert!(self.lanes[index].is_none(), "the slot of {} is taken", lane.model());
+        self.ready.reserve(self.ready.len() + jobs);
+        self.held.reserve(self.held.len() + jobs);
+        self.lanes[index] = Some(lane);
+    }
+
+    /// Changes the bound of a model, because the set changed. A model already gone is ignored.
+    pub fn set_bound(&mut self, now: Timestamp, model: ModelId, bound: Nanos) {
+        let Some(lane) = lane_of(&mut self.lanes, model) else { return };
+        if lane.bound != bound {
+            lane.bound = bound;
+            self.recorder.record(now, TraceEvent::BoundChanged { model, bound });
+        }
+    }
+
+    /// Closes a model: new jobs are refused, accepted ones finish, and its context is handed out
+    /// by [`take_departed`](Self::take_departed) at the first idle point after that.
+    ///
+    /// Waiting for an idle point is what makes eviction safe: the analysis of whatever is admitted
+    /// next looks at one busy period, and no busy period then holds jobs of both sets. Returns
+    /// whether the model was there.
+    pub fn evict(&mut self, now: Timestamp, model: ModelId) -> bool {
+        let Some(lane) = lane_of(&mut self.lanes, model) else { return false };
+        lane.gate.close();
+        if lane.pending == 0 && !self.leaving.contains(&model) {
+            self.leaving.push(model);
+        }
+        self.recorder.record(now, TraceEvent::Evicting { model });
+        true
+    }
+
+    /// A model that is gone, with everything it owned.
+    pub fn take_departed(&mut self) -> Option<ExecutionContext> {
+        self.departed.pop_front()
+    }
+
+    /// Takes what was submitted, then notices what ended, releases what is due and launches what
+    /// goes next. O(log n) in the number of jobs; talks to the device without waiting for it.
+    ///
+    /// `now` is read before the queue is emptied, so whatever this call sees or misses, a job that
+    /// became visible after `now` arrived after the decision.
+    pub fn step(&mut self, now: Timestamp, submissions: &SubmissionQueue) -> Turn {
+        let intake = self.begin_intake(now);
+        for _ in 0..submissions.depth() {
+            let Some(submission) = submissions.pop() else { break };
+            self.accept(intake, submission);
+        }
+        self.turn(now)
+    }
+
+    /// Marks the point at which submissions are taken: whatever is accepted after this call became
+    /// visible after the previous one.
+    fn begin_intake(&mut self, now: Timestamp) -> Intake {
+        let visible_since = self.last_intake;
+        self.last_intake = now;
+        Intake { now, visible_since }
+    }
+
+    /// Takes one submission.
+    fn accept(&mut self, intake: Intake, submission: Submission) {
+        let Submission { model, slot, stamp, release } = submission;
+        let Some(lane) = lane_of(&mut self.lanes, model) else {
+            slot.finish(JobOutcome::Refused { why: SubmitRefusal::ModelEvicted });
+            return;
+        };
+        if let Some(why) = self.stopping.then_some(SubmitRefusal::NotRunning).or(lane.gate.refusal())
+        {
+            self.recorder.record(intake.now, TraceEvent::SubmissionRefused { model, why });
+            slot.finish(JobOutcome::Refused { why });
+            return;
+        }
+        // A stamp from before the previous intake belongs to a thread that was held up between
+        // stamping and handing over: to the scheduler the job arrived when it became visible.
+        let release = lane.release(stamp.max(intake.visible_since), release);
+        lane.pending += 1;
+        lane.metrics.count(|counts| counts.submitted += 1);
+        let job = release.job;
+        self.recorder.record(
+            intake.now,
+            TraceEvent::Submitted { job: job.id, release: job.release, deadline: job.deadline },
+        );
+        if release.excess_jitter > Nanos::ZERO {
+            let assumed = lane.task.jitter();
+            let observed = assumed.saturating_add(release.excess_jitter);
+            let assumption = Assumption::ReleaseJitter;
+            let event =
+                TraceEvent::AssumptionBroken { assumption, job: job.id, assumed, observed };
+            self.recorder.record(intake.now, event);
+        }
+        let held = Held::new(release, slot);
+        // A job stamped after `now` was read is as visible as one stamped before it.
+        if held.eligible() <= intake.now.max(stamp) {
+            self.ready.push(&*self.policy, held.into_ready());
+        } else {
+            self.held.push(Reverse(held));
+        }
+    }
+
+    /// Notices what ended, releases what is due, launches what goes next.
+    fn turn(&mut self, now: Timestamp) -> Turn {
+        let resumed = self.notice_end(now);
+        self.release_due(now);
+        if self.running.is_none() {
+            self.choose_and_launch(now, resumed);
+        }
+        self.settle_idle(now);
+        Turn { next: self.next_point(), busy: self.running.is_some() }
+    }
+
+    /// Begins to stop: jobs that have not begun are dropped, those that have run to their end.
+    pub fn stop(&mut self, now: Timestamp) {
+        self.stopping = true;
+        let mut begun = Vec::new(); // At most the jobs suspended between stages.
+        while let Some(ready) = self.ready.pop() {
+            if ready.stage.0 > 0 {
+                begun.push(ready);
+            } else {
+                self.end_dropped(now, &ready, DropReason::Stopping);
+            }
+        }
+        while let Some(Reverse(held)) = self.held.pop() {
+            self.end_dropped(now, &held.into_ready(), DropReason::Stopping);
+        }
+        for ready in begun {
+            self.ready.push(&*self.policy, ready);
+        }
+    }
+
+    /// Whether nothing is left to do.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.running.is_none() && self.ready.is_empty() && self.held.is_empty()
+    }
+
+    /// Why the device is lost, if it is: everything ends then.
+    #[must_use]
+    pub fn fatal(&self) -> Option<&Arc<str>> {
+        self.fatal.as_ref()
+    }
+
+    /// Records an event on the dispatcher's own ring.
+    pub fn record(&mut self, now: Timestamp, event: TraceEvent) {
+        self.recorder.record(now, event);
+    }
+
+    /// Looks at the stage on the device. Gives back the job if it ended a stage and has more.
+    fn notice_end(&mut self, now: Timestamp) -> Option<Ready> {
+        let running = self.running.as_mut()?;
+        match running.busy.poll() {
+            Ok(None) => {
+                self.watch(now);
+                None
+            }
+            Ok(Some(times)) => {
+                let running = self.running.take().expect("it was just polled");
+                self.end_stage(now, running, times)
+            }
+            Err(error) => {
+                let running = self.running.take().expect("it was just polled");
+                self.audit.lost(running.ready.job.id);
+                self.fail_device(now, &running, &error);
+                None
+            }
+        }
+    }
+
+    /// Reports a stage that has held the device for far too long, once, and fences its model.
+    fn watch(&mut self, now: Timestamp) {
+        let Some(running) = self.running.as_mut().filter(|running| running.hangs_at(now)) else {
+            return;
+        };
+        running.reported = true;
+        let (job, stage) = (running.ready.job.id, running.ready.stage);
+        let elapsed = now.saturating_since(running.since);
+        let slot = Arc::clone(&running.ready.slot);
+        self.recorder.record(now, TraceEvent::Hanging { job, stage, elapsed });
+        self.audit.lost(job);
+        let reason: Arc<str> = format!("stage {stage} has held the device for {elapsed}").into();
+        slot.finish(JobOutcome::Failed { job, category: Category::Permanent, reason: reason.clone() });
+        let lane = lane_of(&mut self.lanes, job.model).expect("a running model is installed");
+        lane.metrics.count(|counts| counts.failed += 1);
+        // The job has ended for its caller; `pending` falls only when the device gives it back.
+        self.fence(now, job.model, reason);
+    }
+
+    fn end_stage(
+        &mut self,
+        now: Timestamp,
+        running: Running,
+        times: aegis_context::StageTimes,
+    ) -> Option<Ready> {
+        let Running { mut ready, since, charge, reported, .. } = running;
+        let job = ready.job.id;
+        let service = now.saturating_since(since);
+        ready.consumed += service;
+        ready.execution += times.finished.saturating_since(times.started);
+        let stage = ready.stage;
+        let (started, finished) = (times.started, times.finished);
+        self.recorder.record(now, TraceEvent::StageCompleted { job, stage, started, finished });
+        let broken = self.audit.stage(job, charge, times, service);
+        let lane = lane_of(&mut self.lanes, job.model).expect("a running model is installed");
+        if let Some(event) = broken {
+            lane.metrics.count(|counts| counts.overruns += 1);
+            self.recorder.record(now, event);
+        }
+        if reported {
+            // Its caller was told long ago, and its model is fenced.
+            self.job_ended(job.model);
+            return None;
+        }
+        lane.context.stage_done();
+        ready.stage.0 += 1;
+        if usize::from(ready.stage.0) == lane.task.stages().len() {
+            self.end_completed(now, &ready);
+            return None;
+        }
+        if !lane.context.account().allows_more(ready.consumed) {
+            lane.context.account().settle(ready.consumed);
+            self.end_dropped(now, &ready, DropReason::ComputeBudget);
+            return None;
+        }
+        self.yield_or_resume(now, ready)
+    }
+
+    /// Between two stages: back to the queue if somebody strictly more urgent waits.
+    fn yield_or_resume(&mut self, now: Timestamp, ready: Ready) -> Option<Ready> {
+        self.release_due(now);
+        let urgency = self.policy.urgency(&ready.job);
+        let overtaken = self.policy.preempts()
+            && self.ready.first().is_some_and(|(first, _)| first < urgency);
+        if !overtaken {
+            return Some(ready);
+        }
+        let (job, next_stage) = (ready.job.id, ready.stage);
+        self.recorder.record(now, TraceEvent::Suspended { job, next_stage });
+        self.ready.push(&*self.policy, ready);
+        None
+    }
+
+    fn release_due(&mut self, now: Timestamp) {
+        while self.held.peek().is_some_and(|Reverse(held)| held.eligible() <= now) {
+            let Reverse(held) = self.held.pop().expect("it was just peeked");
+            self.ready.push(&*self.policy, held.into_ready());
+        }
+    }
+
+    /// Launches `resumed`, or the first ready job that passes the checks.
+    fn choose_and_launch(&mut self, now: Timestamp, resumed: Option<Ready>) {
+        if let Some(ready) = resumed {
+            self.launch(now, ready, Some(Reason::Continues));
+        }
+        while self.running.is_none() {
+            let Some(ready) = self.ready.pop() else { return };
+            if let Some(why) = self.objection(&ready) {
+                self.end_dropped(now, &ready, why);
+                continue;
+            }
+            self.launch(now, ready, None);
+        }
+    }
+
+    /// Why the chosen job must not run, if so.
+    fn objection(&mut self, ready: &Ready) -> Option<DropReason> {
+        let lane = lane_of(&mut self.lanes, ready.job.id.model).expect("jobs outlive no lane");
+        if lane.context.state() == ContextState::Faulted {
+            return Some(DropReason::ModelFenced);
+        }
+        let begins = ready.stage.0 == 0;
+        (begins && !lane.context.account().admit_job()).then_some(DropReason::ComputeDebt)
+    }
+
+    fn launch(&mut self, now: Timestamp, ready: Ready, why: Option<Reason>) {
+        let job = ready.job;
+        let found_idle = self.idle;
+        let lane = lane_of(&mut self.lanes, job.id.model).expect("jobs outlive no lane");
+        let charge = audit::Charge {
+            cost: lane.task.stages()[usize::from(ready.stage.0)],
+            overhead: self.config.overheads.dispatch,
+        };
+        let launched = self
+            .streams
+            .lease()
+            .and_then(|stream| lane.context.launch(ready.stage, &ready.slot, stream));
+        let busy = match launched {
+            Ok(busy) => busy,
+            Err(error) => return self.fail_launch(now, &ready, &error),
+        };
+        let why = why.unwrap_or_else(|| match self.ready.first() {
+            Some((_, next)) => self.policy.reason(&job, next),
+            None => Reason::OnlyReady,
+        });
+        if found_idle {
+            let seen_after = now.saturating_since(ready.arrival.max(job.release));
+            if let Some(event) = self.audit.wake(job.id, self.config.overheads.wake, seen_after) {
+                self.recorder.record(now, event);
+            }
+        }
+        self.idle = false;
+        let waiting = u32::try_from(self.ready.len()).unwrap_or(u32::MAX);
+        let (stage, stream) = (ready.stage, busy.id());
+        let event = TraceEvent::Dispatched { job: job.id, stage, stream, waiting, why };
+        self.recorder.record(now, event);
+        let limit = (charge.cost + charge.overhead).saturating_mul(self.config.hang_factor);
+        self.running =
+            Some(Running { ready, busy, since: now, charge, hang_limit: limit, reported: false });
+    }
+
+    fn end_completed(&mut self, now: Timestamp, ready: &Ready) {
+        let job = ready.job;
+        let response = now.saturating_since(job.release);
+        let late = now.saturating_since(job.deadline);
+        let execution = ready.execution;
+        let lane = lane_of(&mut self.lanes, job.id.model).expect("a running model is installed");
+        lane.context.account().settle(ready.consumed);
+        lane.metrics.completed(response, execution);
+        self.recorder
+            .record(now, TraceEvent::Completed { job: job.id, response, execution });
+        if late > Nanos::ZERO {
+            lane.metrics.count(|counts| counts.missed += 1);
+            self.recorder.record(now, TraceEvent::MissedDeadline { job: job.id, late });
+        }
+        if let Some(event) = self.audit.response(job.id, lane.bound, response) {
+            let excused = matches!(event, TraceEvent::BoundExceeded { cause: Some(_), .. });
+            lane.metrics.count(|counts| match excused {
+                true => counts.bound_excused += 1,
+                false => counts.bound_violated += 1,
+            });
+            self.recorder.record(now, event);
+        }
+        let release = job.release;
+        ready.slot.finish(JobOutcome::Completed { job: job.id, release, response, execution, late });
+        self.job_ended(job.id.model);
+    }
+
+    fn end_dropped(&mut self, now: Timestamp, ready: &Ready, why: DropReason) {
+        let job = ready.job.id;
+        self.recorder.record(now, TraceEvent::Dropped { job, why });
+        ready.slot.finish(JobOutcome::Dropped { job, why });
+        if let Some(lane) = lane_of(&mut self.lanes, job.model) {
+            lane.metrics.count(|counts| counts.dropped += 1);
+        }
+        self.job_ended(job.model);
+    }
+
+    /// Books the end of a job; the last one of a closed lane lets it go.
+    fn job_ended(&mut self, model: ModelId) {
+        let lane = lane_of(&mut self.lanes, model).expect("jobs outlive no lane");
+        lane.pending -= 1;
+        let closed = lane.gate.refusal() == Some(SubmitRefusal::ModelEvicted);
+        if closed && lane.pending == 0 && !self.leaving.contains(&model) {
+            self.leaving.push(model);
+        }
+    }
+
+    fn fail_launch(&mut self, now: Timestamp, ready: &Ready, error: &ContextError) {
+        self.fail(now, ready, error.category(), error_line(error));
+    }
+
+    fn fail_device(&mut self, now: Timestamp, running: &Running, error: &DeviceError) {
+        if running.reported {
+            self.job_ended(running.ready.job.id.model);
+        } else {
+            self.fail(now, &running.ready, error.category(), error_line(error));
+        }
+    }
+
+    /// Ends a job with a fault and fences its model; a fatal fault ends everything.
+    fn fail(&mut self, now: Timestamp, ready: &Ready, category: Category, reason: Arc<str>) {
+        let job = ready.job.id;
+        self.recorder.record(now, TraceEvent::Faulted { job, category });
+        ready.slot.finish(JobOutcome::Failed { job, category, reason: Arc::clone(&reason) });
+        let lane = lane_of(&mut self.lanes, job.model).expect("jobs outlive no lane");
+        lane.metrics.count(|counts| counts.failed += 1);
+        if category == Category::Fatal {
+            self.fatal = Some(Arc::clone(&reason));
+        }
+        self.fence(now, job.model, reason);
+        self.job_ended(job.model);
+    }
+
+    /// Fences a model: its queued jobs are dropped, nothing more of it is launched.
+    fn fence(&mut self, now: Timestamp, model: ModelId, reason: Arc<str>) {
+        let lane = lane_of(&mut self.lanes, model).expect("only an installed model is fenced");
+        lane.gate.fence();
+        lane.context.fault(reason);
+        self.recorder.record(now, TraceEvent::Fenced { model });
+        let mut dropped = Vec::new(); // A fault is the one event that may allocate.
+        self.ready.remove_all(model, |ready| dropped.push(ready.clone()));
+        self.held.retain(|Reverse(held)| {
+            let stays = held.model() != model;
+            if !stays {
+                dropped.push(held.clone().into_ready());
+            }
+            stays
+        });
+        for ready in dropped {
+            self.end_dropped(now, &ready, DropReason::ModelFenced);
+        }
+    }
+
+    /// Ends the busy period if it is over, and lets go of the lanes that wait for that.
+    fn settle_idle(&mut self, now: Timestamp) {
+        if self.running.is_some() || !self.ready.is_empty() {
+            return;
+        }
+        if !self.idle {
+            self.idle = true;
+            self.audit.idle();
+            self.recorder.record(now, TraceEvent::Idle);
+        }
+        while let Some(model) = self.leaving.pop() {
+            if let Some(lane) = self.lanes[usize::from(model.index)].take() {
+                self.departed.push_back(lane.context);
+                self.recorder.record(now, TraceEvent::Evicted { model });
+            }
+        }
+    }
+
+    fn next_point(&self) -> Option<Timestamp> {
+        let release = self.held.peek().map(|Reverse(held)| held.eligible());
+        let watch = self.running.as_ref().and_then(Running::next_watch);
+        [release, watch].into_iter().flatten().min()
+    }
+}
+
+/// What was visible when, for the submissions of one intake.
+#[derive(Clone, Copy, Debug)]
+struct Intake {
+    now: Timestamp,
+    visible_since: Timestamp,
+}
+
+/// The lane of `model`, if it is still there. A free function, so that the other fields of the
+/// dispatcher stay usable beside the lane.
+fn lane_of(lanes: &mut [Option<Lane>], model: ModelId) -> Option<&mut Lane> {
+    lanes.get_mut(usize::from(model.index))?.as_mut().filter(|lane| lane.model() == model)
+}

@@ -1,0 +1,257 @@
+//! The orchestration thread: the only place where the dispatcher meets a clock.
+//!
+//! ```text
+//!   submitters --SubmissionQueue--> +--------------+ --launch--> device
+//!   main thread ----commands------> | orchestrator | <--signal-- device
+//!                                   +--------------+
+//! ```
+//! The thread sleeps on one [`Signal`] that submissions, commands and completed events all raise.
+//! On a simulated device it moves virtual time instead of sleeping.
+//!
+//! # Invariants
+//! 1. The dispatcher belongs to this thread alone while it runs.
+//! 2. After [`Orchestrator::stop`] returned, every job that was ever accepted has ended, and every
+//!    later submission is refused.
+//! 3. A panic here is a defect that would leave callers waiting for ever, so it ends the process.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread::{self, JoinHandle};
+
+use aegis_context::ExecutionContext;
+use aegis_cuda::{DeviceContext, Signal};
+use aegis_trace::{Clock, ModelId, MonotonicClock, Nanos, Timestamp, TraceEvent};
+use crossbeam_queue::ArrayQueue;
+
+use super::{Dispatcher, Lane, Turn};
+use crate::queue::SubmissionQueue;
+
+/// How time passes.
+#[derive(Clone, Debug)]
+pub enum Pace {
+    /// On the machine's clock.
+    Real {
+        /// The clock of the device and the trace.
+        clock: MonotonicClock,
+        /// How long to poll before sleeping.
+        spin: Nanos,
+    },
+    /// As far as the simulated device has events.
+    Virtual,
+}
+
+/// Commands in flight at once; callers wait for each, so this is their number.
+const COMMAND_DEPTH: usize = 64;
+
+enum Command {
+    Install { lane: Box<Lane>, bounds: Vec<(ModelId, Nanos)>, done: SyncSender<()> },
+    Evict { model: ModelId, context: SyncSender<ExecutionContext> },
+    Stop,
+}
+
+/// The running thread, seen from outside.
+#[derive(Debug)]
+pub struct Orchestrator {
+    commands: Arc<ArrayQueue<Command>>,
+    signal: Arc<Signal>,
+    thread: JoinHandle<Dispatcher>,
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Install { .. } => "Install",
+            Self::Evict { .. } => "Evict",
+            Self::Stop => "Stop",
+        })
+    }
+}
+
+impl Orchestrator {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// What the operating system says when it gives no thread.
+    pub fn start(
+        dispatcher: Dispatcher,
+        submissions: Arc<SubmissionQueue>,
+        device: DeviceContext,
+        pace: Pace,
+    ) -> std::io::Result<Self> {
+        let commands = Arc::new(ArrayQueue::new(COMMAND_DEPTH));
+        let signal = Arc::clone(device.signal());
+        let inbox = Arc::clone(&commands);
+        let work = move || {
+            let guard = AbortOnPanic;
+            let mut orchestration = Orchestration {
+                dispatcher,
+                submissions,
+                commands: inbox,
+                evictions: Vec::new(),
+                clock: device.clock(),
+                device,
+                pace,
+            };
+            orchestration.run();
+            std::mem::forget(guard);
+            orchestration.dispatcher
+        };
+        let thread = thread::Builder::new().name("aegis-orchestrator".into()).spawn(work)?;
+        Ok(Self { commands, signal, thread })
+    }
+
+    /// Hands over an admitted model and the changed bounds of the others; blocks until they hold.
+    pub fn install(&self, lane: Lane, bounds: Vec<(ModelId, Nanos)>) {
+        let (done, installed) = mpsc::sync_channel(1);
+        self.send(Command::Install { lane: Box::new(lane), bounds, done });
+        // An error means that the thread has ended, and then the lane is dropped with it.
+        let _ = installed.recv();
+    }
+
+    /// Closes a model and blocks until its jobs have ended and the device was idle after them.
+    /// `None` when the model is not there or the runtime stopped first.
+    #[must_use]
+    pub fn evict(&self, model: ModelId) -> Option<ExecutionContext> {
+        let (context, departed): (_, Receiver<ExecutionContext>) = mpsc::sync_channel(1);
+        self.send(Command::Evict { model, context });
+        departed.recv().ok()
+    }
+
+    /// Whether the thread still runs; it ends by itself when the device is lost.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    /// Stops: jobs that have begun finish, the others are dropped. Blocks until that is done and
+    /// gives the dispatcher back.
+    ///
+    /// # Panics
+    /// Never: the thread cannot panic without ending the process.
+    #[must_use]
+    pub fn stop(self) -> Dispatcher {
+        self.send(Command::Stop);
+        self.thread.join().expect("a panic of the orchestrator ends the process")
+    }
+
+    fn send(&self, command: Command) {
+        let mut command = command;
+        while let Err(back) = self.commands.push(command) {
+            if self.thread.is_finished() {
+                return;
+            }
+            command = back;
+            thread::yield_now();
+        }
+        self.signal.notify();
+    }
+}
+
+/// Ends the process when dropped, which only an unwinding panic does.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        eprintln!("the orchestrator panicked; no job could end any more, so the process ends");
+        std::process::abort();
+    }
+}
+
+/// What the thread owns.
+struct Orchestration {
+    dispatcher: Dispatcher,
+    submissions: Arc<SubmissionQueue>,
+    commands: Arc<ArrayQueue<Command>>,
+    evictions: Vec<(ModelId, SyncSender<ExecutionContext>)>,
+    device: DeviceContext,
+    clock: Arc<dyn Clock>,
+    pace: Pace,
+}
+
+impl Orchestration {
+    fn run(&mut self) {
+        self.dispatcher.record(self.clock.now(), TraceEvent::Started);
+        let mut stopping = false;
+        loop {
+            stopping |= self.take_commands();
+            let turn = self.step();
+            let lost = self.dispatcher.fatal().is_some();
+            if lost && !stopping {
+                self.dispatcher.stop(self.clock.now());
+                stopping = true;
+            }
+            if stopping && (lost || self.dispatcher.is_drained()) {
+                break;
+            }
+            self.pass_time(turn);
+        }
+        self.submissions.close();
+        self.dispatcher.record(self.clock.now(), TraceEvent::Stopped);
+    }
+
+    /// Takes what was submitted and runs one turn.
+    fn step(&mut self) -> Turn {
+        let turn = self.dispatcher.step(self.clock.now(), &self.submissions);
+        while let Some(context) = self.dispatcher.take_departed() {
+            self.hand_out(context);
+        }
+        turn
+    }
+
+    fn hand_out(&mut self, context: ExecutionContext) {
+        let waiting = self.evictions.iter().position(|(model, _)| *model == context.model());
+        if let Some(index) = waiting {
+            let (_, caller) = self.evictions.swap_remove(index);
+            // A caller that gave up waiting lets the context drop here.
+            let _ = caller.send(context);
+        }
+    }
+
+    /// Carries out all commands; whether one of them was to stop.
+    fn take_commands(&mut self) -> bool {
+        let mut stop = false;
+        while let Some(command) = self.commands.pop() {
+            let now = self.clock.now();
+            match command {
+                Command::Install { lane, bounds, done } => {
+                    self.dispatcher.install(*lane);
+                    for (model, bound) in bounds {
+                        self.dispatcher.set_bound(now, model, bound);
+                    }
+                    let _ = done.send(());
+                }
+                Command::Evict { model, context } => {
+                    if self.dispatcher.evict(now, model) {
+                        self.evictions.push((model, context));
+                    }
+                }
+                Command::Stop => {
+                    self.dispatcher.stop(now);
+                    stop = true;
+                }
+            }
+        }
+        stop
+    }
+
+    fn pass_time(&self, turn: Turn) {
+        match &self.pace {
+            Pace::Real { clock, spin } => {
+                let until = turn.next.map(|at| clock.instant_of(at));
+                self.device.signal().wait(until, *spin);
+            }
+            Pace::Virtual => self.advance(turn),
+        }
+    }
+
+    /// Moves a simulated device to its next event, or sleeps when it has none.
+    fn advance(&self, turn: Turn) {
+        let simulator = self.device.simulator().expect("virtual time needs a simulated device");
+        let next: Option<Timestamp> =
+            [simulator.next_event(), turn.next].into_iter().flatten().min();
+        match next {
+            Some(at) => simulator.advance_to(at),
+            None => self.device.signal().wait(None, Nanos::ZERO),
+        }
+    }
+}

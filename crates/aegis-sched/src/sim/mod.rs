@@ -1,0 +1,318 @@
+//! A seeded world that runs the shipped admission, policies and dispatcher in virtual time.
+//!
+//! ```text
+//!   sources --submit--> SubmissionQueue --> Dispatcher <--> simulated device
+//!      ^                                        |
+//!      +------- what was launched, when --------+   (the adversary watches)
+//! ```
+//! [`World::run_for`] moves time from one decision point to the next. The world decides what the
+//! real one decides: when jobs arrive, how long stages take up to their cost, how late the end of a
+//! stage is noticed up to the dispatch overhead, and how late a job that finds the device idle is
+//! seen up to the wake-up latency. Nothing else is simulated.
+//!
+//! # Invariants
+//! 1. Two worlds of the same configuration, seed and calls give equal traces, byte for byte.
+//! 2. Unless a model's [`Behaviour`] says otherwise, the world keeps every assumption of the proof.
+
+mod model;
+mod random;
+
+pub use model::{Arrivals, Behaviour, Costs, Model};
+pub use random::{Random, Seed};
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use aegis_context::{ExecutionContext, StreamPool};
+use aegis_cuda::{DeviceContext, SimConfig, SimDevice};
+use aegis_memory::MemoryOrchestrator;
+use aegis_trace::{
+    Bytes, Clock, ModelId, Nanos, RefusedModel, Timestamp, Trace, TraceCollector, TraceEvent,
+};
+
+use crate::admission::{AdmissionConfig, AdmissionController, AdmissionError};
+use crate::analysis::Analysis;
+use crate::dispatch::{Dispatcher, DispatcherConfig, Turn};
+use crate::metrics::{ModelMetrics, Snapshot};
+use crate::policy::PolicyKind;
+use crate::queue::SubmissionQueue;
+use crate::submit::{Submitter, SubmitterParts};
+use crate::task::Overheads;
+
+use model::Source;
+
+/// What a world is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorldConfig {
+    /// What is random follows from this.
+    pub seed: Seed,
+    /// The policy.
+    pub policy: PolicyKind,
+    /// The overheads the analysis charges.
+    pub charged: Overheads,
+    /// The overheads that really occur; above `charged` they break the proof's assumption.
+    pub real: Overheads,
+    /// Device memory.
+    pub memory: Bytes,
+}
+
+impl WorldConfig {
+    /// EDF without overheads, on a device with ample memory.
+    #[must_use]
+    pub fn new(seed: Seed) -> Self {
+        Self {
+            seed,
+            policy: PolicyKind::Edf,
+            charged: Overheads::default(),
+            real: Overheads::default(),
+            memory: Bytes::from_gib(1),
+        }
+    }
+}
+
+/// Models a world holds at once.
+const MAX_MODELS: u16 = 64;
+/// Places in the submission queue.
+const QUEUE_DEPTH: usize = 1024;
+/// Events between two drains of the trace.
+const TRACE_CAPACITY: usize = 1 << 12;
+/// A stage counts as hanging after this many times its charge.
+const HANG_FACTOR: u64 = 100;
+
+/// A simulated device with everything that runs on it.
+pub struct World {
+    config: WorldConfig,
+    device: DeviceContext,
+    clock: Arc<dyn Clock>,
+    admission: AdmissionController,
+    dispatcher: Dispatcher,
+    submissions: Arc<SubmissionQueue>,
+    collector: TraceCollector,
+    trace: Trace,
+    random: Random,
+    sources: Vec<Source>,
+    /// The next arrival of each source that has one.
+    arrivals: BinaryHeap<Reverse<(Timestamp, usize)>>,
+    departed: Vec<ExecutionContext>,
+    turn: Turn,
+}
+
+impl World {
+    /// An empty world at time zero.
+    ///
+    /// # Panics
+    /// Never for lack of a device: the simulated one has what is asked of it here.
+    #[must_use]
+    pub fn new(config: WorldConfig) -> Self {
+        let sim = SimConfig { memory_limit: config.memory, max_streams: 1, stream_depth: 4 };
+        let device = DeviceContext::sim(sim).expect("a simulated device");
+        let arena = device.reserve_arena(config.memory).expect("all of its memory");
+        let streams = StreamPool::new(&device, 1).expect("its one stream");
+        let admission = AdmissionConfig {
+            policy: config.policy,
+            overheads: config.charged,
+            max_models: MAX_MODELS,
+            streams: 1,
+        };
+        let collector = TraceCollector::new(TRACE_CAPACITY);
+        let dispatcher = DispatcherConfig {
+            max_models: MAX_MODELS,
+            overheads: config.charged,
+            hang_factor: HANG_FACTOR,
+        };
+        let signal = Arc::clone(device.signal());
+        Self {
+            config,
+            clock: device.clock(),
+            admission: AdmissionController::new(admission, MemoryOrchestrator::new(arena)),
+            dispatcher: Dispatcher::new(
+                dispatcher,
+                config.policy.policy(),
+                streams,
+                collector.recorder(),
+            ),
+            submissions: Arc::new(SubmissionQueue::new(QUEUE_DEPTH, signal)),
+            collector,
+            trace: Trace::default(),
+            random: Random::new(config.seed),
+            sources: Vec::new(),
+            arrivals: BinaryHeap::new(),
+            departed: Vec::new(),
+            turn: Turn { next: None, busy: false },
+            device,
+        }
+    }
+
+    /// Asks for `model` and, when it is admitted, starts its arrivals now.
+    ///
+    /// # Errors
+    /// What the shipped admission says; nothing has changed then.
+    pub fn admit(&mut self, model: Model) -> Result<ModelId, AdmissionError> {
+        let now = self.now();
+        let random = self.random.fork();
+        let request = model.request(&self.device, random);
+        let admission = match self.admission.admit(request) {
+            Ok(admission) => admission,
+            Err(error) => {
+                if let Some(why) = error.refusal() {
+                    let what = RefusedModel { name: model.name.clone(), why: why.clone() };
+                    self.dispatcher.record(now, TraceEvent::Refused { what: Box::new(what) });
+                }
+                return Err(error);
+            }
+        };
+        let id = admission.model;
+        let what = Box::new(admission.promise);
+        self.dispatcher.record(now, TraceEvent::Admitted { model: id, what });
+        self.dispatcher.install(admission.lane);
+        self.apply(&admission.analysis);
+        let submitter = Submitter::new(SubmitterParts {
+            model: id,
+            description: admission.description,
+            slots: admission.slots,
+            gate: admission.gate,
+            queue: Arc::clone(&self.submissions),
+            clock: Arc::clone(&self.clock),
+            recorder: self.collector.recorder(),
+        });
+        let source = Source::new(model, submitter, admission.metrics, self.random.fork(), now);
+        self.arrivals.push(Reverse((source.next_arrival(), self.sources.len())));
+        self.sources.push(source);
+        Ok(id)
+    }
+
+    /// Begins to evict `model`: its arrivals end; it is gone once its jobs have ended and the
+    /// device was idle.
+    pub fn evict(&mut self, model: ModelId) {
+        let now = self.now();
+        for source in self.sources.iter_mut().filter(|source| source.model() == model) {
+            source.end();
+        }
+        self.dispatcher.evict(now, model);
+        self.step(now);
+    }
+
+    /// Lets `length` of virtual time pass.
+    pub fn run_for(&mut self, length: Nanos) {
+        let end = self.now() + length;
+        while let Some(at) = self.next_decision(end) {
+            self.deliver_until(at);
+            self.simulator().advance_to(at);
+            self.step(at);
+        }
+        self.deliver_until(end);
+        self.simulator().advance_to(end);
+        self.drain_trace();
+    }
+
+    /// Everything that happened so far.
+    #[must_use]
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// What `model` has done so far; also of models that are gone.
+    #[must_use]
+    pub fn metrics(&self, model: ModelId) -> Option<Snapshot> {
+        let source = self.sources.iter().find(|source| source.model() == model)?;
+        Some(ModelMetrics::snapshot(source.metrics()))
+    }
+
+    /// The shipped admission, with what it knows.
+    #[must_use]
+    pub fn admission(&self) -> &AdmissionController {
+        &self.admission
+    }
+
+    /// The present point in virtual time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn simulator(&self) -> &SimDevice {
+        self.device.simulator().expect("this world's device is simulated")
+    }
+
+    /// When the dispatcher will look next, if before `end`: a random part of the overhead after
+    /// the stage on the device ends, or of the wake-up latency after the next arrival.
+    fn next_decision(&mut self, end: Timestamp) -> Option<Timestamp> {
+        let (cause, latency) = if self.turn.busy {
+            let ended = self.simulator().next_event();
+            (ended.into_iter().chain(self.turn.next).min()?, self.config.real.dispatch)
+        } else {
+            let arrival = self.arrivals.peek().map(|Reverse((at, _))| *at);
+            (arrival.into_iter().chain(self.turn.next).min()?, self.config.real.wake)
+        };
+        let late = Nanos(self.random.up_to(latency.0));
+        Some(cause.max(self.now()) + late).filter(|at| *at < end)
+    }
+
+    /// Submits every arrival up to and including `until`.
+    fn deliver_until(&mut self, until: Timestamp) {
+        while let Some(Reverse((at, index))) = self.arrivals.peek().copied() {
+            if at > until {
+                return;
+            }
+            self.arrivals.pop();
+            if self.sources[index].has_ended() {
+                continue;
+            }
+            self.simulator().advance_to(at);
+            let next = self.sources[index].submit(at);
+            self.arrivals.push(Reverse((next, index)));
+        }
+    }
+
+    fn step(&mut self, now: Timestamp) {
+        self.turn = self.dispatcher.step(now, &self.submissions);
+        while let Some(context) = self.dispatcher.take_departed() {
+            self.departed.push(context);
+        }
+        while let Some(context) = self.departed.pop() {
+            let model = context.model();
+            context.evict();
+            let left = self.admission.release(model).expect("its memory is no longer bound");
+            if let Some(analysis) = left {
+                self.apply(&analysis);
+            }
+        }
+        self.drain_trace();
+        self.provoke(now);
+    }
+
+    /// Lets the adversaries react to what was just launched.
+    fn provoke(&mut self, now: Timestamp) {
+        let Some(TraceEvent::Dispatched { job, .. }) = self.last_dispatch(now) else { return };
+        let blocker = job.model;
+        let mut moved = false;
+        for source in &mut self.sources {
+            moved |= source.provoked_by(blocker, now);
+        }
+        if moved {
+            let next = self.sources.iter().enumerate().filter(|(_, source)| !source.has_ended());
+            self.arrivals =
+                next.map(|(index, source)| Reverse((source.next_arrival(), index))).collect();
+        }
+    }
+
+    fn last_dispatch(&self, now: Timestamp) -> Option<TraceEvent> {
+        let recent = self.trace.records.iter().rev().take_while(|record| record.at == now);
+        let mut dispatched =
+            recent.filter(|record| matches!(record.event, TraceEvent::Dispatched { .. }));
+        dispatched.next().map(|record| record.event.clone())
+    }
+
+    fn apply(&mut self, analysis: &Analysis) {
+        let now = self.now();
+        for bound in &analysis.bounds {
+            self.dispatcher.set_bound(now, bound.model, bound.response);
+        }
+    }
+
+    fn drain_trace(&mut self) {
+        self.trace.records.extend(self.collector.drain());
+        self.trace.dropped = self.collector.dropped();
+    }
+}

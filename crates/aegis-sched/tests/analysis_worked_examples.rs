@@ -1,0 +1,338 @@
+//! The worked examples of the literature and of our own notes, by name, with the right verdict.
+//!
+//! Sets are written `(C, T, D)` from the most to the least urgent; one unit is 1 ns. Time is dense,
+//! so a bound exceeds the bound of a world on ticks by 1 wherever the task can be blocked.
+
+use aegis_sched::analysis::{Analysis, Test, analyse};
+use aegis_sched::policy::PolicyKind;
+use aegis_sched::task::{Overheads, Task, TaskSet, TaskSpec};
+use aegis_trace::{ModelId, Nanos, Refusal};
+use expect_test::{Expect, expect};
+
+/// Model 0 is the most urgent one.
+fn spec(index: usize, (cost, period, deadline): (u64, u64, u64)) -> TaskSpec {
+    let index = u16::try_from(index).expect("a handful of tasks");
+    TaskSpec {
+        model: ModelId::first(index),
+        period: Nanos(period),
+        deadline: Nanos(deadline),
+        jitter: Nanos::ZERO,
+        priority: u32::from(index),
+        stages: vec![Nanos(cost)],
+    }
+}
+
+fn specs(tasks: &[(u64, u64, u64)]) -> Vec<TaskSpec> {
+    tasks.iter().enumerate().map(|(index, task)| spec(index, *task)).collect()
+}
+
+fn set(specs: Vec<TaskSpec>) -> TaskSet {
+    let tasks = specs.into_iter().map(|spec| Task::new(spec).expect("a valid task"));
+    TaskSet::new(tasks.collect()).expect("a valid set")
+}
+
+/// The responses, or the refusal without the rule it ends with when there is too much work.
+fn shown(answer: Result<Analysis, Refusal>) -> String {
+    let bound = |analysis: Analysis| {
+        let responses = analysis.bounds.iter().map(|bound| bound.response.0.to_string());
+        format!("responses {}", responses.collect::<Vec<_>>().join(" "))
+    };
+    let refused = |refusal: Refusal| {
+        let text = refusal.to_string();
+        text.split(": sum C/T").next().unwrap_or_default().to_owned()
+    };
+    answer.map_or_else(refused, bound)
+}
+
+fn check(tasks: &[(u64, u64, u64)], policy: PolicyKind, expected: Expect) {
+    check_specs(specs(tasks), policy, expected);
+}
+
+fn check_specs(specs: Vec<TaskSpec>, policy: PolicyKind, expected: Expect) {
+    expected.assert_eq(&shown(analyse(&set(specs), policy, &Overheads::default())));
+}
+
+#[test]
+fn a_set_below_both_utilisation_bounds_misses_by_blocking() {
+    let tasks = [(1, 2, 2), (3, 10, 10)];
+    check(
+        &tasks,
+        PolicyKind::Rms,
+        expect!["m0: response 4 ns > deadline 2 ns, of which 3 ns is blocking by a stage of m1"],
+    );
+    check(
+        &tasks,
+        PolicyKind::Edf,
+        expect!["demand 2 ns + blocking 3 ns by a stage of m1 > window 4 ns"],
+    );
+}
+
+#[test]
+fn five_realistic_models_below_both_utilisation_bounds_miss() {
+    let of = |cost, period| (cost, period, period);
+    let tasks = [
+        of(4_200, 33_333),
+        of(6_100, 50_000),
+        of(9_800, 66_667),
+        of(14_500, 100_000),
+        of(29_500, 200_000),
+    ];
+    check(
+        &tasks,
+        PolicyKind::Rms,
+        expect![
+            "m0: response 33.7 us > deadline 33.333 us, of which 29.5 us is blocking by a stage of m4"
+        ],
+    );
+    check(
+        &tasks,
+        PolicyKind::Edf,
+        expect!["demand 4.2 us + blocking 29.5 us by a stage of m4 > window 33.333 us"],
+    );
+}
+
+#[test]
+fn no_positive_utilisation_is_safe() {
+    let tasks = [(1, 100, 100), (101, 1_000_000, 1_000_000)];
+    check(
+        &tasks,
+        PolicyKind::Rms,
+        expect![
+            "m0: response 102 ns > deadline 100 ns, of which 101 ns is blocking by a stage of m1"
+        ],
+    );
+    check(
+        &tasks,
+        PolicyKind::Edf,
+        expect!["demand 1 ns + blocking 101 ns by a stage of m1 > window 100 ns"],
+    );
+}
+
+#[test]
+fn density_below_one_does_not_make_up_for_too_much_work() {
+    let tasks = [(2, 3, 6), (2, 3, 6)];
+    for policy in [PolicyKind::Fifo, PolicyKind::Rms, PolicyKind::Edf, PolicyKind::Priority] {
+        check(&tasks, policy, expect!["utilisation 1.3333 leaves no room"]);
+    }
+}
+
+#[test]
+fn one_part_in_a_hundred_million_too_much_is_refused_at_once() {
+    let tasks = [(1, 2, 2), (50_000_001, 100_000_000, 100_000_000)];
+    check(&tasks, PolicyKind::Rms, expect!["utilisation 1.0000 leaves no room"]);
+    check(&tasks, PolicyKind::Edf, expect!["utilisation 1.0000 leaves no room"]);
+}
+
+#[test]
+fn a_recurrence_without_ceiling_misses_the_second_round_of_interference() {
+    let set = |deadline| [(2, 4, 4), (2, 6, 6), (1, 7, deadline)];
+    check(&set(7), PolicyKind::Priority, expect!["m2: response 11 ns > deadline 7 ns"]);
+    check(&set(11), PolicyKind::Priority, expect!["responses 4 5 11"]);
+    let set = |deadline| [(1, 3, 3), (2, 4, 4), (1, 7, deadline)];
+    check(&set(7), PolicyKind::Priority, expect!["m2: response 8 ns > deadline 7 ns"]);
+    check(&set(8), PolicyKind::Priority, expect!["responses 3 4 8"]);
+}
+
+#[test]
+fn the_third_job_of_the_window_is_the_worst_with_a_deadline_past_the_period() {
+    let set = |deadline| [(2, 7, 6), (4, 8, 7), (1, 5, deadline)];
+    check(&set(8), PolicyKind::Priority, expect!["m2: response 9 ns > deadline 8 ns"]);
+    check(&set(11), PolicyKind::Priority, expect!["responses 6 7 11"]);
+}
+
+#[test]
+fn a_job_pushed_out_by_its_predecessor_is_the_worst_even_below_the_period() {
+    let set = |deadline| [(1, 5, 5), (4, 7, 7), (2, 9, deadline)];
+    check(&set(9), PolicyKind::Priority, expect!["m2: response 10 ns > deadline 9 ns"]);
+    check(&set(10), PolicyKind::Priority, expect!["responses 5 7 10"]);
+}
+
+#[test]
+fn equal_priorities_interfere() {
+    let tied = |deadlines: [u64; 3]| {
+        let tasks = [(2, 5, deadlines[0]), (2, 7, deadlines[1]), (2, 8, deadlines[2])];
+        specs(&tasks).into_iter().map(|spec| TaskSpec { priority: 0, ..spec }).collect()
+    };
+    check_specs(
+        tied([5, 7, 8]),
+        PolicyKind::Priority,
+        expect!["m0: response 6 ns > deadline 5 ns"],
+    );
+    check_specs(tied([6, 7, 8]), PolicyKind::Priority, expect!["responses 6 7 6"]);
+}
+
+#[test]
+fn the_jitter_of_others_counts() {
+    let with_jitter = |deadline| {
+        let mut specs = specs(&[(1, 4, 4), (1, 8, 5), (1, 7, deadline)]);
+        specs[0].jitter = Nanos(2);
+        specs
+    };
+    check_specs(with_jitter(3), PolicyKind::Priority, expect!["m2: response 4 ns > deadline 3 ns"]);
+    check_specs(with_jitter(4), PolicyKind::Priority, expect!["responses 4 3 4"]);
+}
+
+#[test]
+fn admitting_a_less_urgent_task_can_break_an_admitted_one() {
+    check(&[(1, 4, 3)], PolicyKind::Rms, expect!["responses 1"]);
+    check(
+        &[(1, 4, 3), (4, 20, 20)],
+        PolicyKind::Rms,
+        expect!["m0: response 5 ns > deadline 3 ns, of which 4 ns is blocking by a stage of m1"],
+    );
+}
+
+#[test]
+fn responses_under_edf_are_not_those_of_fixed_priorities() {
+    let tasks = [(1, 2, 2), (1, 5, 4), (1, 9, 4)];
+    check(&tasks, PolicyKind::Edf, expect!["responses 2 4 4"]);
+}
+
+#[test]
+fn demand_can_first_exceed_a_window_longer_than_every_deadline() {
+    let tasks = [(2, 3, 4), (2, 13, 6), (2, 13, 6)];
+    check(
+        &tasks,
+        PolicyKind::Edf,
+        expect!["demand 8 ns + blocking 0 ns by the orchestrator's wake-up > window 7 ns"],
+    );
+}
+
+#[test]
+fn a_clean_hyperperiod_at_full_cost_proves_nothing() {
+    let tasks = [(1, 4, 4), (3, 12, 12), (5, 12, 12)];
+    check(
+        &tasks,
+        PolicyKind::Rms,
+        expect!["m0: response 6 ns > deadline 4 ns, of which 5 ns is blocking by a stage of m2"],
+    );
+    check(
+        &tasks,
+        PolicyKind::Edf,
+        expect!["demand 1 ns + blocking 5 ns by a stage of m2 > window 4 ns"],
+    );
+}
+
+#[test]
+fn pessimistic_tests_refuse_what_is_fine() {
+    // Density is 1.067, yet everything is on time.
+    let tasks = [(1, 20, 3), (2, 20, 5), (2, 20, 6)];
+    check(&tasks, PolicyKind::Edf, expect!["responses 3 5 5"]);
+    check(&tasks, PolicyKind::Priority, expect!["responses 3 5 5"]);
+    // A recurrence that counts arrivals after the start refuses this one.
+    let tasks = [(1, 3, 3), (1, 4, 4), (2, 5, 5)];
+    check(&tasks, PolicyKind::Priority, expect!["responses 3 4 4"]);
+    check(&tasks, PolicyKind::Edf, expect!["responses 3 4 4"]);
+}
+
+#[test]
+fn stages_admit_what_a_whole_model_blocks() {
+    let mut specs = specs(&[(2, 8, 8), (12, 40, 40)]);
+    check_specs(
+        specs.clone(),
+        PolicyKind::Rms,
+        expect!["m0: response 14 ns > deadline 8 ns, of which 12 ns is blocking by a stage of m1"],
+    );
+    check_specs(
+        specs.clone(),
+        PolicyKind::Edf,
+        expect!["demand 2 ns + blocking 12 ns by a stage of m1 > window 8 ns"],
+    );
+    specs[1].stages = vec![Nanos(4); 3];
+    check_specs(specs.clone(), PolicyKind::Rms, expect!["responses 6 16"]);
+    check_specs(specs, PolicyKind::Edf, expect!["responses 6 16"]);
+}
+
+#[test]
+fn a_split_model_can_be_preempted_and_takes_longer_than_the_whole() {
+    let mut specs = specs(&[(2, 8, 16), (12, 40, 40)]);
+    check_specs(specs.clone(), PolicyKind::Priority, expect!["responses 14 14"]);
+    specs[1].stages = vec![Nanos(4); 3];
+    check_specs(specs, PolicyKind::Priority, expect!["responses 6 16"]);
+}
+
+#[test]
+fn utilisation_of_exactly_one_is_fine_until_something_delays_it() {
+    let tasks = [(1, 2, 2), (1, 3, 6), (1, 6, 6)];
+    check(&tasks, PolicyKind::Edf, expect!["responses 2 4 4"]);
+    let mut specs = specs(&tasks);
+    let wake = Overheads { wake: Nanos(1), ..Overheads::default() };
+    expect!["utilisation 1.0000 leaves no room"].assert_eq(&shown(analyse(
+        &set(specs.clone()),
+        PolicyKind::Edf,
+        &wake,
+    )));
+    specs[2].jitter = Nanos(1);
+    check_specs(specs, PolicyKind::Edf, expect!["utilisation 1.0000 leaves no room"]);
+}
+
+#[test]
+fn a_job_that_alone_is_too_long_is_named() {
+    let mut specs = specs(&[(1, 9, 9), (4, 9, 5)]);
+    specs[1].jitter = Nanos(2);
+    check_specs(specs, PolicyKind::Edf, expect!["m1: jitter + cost 6 ns > deadline 5 ns"]);
+}
+
+#[test]
+fn overheads_are_charged_to_every_stage_and_to_blockers() {
+    let mut specs = specs(&[(2, 20, 20), (6, 60, 60)]);
+    specs[1].stages = vec![Nanos(3); 2];
+    let overheads = Overheads { dispatch: Nanos(1), wake: Nanos::ZERO };
+    let analysis = analyse(&set(specs), PolicyKind::Rms, &overheads).expect("nearly idle");
+    assert_eq!(analysis.bounds[1].cost, Nanos(8));
+    assert_eq!(analysis.bounds[0].blocking, Nanos(4));
+    assert_eq!(analysis.bounds[0].blocked_by, Some(ModelId::first(1)));
+    assert_eq!(analysis.bounds[0].response, Nanos(4 + 3));
+    assert_eq!(analysis.bounds[0].slack, Nanos(20 - 7));
+    assert_eq!(analysis.utilisation_ppm, 283_333, "3/20 + 8/60");
+}
+
+#[test]
+fn the_wake_up_blocks_the_least_urgent_too() {
+    let wake = Overheads { dispatch: Nanos::ZERO, wake: Nanos(4) };
+    for policy in [PolicyKind::Fifo, PolicyKind::Rms, PolicyKind::Edf, PolicyKind::Priority] {
+        let tasks = set(specs(&[(2, 20, 20), (3, 60, 60)]));
+        let analysis = analyse(&tasks, policy, &wake).expect("nearly idle");
+        assert_eq!(analysis.bounds[1].response, Nanos(4 + 2 + 3), "{policy:?}");
+        assert_eq!((analysis.bounds[1].blocking, analysis.bounds[1].blocked_by), (Nanos(4), None));
+    }
+}
+
+#[test]
+fn first_in_first_out_waits_for_one_job_of_everybody() {
+    let tasks = [(2, 10, 10), (3, 20, 12), (4, 30, 9)];
+    check(&tasks, PolicyKind::Fifo, expect!["responses 9 9 9"]);
+    let tasks = [(2, 10, 10), (3, 20, 12), (4, 30, 8)];
+    check(&tasks, PolicyKind::Fifo, expect!["m2: response 9 ns > deadline 8 ns"]);
+}
+
+#[test]
+fn first_in_first_out_with_jitter_can_be_worst_late_in_the_window() {
+    let mut specs = specs(&[(5, 10, 20), (1, 40, 20)]);
+    specs[0].jitter = Nanos(9);
+    check_specs(specs, PolicyKind::Fifo, expect!["responses 15 10"]);
+}
+
+#[test]
+fn every_answer_names_its_theorem() {
+    let tasks = set(specs(&[(1, 10, 10), (1, 20, 20)]));
+    let test = |set: &TaskSet, policy| {
+        analyse(set, policy, &Overheads::default()).expect("nearly idle").test
+    };
+    assert_eq!(test(&tasks, PolicyKind::Fifo), Test::Fifo);
+    assert_eq!(test(&tasks, PolicyKind::Rms), Test::NpFixedPriority);
+    assert_eq!(test(&tasks, PolicyKind::Priority), Test::NpFixedPriority);
+    assert_eq!(test(&tasks, PolicyKind::Edf), Test::NpEdfDescent);
+    let mut late = specs(&[(1, 10, 50), (1, 20, 20)]);
+    late[0].jitter = Nanos(11);
+    assert_eq!(test(&set(late), PolicyKind::Edf), Test::NpEdfScan);
+}
+
+#[test]
+fn no_tasks_are_no_problem() {
+    for policy in [PolicyKind::Fifo, PolicyKind::Rms, PolicyKind::Edf, PolicyKind::Priority] {
+        let analysis = analyse(&TaskSet::default(), policy, &Overheads::default());
+        let analysis = analysis.expect("nothing to do");
+        assert_eq!((analysis.bounds.len(), analysis.utilisation_ppm), (0, 0));
+    }
+}

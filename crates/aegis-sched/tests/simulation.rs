@@ -1,0 +1,153 @@
+//! What admission promises, the simulator cannot break: shipped code, hostile arrivals.
+
+use aegis_sched::policy::PolicyKind;
+use aegis_sched::sim::{Arrivals, Behaviour, Costs, Model, Random, Seed, World, WorldConfig};
+use aegis_sched::task::Overheads;
+use aegis_trace::{Bytes, EventKind, Nanos, Query, Trace, TraceEvent};
+
+const POLICIES: [PolicyKind; 4] =
+    [PolicyKind::Fifo, PolicyKind::Rms, PolicyKind::Edf, PolicyKind::Priority];
+
+/// A world, its models and how long to run it, all from one seed.
+struct Case {
+    config: WorldConfig,
+    models: Vec<Model>,
+    length: Nanos,
+}
+
+fn case(seed: u64) -> Case {
+    let mut random = Random::new(Seed(seed));
+    let overheads = match random.up_to(2) {
+        0 => Overheads::default(),
+        _ => Overheads { dispatch: Nanos(random.up_to(30)), wake: Nanos(random.up_to(60)) },
+    };
+    let policy = POLICIES[usize::try_from(random.up_to(3)).expect("four policies")];
+    let config = WorldConfig {
+        policy,
+        charged: overheads,
+        real: overheads,
+        ..WorldConfig::new(Seed(random.bits()))
+    };
+    let count = random.between(2, 7);
+    let models: Vec<Model> = (0..count).map(|n| model(n, &mut random)).collect();
+    let longest = models.iter().map(|model| model.period).max().expect("two models at least");
+    Case { config, models, length: longest * 12 }
+}
+
+fn model(n: u64, random: &mut Random) -> Model {
+    let period = random.between(50, 4_000);
+    let stages = random.between(1, 3);
+    let share = random.between(period / 40 + 1, period / 4 + 1);
+    let stage = |random: &mut Random| Nanos(random.between(1, share.div_ceil(stages)));
+    let stages = (0..stages).map(|_| stage(random)).collect();
+    let deadline = match random.up_to(3) {
+        0 => random.between(period / 2, period),
+        1 => random.between(period, period * 3),
+        _ => period,
+    };
+    let (arrivals, jitter) = match random.up_to(5) {
+        0 => (Arrivals::Periodic { offset: Nanos(random.up_to(period)) }, 0),
+        1 => (Arrivals::Sporadic, 0),
+        2 => (Arrivals::Jittered, random.up_to(period / 4)),
+        _ => (Arrivals::AfterLaunch, 0),
+    };
+    Model {
+        name: format!("model{n}"),
+        period: Nanos(period),
+        deadline: Nanos(deadline),
+        jitter: Nanos(jitter),
+        priority: u32::try_from(random.up_to(4)).expect("small"),
+        stages,
+        persistent: Bytes::from_kib(4),
+        scratch: Bytes::from_kib(random.up_to(16)),
+        behaviour: Behaviour {
+            arrivals,
+            costs: if random.once_in(2) { Costs::Full } else { Costs::UpTo },
+            faults: Vec::new(),
+        },
+    }
+}
+
+/// Admits what the shipped admission accepts, runs, and gives back the world and how many it took.
+fn run(case: &Case) -> (World, usize) {
+    let mut world = World::new(case.config);
+    let admitted =
+        case.models.iter().filter(|model| world.admit((*model).clone()).is_ok()).count();
+    world.run_for(case.length);
+    (world, admitted)
+}
+
+fn of_kind(trace: &Trace, kind: EventKind) -> Vec<TraceEvent> {
+    let query = Query { kinds: vec![kind], ..Query::default() };
+    trace.query(&query).map(|record| record.event.clone()).collect()
+}
+
+#[test]
+fn no_admitted_model_ever_misses_or_exceeds_its_bound() {
+    let (mut admitted_in_all, mut jobs, mut refused, mut preempted) = (0, 0, 0, 0);
+    for seed in 0..3_000 {
+        let case = case(seed);
+        let (world, admitted) = run(&case);
+        let trace = world.trace();
+        let none = |kind| {
+            let found = of_kind(trace, kind);
+            assert!(found.is_empty(), "seed {seed}, {:?}: {found:?}", case.config);
+        };
+        none(EventKind::MissedDeadline);
+        none(EventKind::BoundExceeded);
+        none(EventKind::AssumptionBroken);
+        none(EventKind::Faulted);
+        none(EventKind::Dropped);
+        assert_eq!(trace.dropped, 0, "seed {seed}");
+        admitted_in_all += admitted;
+        refused += case.models.len() - admitted;
+        jobs += of_kind(trace, EventKind::Completed).len();
+        preempted += of_kind(trace, EventKind::Suspended).len();
+    }
+    // The worlds must be worth running: many jobs, many admissions, and refusals too.
+    assert!(admitted_in_all > 8_000, "{admitted_in_all}");
+    assert!(refused > 800, "{refused}");
+    assert!(jobs > 200_000, "{jobs}");
+    assert!(preempted > 1_000, "{preempted}");
+}
+
+#[test]
+fn the_same_seed_twice_gives_byte_equal_traces() {
+    for seed in 0..40 {
+        let bytes = || {
+            let (world, _) = run(&case(seed));
+            let mut writer = aegis_trace::export::json::Writer::new(Vec::new()).expect("memory");
+            writer.write(&world.trace().records).expect("memory");
+            writer.finish(world.trace().dropped).expect("memory")
+        };
+        assert_eq!(bytes(), bytes(), "seed {seed}");
+    }
+}
+
+#[test]
+fn an_overhead_that_was_not_charged_is_caught_and_named() {
+    let overheads = Overheads { dispatch: Nanos(400), wake: Nanos::ZERO };
+    let config = WorldConfig { real: overheads, ..WorldConfig::new(Seed(3)) };
+    let mut world = World::new(config);
+    // Without the overhead the set has almost no slack, with it there is not enough time.
+    world.admit(Model::periodic("camera", Nanos(4_000), Nanos(10_000))).expect("40 %");
+    world.admit(Model::periodic("lidar", Nanos(5_900), Nanos(10_000))).expect("99 %");
+    world.run_for(Nanos(1_000_000));
+    let broken = of_kind(world.trace(), EventKind::AssumptionBroken);
+    assert!(!broken.is_empty());
+    assert!(
+        broken.iter().all(|event| matches!(
+            event,
+            TraceEvent::AssumptionBroken {
+                assumption: aegis_trace::Assumption::DispatchOverhead,
+                ..
+            }
+        )),
+        "{broken:?}"
+    );
+    assert!(!of_kind(world.trace(), EventKind::MissedDeadline).is_empty());
+    let unexcused = of_kind(world.trace(), EventKind::BoundExceeded)
+        .iter()
+        .any(|event| matches!(event, TraceEvent::BoundExceeded { cause: None, .. }));
+    assert!(!unexcused, "every bound that was exceeded names the cause");
+}
