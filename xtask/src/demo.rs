@@ -1,0 +1,158 @@
+//! The product shown from nothing: runtime, models, profile, admission, run, report, trace.
+//!
+//! Every command is printed as the user would type it, so that the demo is also its own manual.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context;
+use clap::Args;
+
+use crate::models::{self, ModelSet};
+use crate::runtimes::{self, RuntimesArgs};
+use crate::{process, tools};
+
+/// Where the demo leaves what it made; git-ignored.
+const OUT: &str = "out";
+
+/// What to show.
+#[derive(Args)]
+pub(crate) struct DemoArgs {
+    /// How long the models run, such as 20s or 2min.
+    #[arg(long = "for", value_name = "DURATION", default_value = "20s")]
+    duration: String,
+    /// The models to run and how often; relative to the root of the repository.
+    #[arg(long, value_name = "FILE", default_value = "benches/workloads/edge24-host.toml")]
+    workload: PathBuf,
+}
+
+/// Runs the demo in the workspace at `root`.
+///
+/// # Errors
+/// A step fails; a set of models that is not admitted is such a failure.
+pub(crate) fn run(root: &Path, args: &DemoArgs) -> anyhow::Result<()> {
+    ignore_interrupts()?;
+    heading("ONNX Runtime");
+    runtimes::run(root, &RuntimesArgs::default())?;
+    heading("24 networks with random weights");
+    let folder = models::default_dir(ModelSet::Host24);
+    let written = models::write_set(ModelSet::Host24, &folder)?;
+    println!("{} models in {}", written.len(), folder.display());
+    heading("The program");
+    process::show_and_run(tools::cargo(root).args(["build", "--release", "-p", "aegis-cli"]))?;
+
+    let aegis = Aegis { root, program: program(root)? };
+    fs::create_dir_all(root.join(OUT)).context("the folder for report and trace")?;
+    // Relative to `root`, where the program runs, so that it is given what the user reads.
+    let (report, trace) = (format!("{OUT}/demo.report.txt"), format!("{OUT}/demo.trace.jsonl"));
+
+    heading("The device");
+    process::show_and_run(&mut aegis.command(&["device"]))?;
+    heading("How long each model takes, alone");
+    process::show_and_run(aegis.command(&["profile"]).arg(&args.workload))?;
+    heading("Whether all of them meet every deadline");
+    process::show_and_run(aegis.command(&["check"]).arg(&args.workload))
+        .context("the models are not admitted on this machine")?;
+    heading("The run");
+    let mut run = aegis.command(&["run"]);
+    run.arg(&args.workload).args(["--for", &args.duration, "--trace"]).arg(&trace);
+    show_and_keep(&mut run, &root.join(&report))?;
+
+    println!("\nreport: {report}\ntrace:  {trace}");
+    Ok(())
+}
+
+/// The program under show.
+struct Aegis<'a> {
+    root: &'a Path,
+    program: PathBuf,
+}
+
+impl Aegis<'_> {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.current_dir(self.root).args(arguments);
+        command
+    }
+}
+
+/// Where cargo puts the release build of the program.
+fn program(root: &Path) -> anyhow::Result<PathBuf> {
+    Ok(tools::target_folder(root)?.join("release/aegis"))
+}
+
+/// Leaves Ctrl-C to the child, which ends with its report; this process then goes on to say where
+/// the report is.
+fn ignore_interrupts() -> anyhow::Result<()> {
+    let unread = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGINT, unread)
+        .context("Ctrl-C cannot be left to the program under show")?;
+    Ok(())
+}
+
+fn heading(text: &str) {
+    println!("\n# {text}");
+}
+
+/// Shows and runs `command`, keeping in `file` what the command writes to its standard output.
+fn show_and_keep(command: &mut Command, file: &Path) -> anyhow::Result<()> {
+    println!("$ {}", process::line(command));
+    let mut kept = File::create(file).with_context(|| file.display().to_string())?;
+    let child = command.stdout(Stdio::piped()).spawn();
+    let mut child = child.map_err(|error| process::not_started(command, error))?;
+    let copied = match child.stdout.take() {
+        Some(mut output) => copy_to_both(&mut output, &mut io::stdout(), &mut kept),
+        None => Ok(()),
+    };
+    let status = child.wait().context("the program under show")?;
+    copied.with_context(|| file.display().to_string())?;
+    Ok(process::check(command, status, String::new())?)
+}
+
+/// Passes on what `from` says as soon as it says it.
+fn copy_to_both(
+    from: &mut impl Read,
+    first: &mut impl Write,
+    second: &mut impl Write,
+) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        let length = from.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(());
+        }
+        first.write_all(&buffer[..length])?;
+        first.flush()?;
+        second.write_all(&buffer[..length])?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_is_show_and_keep() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("report.txt");
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo admitted: 24"]);
+        show_and_keep(&mut command, &file).expect("sh is there");
+        assert_eq!(fs::read_to_string(file).expect("it was kept"), "admitted: 24\n");
+    }
+
+    #[test]
+    fn a_run_that_fails_fails_the_demo_and_keeps_its_words() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("report.txt");
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo refused; exit 1"]);
+        let error = show_and_keep(&mut command, &file).expect_err("it exits with 1");
+        assert!(error.to_string().contains("exit status: 1"), "{error}");
+        assert_eq!(fs::read_to_string(file).expect("it was kept"), "refused\n");
+    }
+}

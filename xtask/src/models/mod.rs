@@ -1,0 +1,260 @@
+//! The model generator: real architectures as ONNX files, with seeded random weights.
+//!
+//! Timing, memory and scheduling depend on a network's shape and not on what it learned, so random
+//! weights are as good as trained ones here, and need no download and no licence. A file is equal
+//! to the byte on every run and machine.
+//!
+//! Read [`sets`] for the networks, [`graph`] for how one is built, [`stages`] for how one is cut.
+//!
+//! # Invariants
+//! 1. A file appears under its name only when it is complete.
+//! 2. Equal versions of this module write equal bytes (tested; see `weights`).
+
+mod efficientnet;
+mod faulty;
+mod graph;
+mod layers;
+mod mlp;
+mod mobilenet;
+mod pillars;
+mod recurrent;
+mod resnet;
+mod schema;
+mod sets;
+mod stages;
+mod transformer;
+mod unet;
+mod weights;
+mod workload;
+mod yolo;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use std::{env, fs};
+
+use anyhow::{Context as _, ensure};
+use prost::Message as _;
+
+use faulty::Fault;
+use graph::Graph;
+use sets::{GOLDEN, ROLES, Variant};
+
+/// Arguments of `cargo xtask models`.
+#[derive(clap::Args)]
+pub(crate) struct ModelsArgs {
+    /// Which models to write.
+    #[arg(long, value_enum, default_value_t = ModelSet::Host24)]
+    set: ModelSet,
+    /// Folder for the files; `.aegis/models/SET` of the repository if absent.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Write only the model of this name.
+    #[arg(long)]
+    only: Option<String>,
+    /// Print the set instead of writing it.
+    #[arg(long, conflicts_with_all = ["workload", "out", "only"])]
+    list: bool,
+    /// Print the models of `benches/workloads/edge24-host.toml` instead of writing files.
+    #[arg(long, conflicts_with_all = ["out", "only"])]
+    workload: bool,
+}
+
+/// A set of models that are written together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ModelSet {
+    /// The 24 roles, sized for one CPU core.
+    Host24,
+    /// The 24 roles, sized for a GPU: gigabytes of weights.
+    Gpu24,
+    /// Tiny variants of every architecture, with known answers.
+    Golden,
+    /// Broken files.
+    Faulty,
+}
+
+impl ModelSet {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Host24 => "host24",
+            Self::Gpu24 => "gpu24",
+            Self::Golden => "golden",
+            Self::Faulty => "faulty",
+        }
+    }
+
+    /// The networks of the set; the faulty one has none.
+    fn networks(self) -> Vec<Item> {
+        let role = |variant: fn(&sets::Role) -> Variant| {
+            ROLES
+                .iter()
+                .map(move |role| Item { name: role.name, seed: role.seed, variant: variant(role) })
+                .collect()
+        };
+        match self {
+            Self::Host24 => role(|role| role.host),
+            Self::Gpu24 => role(|role| role.gpu),
+            Self::Golden => GOLDEN
+                .iter()
+                .map(|g| Item { name: g.name, seed: g.seed, variant: g.variant })
+                .collect(),
+            Self::Faulty => Vec::new(),
+        }
+    }
+}
+
+/// A network of a set.
+struct Item {
+    name: &'static str,
+    seed: u64,
+    variant: Variant,
+}
+
+impl Item {
+    fn whole(&self) -> Graph {
+        self.variant.network.graph(self.name, self.seed)
+    }
+
+    /// The files' graphs: the whole network, or its stages.
+    fn stages(&self) -> anyhow::Result<Vec<Graph>> {
+        match self.variant.cuts {
+            [] => Ok(vec![self.whole()]),
+            cuts => stages::split(self.whole(), cuts),
+        }
+    }
+}
+
+/// A file that was written.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: usize,
+}
+
+/// Runs `cargo xtask models`.
+///
+/// # Errors
+/// A name that is not in the set, or a folder that cannot be written.
+pub(crate) fn run(args: &ModelsArgs) -> anyhow::Result<()> {
+    if args.list {
+        list(args.set);
+        return Ok(());
+    }
+    if args.workload {
+        print!("{}", workload::models());
+        return Ok(());
+    }
+    let dir = args.out.clone().unwrap_or_else(|| default_dir(args.set));
+    let start = Instant::now();
+    let written = match &args.only {
+        Some(name) => write_one(args.set, name, &dir)?,
+        None => write_set(args.set, &dir)?,
+    };
+    for file in &written {
+        println!("{:>12} bytes  {}", file.bytes, file.path.display());
+    }
+    let bytes: usize = written.iter().map(|file| file.bytes).sum();
+    println!(
+        "{} files, {:.1} MB, in {:.1} s",
+        written.len(),
+        bytes as f64 / 1e6,
+        start.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+/// The folder of `set` in the repository: `.aegis/models/SET`.
+pub(crate) fn default_dir(set: ModelSet) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let root = root.expect("xtask is a folder of the repository");
+    root.join(".aegis").join("models").join(set.folder())
+}
+
+/// Writes every file of `set` into `dir`, which is created; other files there are left alone.
+///
+/// A staged network is written as `NAME.stageK.onnx`, any other as `NAME.onnx`; the golden set has
+/// both for its staged networks. Takes a second for the host set and half a minute for the GPU
+/// set, and as much memory as twice the largest model.
+///
+/// # Errors
+/// A folder or file that cannot be written.
+pub(crate) fn write_set(set: ModelSet, dir: &Path) -> anyhow::Result<Vec<Written>> {
+    let mut written = Vec::new();
+    for item in set.networks() {
+        written.extend(write_item(set, &item, dir)?);
+    }
+    if set == ModelSet::Faulty {
+        for fault in Fault::ALL {
+            written.push(write_file(dir, fault.name(), &fault.bytes())?);
+        }
+    }
+    Ok(written)
+}
+
+fn write_one(set: ModelSet, name: &str, dir: &Path) -> anyhow::Result<Vec<Written>> {
+    let items = set.networks();
+    let item = items.iter().find(|item| item.name == name);
+    let item = item.with_context(|| format!("no network {name} in {}", set.folder()))?;
+    write_item(set, item, dir)
+}
+
+fn write_item(set: ModelSet, item: &Item, dir: &Path) -> anyhow::Result<Vec<Written>> {
+    let mut graphs = item.stages()?;
+    if set == ModelSet::Golden && graphs.len() > 1 {
+        graphs.push(item.whole());
+    }
+    let write = |graph: Graph| {
+        let name = graph.name.clone();
+        write_file(dir, &name, &graph.into_model().encode_to_vec())
+    };
+    graphs.into_iter().map(write).collect()
+}
+
+/// Writes `dir/NAME.onnx` by way of a temporary name, so no reader meets half a file.
+fn write_file(dir: &Path, name: &str, contents: &[u8]) -> anyhow::Result<Written> {
+    ensure!(!name.contains(['/', '\\']), "{name} is not a file name");
+    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let path = dir.join(format!("{name}.onnx"));
+    let partial = dir.join(format!(".{name}.{}.partial", std::process::id()));
+    fs::write(&partial, contents)
+        .and_then(|()| fs::rename(&partial, &path))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(Written { path, bytes: contents.len() })
+}
+
+fn list(set: ModelSet) {
+    if set == ModelSet::Faulty {
+        for fault in Fault::ALL {
+            println!("{:<18} {}", fault.name(), fault.summary());
+        }
+        return;
+    }
+    println!(
+        "{:<26} {:<46} {:>6} {:>12} {:>7} {:>9}",
+        "name", "network", "stages", "parameters", "period", "host cost"
+    );
+    for item in set.networks() {
+        let role = ROLES.iter().find(|role| role.name == item.name);
+        println!(
+            "{:<26} {:<46} {:>6} {:>12} {:>7} {:>9}",
+            item.name,
+            item.variant.network.summary(),
+            item.variant.cuts.len() + 1,
+            item.whole().parameters(),
+            role.map_or(String::new(), |role| format!("{} ms", role.period_ms)),
+            host_cost(set, role),
+        );
+    }
+}
+
+/// The measured cost for the listing: only the host variants have one.
+fn host_cost(set: ModelSet, role: Option<&sets::Role>) -> String {
+    match role {
+        Some(role) if set == ModelSet::Host24 => format!("{} us", role.host_cost_us),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
