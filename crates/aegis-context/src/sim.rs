@@ -61,10 +61,8 @@ impl SimBackend {
     /// A backend whose stages always take these `costs`.
     #[must_use]
     pub fn constant(model: SimModel, device: DriverKind, costs: Vec<Nanos>) -> Self {
-        let cost = move |stage: StageIndex, _| SimWork {
-            cost: costs[usize::from(stage.0)],
-            fault: None,
-        };
+        let cost =
+            move |stage: StageIndex, _| SimWork { cost: costs[usize::from(stage.0)], fault: None };
         Self::new(model, device, Box::new(cost))
     }
 }
@@ -115,7 +113,8 @@ impl RuntimeBackend for SimBackend {
 fn lifetimes(model: &SimModel) -> Vec<TensorLifetime> {
     let end = u32::from(model.description.stages);
     let span = Lifespan::new(0, end).expect("there is at least one stage");
-    let sizes = [(TensorClass::Persistent, model.persistent), (TensorClass::Scratch, model.scratch)];
+    let sizes =
+        [(TensorClass::Persistent, model.persistent), (TensorClass::Scratch, model.scratch)];
     (0u16..)
         .zip(sizes)
         .filter(|(_, (_, size))| *size > Bytes::ZERO)

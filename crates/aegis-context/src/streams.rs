@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use aegis_cuda::{CudaEvent, CudaStream, DeviceContext, DeviceError, EventStatus};
+use aegis_cuda::{CudaEvent, CudaStream, DeviceContext, DeviceError, EventStatus, HostWork};
 use aegis_trace::{StreamId, Timestamp};
 
 use crate::error::ContextError;
@@ -46,6 +46,19 @@ impl StreamPool {
             })
         };
         Ok(Arc::new(Self { entries: (0..count).map(entry).collect::<Result<_, DeviceError>>()? }))
+    }
+
+    /// Runs `work` once on every stream, outside any job, and waits for it: set-up of the workers
+    /// of a host device.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when the device is not the host, or the work faults.
+    pub fn set_up(&self, work: &Arc<dyn HostWork>) -> Result<(), DeviceError> {
+        for entry in &self.entries {
+            entry.stream.enqueue_host(Arc::clone(work))?;
+            entry.stream.synchronize()?;
+        }
+        Ok(())
     }
 
     /// How many streams there are.
@@ -159,9 +172,7 @@ impl BusyStream {
         match entry.ended.query()? {
             EventStatus::Pending => Ok(None),
             EventStatus::Complete { at: finished } => match entry.begun.query()? {
-                EventStatus::Complete { at: started } => {
-                    Ok(Some(StageTimes { started, finished }))
-                }
+                EventStatus::Complete { at: started } => Ok(Some(StageTimes { started, finished })),
                 EventStatus::Pending => unreachable!("events of one stream fire in order"),
             },
         }

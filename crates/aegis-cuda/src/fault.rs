@@ -1,6 +1,6 @@
 //! How a piece of work fails, and how the failure waits for the event that reports it.
 
-use aegis_trace::{Category, StreamId};
+use aegis_trace::{Bytes, Category, StreamId};
 
 use crate::error::DeviceError;
 
@@ -15,13 +15,30 @@ pub struct WorkFault {
     pub category: Category,
     /// What happened, lowercase and without a final stop.
     pub message: Box<str>,
+    /// The allocation that was refused, if that is what happened.
+    pub refused: Option<RefusedAllocation>,
+}
+
+/// Memory that work asked for beyond what is bound to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusedAllocation {
+    /// What it asked for.
+    pub requested: Bytes,
+    /// What was left.
+    pub available: Bytes,
 }
 
 impl WorkFault {
     /// A fault of `category` described by `message`. Allocates for the text.
     #[must_use]
     pub fn new(category: Category, message: impl Into<Box<str>>) -> Self {
-        Self { category, message: message.into() }
+        Self { category, message: message.into(), refused: None }
+    }
+
+    /// A permanent fault: an allocation was refused. Allocates for the text.
+    #[must_use]
+    pub fn out_of_memory(refused: RefusedAllocation, message: impl Into<Box<str>>) -> Self {
+        Self { refused: Some(refused), ..Self::new(Category::Permanent, message) }
     }
 }
 

@@ -272,7 +272,7 @@ impl Lane {
         let outcome =
             catch_unwind(AssertUnwindSafe(move || if lost { Ok(()) } else { work.run() }));
         match outcome.unwrap_or_else(|panic| Err(fault_of_panic(panic))) {
-            Err(WorkFault { category: Category::Fatal, message }) => {
+            Err(WorkFault { category: Category::Fatal, message, .. }) => {
                 self.core.lose(self.clock.now(), self.id, message);
                 self.core.signal().notify();
                 Ok(())

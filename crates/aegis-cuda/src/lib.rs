@@ -42,7 +42,8 @@
 //! 5. A fault of one piece of work reaches the first event recorded after it, and nothing else;
 //!    only a fatal one reaches the whole device, and then for good.
 //! 6. Nothing is assumed of the device: what cannot be found out is `None`.
-//! 7. `unsafe` appears in [`memory`] alone; `docs/soundness.md` argues it.
+//! 7. `unsafe` appears in [`memory`] and, for one system call, in [`realtime`];
+//!    `docs/soundness.md` argues it.
 #![deny(unsafe_code)]
 #![expect(unexpected_cfgs, reason = "`--cfg loom` selects the models in `signal` and `event`")]
 
@@ -55,6 +56,8 @@ pub mod fault;
 pub mod host;
 pub mod interop;
 pub mod memory;
+#[allow(unsafe_code)]
+pub mod realtime;
 pub mod signal;
 pub mod sim;
 pub mod stream;
@@ -64,9 +67,10 @@ pub use capability::{ComputeCapability, ComputeUnits, DeviceCapabilities, Driver
 pub use device::DeviceContext;
 pub use error::DeviceError;
 pub use event::{CudaEvent, EventStatus};
-pub use fault::WorkFault;
+pub use fault::{RefusedAllocation, WorkFault};
 pub use host::{HostConfig, HostWork};
 pub use memory::{DeviceArena, DeviceBuffer, SharedRegion};
+pub use realtime::{Realtime, RealtimePriority, RealtimeWork};
 pub use signal::Signal;
 pub use sim::{SimConfig, SimDevice, SimFault, SimWork};
 pub use stream::CudaStream;

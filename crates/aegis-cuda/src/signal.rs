@@ -101,6 +101,9 @@ impl Signal {
         // No sum means a point past the clock's range: poll for ever.
         let spin_end = Instant::now().checked_add(Duration::from_nanos(spin.as_nanos()));
         loop {
+            // Whom this thread woke a moment ago may have been put on this very core, where it
+            // is not let on before our slice ends: without this it waits for our polling to end.
+            std::thread::yield_now();
             for _ in 0..LOOKS_PER_CLOCK_READ {
                 if self.take_ring() {
                     return true;

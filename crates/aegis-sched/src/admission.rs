@@ -138,6 +138,8 @@ pub struct AdmissionController {
     config: AdmissionConfig,
     memory: MemoryOrchestrator,
     tasks: TaskSet,
+    /// Of `tasks`; `None` while there are none.
+    analysis: Option<Analysis>,
     slots: Vec<Slot>,
 }
 
@@ -161,7 +163,7 @@ impl AdmissionController {
     pub fn new(config: AdmissionConfig, memory: MemoryOrchestrator) -> Self {
         let slots = (0..config.max_models).map(|index| Slot::Free(ModelId::first(index))).collect();
         let tasks = TaskSet::new(Vec::new()).expect("no task breaks no rule");
-        Self { config, memory, tasks, slots }
+        Self { config, memory, tasks, analysis: None, slots }
     }
 
     /// Decides about `request`, and on *yes* commits it: the model counts from then on.
@@ -199,6 +201,7 @@ impl AdmissionController {
         let bound = *bound_of(&analysis, model);
         let promise = self.promise(&name, &task, &bound, usage);
         self.tasks = tasks;
+        self.analysis = Some(analysis.clone());
         self.slots[index] = Slot::Taken { model, name, ledger };
         let (metrics, gate) = (ModelMetrics::default(), LaneGate::default());
         let lane = Lane::new(context, task, bound.response, metrics.clone(), gate.clone());
@@ -215,12 +218,21 @@ impl AdmissionController {
         self.tasks = self.tasks.without(model);
         let next = model.next_generation().map_or(Slot::Spent, Slot::Free);
         self.slots[usize::from(model.index)] = next;
+        self.analysis = None;
         if self.tasks.is_empty() {
             return Ok(None);
         }
         // A subset of a schedulable set is schedulable; the bounds need computing all the same.
-        let analysis = analyse(&self.tasks, self.config.policy, &self.config.overheads);
-        analysis.map(Some).map_err(AdmissionError::Refused)
+        let analysis = analyse(&self.tasks, self.config.policy, &self.config.overheads)
+            .map_err(AdmissionError::Refused)?;
+        self.analysis = Some(analysis.clone());
+        Ok(Some(analysis))
+    }
+
+    /// The analysis of the admitted set; `None` while there are no models.
+    #[must_use]
+    pub fn analysis(&self) -> Option<&Analysis> {
+        self.analysis.as_ref()
     }
 
     /// What admission is held to.

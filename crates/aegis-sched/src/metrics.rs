@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aegis_trace::Nanos;
+use aegis_trace::{Assumption, Nanos};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -41,12 +41,45 @@ pub struct Counts {
     pub dropped: u64,
     /// Jobs the model failed in.
     pub failed: u64,
-    /// Stages that took the device longer than was charged for them.
-    pub overruns: u64,
+    /// Assumptions its jobs broke.
+    pub broken: Broken,
     /// Completed jobs beyond their bound because an assumption was broken in the same busy period.
     pub bound_excused: u64,
     /// Completed jobs beyond their bound with every assumption intact: a defect of AegisRT.
     pub bound_violated: u64,
+}
+
+/// How often which assumption was broken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Broken {
+    /// Stages that ran longer on the device than their worst-case execution time.
+    pub execution_time: u64,
+    /// Stages whose launching and noticing took longer than the charged overhead, and which held
+    /// the device longer than their whole charge.
+    pub dispatch_overhead: u64,
+    /// Jobs that found the device idle and were seen later than the charged wake-up latency.
+    pub wake_latency: u64,
+    /// Jobs whose claimed release was more than the jitter before their arrival.
+    pub release_jitter: u64,
+}
+
+impl Broken {
+    /// All of them together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.execution_time + self.dispatch_overhead + self.wake_latency + self.release_jitter
+    }
+
+    /// Counts one more.
+    pub fn add(&mut self, assumption: Assumption) {
+        match assumption {
+            Assumption::ExecutionTime => self.execution_time += 1,
+            Assumption::DispatchOverhead => self.dispatch_overhead += 1,
+            Assumption::WakeLatency => self.wake_latency += 1,
+            Assumption::ReleaseJitter => self.release_jitter += 1,
+            _ => unreachable!("the assumptions of the proof are known here"),
+        }
+    }
 }
 
 /// Times of one kind.

@@ -216,7 +216,8 @@ mod tests {
     #[test]
     fn jobs_leave_in_the_policys_order_with_ties_by_release_then_id() {
         let mut queue = ReadyQueue::new(4);
-        for job in [job(2, 9, 50, 1, 0), job(1, 9, 50, 1, 0), job(3, 2, 50, 1, 0), job(4, 1, 60, 1, 0)]
+        for job in
+            [job(2, 9, 50, 1, 0), job(1, 9, 50, 1, 0), job(3, 2, 50, 1, 0), job(4, 1, 60, 1, 0)]
         {
             queue.push(&EdfPolicy, ready(job));
         }

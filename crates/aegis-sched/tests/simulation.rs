@@ -71,8 +71,7 @@ fn model(n: u64, random: &mut Random) -> Model {
 /// Admits what the shipped admission accepts, runs, and gives back the world and how many it took.
 fn run(case: &Case) -> (World, usize) {
     let mut world = World::new(case.config);
-    let admitted =
-        case.models.iter().filter(|model| world.admit((*model).clone()).is_ok()).count();
+    let admitted = case.models.iter().filter(|model| world.admit((*model).clone()).is_ok()).count();
     world.run_for(case.length);
     (world, admitted)
 }

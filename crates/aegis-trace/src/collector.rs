@@ -26,7 +26,7 @@ pub struct Record {
     /// When it happened.
     pub at: Timestamp,
     /// Which recorder wrote it, in order of creation.
-    pub by: u16,
+    pub by: u32,
     /// What happened.
     #[serde(flatten)]
     pub event: TraceEvent,
@@ -53,12 +53,22 @@ impl Recorder {
 /// Owns the reading ends of all rings. Clones share them.
 #[derive(Clone, Debug)]
 pub struct TraceCollector {
-    rings: Arc<Mutex<Vec<RingEnd>>>,
+    rings: Arc<Mutex<Rings>>,
     capacity: usize,
+}
+
+#[derive(Debug, Default)]
+struct Rings {
+    ends: Vec<RingEnd>,
+    /// The number of the next recorder.
+    next: u32,
+    /// What recorders that are gone have lost.
+    dropped_before: u64,
 }
 
 #[derive(Debug)]
 struct RingEnd {
+    by: u32,
     ring: rtrb::Consumer<(Timestamp, TraceEvent)>,
     dropped: Arc<AtomicU64>,
 }
@@ -77,31 +87,36 @@ impl TraceCollector {
     /// A new recorder with a ring of its own. Allocates the ring; call it at set-up.
     ///
     /// # Panics
-    /// After 65 536 recorders.
+    /// After 2^32 recorders.
     #[must_use]
     pub fn recorder(&self) -> Recorder {
         let (producer, consumer) = rtrb::RingBuffer::new(self.capacity);
         let dropped = Arc::new(AtomicU64::new(0));
         let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
-        assert!(rings.len() <= usize::from(u16::MAX), "too many recorders");
-        rings.push(RingEnd { ring: consumer, dropped: Arc::clone(&dropped) });
+        let by = rings.next;
+        rings.next = by.checked_add(1).expect("fewer than 2^32 recorders");
+        rings.ends.push(RingEnd { by, ring: consumer, dropped: Arc::clone(&dropped) });
         Recorder { ring: producer, dropped }
     }
 
-    /// Takes everything recorded so far, in order of time; records of equal time keep the order of
-    /// their recorders. O(n log n) in the number of records; allocates. Records of one recorder
-    /// never change order, even where its timestamps do.
+    /// Takes everything recorded so far, in order of time; records of equal time come in the order
+    /// of their recorders, and those of one recorder in the order they were recorded, as long as its
+    /// times never went back. O(n log n) in the number of records; allocates. The rings of recorders
+    /// that are gone are freed once they are empty.
     #[must_use]
     pub fn drain(&self) -> Vec<Record> {
         let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
         let mut records = Vec::new();
-        for (by, end) in (0u16..).zip(rings.iter_mut()) {
-            // What arrives while we drain waits for the next call, so this loop is bounded.
-            for _ in 0..end.ring.slots() {
-                let Ok((at, event)) = end.ring.pop() else { break };
-                records.push(Record { at, by, event });
+        let mut dropped_by_gone = 0;
+        rings.ends.retain_mut(|end| {
+            let gone = end.ring.is_abandoned(); // Before reading: nothing can follow then.
+            end.take(&mut records);
+            if gone {
+                dropped_by_gone += end.dropped.load(Ordering::Relaxed);
             }
-        }
+            !gone
+        });
+        rings.dropped_before += dropped_by_gone;
         records.sort_by_key(|record| record.at); // Stable: see the order promised above.
         records
     }
@@ -110,7 +125,18 @@ impl TraceCollector {
     #[must_use]
     pub fn dropped(&self) -> u64 {
         let rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
-        rings.iter().map(|end| end.dropped.load(Ordering::Relaxed)).sum()
+        let by_live: u64 = rings.ends.iter().map(|end| end.dropped.load(Ordering::Relaxed)).sum();
+        rings.dropped_before + by_live
+    }
+}
+
+impl RingEnd {
+    /// Moves what is there now; what arrives meanwhile waits, so this is bounded.
+    fn take(&mut self, records: &mut Vec<Record>) {
+        for _ in 0..self.ring.slots() {
+            let Ok((at, event)) = self.ring.pop() else { return };
+            records.push(Record { at, by: self.by, event });
+        }
     }
 }
 
@@ -131,6 +157,21 @@ mod tests {
         recorder.record(Timestamp(9), TraceEvent::Idle);
         assert_eq!(collector.drain().len(), 1);
         assert_eq!(collector.dropped(), 3);
+    }
+
+    #[test]
+    fn the_ring_of_a_recorder_that_is_gone_is_read_out_and_freed() {
+        let collector = TraceCollector::new(1);
+        for n in 0..100 {
+            let mut recorder = collector.recorder();
+            recorder.record(Timestamp(n), TraceEvent::Idle);
+            recorder.record(Timestamp(n), TraceEvent::Idle);
+            drop(recorder);
+            let last = collector.drain();
+            assert_eq!((last.len(), last[0].by), (1, u32::try_from(n).expect("small")));
+        }
+        assert_eq!(collector.dropped(), 100);
+        assert!(collector.rings.lock().expect("not poisoned").ends.is_empty());
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub enum TraceEvent {
     Submitted {
         /// The job.
         job: JobId,
+        /// When it became visible to the orchestrator, at the earliest.
+        arrival: Timestamp,
         /// Its release: the point its response time and deadline count from.
         release: Timestamp,
         /// `release + D`.
@@ -270,8 +272,6 @@ pub enum SubmitRefusal {
     ModelEvicted,
     /// The runtime is not running.
     NotRunning,
-    /// The model overran its compute budget and repays the debt by skipping this job.
-    ComputeDebt,
 }
 
 impl SubmitRefusal {
@@ -279,7 +279,7 @@ impl SubmitRefusal {
     #[must_use]
     pub fn category(self) -> Category {
         match self {
-            Self::QueueFull | Self::NoSlot | Self::ComputeDebt => Category::Transient,
+            Self::QueueFull | Self::NoSlot => Category::Transient,
             Self::ModelFenced | Self::ModelEvicted | Self::NotRunning => Category::Permanent,
         }
     }
@@ -293,7 +293,6 @@ impl std::fmt::Display for SubmitRefusal {
             Self::ModelFenced => "the model is fenced after a fault",
             Self::ModelEvicted => "the model is evicted",
             Self::NotRunning => "the runtime is not running",
-            Self::ComputeDebt => "the model repays an overrun of its compute budget",
         })
     }
 }

@@ -90,8 +90,6 @@ pub enum Refusal {
         /// Streams the device has left.
         available: u32,
     },
-    /// The evidence for the model's costs does not belong to this model or device.
-    StaleEvidence,
     /// The runtime already holds as many models as it was built for.
     TooManyModels {
         /// The limit.
@@ -119,10 +117,14 @@ impl Refusal {
                 utilisation_ppm / 1_000_000,
                 utilisation_ppm % 1_000_000 / 100
             ),
-            Self::DemandExceedsWindow { window, demand, blocking, blocked_by } => format!(
-                "demand {demand} + blocking {blocking} by {} > window {window}",
-                blocker(blocked_by)
-            ),
+            Self::DemandExceedsWindow { window, demand, blocking, blocked_by } => {
+                if *blocking == Nanos::ZERO {
+                    format!("demand {demand} > window {window}")
+                } else {
+                    let by = blocker(blocked_by);
+                    format!("demand {demand} + blocking {blocking} by {by} > window {window}")
+                }
+            }
             Self::ResponseExceedsDeadline { model, response, deadline, blocking, blocked_by } => {
                 let model = name(*model);
                 if *blocking == Nanos::ZERO {
@@ -152,10 +154,6 @@ impl Refusal {
             }
             Self::Streams { needed, available } => {
                 format!("needs {needed} streams > {available} left on the device")
-            }
-            Self::StaleEvidence => {
-                "the evidence was measured for another model, device or runtime; profile again"
-                    .into()
             }
             Self::TooManyModels { limit } => {
                 format!("the runtime was built for {limit} models and holds as many")

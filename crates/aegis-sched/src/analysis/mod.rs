@@ -51,6 +51,14 @@ pub struct Analysis {
     pub utilisation_ppm: u64,
 }
 
+impl Analysis {
+    /// The bound of each task on its response, in the set's order.
+    #[must_use]
+    pub fn responses(&self) -> Vec<(ModelId, Nanos)> {
+        self.bounds.iter().map(|bound| (bound.model, bound.response)).collect()
+    }
+}
+
 /// The worst that can happen to the jobs of one task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bound {

@@ -48,11 +48,12 @@ use super::workload::{Blocker, Charged, Workload};
 /// Decides whether every deadline is met, and by which search.
 ///
 /// # Errors
-/// A window whose demand and blocking exceed it (not the shortest such), or the budget ran out.
+/// The shortest window whose demand and blocking exceed it (a longer one where the budget does not
+/// reach so far), or the budget ran out.
 pub(super) fn check(workload: &Workload, budget: &mut Budget) -> Result<Test, Refusal> {
     let horizon = horizon(workload, budget)?;
     if workload.tasks.iter().all(|task| task.jitter <= task.period) {
-        descend(workload, horizon, budget)?;
+        descend(workload, horizon, budget).map_err(|found| shortest(workload, found, budget))?;
         Ok(Test::NpEdfDescent)
     } else {
         scan(workload, horizon, budget)?;
@@ -113,6 +114,16 @@ fn descend(workload: &Workload, horizon: Nanos, budget: &mut Budget) -> Result<(
         };
     }
     Ok(())
+}
+
+/// The shortest violated window in place of the one that was `found`: the one a reader can check
+/// in the head.
+fn shortest(workload: &Workload, found: Refusal, budget: &mut Budget) -> Refusal {
+    let Refusal::DemandExceedsWindow { window, .. } = found else { return found };
+    match scan(workload, window, budget) {
+        Err(shorter @ Refusal::DemandExceedsWindow { .. }) => shorter,
+        _ => found,
+    }
 }
 
 /// Looks at every step of the demand up to `horizon`; also the slow twin of [`descend`].

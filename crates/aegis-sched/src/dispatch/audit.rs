@@ -25,6 +25,29 @@ pub(crate) struct Charge {
     pub(crate) overhead: Nanos,
 }
 
+/// A value the proof took for granted, and the one that was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BrokenAssumption {
+    /// What was assumed.
+    pub(crate) assumption: Assumption,
+    /// The job that broke it.
+    pub(crate) job: JobId,
+    assumed: Nanos,
+    observed: Nanos,
+}
+
+impl BrokenAssumption {
+    pub(crate) fn new(assumption: Assumption, job: JobId, assumed: Nanos, observed: Nanos) -> Self {
+        Self { assumption, job, assumed, observed }
+    }
+
+    /// The event that records it.
+    pub(crate) fn event(self) -> TraceEvent {
+        let Self { assumption, job, assumed, observed } = self;
+        TraceEvent::AssumptionBroken { assumption, job, assumed, observed }
+    }
+}
+
 /// What the audit knows about the present busy period.
 #[derive(Debug, Default)]
 pub(crate) struct Audit {
@@ -32,7 +55,7 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    /// Compares a stage with its charge; the event to record when an assumption was broken.
+    /// Compares a stage with its charge; the assumptions that were broken. A stage can break both.
     ///
     /// A stage that ran longer than its cost but within its charge breaks the evidence and harms
     /// nobody: it is reported, and taints nothing.
@@ -42,31 +65,33 @@ impl Audit {
         charge: Charge,
         times: StageTimes,
         service: Nanos,
-    ) -> Option<TraceEvent> {
+    ) -> impl Iterator<Item = BrokenAssumption> + use<> {
         let executed = times.finished.saturating_since(times.started);
+        let spent = service.saturating_sub(executed);
         let exceeded = service > charge.cost + charge.overhead;
         if exceeded {
             self.taint.get_or_insert(job);
         }
-        let (assumption, assumed, observed) = if executed > charge.cost {
-            (Assumption::ExecutionTime, charge.cost, executed)
-        } else if exceeded {
-            let spent = service.saturating_sub(executed);
-            (Assumption::DispatchOverhead, charge.overhead, spent)
-        } else {
-            return None;
-        };
-        Some(TraceEvent::AssumptionBroken { assumption, job, assumed, observed })
+        let too_long = (executed > charge.cost)
+            .then(|| BrokenAssumption::new(Assumption::ExecutionTime, job, charge.cost, executed));
+        let too_late = (exceeded && spent > charge.overhead).then(|| {
+            BrokenAssumption::new(Assumption::DispatchOverhead, job, charge.overhead, spent)
+        });
+        [too_long, too_late].into_iter().flatten()
     }
 
     /// Compares the wait of a job that found the device idle with the declared latency.
-    pub(crate) fn wake(&mut self, job: JobId, assumed: Nanos, observed: Nanos) -> Option<TraceEvent> {
+    pub(crate) fn wake(
+        &mut self,
+        job: JobId,
+        assumed: Nanos,
+        observed: Nanos,
+    ) -> Option<BrokenAssumption> {
         if observed <= assumed {
             return None;
         }
         self.taint.get_or_insert(job);
-        let assumption = Assumption::WakeLatency;
-        Some(TraceEvent::AssumptionBroken { assumption, job, assumed, observed })
+        Some(BrokenAssumption::new(Assumption::WakeLatency, job, assumed, observed))
     }
 
     /// A stage that never ended, or whose end is unknown, taints the rest of its busy period.
@@ -101,23 +126,23 @@ mod tests {
         StageTimes { started: Timestamp(100), finished: Timestamp(100 + length) }
     }
 
-    fn broken(event: Option<TraceEvent>) -> Option<(Assumption, Nanos)> {
-        match event {
-            Some(TraceEvent::AssumptionBroken { assumption, observed, .. }) => {
-                Some((assumption, observed))
-            }
-            _ => None,
-        }
+    fn broken(found: impl IntoIterator<Item = BrokenAssumption>) -> Vec<(Assumption, Nanos)> {
+        found.into_iter().map(|broken| (broken.assumption, broken.observed)).collect()
     }
 
     #[test]
     fn an_overrun_excuses_later_responses_until_the_device_is_idle() {
         let mut audit = Audit::default();
         let event = audit.stage(job(0), CHARGE, ran(15), Nanos(16));
-        assert_eq!(broken(event), Some((Assumption::ExecutionTime, Nanos(15))));
+        assert_eq!(broken(event), [(Assumption::ExecutionTime, Nanos(15))]);
         let exceeded = |audit: &Audit| audit.response(job(1), Nanos(5), Nanos(6));
         let with_cause = |cause| {
-            Some(TraceEvent::BoundExceeded { job: job(1), bound: Nanos(5), response: Nanos(6), cause })
+            Some(TraceEvent::BoundExceeded {
+                job: job(1),
+                bound: Nanos(5),
+                response: Nanos(6),
+                cause,
+            })
         };
         assert_eq!(exceeded(&audit), with_cause(Some(job(0))));
         audit.idle();
@@ -129,15 +154,19 @@ mod tests {
     fn a_slow_dispatch_is_told_from_a_slow_stage() {
         let mut audit = Audit::default();
         let event = audit.stage(job(0), CHARGE, ran(9), Nanos(13));
-        assert_eq!(broken(event), Some((Assumption::DispatchOverhead, Nanos(4))));
+        assert_eq!(broken(event), [(Assumption::DispatchOverhead, Nanos(4))]);
+        let both = audit.stage(job(0), CHARGE, ran(11), Nanos(20));
+        let expected =
+            [(Assumption::ExecutionTime, Nanos(11)), (Assumption::DispatchOverhead, Nanos(9))];
+        assert_eq!(broken(both), expected);
     }
 
     #[test]
     fn a_stage_within_its_charge_taints_nothing() {
         let mut audit = Audit::default();
-        assert_eq!(audit.stage(job(0), CHARGE, ran(10), Nanos(12)), None);
+        assert_eq!(broken(audit.stage(job(0), CHARGE, ran(10), Nanos(12))), []);
         let event = audit.stage(job(0), CHARGE, ran(11), Nanos(12));
-        assert_eq!(broken(event), Some((Assumption::ExecutionTime, Nanos(11))));
+        assert_eq!(broken(event), [(Assumption::ExecutionTime, Nanos(11))]);
         assert!(matches!(
             audit.response(job(0), Nanos(1), Nanos(2)),
             Some(TraceEvent::BoundExceeded { cause: None, .. })
@@ -149,6 +178,6 @@ mod tests {
         let mut audit = Audit::default();
         assert_eq!(audit.wake(job(0), Nanos(5), Nanos(5)), None);
         let event = audit.wake(job(0), Nanos(5), Nanos(6));
-        assert_eq!(broken(event), Some((Assumption::WakeLatency, Nanos(6))));
+        assert_eq!(broken(event), [(Assumption::WakeLatency, Nanos(6))]);
     }
 }

@@ -29,17 +29,17 @@ use std::sync::Arc;
 
 use aegis_context::context::error_line;
 use aegis_context::{ContextError, ContextState, ExecutionContext, JobOutcome, StreamPool};
-use aegis_cuda::DeviceError;
+use aegis_cuda::{DeviceError, WorkFault};
 use aegis_trace::{
-    Assumption, Category, DropReason, ModelId, Nanos, Reason, Recorder, SubmitRefusal, Timestamp,
-    TraceEvent,
+    Assumption, Category, DropReason, JobId, ModelId, Nanos, Reason, Recorder, SubmitRefusal,
+    Timestamp, TraceEvent,
 };
 
 use crate::policy::SchedulingPolicy;
 use crate::queue::{Ready, ReadyQueue, Submission, SubmissionQueue};
 use crate::task::Overheads;
 
-use audit::Audit;
+use audit::{Audit, BrokenAssumption};
 pub use lane::{Lane, LaneGate};
 use running::{Held, Running};
 
@@ -50,8 +50,10 @@ pub struct DispatcherConfig {
     pub max_models: u16,
     /// What the analysis charges; what the audit holds the run to.
     pub overheads: Overheads,
-    /// A stage is reported as hanging once it has held the device for this many times its charge.
+    /// A stage is reported as hanging once it has held the device for this many times its charge,
     pub hang_factor: u64,
+    /// and for at least this long: a short stage that the operating system interrupts does not hang.
+    pub hang_floor: Nanos,
 }
 
 /// What a turn leaves behind.
@@ -76,6 +78,8 @@ pub struct Dispatcher {
     audit: Audit,
     /// The device was idle and no job visible at the end of the last turn.
     idle: bool,
+    /// Since when a job has been ready while the device was idle.
+    waiting_since: Option<Timestamp>,
     /// When the submissions were last taken: what is seen now arrived after it.
     last_intake: Timestamp,
     /// Lanes without jobs, waiting for the device to be idle.
@@ -115,6 +119,7 @@ impl Dispatcher {
             running: None,
             audit: Audit::default(),
             idle: true,
+            waiting_since: None,
             last_intake: Timestamp::ZERO,
             leaving: Vec::with_capacity(usize::from(config.max_models)),
             departed: VecDeque::with_capacity(usize::from(config.max_models)),
@@ -136,12 +141,14 @@ impl Dispatcher {
         self.lanes[index] = Some(lane);
     }
 
-    /// Changes the bound of a model, because the set changed. A model already gone is ignored.
-    pub fn set_bound(&mut self, now: Timestamp, model: ModelId, bound: Nanos) {
-        let Some(lane) = lane_of(&mut self.lanes, model) else { return };
-        if lane.bound != bound {
-            lane.bound = bound;
-            self.recorder.record(now, TraceEvent::BoundChanged { model, bound });
+    /// Changes the bounds of models, because the set changed. A model already gone is ignored.
+    pub fn set_bounds(&mut self, now: Timestamp, bounds: &[(ModelId, Nanos)]) {
+        for &(model, bound) in bounds {
+            let Some(lane) = lane_of(&mut self.lanes, model) else { continue };
+            if lane.bound != bound {
+                lane.bound = bound;
+                self.recorder.record(now, TraceEvent::BoundChanged { model, bound });
+            }
         }
     }
 
@@ -195,7 +202,8 @@ impl Dispatcher {
             slot.finish(JobOutcome::Refused { why: SubmitRefusal::ModelEvicted });
             return;
         };
-        if let Some(why) = self.stopping.then_some(SubmitRefusal::NotRunning).or(lane.gate.refusal())
+        if let Some(why) =
+            self.stopping.then_some(SubmitRefusal::NotRunning).or(lane.gate.refusal())
         {
             self.recorder.record(intake.now, TraceEvent::SubmissionRefused { model, why });
             slot.finish(JobOutcome::Refused { why });
@@ -207,22 +215,25 @@ impl Dispatcher {
         lane.pending += 1;
         lane.metrics.count(|counts| counts.submitted += 1);
         let job = release.job;
-        self.recorder.record(
-            intake.now,
-            TraceEvent::Submitted { job: job.id, release: job.release, deadline: job.deadline },
-        );
-        if release.excess_jitter > Nanos::ZERO {
+        let excess = release.excess_jitter;
+        let event = TraceEvent::Submitted {
+            job: job.id,
+            arrival: release.arrival,
+            release: job.release,
+            deadline: job.deadline,
+        };
+        self.recorder.record(intake.now, event);
+        if excess > Nanos::ZERO {
             let assumed = lane.task.jitter();
-            let observed = assumed.saturating_add(release.excess_jitter);
-            let assumption = Assumption::ReleaseJitter;
-            let event =
-                TraceEvent::AssumptionBroken { assumption, job: job.id, assumed, observed };
-            self.recorder.record(intake.now, event);
+            let observed = assumed.saturating_add(excess);
+            let broken =
+                BrokenAssumption::new(Assumption::ReleaseJitter, job.id, assumed, observed);
+            self.report_broken(intake.now, broken);
         }
         let held = Held::new(release, slot);
         // A job stamped after `now` was read is as visible as one stamped before it.
         if held.eligible() <= intake.now.max(stamp) {
-            self.ready.push(&*self.policy, held.into_ready());
+            self.make_ready(held);
         } else {
             self.held.push(Reverse(held));
         }
@@ -256,6 +267,18 @@ impl Dispatcher {
         for ready in begun {
             self.ready.push(&*self.policy, ready);
         }
+    }
+
+    /// The job whose stage hangs on the device, if one does: nothing else runs until it ends.
+    #[must_use]
+    pub fn hanging(&self) -> Option<JobId> {
+        self.running.as_ref().filter(|running| running.reported).map(|running| running.ready.job.id)
+    }
+
+    /// Lets go of closed models without jobs, if the device is idle. For a dispatcher that nobody
+    /// steps yet.
+    pub fn let_go(&mut self, now: Timestamp) {
+        self.settle_idle(now);
     }
 
     /// Whether nothing is left to do.
@@ -305,10 +328,12 @@ impl Dispatcher {
         let (job, stage) = (running.ready.job.id, running.ready.stage);
         let elapsed = now.saturating_since(running.since);
         let slot = Arc::clone(&running.ready.slot);
+        let category = Category::Permanent;
         self.recorder.record(now, TraceEvent::Hanging { job, stage, elapsed });
+        self.recorder.record(now, TraceEvent::Faulted { job, category });
         self.audit.lost(job);
         let reason: Arc<str> = format!("stage {stage} has held the device for {elapsed}").into();
-        slot.finish(JobOutcome::Failed { job, category: Category::Permanent, reason: reason.clone() });
+        slot.finish(JobOutcome::Failed { job, category, reason: Arc::clone(&reason) });
         let lane = lane_of(&mut self.lanes, job.model).expect("a running model is installed");
         lane.metrics.count(|counts| counts.failed += 1);
         // The job has ended for its caller; `pending` falls only when the device gives it back.
@@ -329,12 +354,10 @@ impl Dispatcher {
         let stage = ready.stage;
         let (started, finished) = (times.started, times.finished);
         self.recorder.record(now, TraceEvent::StageCompleted { job, stage, started, finished });
-        let broken = self.audit.stage(job, charge, times, service);
-        let lane = lane_of(&mut self.lanes, job.model).expect("a running model is installed");
-        if let Some(event) = broken {
-            lane.metrics.count(|counts| counts.overruns += 1);
-            self.recorder.record(now, event);
+        for broken in self.audit.stage(job, charge, times, service) {
+            self.report_broken(now, broken);
         }
+        let lane = lane_of(&mut self.lanes, job.model).expect("a running model is installed");
         if reported {
             // Its caller was told long ago, and its model is fenced.
             self.job_ended(job.model);
@@ -358,8 +381,8 @@ impl Dispatcher {
     fn yield_or_resume(&mut self, now: Timestamp, ready: Ready) -> Option<Ready> {
         self.release_due(now);
         let urgency = self.policy.urgency(&ready.job);
-        let overtaken = self.policy.preempts()
-            && self.ready.first().is_some_and(|(first, _)| first < urgency);
+        let overtaken =
+            self.policy.preempts() && self.ready.first().is_some_and(|(first, _)| first < urgency);
         if !overtaken {
             return Some(ready);
         }
@@ -372,7 +395,22 @@ impl Dispatcher {
     fn release_due(&mut self, now: Timestamp) {
         while self.held.peek().is_some_and(|Reverse(held)| held.eligible() <= now) {
             let Reverse(held) = self.held.pop().expect("it was just peeked");
-            self.ready.push(&*self.policy, held.into_ready());
+            self.make_ready(held);
+        }
+    }
+
+    fn make_ready(&mut self, held: Held) {
+        if self.idle {
+            let since = self.waiting_since.map_or(held.eligible(), |at| at.min(held.eligible()));
+            self.waiting_since = Some(since);
+        }
+        self.ready.push(&*self.policy, held.into_ready());
+    }
+
+    fn report_broken(&mut self, now: Timestamp, broken: BrokenAssumption) {
+        self.recorder.record(now, broken.event());
+        if let Some(lane) = lane_of(&mut self.lanes, broken.job.model) {
+            lane.metrics.count(|counts| counts.broken.add(broken.assumption));
         }
     }
 
@@ -403,7 +441,6 @@ impl Dispatcher {
 
     fn launch(&mut self, now: Timestamp, ready: Ready, why: Option<Reason>) {
         let job = ready.job;
-        let found_idle = self.idle;
         let lane = lane_of(&mut self.lanes, job.id.model).expect("jobs outlive no lane");
         let charge = audit::Charge {
             cost: lane.task.stages()[usize::from(ready.stage.0)],
@@ -421,20 +458,26 @@ impl Dispatcher {
             Some((_, next)) => self.policy.reason(&job, next),
             None => Reason::OnlyReady,
         });
-        if found_idle {
-            let seen_after = now.saturating_since(ready.arrival.max(job.release));
-            if let Some(event) = self.audit.wake(job.id, self.config.overheads.wake, seen_after) {
-                self.recorder.record(now, event);
-            }
-        }
-        self.idle = false;
+        self.end_idleness(now, job.id);
         let waiting = u32::try_from(self.ready.len()).unwrap_or(u32::MAX);
         let (stage, stream) = (ready.stage, busy.id());
         let event = TraceEvent::Dispatched { job: job.id, stage, stream, waiting, why };
         self.recorder.record(now, event);
-        let limit = (charge.cost + charge.overhead).saturating_mul(self.config.hang_factor);
+        let limit = (charge.cost + charge.overhead)
+            .saturating_mul(self.config.hang_factor)
+            .max(self.config.hang_floor);
         self.running =
             Some(Running { ready, busy, since: now, charge, hang_limit: limit, reported: false });
+    }
+
+    /// A busy period begins with `job`: how long has the first of the ready jobs been waiting?
+    fn end_idleness(&mut self, now: Timestamp, job: JobId) {
+        self.idle = false;
+        let Some(since) = self.waiting_since.take() else { return };
+        let waited = now.saturating_since(since);
+        if let Some(broken) = self.audit.wake(job, self.config.overheads.wake, waited) {
+            self.report_broken(now, broken);
+        }
     }
 
     fn end_completed(&mut self, now: Timestamp, ready: &Ready) {
@@ -445,8 +488,7 @@ impl Dispatcher {
         let lane = lane_of(&mut self.lanes, job.id.model).expect("a running model is installed");
         lane.context.account().settle(ready.consumed);
         lane.metrics.completed(response, execution);
-        self.recorder
-            .record(now, TraceEvent::Completed { job: job.id, response, execution });
+        self.recorder.record(now, TraceEvent::Completed { job: job.id, response, execution });
         if late > Nanos::ZERO {
             lane.metrics.count(|counts| counts.missed += 1);
             self.recorder.record(now, TraceEvent::MissedDeadline { job: job.id, late });
@@ -460,7 +502,13 @@ impl Dispatcher {
             self.recorder.record(now, event);
         }
         let release = job.release;
-        ready.slot.finish(JobOutcome::Completed { job: job.id, release, response, execution, late });
+        ready.slot.finish(JobOutcome::Completed {
+            job: job.id,
+            release,
+            response,
+            execution,
+            late,
+        });
         self.job_ended(job.id.model);
     }
 
@@ -489,6 +537,12 @@ impl Dispatcher {
     }
 
     fn fail_device(&mut self, now: Timestamp, running: &Running, error: &DeviceError) {
+        if let DeviceError::Work { cause: WorkFault { refused: Some(refused), .. }, .. } = error {
+            let (model, requested) = (running.ready.job.id.model, refused.requested);
+            let available = refused.available;
+            let event = TraceEvent::AllocationRefused { model, requested, available };
+            self.recorder.record(now, event);
+        }
         if running.reported {
             self.job_ended(running.ready.job.id.model);
         } else {
@@ -537,6 +591,7 @@ impl Dispatcher {
         }
         if !self.idle {
             self.idle = true;
+            self.waiting_since = None;
             self.audit.idle();
             self.recorder.record(now, TraceEvent::Idle);
         }

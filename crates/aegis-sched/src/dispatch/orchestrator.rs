@@ -19,7 +19,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 
 use aegis_context::ExecutionContext;
-use aegis_cuda::{DeviceContext, Signal};
+use aegis_cuda::{DeviceContext, Realtime, RealtimePriority, Signal, realtime};
 use aegis_trace::{Clock, ModelId, MonotonicClock, Nanos, Timestamp, TraceEvent};
 use crossbeam_queue::ArrayQueue;
 
@@ -35,9 +35,21 @@ pub enum Pace {
         clock: MonotonicClock,
         /// How long to poll before sleeping.
         spin: Nanos,
+        /// Whether to ask for real-time priority for the thread.
+        realtime: bool,
     },
     /// As far as the simulated device has events.
     Virtual,
+}
+
+impl Pace {
+    /// Prepares the calling thread to be the orchestrator.
+    fn set_up_thread(&self) -> Realtime {
+        match self {
+            Self::Real { realtime: true, .. } => realtime::request(RealtimePriority::ORCHESTRATOR),
+            Self::Real { realtime: false, .. } | Self::Virtual => Realtime::NotRequested,
+        }
+    }
 }
 
 /// Commands in flight at once; callers wait for each, so this is their number.
@@ -45,6 +57,7 @@ const COMMAND_DEPTH: usize = 64;
 
 enum Command {
     Install { lane: Box<Lane>, bounds: Vec<(ModelId, Nanos)>, done: SyncSender<()> },
+    Bounds { bounds: Vec<(ModelId, Nanos)> },
     Evict { model: ModelId, context: SyncSender<ExecutionContext> },
     Stop,
 }
@@ -54,6 +67,7 @@ enum Command {
 pub struct Orchestrator {
     commands: Arc<ArrayQueue<Command>>,
     signal: Arc<Signal>,
+    realtime: Realtime,
     thread: JoinHandle<Dispatcher>,
 }
 
@@ -61,6 +75,7 @@ impl std::fmt::Debug for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Install { .. } => "Install",
+            Self::Bounds { .. } => "Bounds",
             Self::Evict { .. } => "Evict",
             Self::Stop => "Stop",
         })
@@ -81,8 +96,11 @@ impl Orchestrator {
         let commands = Arc::new(ArrayQueue::new(COMMAND_DEPTH));
         let signal = Arc::clone(device.signal());
         let inbox = Arc::clone(&commands);
+        let (asked, answer) = mpsc::sync_channel(1);
         let work = move || {
             let guard = AbortOnPanic;
+            // Whoever started the thread waits for this answer.
+            let _ = asked.send(pace.set_up_thread());
             let mut orchestration = Orchestration {
                 dispatcher,
                 submissions,
@@ -97,7 +115,8 @@ impl Orchestrator {
             orchestration.dispatcher
         };
         let thread = thread::Builder::new().name("aegis-orchestrator".into()).spawn(work)?;
-        Ok(Self { commands, signal, thread })
+        let realtime = answer.recv().unwrap_or(Realtime::NotRequested);
+        Ok(Self { commands, signal, realtime, thread })
     }
 
     /// Hands over an admitted model and the changed bounds of the others; blocks until they hold.
@@ -108,13 +127,25 @@ impl Orchestrator {
         let _ = installed.recv();
     }
 
+    /// Hands over the bounds of a changed set.
+    pub fn set_bounds(&self, bounds: Vec<(ModelId, Nanos)>) {
+        self.send(Command::Bounds { bounds });
+    }
+
     /// Closes a model and blocks until its jobs have ended and the device was idle after them.
-    /// `None` when the model is not there or the runtime stopped first.
+    /// `None` when the model is not there, when a stage hangs on the device, or when the runtime
+    /// stopped first.
     #[must_use]
     pub fn evict(&self, model: ModelId) -> Option<ExecutionContext> {
         let (context, departed): (_, Receiver<ExecutionContext>) = mpsc::sync_channel(1);
         self.send(Command::Evict { model, context });
         departed.recv().ok()
+    }
+
+    /// How the operating system schedules the thread.
+    #[must_use]
+    pub fn realtime(&self) -> &Realtime {
+        &self.realtime
     }
 
     /// Whether the thread still runs; it ends by itself when the device is lost.
@@ -124,7 +155,8 @@ impl Orchestrator {
     }
 
     /// Stops: jobs that have begun finish, the others are dropped. Blocks until that is done and
-    /// gives the dispatcher back.
+    /// gives the dispatcher back; a stage that hangs is left on the device (see
+    /// [`Dispatcher::hanging`]).
     ///
     /// # Panics
     /// Never: the thread cannot panic without ending the process.
@@ -180,7 +212,12 @@ impl Orchestration {
                 self.dispatcher.stop(self.clock.now());
                 stopping = true;
             }
-            if stopping && (lost || self.dispatcher.is_drained()) {
+            let hangs = self.dispatcher.hanging().is_some();
+            if hangs {
+                // No idle point will come; whoever waits for one is told.
+                self.evictions.clear();
+            }
+            if stopping && (lost || hangs || self.dispatcher.is_drained()) {
                 break;
             }
             self.pass_time(turn);
@@ -215,11 +252,10 @@ impl Orchestration {
             match command {
                 Command::Install { lane, bounds, done } => {
                     self.dispatcher.install(*lane);
-                    for (model, bound) in bounds {
-                        self.dispatcher.set_bound(now, model, bound);
-                    }
+                    self.dispatcher.set_bounds(now, &bounds);
                     let _ = done.send(());
                 }
+                Command::Bounds { bounds } => self.dispatcher.set_bounds(now, &bounds),
                 Command::Evict { model, context } => {
                     if self.dispatcher.evict(now, model) {
                         self.evictions.push((model, context));
@@ -236,7 +272,7 @@ impl Orchestration {
 
     fn pass_time(&self, turn: Turn) {
         match &self.pace {
-            Pace::Real { clock, spin } => {
+            Pace::Real { clock, spin, .. } => {
                 let until = turn.next.map(|at| clock.instant_of(at));
                 self.device.signal().wait(until, *spin);
             }

@@ -133,8 +133,7 @@ mod tests {
     fn a_reason_shows_the_comparison_that_decided() {
         let (a, b) = (job(0, 1, 90, 80, 9), job(1, 5, 85, 10, 8));
         let reason = EdfPolicy.reason(&b, &a);
-        let expected =
-            Reason::EarliestDeadline { chosen: Timestamp(85), next: Timestamp(90) };
+        let expected = Reason::EarliestDeadline { chosen: Timestamp(85), next: Timestamp(90) };
         assert_eq!(reason, expected);
         assert!(!FifoPolicy.preempts());
     }

@@ -120,6 +120,7 @@ impl World {
             max_models: MAX_MODELS,
             overheads: config.charged,
             hang_factor: HANG_FACTOR,
+            hang_floor: Nanos::ZERO,
         };
         let signal = Arc::clone(device.signal());
         Self {
@@ -306,9 +307,7 @@ impl World {
 
     fn apply(&mut self, analysis: &Analysis) {
         let now = self.now();
-        for bound in &analysis.bounds {
-            self.dispatcher.set_bound(now, bound.model, bound.response);
-        }
+        self.dispatcher.set_bounds(now, &analysis.responses());
     }
 
     fn drain_trace(&mut self) {

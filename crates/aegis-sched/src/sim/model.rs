@@ -107,11 +107,7 @@ impl Model {
             jitter: self.jitter,
             priority: self.priority,
             costs: self.stages.clone(),
-            budget: ResourceBudget {
-                memory: Bytes(u64::MAX),
-                streams: 1,
-                compute: Nanos::MAX,
-            },
+            budget: ResourceBudget { memory: Bytes(u64::MAX), streams: 1, compute: Nanos::MAX },
             slots: self.outstanding(),
             backend: Box::new(backend),
         }

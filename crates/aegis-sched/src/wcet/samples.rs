@@ -108,7 +108,9 @@ mod tests {
     #[test]
     fn unusable_times_are_named() {
         let new = |stages: &[&[u64]]| {
-            Samples::new(stages.iter().map(|times| times.iter().copied().map(Nanos).collect()).collect())
+            Samples::new(
+                stages.iter().map(|times| times.iter().copied().map(Nanos).collect()).collect(),
+            )
         };
         assert_eq!(new(&[]), Err(SampleError::NoStages));
         assert_eq!(new(&[&[1], &[]]), Err(SampleError::Empty { stage: 1 }));

@@ -1,0 +1,123 @@
+//! Real-time priority for a thread: attempted, reported when refused, never fatal.
+//!
+//! On a general-purpose kernel any other program may take the processor from a thread in the
+//! middle of a stage, and the stage then looks longer than it is. Under `SCHED_FIFO` only more
+//! urgent real-time threads can. The right to ask for it is a privilege (`CAP_SYS_NICE`, or a
+//! limit of `RLIMIT_RTPRIO`), so the answer is part of every report.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use serde::{Deserialize, Serialize};
+
+use crate::fault::WorkFault;
+use crate::host::HostWork;
+
+/// A priority of `SCHED_FIFO`, from 1 to 99; larger is more urgent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RealtimePriority(u8);
+
+impl RealtimePriority {
+    /// The orchestrator's: above the workers, so that a decision never waits for one.
+    pub const ORCHESTRATOR: Self = Self(70);
+    /// The stream workers'.
+    pub const WORKER: Self = Self(60);
+}
+
+/// How a thread is scheduled by the operating system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Realtime {
+    /// Nobody asked.
+    NotRequested,
+    /// `SCHED_FIFO` holds.
+    Granted,
+    /// The system refused, and the thread is scheduled like any other program's.
+    Refused {
+        /// What the system said.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Realtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRequested => f.write_str("not requested"),
+            Self::Granted => f.write_str("granted"),
+            Self::Refused { reason } => write!(f, "refused ({reason})"),
+        }
+    }
+}
+
+/// Asks for `SCHED_FIFO` at `priority` for the calling thread. Threads it starts later are
+/// scheduled as usual. One system call; does not block.
+#[must_use]
+pub fn request(priority: RealtimePriority) -> Realtime {
+    let parameters = libc::sched_param { sched_priority: i32::from(priority.0) };
+    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: (1) Thread 0 is the calling thread. (2) The parameters live through the call, which
+    // only reads them.
+    let status = unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) };
+    if status == 0 {
+        Realtime::Granted
+    } else {
+        Realtime::Refused { reason: io::Error::last_os_error().to_string() }
+    }
+}
+
+/// Work that asks for the priority of the worker it runs on.
+#[derive(Debug)]
+pub struct RealtimeWork {
+    priority: RealtimePriority,
+    outcome: OnceLock<Realtime>,
+}
+
+impl RealtimeWork {
+    /// Work that will ask for `priority`.
+    #[must_use]
+    pub fn new(priority: RealtimePriority) -> Arc<Self> {
+        Arc::new(Self { priority, outcome: OnceLock::new() })
+    }
+
+    /// The answer, once the work has run.
+    #[must_use]
+    pub fn outcome(&self) -> Realtime {
+        self.outcome.get().cloned().unwrap_or(Realtime::NotRequested)
+    }
+}
+
+impl HostWork for RealtimeWork {
+    fn run(&self) -> Result<(), WorkFault> {
+        // A second run would only repeat the first's answer.
+        let _ = self.outcome.set(request(self.priority));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_is_granted_or_says_why_not() {
+        // On a thread of its own: the test runner's threads keep their scheduling.
+        let asked = std::thread::spawn(|| request(RealtimePriority::WORKER));
+        match asked.join().expect("asking does not panic") {
+            Realtime::Granted => {}
+            Realtime::Refused { reason } => assert!(reason.contains("permitted"), "{reason}"),
+            Realtime::NotRequested => panic!("it was requested"),
+        }
+    }
+
+    #[test]
+    fn work_that_has_not_run_has_no_answer() {
+        let work = RealtimeWork::new(RealtimePriority::WORKER);
+        assert_eq!(work.outcome(), Realtime::NotRequested);
+        std::thread::scope(|scope| {
+            scope.spawn(|| work.run().expect("asking cannot fail"));
+        });
+        assert_ne!(work.outcome(), Realtime::NotRequested);
+    }
+}
