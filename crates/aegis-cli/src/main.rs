@@ -1,2 +1,70 @@
-//! The aegis command.
-fn main() {}
+//! The `aegis` command: one file per subcommand, no logic a library should own.
+//!
+//! Exit status: 0 *yes*; 1 *no* (a model is refused or failed, a deadline was missed, or a bound was
+//! violated without a broken assumption); 2 the input is broken or the command failed.
+#![forbid(unsafe_code)]
+
+mod check;
+mod device;
+mod findings;
+mod output;
+mod profile;
+mod run;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Runs many inference models on one device and proves beforehand that each meets its deadline.
+#[derive(Parser)]
+#[command(name = "aegis", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show what the device is and has.
+    Device(device::DeviceArgs),
+    /// Measure every model of a workload alone on the device and write the evidence beside it.
+    Profile(profile::ProfileArgs),
+    /// Decide whether every model of a workload can be admitted; load and run nothing.
+    Check(check::CheckArgs),
+    /// Admit the models of a workload, run them at their periods, and report.
+    Run(run::RunArgs),
+}
+
+/// The answer of a command that ran to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Yes,
+    No,
+}
+
+fn main() -> ExitCode {
+    let answer = match Arguments::parse().command {
+        Command::Device(args) => device::run(&args),
+        Command::Profile(args) => profile::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Run(args) => run::run(&args),
+    };
+    match answer {
+        Ok(Answer::Yes) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::from(1),
+        Err(error) => {
+            report(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Prints an error with its causes. The faults of a workload file carry their own headings.
+fn report(error: &anyhow::Error) {
+    if let Some(faults @ aegis::Error::Workload(_)) = error.downcast_ref() {
+        eprintln!("{faults}");
+    } else {
+        eprintln!("error: {error:#}");
+    }
+}

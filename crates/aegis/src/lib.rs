@@ -1,1 +1,89 @@
-//! Placeholder.
+//! AegisRT: many inference models on one device, each proved beforehand to meet its deadline.
+//!
+//! A [`Runtime`] owns one device. A model is [loaded](Runtime::load), then
+//! [admitted](Runtime::admit): admission answers *yes* with a worst-case response time, or *no*
+//! with the inequality that failed. After [`Runtime::start`], jobs are
+//! [submitted](ModelHandle::submit) and waited for, and every decision is in the trace.
+//!
+//! ```
+//! use aegis::{Bytes, ModelSource, Nanos, Overheads, PolicyKind, Runtime, Tensor, Terms};
+//! use aegis::{DType, ModelDescription, SimModel, TensorSpec};
+//!
+//! # fn main() -> Result<(), aegis::Error> {
+//! let runtime = Runtime::builder()
+//!     .sim(Bytes::from_mib(64)) // Virtual time; `.host(..)` is the CPU.
+//!     .streams(1)
+//!     .policy(PolicyKind::Edf)
+//!     .queue_depth(16)
+//!     .max_models(8)
+//!     .overheads(Overheads::default())
+//!     .trace_capacity(1024)
+//!     .build()?;
+//!
+//! // A declared model; `ModelSource::onnx("camera.onnx")` is a real one.
+//! let x = TensorSpec { name: "x".into(), dtype: DType::F32, shape: vec![1, 2] };
+//! let description = ModelDescription { inputs: vec![x.clone()], outputs: vec![x], stages: 1 };
+//! let cost = Nanos::from_millis(4);
+//! let model = SimModel { description, persistent: Bytes(4096), scratch: Bytes(4096) };
+//! let source = ModelSource::Sim { model, costs: vec![cost] };
+//!
+//! let camera = runtime.load("camera", &source)?;
+//! let camera = runtime
+//!     .admit(camera, &Terms::periodic(cost, Nanos::from_millis(10), Bytes::from_mib(1)))?;
+//! runtime.start()?;
+//!
+//! let job = camera.submit(&[Tensor::f32("x", &[1, 2], &[0.5, 1.5])])?;
+//! let outputs = job.wait()?;
+//! assert_eq!(outputs.f32("x")?, [0.5, 1.5]); // A simulated model echoes its inputs.
+//! assert_eq!(outputs.timing().response, cost);
+//!
+//! runtime.stop()?;
+//! let report = runtime.report();
+//! assert_eq!(report.models[0].observed.counts.missed, 0);
+//! assert!(report.models[0].observed.response.max <= report.models[0].bound);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Invariants
+//! 1. No type of a foreign library appears in a signature of this crate.
+//! 2. Features only add. Without `onnx` nothing of ONNX Runtime is built.
+//! 3. The program `aegis` uses this crate alone.
+#![forbid(unsafe_code)]
+
+mod builder;
+pub mod drive;
+mod error;
+pub mod evidence;
+mod handle;
+pub mod pipeline;
+pub mod profile;
+mod report;
+mod runtime;
+mod source;
+mod tensor;
+mod trace_pump;
+pub mod workload;
+
+pub use aegis_context::{
+    BackendError, ContextError, DType, InputError, ModelDescription, ResourceBudget, SimModel,
+    TensorSpec,
+};
+pub use aegis_cuda::{ComputeUnits, DeviceCapabilities, DeviceError, DriverKind, Realtime};
+pub use aegis_sched::metrics::{Broken, Counts, Snapshot, Summary};
+pub use aegis_sched::policy::PolicyKind;
+pub use aegis_sched::task::Overheads;
+pub use aegis_trace::{
+    Assumption, Bytes, Category, Clock, EventKind, JobId, ModelId, Nanos, Query, Record, Refusal,
+    SubmitRefusal, Timestamp, Trace, TraceError, TraceEvent,
+};
+
+pub use builder::RuntimeBuilder;
+pub use error::Error;
+pub use handle::{Job, ModelHandle, Outputs, Timing};
+pub use pipeline::{Pipeline, Verdict};
+pub use report::{ModelReport, Report};
+pub use runtime::{MemoryReport, RealtimeReport, Runtime, Terms};
+pub use source::{LoadedModel, MemoryNeed, ModelSource};
+pub use tensor::Tensor;
+pub use trace_pump::{TracePump, TraceSummary};

@@ -1,0 +1,120 @@
+//! `aegis check`: admission only.
+
+use std::path::PathBuf;
+
+use aegis::{Error, ModelReport, Pipeline, Report, Verdict};
+use anyhow::{Result, anyhow};
+use clap::Args;
+
+use crate::Answer;
+use crate::output::print;
+use crate::table::{self, mib, ms, ms_down, percent};
+
+#[derive(Args)]
+pub(crate) struct CheckArgs {
+    /// The workload file.
+    workload: PathBuf,
+    /// Print the report of the admitted models as JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &CheckArgs) -> Result<Answer> {
+    let pipeline = Pipeline::open(&args.workload)?;
+    let (runtime, verdicts) = pipeline.check()?;
+    let report = runtime.report();
+    if args.json {
+        print(json(&report, &verdicts)?)?;
+    } else {
+        print(promises(&report))?;
+    }
+    conclude(verdicts)
+}
+
+/// What is promised to every admitted model, and on what grounds.
+pub(crate) fn promises(report: &Report) -> String {
+    let mut shown = table::new(&[
+        "model",
+        "C ms",
+        "T ms",
+        "D ms",
+        "bound ms",
+        "blocking ms",
+        "slack ms",
+        "resident MiB",
+        "scratch MiB",
+    ]);
+    for model in &report.models {
+        let ModelReport { cost, period, deadline, bound, blocking, slack, .. } = *model;
+        table::add(
+            &mut shown,
+            &[
+                model.name.clone(),
+                ms(cost),
+                ms(period),
+                ms(deadline),
+                ms(bound),
+                ms(blocking),
+                ms_down(slack),
+                mib(model.resident),
+                mib(model.scratch),
+            ],
+        );
+    }
+    let memory = &report.memory;
+    let grounds = match report.test {
+        Some(test) => format!("{} policy, proved by {test}", report.policy),
+        None => format!("{} policy, nothing to prove", report.policy),
+    };
+    format!(
+        "{shown}\n{grounds}\nC includes {} per stage; waking up may take {}; utilisation {} without \
+         overheads\nmemory: {} resident + {} shared scratch of {}",
+        report.overheads.dispatch,
+        report.overheads.wake,
+        percent(report.utilisation_ppm),
+        memory.resident,
+        memory.scratch,
+        memory.limit
+    )
+}
+
+/// Prints every refusal; *yes* if there is none.
+///
+/// # Errors
+/// The first outcome that is no refusal but a failure: the input is broken then.
+pub(crate) fn conclude(verdicts: Vec<Verdict>) -> Result<Answer> {
+    let all = verdicts.len();
+    let mut refused = 0;
+    for Verdict { model, outcome } in verdicts {
+        match outcome {
+            Ok(_) => {}
+            Err(Error::Refused { explained, .. }) => {
+                print(format!("no: {model} is refused: {explained}"))?;
+                refused += 1;
+            }
+            Err(error) => return Err(anyhow!(error)),
+        }
+    }
+    if refused > 0 {
+        print(format!("no: {} of {all} models can be admitted together", all - refused))?;
+        return Ok(Answer::No);
+    }
+    print(format!("yes: all {all} models meet every deadline under the stated assumptions"))?;
+    Ok(Answer::Yes)
+}
+
+fn json(report: &Report, verdicts: &[Verdict]) -> Result<String> {
+    let refusals: Vec<_> = verdicts
+        .iter()
+        .filter_map(|verdict| match &verdict.outcome {
+            Err(Error::Refused { refusal, explained, .. }) => Some(serde_json::json!({
+                "model": verdict.model,
+                "refusal": refusal,
+                "explained": explained,
+            })),
+            _ => None,
+        })
+        .collect();
+    let whole = serde_json::json!({ "admitted": report, "refused": refusals });
+    Ok(serde_json::to_string_pretty(&whole)?)
+}

@@ -1,0 +1,199 @@
+//! `aegis run`: admit, run, report.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use aegis::drive::{Load, LoadSummary};
+use aegis::{
+    Error, ModelReport, Nanos, Pipeline, Report, Runtime, TracePump, TraceSummary, Verdict,
+};
+use anyhow::{Context, Result};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::output::print;
+use crate::table::{self, ms};
+use crate::{Answer, check, findings};
+
+/// How often the progress line is renewed and Ctrl-C is looked for.
+const TICK: Duration = Duration::from_millis(100);
+
+#[derive(Args)]
+pub(crate) struct RunArgs {
+    /// The workload file.
+    workload: PathBuf,
+    /// How long to run, for example 20s; without it, until Ctrl-C.
+    #[arg(long = "for", value_name = "TIME")]
+    length: Option<Nanos>,
+    /// Write the trace there, as JSON Lines.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Run the admitted models even when others are refused.
+    #[arg(long)]
+    admitted_only: bool,
+    /// Print the report as JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
+    let pipeline = Pipeline::open(&args.workload)?;
+    let interrupted = catch_interrupts()?;
+    let (runtime, verdicts) = admit(&pipeline)?;
+    let refused = verdicts.iter().any(|verdict| verdict.outcome.is_err());
+    if refused && !args.admitted_only {
+        print(check::promises(&runtime.report()))?;
+        return check::conclude(verdicts);
+    }
+    let load = pipeline.load(&verdicts);
+    let pump = TracePump::start(runtime.collector(), args.trace.as_deref())?;
+    runtime.start()?;
+    let load = Load::start(load, Arc::clone(runtime.clock()))?;
+    let realtime = runtime.realtime();
+    let ran = watch(&runtime, args.length, &interrupted);
+    let submitted = load.finish();
+    let stopped = runtime.stop();
+    let trace = pump.finish()?;
+    stopped?;
+    let report = runtime.report();
+    if args.json {
+        print(serde_json::to_string_pretty(&report)?)?;
+    } else {
+        print(observed(&report))?;
+        print(findings::show(&report, &trace))?;
+        let (orchestrator, workers) = (realtime.orchestrator, realtime.workers);
+        print(format!("real-time priority: orchestrator {orchestrator}, workers {workers}"))?;
+        print(closing(ran, submitted, &trace, args))?;
+    }
+    if refused {
+        return check::conclude(verdicts);
+    }
+    Ok(if kept(&report) { Answer::Yes } else { Answer::No })
+}
+
+/// Every job met its deadline with its outputs, and no bound was violated without a cause.
+fn kept(report: &Report) -> bool {
+    report.models.iter().all(|model| {
+        let counts = &model.observed.counts;
+        counts.missed + counts.bound_violated + counts.failed == 0
+    })
+}
+
+/// A flag that the first Ctrl-C raises; the second ends the program at once.
+fn catch_interrupts() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        let armed = Arc::clone(&flag);
+        signal_hook::flag::register_conditional_shutdown(signal, 130, armed)
+            .context("Ctrl-C cannot be caught")?;
+        signal_hook::flag::register(signal, Arc::clone(&flag))
+            .context("Ctrl-C cannot be caught")?;
+    }
+    Ok(flag)
+}
+
+fn admit(pipeline: &Pipeline) -> Result<(Runtime, Vec<Verdict>), Error> {
+    let bar = ProgressBar::new(pipeline.workload().models.len() as u64);
+    let style = ProgressStyle::with_template("loading {bar:40} {pos}/{len} {msg}");
+    bar.set_style(style.expect("the template is a constant"));
+    let admitted = pipeline.admit(|model| {
+        bar.set_message(model.to_owned());
+        bar.inc(1);
+    });
+    bar.finish_and_clear();
+    admitted
+}
+
+/// Waits for the end of the run, showing what happens; how long it ran.
+fn watch(runtime: &Runtime, length: Option<Nanos>, interrupted: &AtomicBool) -> Duration {
+    let start = Instant::now();
+    let seconds = length.map_or(0, |length| length.as_nanos().div_ceil(1_000_000_000));
+    let bar = ProgressBar::new(seconds);
+    let template = if length.is_some() {
+        "running {bar:40} {pos}/{len} s {msg}"
+    } else {
+        "running {pos} s {msg}"
+    };
+    bar.set_style(ProgressStyle::with_template(template).expect("the template is a constant"));
+    let end = length.map(|length| start + Duration::from(length));
+    loop {
+        let now = Instant::now();
+        if interrupted.load(Ordering::Relaxed) || end.is_some_and(|end| now >= end) {
+            bar.finish_and_clear();
+            return start.elapsed();
+        }
+        bar.set_position(start.elapsed().as_secs());
+        bar.set_message(progress(&runtime.report()));
+        std::thread::sleep(end.map_or(TICK, |end| TICK.min(end - now)));
+    }
+}
+
+fn progress(report: &Report) -> String {
+    let sum = |of: fn(&ModelReport) -> u64| report.models.iter().map(of).sum::<u64>();
+    format!(
+        "{} jobs, {} misses, {} assumptions broken",
+        sum(|model| model.observed.counts.completed),
+        report.misses(),
+        sum(|model| model.observed.counts.broken.total())
+    )
+}
+
+/// What was seen, beside what was promised.
+fn observed(report: &Report) -> String {
+    let mut shown = table::new(&[
+        "model",
+        "jobs",
+        "C ms",
+        "T ms",
+        "D ms",
+        "bound ms",
+        "p50 ms",
+        "p99 ms",
+        "max ms",
+        "max/bound",
+        "missed",
+        "CV %",
+        "exec max ms",
+    ]);
+    for model in &report.models {
+        let seen = &model.observed;
+        let share = seen.response.max.as_nanos() as f64 / model.bound.as_nanos().max(1) as f64;
+        table::add(
+            &mut shown,
+            &[
+                model.name.clone(),
+                seen.counts.completed.to_string(),
+                ms(model.cost),
+                ms(model.period),
+                ms(model.deadline),
+                ms(model.bound),
+                ms(seen.response.p50),
+                ms(seen.response.p99),
+                ms(seen.response.max),
+                format!("{share:.2}"),
+                seen.counts.missed.to_string(),
+                format!("{:.1}", seen.response.variation * 100.0),
+                ms(seen.execution.max),
+            ],
+        );
+    }
+    shown.to_string()
+}
+
+fn closing(ran: Duration, load: LoadSummary, trace: &TraceSummary, args: &RunArgs) -> String {
+    let mut line = format!(
+        "ran {:.1} s: {} jobs submitted, {} refused; {} events recorded, {} lost",
+        ran.as_secs_f64(),
+        load.submitted,
+        load.refused,
+        trace.records,
+        trace.dropped
+    );
+    if let Some(path) = &args.trace {
+        line.push_str(&format!("; trace: {}", path.display()));
+    }
+    line
+}

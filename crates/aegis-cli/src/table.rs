@@ -1,0 +1,59 @@
+//! Tables and figures as the commands print them.
+
+use aegis::{Bytes, Nanos};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+
+/// A table whose first column is text and whose others are figures.
+pub(crate) fn new(headings: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(headings.iter().enumerate().map(|(index, text)| cell(index, text)));
+    table
+}
+
+/// Adds a row, aligned as [`new`] says.
+pub(crate) fn add(table: &mut Table, row: &[String]) {
+    table.add_row(row.iter().enumerate().map(|(index, text)| cell(index, text)));
+}
+
+fn cell(column: usize, text: &str) -> Cell {
+    let side = if column == 0 { CellAlignment::Left } else { CellAlignment::Right };
+    Cell::new(text).set_alignment(side)
+}
+
+/// Milliseconds with three decimals, rounded up: a time shown is never shorter than it was.
+pub(crate) fn ms(time: Nanos) -> String {
+    let micros = time.as_nanos().div_ceil(1_000);
+    format!("{}.{:03}", micros / 1_000, micros % 1_000)
+}
+
+/// Milliseconds with three decimals, rounded down: for slack, which is never shown too large.
+pub(crate) fn ms_down(time: Nanos) -> String {
+    let micros = time.as_nanos() / 1_000;
+    format!("{}.{:03}", micros / 1_000, micros % 1_000)
+}
+
+/// Megabytes with one decimal, rounded up.
+pub(crate) fn mib(size: Bytes) -> String {
+    let tenths = (u128::from(size.as_u64()) * 10).div_ceil(1 << 20);
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
+/// A share in percent with one decimal.
+pub(crate) fn percent(ppm: u64) -> String {
+    format!("{}.{} %", ppm / 10_000, ppm % 10_000 / 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_round_against_us() {
+        assert_eq!(ms(Nanos(1_000_001)), "1.001");
+        assert_eq!(ms_down(Nanos(1_999_999)), "1.999");
+        assert_eq!(mib(Bytes((1 << 20) + 1)), "1.1");
+        assert_eq!(percent(523_999), "52.3 %");
+    }
+}

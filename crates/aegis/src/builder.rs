@@ -1,0 +1,273 @@
+//! The configuration of a runtime, checked once and whole.
+
+use std::sync::Arc;
+
+use aegis_context::StreamPool;
+use aegis_cuda::{
+    DeviceContext, DriverKind, HostConfig, HostWork, Realtime, RealtimePriority, RealtimeWork,
+    SimConfig,
+};
+use aegis_memory::MemoryOrchestrator;
+use aegis_sched::admission::{AdmissionConfig, AdmissionController};
+use aegis_sched::dispatch::orchestrator::Pace;
+use aegis_sched::dispatch::{Dispatcher, DispatcherConfig};
+use aegis_sched::policy::PolicyKind;
+use aegis_sched::queue::SubmissionQueue;
+use aegis_sched::task::Overheads;
+use aegis_trace::{Bytes, MonotonicClock, Nanos, TraceCollector};
+
+use crate::error::Error;
+use crate::runtime::{Parts, Runtime};
+
+/// Work items a stream holds: two events and a stage, twice, so that it never fills.
+const STREAM_DEPTH: usize = 8;
+/// A stage is reported as hanging once it has held the device for this many times its charge.
+const HANG_FACTOR: u64 = 20;
+/// But not before this long: the operating system may take the processor from a stage for a while.
+const HANG_FLOOR: Nanos = Nanos::from_secs(1);
+
+/// Everything a runtime is built with. Limits have no defaults: `None` is a fault that
+/// [`build`](RuntimeBuilder::build) reports.
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use = "a builder builds nothing until `build` is called"]
+pub struct RuntimeBuilder {
+    driver: Option<DriverKind>,
+    memory: Option<Bytes>,
+    streams: Option<u32>,
+    policy: Option<PolicyKind>,
+    queue_depth: Option<usize>,
+    max_models: Option<u16>,
+    overheads: Option<Overheads>,
+    trace_capacity: Option<usize>,
+    spin: Option<Nanos>,
+    realtime: bool,
+}
+
+impl RuntimeBuilder {
+    /// The CPU as the device, with a hard limit of `memory` for all models together.
+    pub fn host(self, memory: Bytes) -> Self {
+        Self { driver: Some(DriverKind::Host), memory: Some(memory), ..self }
+    }
+
+    /// A simulated device in virtual time with a hard limit of `memory`.
+    pub fn sim(self, memory: Bytes) -> Self {
+        Self { driver: Some(DriverKind::Sim), memory: Some(memory), ..self }
+    }
+
+    /// How many streams the device has; one is enough for a serial partition.
+    pub fn streams(self, streams: u32) -> Self {
+        Self { streams: Some(streams), ..self }
+    }
+
+    /// Which policy orders the jobs.
+    pub fn policy(self, policy: PolicyKind) -> Self {
+        Self { policy: Some(policy), ..self }
+    }
+
+    /// How many submissions may wait to be taken; a full queue refuses.
+    pub fn queue_depth(self, depth: usize) -> Self {
+        Self { queue_depth: Some(depth), ..self }
+    }
+
+    /// How many models may be admitted at once.
+    pub fn max_models(self, models: u16) -> Self {
+        Self { max_models: Some(models), ..self }
+    }
+
+    /// What the analysis charges for dispatching and for waking up; every run is held to it.
+    pub fn overheads(self, overheads: Overheads) -> Self {
+        Self { overheads: Some(overheads), ..self }
+    }
+
+    /// Events each recording thread can hold between two drains of the trace.
+    pub fn trace_capacity(self, events: usize) -> Self {
+        Self { trace_capacity: Some(events), ..self }
+    }
+
+    /// How long an idle thread polls before it sleeps: latency bought with processor time.
+    pub fn spin(self, spin: Nanos) -> Self {
+        Self { spin: Some(spin), ..self }
+    }
+
+    /// Asks the operating system for real-time priority for the orchestrator and the workers of the
+    /// host device. A refusal is reported ([`Runtime::realtime`]), never fatal.
+    pub fn realtime(self, realtime: bool) -> Self {
+        Self { realtime, ..self }
+    }
+
+    /// Builds the runtime: takes the device, reserves all of its memory, starts nothing.
+    ///
+    /// # Errors
+    /// [`Error::Build`] with every fault of the configuration; [`Error::Device`] when the device
+    /// is not to be had, or has less memory than asked for.
+    pub fn build(self) -> Result<Runtime, Error> {
+        let checked = self.check().map_err(|faults| Error::Build { faults })?;
+        let (device, pace) = checked.device()?;
+        let arena = device.reserve_arena(checked.memory)?;
+        let streams = StreamPool::new(&device, checked.streams)?;
+        let workers = set_up_workers(&streams, &pace)?;
+        let collector = TraceCollector::new(checked.trace_capacity);
+        let admission = AdmissionController::new(
+            AdmissionConfig {
+                policy: checked.policy,
+                overheads: checked.overheads,
+                max_models: checked.max_models,
+                streams: checked.streams,
+            },
+            MemoryOrchestrator::new(arena),
+        );
+        let dispatcher = Dispatcher::new(
+            DispatcherConfig {
+                max_models: checked.max_models,
+                overheads: checked.overheads,
+                hang_factor: HANG_FACTOR,
+                hang_floor: HANG_FLOOR,
+            },
+            checked.policy.policy(),
+            streams,
+            collector.recorder(),
+        );
+        let signal = Arc::clone(device.signal());
+        let submissions = Arc::new(SubmissionQueue::new(checked.queue_depth, signal));
+        Ok(Runtime::new(Parts {
+            device,
+            pace,
+            workers,
+            collector,
+            admission,
+            dispatcher,
+            submissions,
+        }))
+    }
+
+    fn check(self) -> Result<Checked, Vec<String>> {
+        let mut faults = Vec::new();
+        let (driver, memory) = (self.driver, self.memory);
+        if driver.is_none() {
+            faults.push("no device is chosen; call `host` or `sim` with a memory limit".into());
+        }
+        if memory == Some(Bytes::ZERO) {
+            faults.push("the memory limit is zero; no model fits".into());
+        }
+        let streams = required(self.streams, "the number of streams", "streams", &mut faults);
+        let queue = required(self.queue_depth, "the queue depth", "queue_depth", &mut faults);
+        let models = required(self.max_models, "the number of models", "max_models", &mut faults);
+        let trace =
+            required(self.trace_capacity, "the trace capacity", "trace_capacity", &mut faults);
+        if self.policy.is_none() {
+            faults.push("no policy is chosen; call `policy`".into());
+        }
+        if self.overheads.is_none() {
+            faults.push("no overheads are stated; call `overheads`".into());
+        }
+        match (driver, memory, self.policy, self.overheads) {
+            (Some(driver), Some(memory), Some(policy), Some(overheads)) if faults.is_empty() => {
+                Ok(Checked {
+                    driver,
+                    memory,
+                    streams,
+                    policy,
+                    queue_depth: queue,
+                    max_models: models,
+                    overheads,
+                    trace_capacity: trace,
+                    spin: self.spin.unwrap_or(Nanos::ZERO),
+                    realtime: self.realtime,
+                })
+            }
+            _ => Err(faults),
+        }
+    }
+}
+
+/// The value, or a fault when it is missing or zero.
+fn required<N: Copy + Default + PartialEq>(
+    value: Option<N>,
+    what: &str,
+    method: &str,
+    faults: &mut Vec<String>,
+) -> N {
+    match value {
+        Some(value) if value != N::default() => return value,
+        Some(_) => faults.push(format!("{what} is zero; give `{method}` at least one")),
+        None => faults.push(format!("{what} is not stated; call `{method}`")),
+    }
+    N::default()
+}
+
+/// A configuration without faults.
+struct Checked {
+    driver: DriverKind,
+    memory: Bytes,
+    streams: u32,
+    policy: PolicyKind,
+    queue_depth: usize,
+    max_models: u16,
+    overheads: Overheads,
+    trace_capacity: usize,
+    spin: Nanos,
+    realtime: bool,
+}
+
+impl Checked {
+    fn device(&self) -> Result<(DeviceContext, Pace), Error> {
+        let thread = ThreadOptions { spin: self.spin, realtime: self.realtime };
+        device(self.driver, self.memory, self.streams, thread)
+    }
+}
+
+/// How the threads of a runtime behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ThreadOptions {
+    /// How long an idle thread polls before it sleeps.
+    pub(crate) spin: Nanos,
+    /// Whether to ask for real-time priority.
+    pub(crate) realtime: bool,
+}
+
+/// Asks for real-time priority for the workers behind `streams`, if it is wanted.
+pub(crate) fn set_up_workers(streams: &StreamPool, pace: &Pace) -> Result<Realtime, Error> {
+    if !matches!(pace, Pace::Real { realtime: true, .. }) {
+        return Ok(Realtime::NotRequested);
+    }
+    let work = RealtimeWork::new(RealtimePriority::WORKER);
+    let request: Arc<dyn HostWork> = Arc::<RealtimeWork>::clone(&work);
+    streams.set_up(&request)?;
+    Ok(work.outcome())
+}
+
+/// A device of `driver` with its way of passing time.
+pub(crate) fn device(
+    driver: DriverKind,
+    memory_limit: Bytes,
+    streams: u32,
+    thread: ThreadOptions,
+) -> Result<(DeviceContext, Pace), Error> {
+    let max_streams = u16::try_from(streams).unwrap_or(u16::MAX);
+    let stream_depth = STREAM_DEPTH;
+    if driver == DriverKind::Sim {
+        let config = SimConfig { memory_limit, max_streams, stream_depth };
+        return Ok((DeviceContext::sim(config)?, Pace::Virtual));
+    }
+    let clock = MonotonicClock::start();
+    let ThreadOptions { spin, realtime } = thread;
+    let config = HostConfig { memory_limit, max_streams, stream_depth, spin, clock };
+    Ok((DeviceContext::host(config)?, Pace::Real { clock, spin, realtime }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_of_a_configuration_is_reported_at_once() {
+        let error = RuntimeBuilder::default().queue_depth(0).build().expect_err("nothing stated");
+        let Error::Build { faults } = error else { panic!("{error}") };
+        assert_eq!(faults.len(), 7, "{faults:?}");
+        assert!(
+            faults
+                .iter()
+                .any(|fault| fault == "the queue depth is zero; give `queue_depth` at least one")
+        );
+    }
+}

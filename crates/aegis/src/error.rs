@@ -1,0 +1,199 @@
+//! The one error of the facade.
+
+use std::path::PathBuf;
+
+use aegis_context::{BackendError, ContextError, InputError};
+use aegis_cuda::DeviceError;
+use aegis_memory::MemoryError;
+use aegis_sched::admission::AdmissionError;
+use aegis_sched::task::TaskError;
+use aegis_sched::wcet::SampleError;
+use aegis_trace::{Category, DropReason, JobId, Refusal, SubmitRefusal, TraceError};
+
+use crate::evidence::EvidenceError;
+use crate::workload::WorkloadFaults;
+
+/// Whatever went wrong, with its category and its causes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration of the runtime has faults; all of them.
+    #[error("the runtime cannot be built: {}", faults.join("; "))]
+    Build {
+        /// Each a sentence with what would be right.
+        faults: Vec<String>,
+    },
+    /// The workload file has faults; all of them.
+    #[error(transparent)]
+    Workload(#[from] WorkloadFaults),
+    /// A model was not admitted: the inequality that failed, with model names.
+    #[error("{model} is not admitted: {explained}")]
+    Refused {
+        /// The model that asked.
+        model: String,
+        /// The inequality with the names of the models it is about.
+        explained: String,
+        /// The inequality.
+        refusal: Refusal,
+    },
+    /// A model could not be admitted for another reason.
+    #[error("{model} could not be admitted")]
+    Admission {
+        /// The model that asked.
+        model: String,
+        /// Why.
+        #[source]
+        cause: Box<AdmissionError>,
+    },
+    /// A model could not be loaded.
+    #[error("{model} could not be loaded")]
+    Load {
+        /// Which.
+        model: String,
+        /// Why.
+        #[source]
+        cause: BackendError,
+    },
+    /// The runtime was built without support for this.
+    #[error("{what} is not in this build; enable the feature `{feature}` of the crate `aegis`")]
+    NotBuilt {
+        /// What was asked for.
+        what: &'static str,
+        /// The feature.
+        feature: &'static str,
+    },
+    /// A model needs a device of another kind.
+    #[error("{model} runs on {backend}, which needs the device driver `{needs}`")]
+    WrongDriver {
+        /// Which model.
+        model: String,
+        /// Its backend.
+        backend: &'static str,
+        /// The driver it needs.
+        needs: &'static str,
+    },
+    /// An input that does not fit the model.
+    #[error("the inputs do not fit the model")]
+    Input(#[from] InputError),
+    /// A submission was turned away.
+    #[error("the job was not accepted: {why}")]
+    Submission {
+        /// Why.
+        why: SubmitRefusal,
+    },
+    /// An accepted job ended without a result.
+    #[error("job {job} was dropped: {why}")]
+    Dropped {
+        /// Which.
+        job: JobId,
+        /// Why.
+        why: DropReason,
+    },
+    /// A job failed, and its model is fenced.
+    #[error("job {job} failed: {reason}")]
+    Failed {
+        /// Which.
+        job: JobId,
+        /// What the caller can do.
+        category: Category,
+        /// What the runtime said.
+        reason: String,
+    },
+    /// The device is lost; the process should end.
+    #[error("the device is lost: {reason}")]
+    DeviceLost {
+        /// What the device said.
+        reason: String,
+    },
+    /// A stage has been on the device for far longer than it may, and cannot be taken off it; the
+    /// process should end.
+    #[error("a stage hangs on the device and cannot be cancelled")]
+    Hanging,
+    /// The runtime was started before.
+    #[error("the runtime was started already; it starts once")]
+    AlreadyStarted,
+    /// The runtime does not run.
+    #[error("the runtime is not running")]
+    NotRunning,
+    /// The model is not there any more.
+    #[error("the model is not in the runtime any more")]
+    UnknownModel,
+    /// Profiling failed.
+    #[error("{model} could not be profiled")]
+    Profile {
+        /// Which model.
+        model: String,
+        /// Why.
+        #[source]
+        cause: Box<ContextError>,
+    },
+    /// A simulated device: its costs are declared.
+    #[error("a simulated device has declared costs; there is nothing to profile")]
+    NothingToProfile,
+    /// Samples that cannot be used.
+    #[error("the samples of {model} cannot be used")]
+    Samples {
+        /// Whose.
+        model: String,
+        /// Why.
+        #[source]
+        cause: SampleError,
+    },
+    /// Evidence that is missing, broken or stale.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
+    /// The timing of a model is not valid.
+    #[error("the timing is not valid")]
+    Task(#[from] TaskError),
+    /// The device failed.
+    #[error("the device failed")]
+    Device(#[from] DeviceError),
+    /// Memory could not be planned or bound.
+    #[error("the memory could not be planned")]
+    Memory(#[from] MemoryError),
+    /// A trace could not be written.
+    #[error("the trace {} could not be written", path.display())]
+    Trace {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: TraceError,
+    },
+    /// The operating system gave no thread.
+    #[error("the operating system gave no thread")]
+    Thread(#[source] std::io::Error),
+}
+
+impl Error {
+    /// What the caller can do: retry, give up on the request, or end the process.
+    #[must_use]
+    pub fn category(&self) -> Category {
+        match self {
+            Self::Build { .. }
+            | Self::NotBuilt { .. }
+            | Self::WrongDriver { .. }
+            | Self::AlreadyStarted
+            | Self::NotRunning
+            | Self::UnknownModel
+            | Self::NothingToProfile
+            | Self::Dropped { .. } => Category::Permanent,
+            Self::Thread(_) => Category::Transient,
+            Self::DeviceLost { .. } | Self::Hanging => Category::Fatal,
+            Self::Workload(cause) => cause.category(),
+            Self::Refused { refusal, .. } => refusal.category(),
+            Self::Admission { cause, .. } => cause.category(),
+            Self::Load { cause, .. } => cause.category(),
+            Self::Input(cause) => cause.category(),
+            Self::Submission { why } => why.category(),
+            Self::Failed { category, .. } => *category,
+            Self::Profile { cause, .. } => cause.category(),
+            Self::Samples { cause, .. } => cause.category(),
+            Self::Evidence(cause) => cause.category(),
+            Self::Task(cause) => cause.category(),
+            Self::Device(cause) => cause.category(),
+            Self::Memory(cause) => cause.category(),
+            Self::Trace { cause, .. } => cause.category(),
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! From a workload file to a running system: what the program `aegis` does, as a library.
+
+use std::path::{Path, PathBuf};
+
+use aegis_context::{ModelDescription, ResourceBudget, SimModel};
+use aegis_cuda::{DeviceCapabilities, DriverKind};
+use aegis_sched::task::Overheads;
+use aegis_trace::{Bytes, Nanos};
+
+use crate::builder::{self, RuntimeBuilder, ThreadOptions};
+use crate::drive::Driven;
+use crate::error::Error;
+use crate::evidence::{DeviceFingerprint, Evidence, EvidenceError, ModelEvidence};
+use crate::handle::ModelHandle;
+use crate::profile::{self, ProfileOptions};
+use crate::runtime::{Runtime, Terms};
+use crate::source::{MemoryNeed, ModelSource};
+use crate::workload::{Backend, Driver, Model, Workload};
+
+/// How long idle threads poll before they sleep, when a workload runs.
+const SPIN: Nanos = Nanos::from_micros(50);
+/// Threads of a device that is only asked what it is.
+const PLAIN: ThreadOptions = ThreadOptions { spin: Nanos::ZERO, realtime: false };
+/// Events each thread can record between two drains, 50 ms apart.
+const TRACE_CAPACITY: usize = 1 << 14;
+
+/// A workload file with what belongs to it.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    workload: Workload,
+    evidence_path: PathBuf,
+}
+
+/// A model that was admitted, or the reason it was not.
+#[derive(Debug)]
+pub struct Verdict {
+    /// Its name.
+    pub model: String,
+    /// Its handle, or the error: [`Error::Refused`] with the inequality, or what kept it from
+    /// being decided.
+    pub outcome: Result<ModelHandle, Error>,
+}
+
+impl Pipeline {
+    /// Reads a workload file and checks that its model files are there.
+    ///
+    /// # Errors
+    /// [`Error::Workload`] with every fault of the file.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let workload = Workload::read(path)?;
+        workload.check_files()?;
+        Ok(Self { workload, evidence_path: path.with_extension("evidence.json") })
+    }
+
+    /// The workload.
+    #[must_use]
+    pub fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
+    /// Where the evidence of this workload lies: beside the file, `NAME.evidence.json`.
+    #[must_use]
+    pub fn evidence_path(&self) -> &Path {
+        &self.evidence_path
+    }
+
+    /// Measures every model and writes the evidence. Blocks throughout.
+    ///
+    /// # Errors
+    /// What [`profile::profile`] says, or [`Error::Evidence`] when the file cannot be written.
+    pub fn profile(&self, progress: impl FnMut(usize, usize)) -> Result<Evidence, Error> {
+        let sources: Vec<(String, ModelSource)> =
+            self.workload.models.iter().map(|model| (model.name.clone(), source(model))).collect();
+        let options = ProfileOptions {
+            driver: self.driver(),
+            memory: self.workload.device.memory,
+            rounds: usize::try_from(self.workload.wcet.samples).unwrap_or(usize::MAX),
+            spin: SPIN,
+            realtime: true,
+        };
+        if self.workload.device.driver == Driver::Sim {
+            return Err(Error::NothingToProfile);
+        }
+        // An unwritable place is better known before minutes of measuring than after.
+        let probe = Evidence {
+            aegis_evidence: crate::evidence::VERSION,
+            device: DeviceFingerprint { driver: String::new(), name: String::new(), units: 0 },
+            models: Default::default(),
+        };
+        let trial = self.evidence_path.with_extension("trial");
+        probe.write(&trial)?;
+        drop(std::fs::remove_file(&trial));
+        let evidence = profile::profile(&sources, &options, progress)?;
+        evidence.write(&self.evidence_path)?;
+        Ok(evidence)
+    }
+
+    /// Decides about every model in file order without loading any: each is stood in for by its
+    /// evidence. The runtime that results holds the report, and runs nothing.
+    ///
+    /// # Errors
+    /// [`Error::Evidence`] when evidence is missing or stale, [`Error::Device`].
+    pub fn check(&self) -> Result<(Runtime, Vec<Verdict>), Error> {
+        let evidence = self.evidence()?;
+        let runtime = self.builder().sim(self.workload.device.memory).build()?;
+        let verdict = |model: &Model| {
+            let evidence = evidence_of(evidence.as_ref(), model);
+            let stand_in = stand_in(model, evidence);
+            let terms = self.terms(model, evidence);
+            let outcome = runtime
+                .load(&model.name, &stand_in)
+                .and_then(|loaded| runtime.admit(loaded, &terms));
+            Verdict { model: model.name.clone(), outcome }
+        };
+        let verdicts = self.workload.models.iter().map(verdict).collect();
+        Ok((runtime, verdicts))
+    }
+
+    /// Loads and admits every model in file order on the workload's own device. `progress` is
+    /// told the name of the model that is loaded next.
+    ///
+    /// # Errors
+    /// [`Error::Evidence`] when evidence is missing or stale, [`Error::Load`], [`Error::Device`].
+    pub fn admit(&self, mut progress: impl FnMut(&str)) -> Result<(Runtime, Vec<Verdict>), Error> {
+        let evidence = self.evidence()?;
+        let memory = self.workload.device.memory;
+        let builder = match self.driver() {
+            DriverKind::Sim => self.builder().sim(memory),
+            _ => self.builder().host(memory),
+        };
+        let runtime = builder.build()?;
+        let mut verdicts = Vec::with_capacity(self.workload.models.len());
+        for model in &self.workload.models {
+            progress(&model.name);
+            let evidence = evidence_of(evidence.as_ref(), model);
+            let loaded = runtime.load(&model.name, &source(model))?;
+            same_runtime(model, evidence, &loaded.runtime_name())?;
+            let outcome = runtime.admit(loaded, &self.terms(model, evidence));
+            verdicts.push(Verdict { model: model.name.clone(), outcome });
+        }
+        Ok((runtime, verdicts))
+    }
+
+    /// The load of this workload for its admitted models.
+    #[must_use]
+    pub fn load(&self, verdicts: &[Verdict]) -> Vec<Driven> {
+        let driven = |(model, verdict): (&Model, &Verdict)| {
+            let handle = verdict.outcome.as_ref().ok()?.clone();
+            Some(Driven::with_sample_inputs(handle, model.period))
+        };
+        self.workload.models.iter().zip(verdicts).filter_map(driven).collect()
+    }
+
+    /// What the device of this workload is and has.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    pub fn device(&self) -> Result<DeviceCapabilities, Error> {
+        let device = &self.workload.device;
+        let (device, _) = builder::device(self.driver(), device.memory, device.streams, PLAIN)?;
+        Ok(device.capabilities().clone())
+    }
+
+    fn driver(&self) -> DriverKind {
+        match self.workload.device.driver {
+            Driver::Host => DriverKind::Host,
+            Driver::Sim => DriverKind::Sim,
+        }
+    }
+
+    fn builder(&self) -> RuntimeBuilder {
+        let Workload { device, scheduler, overheads, models, .. } = &self.workload;
+        Runtime::builder()
+            .streams(device.streams)
+            .policy(scheduler.policy)
+            .queue_depth(usize::try_from(scheduler.queue_depth).unwrap_or(usize::MAX))
+            .max_models(u16::try_from(models.len()).unwrap_or(u16::MAX))
+            .overheads(Overheads { dispatch: overheads.dispatch, wake: overheads.wake })
+            .trace_capacity(TRACE_CAPACITY)
+            .spin(SPIN)
+            .realtime(true)
+    }
+
+    /// The evidence, checked against models and device; `None` when no model needs any.
+    fn evidence(&self) -> Result<Option<Evidence>, Error> {
+        let mut real = self.workload.models.iter().filter(|model| needs_evidence(model)).peekable();
+        if real.peek().is_none() {
+            return Ok(None);
+        }
+        let evidence = Evidence::read(&self.evidence_path)?;
+        let device = DeviceFingerprint::of(&self.device()?);
+        for model in real {
+            evidence.of(&model.name, &source(model), &device)?;
+        }
+        Ok(Some(evidence))
+    }
+
+    fn terms(&self, model: &Model, evidence: Option<&ModelEvidence>) -> Terms {
+        let costs = match (&model.backend, evidence) {
+            (Backend::Sim(sim), _) => sim.stages.clone(),
+            (Backend::Onnx(_), Some(evidence)) => {
+                evidence.profile(self.workload.wcet.margin_percent).costs()
+            }
+            (Backend::Onnx(_), None) => unreachable!("evidence was checked for every real model"),
+        };
+        Terms {
+            period: model.period,
+            deadline: model.deadline,
+            jitter: model.jitter,
+            priority: model.priority.unwrap_or(0),
+            costs,
+            budget: ResourceBudget {
+                memory: model.budget.memory.unwrap_or(self.workload.device.memory),
+                streams: model.budget.streams.unwrap_or(1),
+                compute: model.budget.compute.unwrap_or(model.period.max(model.deadline)),
+            },
+            slots: usize::try_from(model.slots).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+fn needs_evidence(model: &Model) -> bool {
+    matches!(model.backend, Backend::Onnx(_))
+}
+
+fn evidence_of<'e>(evidence: Option<&'e Evidence>, model: &Model) -> Option<&'e ModelEvidence> {
+    evidence?.models.get(&model.name).filter(|_| needs_evidence(model))
+}
+
+fn same_runtime(
+    model: &Model,
+    evidence: Option<&ModelEvidence>,
+    here: &str,
+) -> Result<(), EvidenceError> {
+    match evidence {
+        Some(evidence) if evidence.runtime != here => Err(EvidenceError::OtherRuntime {
+            model: model.name.clone(),
+            measured: evidence.runtime.clone(),
+            here: here.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Where a model of a workload comes from.
+fn source(model: &Model) -> ModelSource {
+    match &model.backend {
+        Backend::Onnx(onnx) => ModelSource::Onnx {
+            files: onnx.stages.iter().map(|file| file.path.clone()).collect(),
+            threads: u16::try_from(onnx.threads).unwrap_or(u16::MAX),
+        },
+        Backend::Sim(sim) => declared(
+            MemoryNeed { resident: sim.persistent, scratch: sim.scratch },
+            sim.stages.clone(),
+        ),
+    }
+}
+
+/// A simulated model in place of a real one, of the same cost and size.
+fn stand_in(model: &Model, evidence: Option<&ModelEvidence>) -> ModelSource {
+    match evidence {
+        None => source(model),
+        Some(evidence) => {
+            let stages = evidence.samples.stages().len();
+            declared(evidence.memory, vec![Nanos::EPSILON; stages])
+        }
+    }
+}
+
+fn declared(need: MemoryNeed, costs: Vec<Nanos>) -> ModelSource {
+    let stages = u16::try_from(costs.len()).unwrap_or(u16::MAX);
+    let description = ModelDescription { inputs: vec![], outputs: vec![], stages };
+    let MemoryNeed { resident: persistent, scratch } = need;
+    ModelSource::Sim { model: SimModel { description, persistent, scratch }, costs }
+}
+
+/// The capabilities of the host, for whoever has no workload yet. Reserves nothing.
+///
+/// # Errors
+/// [`Error::Device`].
+pub fn host_capabilities() -> Result<DeviceCapabilities, Error> {
+    let (device, _) = builder::device(DriverKind::Host, Bytes::ZERO, 1, PLAIN)?;
+    Ok(device.capabilities().clone())
+}

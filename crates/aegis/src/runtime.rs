@@ -1,0 +1,430 @@
+//! The runtime: load, admit, start, submit, evict, stop.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aegis_context::ResourceBudget;
+use aegis_cuda::{DeviceCapabilities, DeviceContext, Realtime};
+use aegis_memory::Usage;
+use aegis_sched::admission::{Admission, AdmissionController, AdmissionError, AdmissionRequest};
+use aegis_sched::analysis::Analysis;
+use aegis_sched::dispatch::Dispatcher;
+use aegis_sched::dispatch::orchestrator::{Orchestrator, Pace};
+use aegis_sched::queue::SubmissionQueue;
+use aegis_sched::submit::{Submitter, SubmitterParts};
+use aegis_trace::{
+    Bytes, Clock, Nanos, Record, Recorder, RefusedModel, TraceCollector, TraceEvent,
+};
+
+use crate::builder::RuntimeBuilder;
+use crate::error::Error;
+use crate::handle::ModelHandle;
+use crate::report::{ModelReport, Report};
+use crate::source::{LoadedModel, ModelSource};
+
+/// What a model asks for when it asks to be admitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// `T`: least time between two releases.
+    pub period: Nanos,
+    /// `D`: from release to completion; less than, equal to or beyond the period.
+    pub deadline: Nanos,
+    /// `J`: from nominal release to submission.
+    pub jitter: Nanos,
+    /// Smaller is more urgent; only the priority policy reads it.
+    pub priority: u32,
+    /// Worst-case execution time of each stage, without overheads.
+    pub costs: Vec<Nanos>,
+    /// Hard limits.
+    pub budget: ResourceBudget,
+    /// Jobs that may be outstanding at once, the uncollected ones included.
+    pub slots: usize,
+}
+
+impl Terms {
+    /// One stage of `cost` every `period`, to end within it; one stream, two slots, the whole
+    /// period as compute budget, and at most `memory`.
+    #[must_use]
+    pub fn periodic(cost: Nanos, period: Nanos, memory: Bytes) -> Self {
+        Self {
+            period,
+            deadline: period,
+            jitter: Nanos::ZERO,
+            priority: 0,
+            costs: vec![cost],
+            budget: ResourceBudget { memory, streams: 1, compute: period },
+            slots: 2,
+        }
+    }
+}
+
+/// One device with its models, its schedule and its trace. Shared by reference between threads.
+///
+/// Locks are taken in one order: `phase`, `admission`, `models`, `recorder`.
+///
+/// Loading, admission, eviction and stopping may block and allocate; submitting does neither.
+/// Dropping a running runtime stops it.
+pub struct Runtime {
+    device: DeviceContext,
+    pace: Pace,
+    /// How the stream workers are scheduled.
+    workers: Realtime,
+    clock: Arc<dyn Clock>,
+    collector: TraceCollector,
+    recorder: Mutex<Recorder>,
+    submissions: Arc<SubmissionQueue>,
+    admission: Mutex<AdmissionController>,
+    models: Mutex<Vec<Entry>>,
+    phase: Mutex<Phase>,
+}
+
+/// What a runtime is made of.
+pub(crate) struct Parts {
+    pub(crate) device: DeviceContext,
+    pub(crate) pace: Pace,
+    pub(crate) workers: Realtime,
+    pub(crate) collector: TraceCollector,
+    pub(crate) admission: AdmissionController,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) submissions: Arc<SubmissionQueue>,
+}
+
+/// ```text
+///   Built --start--> Running --stop--> Stopped
+///     +---------------stop----------------^
+/// ```
+enum Phase {
+    Built(Box<Dispatcher>),
+    Running(Orchestrator),
+    Stopped,
+}
+
+/// A model the runtime reports on, also after its eviction.
+struct Entry {
+    report: ModelReport,
+    handle: ModelHandle,
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+impl Runtime {
+    /// A configuration to fill in.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { device, pace, workers, collector, admission, dispatcher, submissions } = parts;
+        Self {
+            clock: device.clock(),
+            recorder: Mutex::new(collector.recorder()),
+            admission: Mutex::new(admission),
+            models: Mutex::default(),
+            phase: Mutex::new(Phase::Built(Box::new(dispatcher))),
+            device,
+            pace,
+            workers,
+            collector,
+            submissions,
+        }
+    }
+
+    /// What the device is and has.
+    #[must_use]
+    pub fn device(&self) -> &DeviceCapabilities {
+        self.device.capabilities()
+    }
+
+    /// The trace clock of this runtime.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Loads a model without admitting it. Blocks while its runtime prepares it.
+    ///
+    /// # Errors
+    /// [`Error::Load`], [`Error::WrongDriver`] or [`Error::NotBuilt`]; all Permanent.
+    pub fn load(&self, name: &str, source: &ModelSource) -> Result<LoadedModel, Error> {
+        let limit = lock(&self.admission).memory().capacity();
+        source.load(name, self.device.kind(), limit)
+    }
+
+    /// Admits a loaded model, or says which inequality fails, with its numbers. On *yes* every
+    /// model's deadline is kept from now on under the assumptions of the analysis; on *no* nothing
+    /// has changed and the model is dropped.
+    ///
+    /// Possible before the start and while running. Blocks for one analysis of the whole set and,
+    /// while running, until the orchestrator has taken the model.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the inequality; [`Error::Admission`] when the terms make no sense
+    /// or the memory cannot be bound; [`Error::NotRunning`] after the stop. All Permanent.
+    pub fn admit(&self, model: LoadedModel, terms: &Terms) -> Result<ModelHandle, Error> {
+        let mut phase = lock(&self.phase);
+        if matches!(*phase, Phase::Stopped) {
+            return Err(Error::NotRunning);
+        }
+        let LoadedModel { name, backend } = model;
+        let mut admission = lock(&self.admission);
+        let admitted = admission.admit(AdmissionRequest {
+            name: name.clone(),
+            period: terms.period,
+            deadline: terms.deadline,
+            jitter: terms.jitter,
+            priority: terms.priority,
+            costs: terms.costs.clone(),
+            budget: terms.budget,
+            slots: terms.slots,
+            backend,
+        });
+        let admitted = admitted.map_err(|error| self.refused(&name, error, &admission))?;
+        Ok(self.install(admitted, &mut phase))
+    }
+
+    /// The error of a refused model; its refusal is recorded.
+    fn refused(&self, name: &str, error: AdmissionError, known: &AdmissionController) -> Error {
+        let Some(refusal) = error.refusal().cloned() else {
+            return Error::Admission { model: name.to_owned(), cause: Box::new(error) };
+        };
+        let what = RefusedModel { name: name.to_owned(), why: refusal.clone() };
+        self.record(TraceEvent::Refused { what: Box::new(what) });
+        // A model that was never admitted is known by its slot's next id alone.
+        let explained = refusal.explain(|model| match known.tasks().get(model) {
+            Some(_) => known.name_of(model),
+            None => name.to_owned(),
+        });
+        Error::Refused { model: name.to_owned(), explained, refusal }
+    }
+
+    fn install(&self, admitted: Admission, phase: &mut Phase) -> ModelHandle {
+        let Admission { model, lane, description, slots, metrics, gate, promise, analysis } =
+            admitted;
+        self.record(TraceEvent::Admitted { model, what: Box::new(promise.clone()) });
+        let submitter = Submitter::new(SubmitterParts {
+            model,
+            description,
+            slots,
+            gate,
+            queue: Arc::clone(&self.submissions),
+            clock: Arc::clone(&self.clock),
+            recorder: self.collector.recorder(),
+        });
+        let handle = ModelHandle::new(promise.name.clone(), submitter, metrics);
+        let report = ModelReport::promised(model, promise);
+        lock(&self.models).push(Entry { report, handle: handle.clone() });
+        let bounds = analysis.responses();
+        match phase {
+            Phase::Built(dispatcher) => {
+                dispatcher.install(lane);
+                dispatcher.set_bounds(self.clock.now(), &bounds);
+            }
+            Phase::Running(orchestrator) => orchestrator.install(lane, bounds),
+            Phase::Stopped => unreachable!("admission after the stop was refused above"),
+        }
+        self.update_bounds(&analysis);
+        handle
+    }
+
+    /// Keeps the reports in step with the analysis of the set.
+    fn update_bounds(&self, analysis: &Analysis) {
+        let mut models = lock(&self.models);
+        for bound in &analysis.bounds {
+            let entry = models.iter_mut().find(|entry| entry.report.model == bound.model);
+            if let Some(entry) = entry {
+                entry.report.update(bound);
+            }
+        }
+    }
+
+    /// Evicts a model: new jobs are refused, accepted ones finish, then its memory and its share
+    /// of the device are free. Blocks until then.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`] when it is gone already, [`Error::NotRunning`] after the stop, and
+    /// [`Error::Hanging`], Fatal, when a stage hangs on the device and nothing can end any more.
+    pub fn evict(&self, model: &ModelHandle) -> Result<(), Error> {
+        let id = model.id();
+        let mut phase = lock(&self.phase);
+        let context = match &mut *phase {
+            Phase::Built(dispatcher) => {
+                dispatcher.evict(self.clock.now(), id);
+                dispatcher.let_go(self.clock.now());
+                dispatcher.take_departed()
+            }
+            Phase::Running(orchestrator) => orchestrator.evict(id),
+            Phase::Stopped => return Err(Error::NotRunning),
+        };
+        let mut admission = lock(&self.admission);
+        let Some(context) = context else {
+            let known = admission.tasks().get(id).is_some();
+            return Err(if known { Error::Hanging } else { Error::UnknownModel });
+        };
+        context.evict();
+        let left = admission.release(id).map_err(|cause| Error::Admission {
+            model: model.name().to_owned(),
+            cause: Box::new(cause),
+        })?;
+        let mut models = lock(&self.models);
+        if let Some(entry) = models.iter_mut().find(|entry| entry.report.model == id) {
+            entry.report.evicted = true;
+        }
+        drop(models);
+        if let Some(analysis) = left {
+            match &mut *phase {
+                Phase::Built(dispatcher) => {
+                    dispatcher.set_bounds(self.clock.now(), &analysis.responses());
+                }
+                Phase::Running(orchestrator) => orchestrator.set_bounds(analysis.responses()),
+                Phase::Stopped => {}
+            }
+            self.update_bounds(&analysis);
+        }
+        Ok(())
+    }
+
+    /// Starts the orchestration thread. Jobs may be submitted before; they wait.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyStarted`] on a second start, [`Error::NotRunning`] after the stop,
+    /// [`Error::Thread`] when the system gives no thread.
+    pub fn start(&self) -> Result<(), Error> {
+        let mut phase = lock(&self.phase);
+        match std::mem::replace(&mut *phase, Phase::Stopped) {
+            Phase::Built(dispatcher) => {
+                let orchestrator = Orchestrator::start(
+                    *dispatcher,
+                    Arc::clone(&self.submissions),
+                    self.device.clone(),
+                    self.pace.clone(),
+                )
+                .map_err(Error::Thread)?;
+                *phase = Phase::Running(orchestrator);
+                Ok(())
+            }
+            running @ Phase::Running(_) => {
+                *phase = running;
+                Err(Error::AlreadyStarted)
+            }
+            Phase::Stopped => Err(Error::NotRunning),
+        }
+    }
+
+    /// Stops: jobs that have begun finish, the others are dropped and say so. Blocks until then;
+    /// does nothing when it is stopped already.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] when the device was lost while running, [`Error::Hanging`] when a stage
+    /// is still on it and does not end; both Fatal.
+    pub fn stop(&self) -> Result<(), Error> {
+        let before = std::mem::replace(&mut *lock(&self.phase), Phase::Stopped);
+        let dispatcher = match before {
+            Phase::Built(dispatcher) => {
+                self.submissions.close();
+                *dispatcher
+            }
+            Phase::Running(orchestrator) => orchestrator.stop(),
+            Phase::Stopped => return Ok(()),
+        };
+        if dispatcher.hanging().is_some() {
+            // Its stream's worker never returns, and dropping the stream would wait for it.
+            std::mem::forget(dispatcher);
+            return Err(Error::Hanging);
+        }
+        match dispatcher.fatal() {
+            Some(reason) => Err(Error::DeviceLost { reason: reason.to_string() }),
+            None => Ok(()),
+        }
+    }
+
+    /// How the operating system schedules the orchestrator and the stream workers. The former is
+    /// known while the runtime runs.
+    #[must_use]
+    pub fn realtime(&self) -> RealtimeReport {
+        let orchestrator = match &*lock(&self.phase) {
+            Phase::Running(orchestrator) => orchestrator.realtime().clone(),
+            Phase::Built(_) | Phase::Stopped => Realtime::NotRequested,
+        };
+        RealtimeReport { orchestrator, workers: self.workers.clone() }
+    }
+
+    /// Takes the trace recorded since the last call, in order of time.
+    #[must_use]
+    pub fn take_trace(&self) -> Vec<Record> {
+        self.collector.drain()
+    }
+
+    /// The collector itself, for a thread that writes the trace while running.
+    #[must_use]
+    pub fn collector(&self) -> &TraceCollector {
+        &self.collector
+    }
+
+    /// What was promised to every model and what it has done so far, in the order of admission.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        // In the order in which admission takes them: `admission` before `models`.
+        let admission = lock(&self.admission);
+        let models = lock(&self.models);
+        let snapshot = |entry: &Entry| ModelReport {
+            observed: entry.handle.metrics(),
+            ..entry.report.clone()
+        };
+        Report {
+            policy: admission.config().policy,
+            test: admission.analysis().map(|analysis| analysis.test),
+            overheads: admission.config().overheads,
+            memory: MemoryReport::of(
+                admission.memory().current_usage(),
+                admission.memory().capacity(),
+            ),
+            utilisation_ppm: admission.tasks().utilisation_ppm(),
+            models: models.iter().map(snapshot).collect(),
+            events_dropped: self.collector.dropped(),
+        }
+    }
+
+    fn record(&self, event: TraceEvent) {
+        lock(&self.recorder).record(self.clock.now(), event);
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        // Whoever wants to know about a lost device calls `stop`.
+        drop(self.stop());
+    }
+}
+
+/// How the threads that matter are scheduled.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct RealtimeReport {
+    /// The orchestrator.
+    pub orchestrator: Realtime,
+    /// The stream workers of a host device.
+    pub workers: Realtime,
+}
+
+/// Device memory in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct MemoryReport {
+    /// Memory that stays, summed over all models.
+    pub resident: Bytes,
+    /// Scratch shared by all models.
+    pub scratch: Bytes,
+    /// The hard limit.
+    pub limit: Bytes,
+}
+
+impl MemoryReport {
+    fn of(usage: Usage, limit: Bytes) -> Self {
+        Self { resident: usage.resident, scratch: usage.scratch, limit }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

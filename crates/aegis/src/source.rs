@@ -1,0 +1,161 @@
+//! Where a model comes from, and the model once it is loaded.
+
+use std::path::PathBuf;
+
+use aegis_context::{ModelDescription, RuntimeBackend, SimBackend, SimModel};
+use aegis_cuda::DriverKind;
+use aegis_memory::{TensorClass, TensorLifetime};
+use aegis_trace::{Bytes, Nanos};
+
+use crate::error::Error;
+
+/// A model that can be loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ModelSource {
+    /// ONNX files: one, or one per stage in order.
+    Onnx {
+        /// The files.
+        files: Vec<PathBuf>,
+        /// Threads an operator may use.
+        threads: u16,
+    },
+    /// Declared costs instead of a network.
+    Sim {
+        /// What it looks like, and how much memory it takes.
+        model: SimModel,
+        /// What each stage takes.
+        costs: Vec<Nanos>,
+    },
+}
+
+impl ModelSource {
+    /// One ONNX file, one thread.
+    #[must_use]
+    pub fn onnx(file: impl Into<PathBuf>) -> Self {
+        Self::Onnx { files: vec![file.into()], threads: 1 }
+    }
+
+    /// The name of what executes it.
+    #[must_use]
+    pub fn backend(&self) -> &'static str {
+        match self {
+            Self::Onnx { .. } => "onnx",
+            Self::Sim { .. } => "sim",
+        }
+    }
+
+    /// Loads the model for a device of `kind`; its scratch may grow to `memory_limit` while it is
+    /// measured. Blocks while the runtime optimises the graph.
+    ///
+    /// # Errors
+    /// [`Error::Load`], [`Error::WrongDriver`], or [`Error::NotBuilt`]; all Permanent.
+    pub(crate) fn load(
+        &self,
+        name: &str,
+        kind: DriverKind,
+        memory_limit: Bytes,
+    ) -> Result<LoadedModel, Error> {
+        let backend = match self {
+            Self::Onnx { files, threads } => load_onnx(name, files, *threads, kind, memory_limit)?,
+            Self::Sim { model, costs } => {
+                Box::new(SimBackend::constant(model.clone(), kind, costs.clone()))
+            }
+        };
+        Ok(LoadedModel { name: name.to_owned(), backend })
+    }
+}
+
+#[cfg(feature = "onnx")]
+fn load_onnx(
+    name: &str,
+    files: &[PathBuf],
+    threads: u16,
+    kind: DriverKind,
+    memory_limit: Bytes,
+) -> Result<Box<dyn RuntimeBackend>, Error> {
+    use aegis_backend_onnx::{LoadOptions, OnnxBackend};
+    if kind != DriverKind::Host {
+        let (backend, needs) = ("onnx", "host");
+        return Err(Error::WrongDriver { model: name.to_owned(), backend, needs });
+    }
+    let options = LoadOptions { files: files.to_vec(), threads, memory_limit };
+    match OnnxBackend::load(&options) {
+        Ok(backend) => Ok(Box::new(backend)),
+        Err(cause) => Err(Error::Load { model: name.to_owned(), cause }),
+    }
+}
+
+#[cfg(not(feature = "onnx"))]
+fn load_onnx(
+    _: &str,
+    _: &[PathBuf],
+    _: u16,
+    _: DriverKind,
+    _: Bytes,
+) -> Result<Box<dyn RuntimeBackend>, Error> {
+    Err(Error::NotBuilt { what: "ONNX Runtime", feature: "onnx" })
+}
+
+/// A model in memory of its runtime, not yet admitted.
+pub struct LoadedModel {
+    pub(crate) name: String,
+    pub(crate) backend: Box<dyn RuntimeBackend>,
+}
+
+impl std::fmt::Debug for LoadedModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoadedModel").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl LoadedModel {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its inputs, outputs and stages.
+    #[must_use]
+    pub fn description(&self) -> &ModelDescription {
+        self.backend.description()
+    }
+
+    /// The runtime that executes it, with its version.
+    #[must_use]
+    pub fn runtime_name(&self) -> String {
+        self.backend.runtime_name()
+    }
+
+    /// What it needs: memory that stays, and scratch that is shared.
+    #[must_use]
+    pub fn memory(&self) -> MemoryNeed {
+        MemoryNeed::of(self.backend.memory())
+    }
+}
+
+/// The memory of one model in two figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct MemoryNeed {
+    /// Weights, state, inputs, outputs and what crosses stages: adds up over models.
+    pub resident: Bytes,
+    /// What only runs need: shared by all models of a partition.
+    pub scratch: Bytes,
+}
+
+impl MemoryNeed {
+    fn of(tensors: &[TensorLifetime]) -> Self {
+        let mut need = Self::default();
+        for tensor in tensors {
+            let aligned = tensor.size.checked_align_up(tensor.alignment).unwrap_or(tensor.size);
+            match tensor.class {
+                TensorClass::Scratch => need.scratch += aligned,
+                TensorClass::Persistent | TensorClass::Io | TensorClass::Carried => {
+                    need.resident += aligned;
+                }
+            }
+        }
+        need
+    }
+}

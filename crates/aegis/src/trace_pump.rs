@@ -1,0 +1,126 @@
+//! A thread that empties the trace rings while the runtime runs.
+//!
+//! It writes what it takes to a file, if one is asked for, and keeps the findings: the records an
+//! engineer must see after a run, whatever else was recorded.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use aegis_trace::export::json::Writer;
+use aegis_trace::{Record, TraceCollector, TraceError, TraceEvent};
+
+use crate::error::Error;
+
+/// How often the rings are emptied; they must hold what happens in between.
+const INTERVAL: Duration = Duration::from_millis(50);
+/// Findings kept; the others are counted.
+const FINDINGS_MAX: usize = 1_000;
+
+/// The running thread. Memory does not grow with the trace.
+#[derive(Debug)]
+pub struct TracePump {
+    path: Option<PathBuf>,
+    done: Arc<AtomicBool>,
+    thread: JoinHandle<Result<TraceSummary, TraceError>>,
+}
+
+/// What went through the pump.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TraceSummary {
+    /// Records taken, and written if there is a file.
+    pub records: u64,
+    /// Events lost to full rings.
+    pub dropped: u64,
+    /// Broken assumptions, exceeded bounds, missed deadlines, faults, hangs and refused
+    /// allocations, in order of time.
+    pub findings: Vec<Record>,
+    /// Findings beyond the first thousand, which are only counted.
+    pub findings_omitted: u64,
+}
+
+impl TracePump {
+    /// Begins to empty `collector`, into JSON Lines at `path` if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Trace`] when the file cannot be created, [`Error::Thread`].
+    pub fn start(collector: &TraceCollector, path: Option<&Path>) -> Result<Self, Error> {
+        let writer = path.map(create).transpose()?;
+        let done = Arc::new(AtomicBool::new(false));
+        let (until, collector) = (Arc::clone(&done), collector.clone());
+        let work = move || pump(writer, &collector, &until);
+        let thread = thread::Builder::new().name("aegis-trace".into()).spawn(work);
+        let path = path.map(Path::to_owned);
+        Ok(Self { path, done, thread: thread.map_err(Error::Thread)? })
+    }
+
+    /// Takes the rest and closes the file; call it after the runtime has stopped. Blocks for that.
+    ///
+    /// # Errors
+    /// [`Error::Trace`] when the file could not be written; what was taken until then is in it.
+    ///
+    /// # Panics
+    /// When the thread did, which is a defect.
+    pub fn finish(self) -> Result<TraceSummary, Error> {
+        self.done.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        let pumped = self.thread.join().expect("emptying a trace does not panic");
+        pumped.map_err(|cause| Error::Trace { path: self.path.unwrap_or_default(), cause })
+    }
+}
+
+type FileWriter = Writer<BufWriter<File>>;
+
+fn create(path: &Path) -> Result<FileWriter, Error> {
+    let failed = |cause| Error::Trace { path: path.to_owned(), cause };
+    let file = File::create(path).map_err(|cause| failed(cause.into()))?;
+    Writer::new(BufWriter::new(file)).map_err(failed)
+}
+
+fn pump(
+    mut writer: Option<FileWriter>,
+    collector: &TraceCollector,
+    done: &AtomicBool,
+) -> Result<TraceSummary, TraceError> {
+    let mut summary = TraceSummary::default();
+    loop {
+        let last = done.load(Ordering::Acquire);
+        let drained = collector.drain();
+        summary.records += drained.len() as u64;
+        if let Some(writer) = &mut writer {
+            writer.write(&drained)?;
+        }
+        for record in drained.into_iter().filter(|record| is_finding(&record.event)) {
+            if summary.findings.len() < FINDINGS_MAX {
+                summary.findings.push(record);
+            } else {
+                summary.findings_omitted += 1;
+            }
+        }
+        if last {
+            summary.dropped = collector.dropped();
+            if let Some(writer) = writer {
+                writer.finish(summary.dropped)?;
+            }
+            return Ok(summary);
+        }
+        thread::park_timeout(INTERVAL);
+    }
+}
+
+fn is_finding(event: &TraceEvent) -> bool {
+    matches!(
+        event,
+        TraceEvent::AssumptionBroken { .. }
+            | TraceEvent::BoundExceeded { .. }
+            | TraceEvent::MissedDeadline { .. }
+            | TraceEvent::Faulted { .. }
+            | TraceEvent::Fenced { .. }
+            | TraceEvent::Hanging { .. }
+            | TraceEvent::AllocationRefused { .. }
+    )
+}

@@ -1,0 +1,227 @@
+//! The keys of a workload file.
+//!
+//! Which key a table may have is written here once: the reader refuses what is not listed, and a
+//! test holds the table of `docs/formats.md` to this list.
+
+use std::ops::RangeInclusive;
+
+use aegis_sched::policy::PolicyKind;
+use aegis_trace::{Bytes, Nanos};
+
+use super::Driver;
+
+/// A table and the keys it may have.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// As a message names it.
+    pub(super) name: &'static str,
+    /// What it may hold.
+    pub(super) keys: &'static [Key],
+}
+
+/// A key and a value that would be right for it.
+#[derive(Debug)]
+pub(super) struct Key {
+    /// As written in the file.
+    pub(super) name: &'static str,
+    /// In TOML; for a table, its header.
+    pub(super) example: &'static str,
+}
+
+const fn key(name: &'static str, example: &'static str) -> Key {
+    Key { name, example }
+}
+
+/// The tables of the file itself.
+pub(super) const TOP: Table = Table {
+    name: "the file",
+    keys: &[
+        key("device", "[device]"),
+        key("scheduler", "[scheduler]"),
+        key("overheads", "[overheads]"),
+        key("wcet", "[wcet]"),
+        key("model", "[[model]]"),
+    ],
+};
+
+/// `[device]`.
+pub(super) const DEVICE: Table = Table {
+    name: "[device]",
+    keys: &[key("driver", "\"host\""), key("memory", "\"2GiB\""), key("streams", "4")],
+};
+
+/// `[scheduler]`.
+pub(super) const SCHEDULER: Table =
+    Table { name: "[scheduler]", keys: &[key("policy", "\"edf\""), key("queue_depth", "64")] };
+
+/// `[overheads]`.
+pub(super) const OVERHEADS: Table =
+    Table { name: "[overheads]", keys: &[key("dispatch", "\"150us\""), key("wake", "\"1ms\"")] };
+
+/// `[wcet]`.
+pub(super) const WCET: Table =
+    Table { name: "[wcet]", keys: &[key("samples", "100"), key("margin_percent", "20")] };
+
+/// `[[model]]`.
+pub(super) const MODEL: Table = Table {
+    name: "[[model]]",
+    keys: &[
+        key("name", "\"front_detector\""),
+        key("backend", "\"onnx\""),
+        key("path", "\"models/front_detector.onnx\""),
+        key("stages", "[\"first.onnx\", \"second.onnx\"]"),
+        key("threads", "1"),
+        key("period", "\"50ms\""),
+        key("deadline", "\"50ms\""),
+        key("jitter", "\"1ms\""),
+        key("priority", "1"),
+        key("slots", "2"),
+        key("budget", "[model.budget]"),
+        key("sim", "[model.sim]"),
+    ],
+};
+
+/// `[model.budget]`.
+pub(super) const BUDGET: Table = Table {
+    name: "[model.budget]",
+    keys: &[key("memory", "\"64MiB\""), key("streams", "1"), key("compute", "\"8ms\"")],
+};
+
+/// `[model.sim]`.
+pub(super) const SIM: Table = Table {
+    name: "[model.sim]",
+    keys: &[
+        key("stages", "[\"2ms\", \"3ms\"]"),
+        key("persistent", "\"10MiB\""),
+        key("scratch", "\"4MiB\""),
+    ],
+};
+
+/// How many stages a model may have.
+pub(super) const STAGES: RangeInclusive<u32> = 1..=super::STAGES_MAX;
+
+/// One element of `model`.
+pub(super) const ONE_MODEL: Key = key("model", "[[model]]");
+/// One element of the `stages` of files.
+pub(super) const STAGE_FILE: Key = key("stage", "\"first.onnx\"");
+/// One element of the `stages` of declared costs.
+pub(super) const STAGE_COST: Key = key("stage", "\"2ms\"");
+
+/// The drivers by name.
+pub(super) const DRIVERS: &[(&str, Driver)] = &[("host", Driver::Host), ("sim", Driver::Sim)];
+
+/// The policies by name.
+pub(super) const POLICIES: &[(&str, PolicyKind)] = &[
+    ("fifo", PolicyKind::Fifo),
+    ("rms", PolicyKind::Rms),
+    ("edf", PolicyKind::Edf),
+    ("priority", PolicyKind::Priority),
+];
+
+/// The kinds of backend, before what each of them needs is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BackendKind {
+    /// ONNX Runtime.
+    Onnx,
+    /// Declared costs.
+    Sim,
+}
+
+/// The backends by name.
+pub(super) const BACKENDS: &[(&str, BackendKind)] =
+    &[("onnx", BackendKind::Onnx), ("sim", BackendKind::Sim)];
+
+/// Periods and deadlines.
+pub(super) const PERIODS: RangeInclusive<Nanos> = super::PERIOD_MIN..=super::PERIOD_MAX;
+/// Declared and budgeted costs.
+pub(super) const COSTS: RangeInclusive<Nanos> = Nanos::EPSILON..=super::PERIOD_MAX;
+/// Jitter, before it is compared with the period.
+pub(super) const JITTERS: RangeInclusive<Nanos> = Nanos::ZERO..=super::PERIOD_MAX;
+/// Dispatch and wake overheads.
+pub(super) const OVERHEAD: RangeInclusive<Nanos> = Nanos::ZERO..=super::OVERHEAD_MAX;
+/// Limits of memory.
+pub(super) const LIMITS: RangeInclusive<Bytes> = Bytes(1)..=super::MEMORY_MAX;
+/// Declared needs of memory.
+pub(super) const NEEDS: RangeInclusive<Bytes> = Bytes::ZERO..=super::MEMORY_MAX;
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde::de::IntoDeserializer;
+    use serde::de::value::{Error, StrDeserializer};
+
+    use super::*;
+
+    const FORMATS: &str =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/formats.md"));
+
+    /// The first two cells of each row of the key table, without their back quotes.
+    fn documented() -> Vec<(String, String)> {
+        let row = |line: &str| {
+            let mut cells = line.strip_prefix('|')?.split('|').map(|cell| cell.trim());
+            let mut name = || Some(cells.next()?.strip_prefix('`')?.strip_suffix('`')?.to_owned());
+            Some((name()?, name()?))
+        };
+        FORMATS.lines().filter_map(row).filter(|(table, _)| table.starts_with('[')).collect()
+    }
+
+    #[test]
+    fn the_documented_keys_are_the_accepted_keys() {
+        let mut accepted = Vec::new();
+        for table in [&DEVICE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SIM] {
+            let is_value = |key: &&Key| !key.example.starts_with("[model.");
+            let keys = table.keys.iter().filter(is_value);
+            accepted.extend(keys.map(|key| (table.name.to_owned(), key.name.to_owned())));
+        }
+        assert_eq!(documented(), accepted);
+    }
+
+    #[test]
+    fn limits_and_defaults_are_documented_as_they_are() {
+        use super::super::*;
+        let squeezed = |text: &dyn ToString| format!("`{}`", text.to_string().replace(' ', ""));
+        let most = |most: &dyn ToString| format!(" to {}", most.to_string());
+        for (table, key, shown) in [
+            ("[device]", "memory", most(&MEMORY_MAX)),
+            ("[device]", "streams", most(&STREAMS_MAX)),
+            ("[device]", "streams", squeezed(&STREAMS_DEFAULT)),
+            ("[scheduler]", "queue_depth", most(&QUEUE_DEPTH_MAX)),
+            ("[overheads]", "dispatch", most(&OVERHEAD_MAX)),
+            ("[overheads]", "dispatch", squeezed(&DISPATCH_OVERHEAD_DEFAULT)),
+            ("[overheads]", "wake", squeezed(&WAKE_OVERHEAD_DEFAULT)),
+            ("[wcet]", "samples", most(&SAMPLES_MAX)),
+            ("[wcet]", "samples", squeezed(&SAMPLES_DEFAULT)),
+            ("[wcet]", "margin_percent", most(&MARGIN_PERCENT_MAX)),
+            ("[wcet]", "margin_percent", squeezed(&MARGIN_PERCENT_DEFAULT)),
+            ("[[model]]", "name", most(&NAME_CHARS_MAX)),
+            ("[[model]]", "stages", most(&STAGES_MAX)),
+            ("[[model]]", "threads", most(&THREADS_MAX)),
+            ("[[model]]", "threads", squeezed(&THREADS_DEFAULT)),
+            ("[[model]]", "slots", most(&SLOTS_MAX)),
+            ("[[model]]", "slots", squeezed(&SLOTS_DEFAULT)),
+            ("[model.sim]", "stages", most(&STAGES_MAX)),
+        ] {
+            let start = format!("| `{table}` | `{key}` |");
+            let row = FORMATS.lines().find(|line| line.starts_with(&start));
+            assert!(row.is_some_and(|row| row.contains(&shown)), "{start} does not say {shown}");
+        }
+        assert!(FORMATS.contains(&format!("(at most {MODELS_MAX})")));
+        assert!(FORMATS.contains(&format!("at most {FILE_BYTES_MAX}.")));
+    }
+
+    #[test]
+    fn every_table_is_a_key_of_the_file_or_of_a_model() {
+        let headers: Vec<_> = TOP.keys.iter().chain(MODEL.keys).map(|key| key.example).collect();
+        for table in [&DEVICE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SIM] {
+            assert!(headers.contains(&table.name), "{} cannot be reached", table.name);
+        }
+    }
+
+    #[test]
+    fn policies_have_the_names_that_other_files_use() {
+        for (name, policy) in POLICIES {
+            let text: StrDeserializer<'_, Error> = name.into_deserializer();
+            assert_eq!(PolicyKind::deserialize(text).as_ref(), Ok(policy));
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! The whole stack through the facade, on declared models: promises, errors, ends.
+
+use std::sync::Arc;
+
+use aegis::{
+    Bytes, Category, DType, Error, EventKind, ModelDescription, ModelHandle, ModelSource, Nanos,
+    Overheads, PolicyKind, Query, Refusal, ResourceBudget, Runtime, SimModel, SubmitRefusal,
+    Tensor, TensorSpec, Terms, Timestamp, Trace, TraceEvent,
+};
+
+fn ms(n: u64) -> Nanos {
+    Nanos::from_millis(n)
+}
+
+fn runtime() -> Runtime {
+    builder().sim(Bytes::from_mib(64)).build().expect("a simulated device")
+}
+
+fn builder() -> aegis::RuntimeBuilder {
+    Runtime::builder()
+        .streams(1)
+        .policy(PolicyKind::Edf)
+        .queue_depth(8)
+        .max_models(4)
+        .overheads(Overheads::default())
+        .trace_capacity(1024)
+}
+
+/// A model with one input and one output of two floats.
+fn declared(stages: &[Nanos], persistent: Bytes) -> ModelSource {
+    let x = TensorSpec { name: "x".into(), dtype: DType::F32, shape: vec![2] };
+    let stages_of = u16::try_from(stages.len()).expect("few stages");
+    let description =
+        ModelDescription { inputs: vec![x.clone()], outputs: vec![x], stages: stages_of };
+    let model = SimModel { description, persistent, scratch: Bytes::from_kib(4) };
+    ModelSource::Sim { model, costs: stages.to_vec() }
+}
+
+fn admit(runtime: &Runtime, name: &str, cost: Nanos, period: Nanos) -> Result<ModelHandle, Error> {
+    let source = declared(&[cost], Bytes::from_kib(64));
+    let model = runtime.load(name, &source)?;
+    runtime.admit(model, &Terms::periodic(cost, period, Bytes::from_mib(1)))
+}
+
+fn input() -> [Tensor; 1] {
+    [Tensor::f32("x", &[2], &[1.0, 2.0])]
+}
+
+fn trace(runtime: &Runtime) -> Trace {
+    Trace { records: runtime.take_trace(), dropped: runtime.report().events_dropped }
+}
+
+fn count(trace: &Trace, kind: EventKind) -> usize {
+    trace.query(&Query { kinds: vec![kind], ..Query::default() }).count()
+}
+
+#[test]
+fn a_refusal_names_the_models_and_changes_nothing() {
+    let runtime = runtime();
+    admit(&runtime, "camera", ms(4), ms(10)).expect("40 %");
+    let before = runtime.report();
+    let error = admit(&runtime, "lidar", ms(30), ms(100)).expect_err("would block the camera");
+    assert_eq!(error.category(), Category::Permanent);
+    expect_test::expect![
+        "lidar is not admitted: demand 4 ms + blocking 30 ms by a stage of lidar > window 10 ms"
+    ]
+    .assert_eq(&error.to_string());
+    assert_eq!(runtime.report(), before);
+    assert_eq!(count(&trace(&runtime), EventKind::Refused), 1);
+}
+
+#[test]
+fn stages_let_the_same_model_in() {
+    let runtime = runtime();
+    let camera = admit(&runtime, "camera", ms(4), ms(10)).expect("40 %");
+    let stages = [ms(5); 6];
+    let source = declared(&stages, Bytes::from_kib(64));
+    let lidar = runtime.load("lidar", &source).expect("declared");
+    let terms = Terms {
+        costs: stages.to_vec(),
+        ..Terms::periodic(Nanos::ZERO, ms(100), Bytes::from_mib(1))
+    };
+    let lidar = runtime.admit(lidar, &terms).expect("5 ms block nobody");
+    runtime.start().expect("first start");
+    let (long, short) = (lidar.submit(&input()), camera.submit(&input()));
+    let short = short.expect("accepted").wait().expect("ran");
+    let long = long.expect("accepted").wait().expect("ran");
+    assert!(short.timing().response <= ms(9), "{:?}", short.timing());
+    assert_eq!(long.timing().execution, ms(30));
+}
+
+#[test]
+fn terms_that_make_no_sense_are_errors_and_not_refusals() {
+    let runtime = runtime();
+    let attempt = |terms: Terms| {
+        let model = runtime.load("m", &declared(&[ms(1)], Bytes(64))).expect("declared");
+        runtime.admit(model, &terms).expect_err("makes no sense")
+    };
+    let sound = Terms::periodic(ms(1), ms(10), Bytes::from_mib(1));
+    for terms in [
+        Terms { period: Nanos::ZERO, ..sound.clone() },
+        Terms { deadline: Nanos::ZERO, ..sound.clone() },
+        Terms { costs: vec![Nanos::ZERO], ..sound.clone() },
+        Terms { period: Nanos::MAX, ..sound.clone() },
+        Terms { costs: vec![ms(1), ms(1)], ..sound.clone() },
+    ] {
+        let error = attempt(terms.clone());
+        assert!(matches!(error, Error::Admission { .. }), "{terms:?}: {error:?}");
+        assert_eq!(error.category(), Category::Permanent);
+    }
+}
+
+#[test]
+fn budgets_are_hard() {
+    let runtime = runtime();
+    let refusal = |terms: Terms, persistent: Bytes| {
+        let model = runtime.load("m", &declared(&[ms(2)], persistent)).expect("declared");
+        match runtime.admit(model, &terms).expect_err("over budget") {
+            Error::Refused { refusal, .. } => refusal,
+            other => panic!("{other}"),
+        }
+    };
+    let terms = Terms::periodic(ms(2), ms(10), Bytes::from_mib(1));
+    let with = |budget| Terms { budget, ..terms.clone() };
+    let budget = ResourceBudget { memory: Bytes::from_mib(1), streams: 1, compute: ms(10) };
+    assert!(matches!(
+        refusal(with(budget), Bytes::from_mib(2)),
+        Refusal::MemoryBudget { limit, .. } if limit == Bytes::from_mib(1)
+    ));
+    let all = ResourceBudget { memory: Bytes::from_gib(1), ..budget };
+    assert!(matches!(
+        refusal(with(all), Bytes::from_mib(65)),
+        Refusal::DeviceMemory { limit, .. } if limit == Bytes::from_mib(64)
+    ));
+    let compute = ResourceBudget { compute: ms(1), ..budget };
+    let expected = Refusal::ComputeBudget { needed: ms(2), limit: ms(1) };
+    assert_eq!(refusal(with(compute), Bytes(64)), expected);
+    let streams = ResourceBudget { streams: 2, ..budget };
+    let expected = Refusal::Streams { needed: 2, available: 1 };
+    assert_eq!(refusal(with(streams), Bytes(64)), expected);
+    assert_eq!(runtime.report().memory.resident, Bytes::ZERO);
+}
+
+#[test]
+fn more_memory_than_the_machine_has_is_refused_at_the_start() {
+    let error = builder().host(Bytes(1 << 60)).build().expect_err("an exabyte");
+    assert!(matches!(error, Error::Device(_)), "{error:?}");
+    assert_eq!(error.category(), Category::Permanent);
+}
+
+#[test]
+fn a_full_house_is_refused() {
+    let runtime = runtime();
+    for n in 0..4 {
+        admit(&runtime, &format!("m{n}"), Nanos(1_000), ms(10)).expect("room");
+    }
+    let error = admit(&runtime, "fifth", Nanos(1_000), ms(10)).expect_err("full");
+    assert!(error.to_string().ends_with("the runtime was built for 4 models and holds as many"));
+}
+
+#[test]
+fn inputs_are_checked_before_anything_is_submitted() {
+    let runtime = runtime();
+    let model = admit(&runtime, "m", ms(1), ms(10)).expect("10 %");
+    let wrong = [
+        vec![],
+        vec![Tensor::f32("y", &[2], &[1.0, 2.0])],
+        vec![Tensor::i64("x", &[2], &[1, 2])],
+        vec![Tensor::f32("x", &[1, 2], &[1.0, 2.0])],
+        vec![Tensor::f32("x", &[2], &[1.0])],
+    ];
+    for inputs in wrong {
+        let error = model.submit(&inputs).expect_err("wrong");
+        assert!(matches!(error, Error::Input(_)), "{error:?}");
+    }
+    assert_eq!(model.metrics().counts.submitted, 0);
+}
+
+#[test]
+fn a_job_gives_its_outputs_and_its_timing() {
+    let runtime = runtime();
+    let model = admit(&runtime, "m", ms(1), ms(10)).expect("10 %");
+    runtime.start().expect("first start");
+    let outputs = model.submit(&input()).expect("accepted").wait().expect("ran");
+    assert_eq!(outputs.f32("x").expect("an output"), [1.0, 2.0]);
+    assert!(outputs.f32("z").is_err());
+    assert_eq!((outputs.timing().response, outputs.timing().late), (ms(1), Nanos::ZERO));
+}
+
+#[test]
+fn slots_and_queue_are_bounded_and_say_so() {
+    let runtime = builder().queue_depth(1).sim(Bytes::from_mib(64)).build().expect("sim");
+    let model = admit(&runtime, "m", ms(1), ms(10)).expect("10 %");
+    let first = model.submit(&input()).expect("the queue has one place");
+    let refusal = |error: Error| match error {
+        Error::Submission { why } => why,
+        other => panic!("{other}"),
+    };
+    let full = refusal(model.submit(&input()).expect_err("the queue is full"));
+    assert_eq!((full, full.category()), (SubmitRefusal::QueueFull, Category::Transient));
+    runtime.start().expect("first start");
+    let outputs = first.wait().expect("ran");
+    let second = model.submit(&input()).expect("room again");
+    let none = refusal(model.submit(&input()).expect_err("both slots are held"));
+    assert_eq!((none, none.category()), (SubmitRefusal::NoSlot, Category::Transient));
+    drop((outputs, second));
+    runtime.stop().expect("the device is there");
+    let trace = trace(&runtime);
+    let refused = |wanted: SubmitRefusal| {
+        let of = |event: &TraceEvent| matches!(event, TraceEvent::SubmissionRefused { why, .. } if *why == wanted);
+        trace.records.iter().filter(|record| of(&record.event)).count()
+    };
+    assert_eq!((refused(SubmitRefusal::QueueFull), refused(SubmitRefusal::NoSlot)), (1, 1));
+}
+
+#[test]
+fn a_runtime_starts_once() {
+    let runtime = runtime();
+    runtime.start().expect("first start");
+    assert!(matches!(runtime.start(), Err(Error::AlreadyStarted)));
+    runtime.stop().expect("stops");
+    runtime.stop().expect("stopping twice is stopping");
+    assert!(matches!(runtime.start(), Err(Error::NotRunning)));
+    assert!(matches!(admit(&runtime, "m", ms(1), ms(10)), Err(Error::NotRunning)));
+}
+
+#[test]
+fn stopping_ends_every_job_one_way_or_the_other() {
+    let runtime = builder().host(Bytes::from_mib(64)).build().expect("the host");
+    let model = runtime.load("m", &declared(&[ms(5)], Bytes(64))).expect("declared");
+    let terms = Terms { slots: 4, ..Terms::periodic(ms(50), ms(200), Bytes::from_mib(1)) };
+    let model = runtime.admit(model, &terms).expect("25 %");
+    let jobs: Vec<_> = (0..4).map(|_| model.submit(&input()).expect("accepted")).collect();
+    runtime.start().expect("first start");
+    runtime.stop().expect("stops");
+    let (mut done, mut dropped) = (0, 0);
+    for job in jobs {
+        match job.wait() {
+            Ok(_) => done += 1,
+            Err(Error::Dropped { .. }) => dropped += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(done + dropped, 4);
+    assert!(dropped >= 3, "the period holds back all but the first, so they had not begun");
+    let refused = model.submit(&input()).expect("taken by nobody").wait();
+    assert!(matches!(refused, Err(Error::Submission { why: SubmitRefusal::NotRunning })));
+}
+
+#[test]
+fn a_runtime_stopped_before_its_start_ends_its_jobs_too() {
+    let runtime = runtime();
+    let model = admit(&runtime, "m", ms(1), ms(10)).expect("10 %");
+    let jobs = [model.submit(&input()), model.submit(&input())];
+    runtime.stop().expect("stops");
+    for job in jobs {
+        assert!(job.expect("accepted").wait().is_err());
+    }
+}
+
+#[test]
+fn an_evicted_model_refuses_jobs_and_gives_its_room_back() {
+    for started in [false, true] {
+        let runtime = runtime();
+        let first = admit(&runtime, "first", ms(6), ms(10)).expect("60 %");
+        if started {
+            runtime.start().expect("first start");
+            first.submit(&input()).expect("accepted").wait().expect("ran");
+        }
+        assert!(admit(&runtime, "second", ms(6), ms(10)).is_err());
+        runtime.evict(&first).expect("it is there");
+        let why = match first.submit(&input()) {
+            Err(Error::Submission { why }) => why,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((why, why.category()), (SubmitRefusal::ModelEvicted, Category::Permanent));
+        assert!(matches!(runtime.evict(&first), Err(Error::UnknownModel)));
+        let second = admit(&runtime, "second", ms(6), ms(10)).expect("room again");
+        assert_ne!(first.id(), second.id());
+        let report = runtime.report();
+        assert!(report.models[0].evicted && !report.models[1].evicted);
+    }
+}
+
+#[test]
+fn models_come_and_go_while_others_run() {
+    let runtime = Arc::new(builder().host(Bytes::from_mib(64)).build().expect("the host"));
+    let steady = runtime.load("steady", &declared(&[Nanos(100_000)], Bytes(64))).expect("declared");
+    let terms = Terms::periodic(ms(5), ms(50), Bytes::from_mib(1));
+    let steady = runtime.admit(steady, &terms).expect("10 %");
+    runtime.start().expect("first start");
+    for n in 0..10 {
+        let name = format!("guest{n}");
+        let source = declared(&[Nanos(100_000)], Bytes(64));
+        let guest = runtime.load(&name, &source).expect("declared");
+        let guest = runtime.admit(guest, &terms).expect("10 %");
+        let jobs = [steady.submit(&input()), guest.submit(&input())];
+        for job in jobs {
+            job.expect("accepted").wait().expect("ran");
+        }
+        runtime.evict(&guest).expect("it is there");
+    }
+    runtime.stop().expect("stops");
+    assert_eq!(steady.metrics().counts.completed, 10);
+    assert_eq!(count(&trace(&runtime), EventKind::Evicted), 10);
+}
+
+#[test]
+fn a_full_trace_ring_counts_its_losses_visibly() {
+    let runtime = builder().trace_capacity(4).sim(Bytes::from_mib(64)).build().expect("sim");
+    let model = admit(&runtime, "m", ms(1), ms(10)).expect("10 %");
+    runtime.start().expect("first start");
+    for _ in 0..4 {
+        model.submit(&input()).expect("accepted").wait().expect("ran");
+    }
+    runtime.stop().expect("stops");
+    let trace = trace(&runtime);
+    assert!(trace.dropped > 0);
+    assert_eq!(trace.dropped, runtime.report().events_dropped);
+}
+
+#[test]
+fn a_claimed_release_counts_from_where_it_was_claimed_up_to_the_jitter() {
+    let runtime = runtime();
+    let source = declared(&[ms(1)], Bytes(64));
+    let model = runtime.load("m", &source).expect("declared");
+    let terms = Terms { jitter: ms(2), ..Terms::periodic(ms(1), ms(10), Bytes::from_mib(1)) };
+    let model = runtime.admit(model, &terms).expect("10 %");
+    runtime.start().expect("first start");
+    // Virtual time moves only with work, so a first job brings the clock to 1 ms.
+    model.submit(&input()).expect("accepted").wait().expect("ran");
+    let claimed = model.submit_released(&input(), Some(Timestamp(0))).expect("accepted");
+    let timing = *claimed.wait().expect("ran").timing();
+    assert_eq!(timing.release, Timestamp(10_000_000), "one period after the first, never sooner");
+}
