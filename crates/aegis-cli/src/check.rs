@@ -27,8 +27,9 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Answer> {
         print(json(&report, &verdicts)?)?;
     } else {
         print(promises(&report))?;
+        print(conclusion(&verdicts))?;
     }
-    conclude(verdicts)
+    answer(verdicts)
 }
 
 /// What is promised to every admitted model, and on what grounds.
@@ -78,29 +79,36 @@ pub(crate) fn promises(report: &Report) -> String {
     )
 }
 
-/// Prints every refusal; *yes* if there is none.
+/// Every refusal with its inequality, and the answer for all together.
+pub(crate) fn conclusion(verdicts: &[Verdict]) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for Verdict { model, outcome } in verdicts {
+        if let Err(Error::Refused { explained, .. }) = outcome {
+            lines.push(format!("no: {model} is refused: {explained}"));
+        }
+    }
+    let (all, refused) = (verdicts.len(), lines.len());
+    lines.push(match refused {
+        0 => format!("yes: all {all} models meet every deadline under the stated assumptions"),
+        _ => format!("no: {} of {all} models can be admitted together", all - refused),
+    });
+    lines.join("\n")
+}
+
+/// *Yes* when no model is refused.
 ///
 /// # Errors
 /// The first outcome that is no refusal but a failure: the input is broken then.
-pub(crate) fn conclude(verdicts: Vec<Verdict>) -> Result<Answer> {
-    let all = verdicts.len();
-    let mut refused = 0;
-    for Verdict { model, outcome } in verdicts {
+pub(crate) fn answer(verdicts: Vec<Verdict>) -> Result<Answer> {
+    let mut answer = Answer::Yes;
+    for Verdict { outcome, .. } in verdicts {
         match outcome {
             Ok(_) => {}
-            Err(Error::Refused { explained, .. }) => {
-                print(format!("no: {model} is refused: {explained}"))?;
-                refused += 1;
-            }
+            Err(Error::Refused { .. }) => answer = Answer::No,
             Err(error) => return Err(anyhow!(error)),
         }
     }
-    if refused > 0 {
-        print(format!("no: {} of {all} models can be admitted together", all - refused))?;
-        return Ok(Answer::No);
-    }
-    print(format!("yes: all {all} models meet every deadline under the stated assumptions"))?;
-    Ok(Answer::Yes)
+    Ok(answer)
 }
 
 fn json(report: &Report, verdicts: &[Verdict]) -> Result<String> {

@@ -46,7 +46,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     let refused = verdicts.iter().any(|verdict| verdict.outcome.is_err());
     if refused && !args.admitted_only {
         print(check::promises(&runtime.report()))?;
-        return check::conclude(verdicts);
+        print(check::conclusion(&verdicts))?;
+        return check::answer(verdicts);
     }
     let load = pipeline.load(&verdicts);
     let pump = TracePump::start(runtime.collector(), args.trace.as_deref())?;
@@ -64,14 +65,15 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     } else {
         print(observed(&report))?;
         print(findings::show(&report, &trace))?;
+        if refused {
+            print(check::conclusion(&verdicts))?;
+        }
         let (orchestrator, workers) = (realtime.orchestrator, realtime.workers);
         print(format!("real-time priority: orchestrator {orchestrator}, workers {workers}"))?;
         print(closing(ran, submitted, &trace, args))?;
     }
-    if refused {
-        return check::conclude(verdicts);
-    }
-    Ok(if kept(&report) { Answer::Yes } else { Answer::No })
+    let admitted = check::answer(verdicts)?;
+    Ok(if kept(&report) { admitted } else { Answer::No })
 }
 
 /// Every job met its deadline with its outputs, and no bound was violated without a cause.

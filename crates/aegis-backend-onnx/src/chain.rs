@@ -1,0 +1,210 @@
+//! Stages linked by the names of their tensors.
+
+use aegis_context::{BackendError, ModelDescription, TensorSpec};
+use aegis_memory::{Lifespan, TensorClass, TensorLifetime};
+use aegis_trace::{Bytes, StageIndex, TensorId};
+
+use crate::scratch::OVERREAD;
+
+/// What a named tensor is to the model as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The caller gives it; the index into the description's inputs.
+    Input(usize),
+    /// The caller gets it; the index into the description's outputs.
+    Output(usize),
+    /// One stage gives it and a later one takes it.
+    Carried,
+}
+
+/// A named tensor of the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ChainTensor {
+    pub(crate) spec: TensorSpec,
+    pub(crate) role: Role,
+    /// The stage that writes it first; zero for inputs, which are written before the first stage.
+    pub(crate) from: u16,
+    /// The last stage that reads it; the last of all for outputs, which outlive the job.
+    pub(crate) to: u16,
+}
+
+/// Which tensors each stage takes and gives, as indices into one list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Chain {
+    pub(crate) tensors: Vec<ChainTensor>,
+    pub(crate) takes: Vec<Vec<usize>>,
+    pub(crate) gives: Vec<Vec<usize>>,
+}
+
+/// The interface of one stage.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StageFace<'a> {
+    pub(crate) inputs: &'a [TensorSpec],
+    pub(crate) outputs: &'a [TensorSpec],
+}
+
+impl Chain {
+    /// Links stages in order. A tensor that is both carried and wanted by the caller does not
+    /// occur: what a later stage takes is not an output of the model.
+    ///
+    /// # Errors
+    /// [`BackendError::BrokenChain`] when a stage takes a tensor of a name that an earlier stage
+    /// gives, or another stage takes, with another type or shape; or when two stages give one name.
+    pub(crate) fn link(stages: &[StageFace<'_>]) -> Result<Self, BackendError> {
+        let mut chain = Self { tensors: Vec::new(), takes: Vec::new(), gives: Vec::new() };
+        for (stage, face) in (0u16..).zip(stages) {
+            let takes = face.inputs.iter().map(|spec| chain.take(stage, spec));
+            let takes = takes.collect::<Result<_, _>>()?;
+            chain.takes.push(takes);
+            let gives = face.outputs.iter().map(|spec| chain.give(stage, spec));
+            let gives = gives.collect::<Result<_, _>>()?;
+            chain.gives.push(gives);
+        }
+        chain.number_io();
+        Ok(chain)
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.tensors.iter().position(|tensor| tensor.spec.name == name)
+    }
+
+    fn take(&mut self, stage: u16, spec: &TensorSpec) -> Result<usize, BackendError> {
+        let Some(index) = self.find(&spec.name) else {
+            let role = Role::Input(0);
+            self.tensors.push(ChainTensor { spec: spec.clone(), role, from: 0, to: stage });
+            return Ok(self.tensors.len() - 1);
+        };
+        let known = &mut self.tensors[index];
+        if known.spec != *spec {
+            return Err(broken(stage, format!("{spec}, but an earlier stage has {}", known.spec)));
+        }
+        known.to = stage;
+        if matches!(known.role, Role::Output(_)) {
+            known.role = Role::Carried;
+        }
+        Ok(index)
+    }
+
+    fn give(&mut self, stage: u16, spec: &TensorSpec) -> Result<usize, BackendError> {
+        if self.find(&spec.name).is_some() {
+            return Err(broken(stage, format!("{spec}, given a second time")));
+        }
+        let role = Role::Output(0);
+        self.tensors.push(ChainTensor { spec: spec.clone(), role, from: stage, to: stage });
+        Ok(self.tensors.len() - 1)
+    }
+
+    /// Gives inputs and outputs their numbers, once it is known which tensors they are.
+    fn number_io(&mut self) {
+        let (mut inputs, mut outputs) = (0, 0);
+        for tensor in &mut self.tensors {
+            match &mut tensor.role {
+                Role::Input(number) => {
+                    *number = inputs;
+                    inputs += 1;
+                }
+                Role::Output(number) => {
+                    *number = outputs;
+                    outputs += 1;
+                }
+                Role::Carried => {}
+            }
+        }
+    }
+
+    fn stages(&self) -> u16 {
+        u16::try_from(self.takes.len()).expect("stages were counted in u16 while linking")
+    }
+
+    /// The model from outside.
+    pub(crate) fn description(&self) -> ModelDescription {
+        let specs = |wanted: fn(&Role) -> bool| {
+            let tensors = self.tensors.iter().filter(|tensor| wanted(&tensor.role));
+            tensors.map(|tensor| tensor.spec.clone()).collect()
+        };
+        ModelDescription {
+            inputs: specs(|role| matches!(role, Role::Input(_))),
+            outputs: specs(|role| matches!(role, Role::Output(_))),
+            stages: self.stages(),
+        }
+    }
+
+    /// The lifetimes of all named tensors, numbered from `first`. Steps are stages.
+    pub(crate) fn lifetimes(&self, first: u16, alignment: u64) -> Vec<TensorLifetime> {
+        let last = self.stages();
+        let lifetime = |(index, tensor): (u16, &ChainTensor)| {
+            let (class, span) = match tensor.role {
+                Role::Input(_) | Role::Output(_) => (TensorClass::Io, (0, last)),
+                Role::Carried => (TensorClass::Carried, (tensor.from, tensor.to + 1)),
+            };
+            TensorLifetime {
+                tensor: TensorId::first(index),
+                class,
+                span: Lifespan::new(u32::from(span.0), u32::from(span.1))
+                    .expect("a tensor is read no earlier than it is written"),
+                // A tensor of no elements still needs an address to bind.
+                size: Bytes((tensor.spec.bytes() as u64).max(1).saturating_add(OVERREAD)),
+                alignment,
+            }
+        };
+        (first..).zip(&self.tensors).map(lifetime).collect()
+    }
+}
+
+fn broken(stage: u16, tensor: String) -> BackendError {
+    BackendError::BrokenChain { stage: StageIndex(stage), tensor }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aegis_context::DType;
+
+    fn spec(name: &str, size: usize) -> TensorSpec {
+        TensorSpec { name: name.into(), dtype: DType::F32, shape: vec![size] }
+    }
+
+    #[test]
+    fn what_a_later_stage_takes_is_carried() {
+        let (x, a, skip, y) = (spec("x", 4), spec("a", 2), spec("skip", 8), spec("y", 1));
+        let (first_out, second_in) = ([a.clone(), skip.clone()], [a, skip]);
+        let stages = [
+            StageFace { inputs: std::slice::from_ref(&x), outputs: &first_out },
+            StageFace { inputs: &second_in, outputs: std::slice::from_ref(&y) },
+        ];
+        let chain = Chain::link(&stages).expect("fits");
+        let description = chain.description();
+        assert_eq!((description.inputs, description.outputs), (vec![x], vec![y]));
+        assert_eq!(description.stages, 2);
+        let carried = chain.tensors.iter().filter(|t| t.role == Role::Carried).count();
+        assert_eq!(carried, 2);
+        let spans: Vec<_> = chain
+            .lifetimes(2, 256)
+            .iter()
+            .map(|lifetime| (lifetime.tensor.index, lifetime.class))
+            .collect();
+        assert_eq!(
+            spans,
+            [
+                (2, TensorClass::Io),
+                (3, TensorClass::Carried),
+                (4, TensorClass::Carried),
+                (5, TensorClass::Io)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_chain_that_does_not_fit_names_the_tensor() {
+        let (x, a, wide) = (spec("x", 4), spec("a", 2), spec("a", 3));
+        let stages = [
+            StageFace { inputs: std::slice::from_ref(&x), outputs: std::slice::from_ref(&a) },
+            StageFace { inputs: std::slice::from_ref(&wide), outputs: &[] },
+        ];
+        let error = Chain::link(&stages).expect_err("another shape");
+        assert_eq!(
+            error.to_string(),
+            "the stages do not fit together: stage 1 has a: f32[3], but an earlier stage has a: f32[2]"
+        );
+    }
+}

@@ -1,0 +1,432 @@
+//! A model of one or several ONNX files: load, describe, bind, execute.
+//!
+//! Loading makes the sessions and runs them a few times in a measuring range, which gives the
+//! model's requirements: what it keeps in the heap, and the highest scratch address its runs
+//! touched. The measured inputs are zeros: a model whose intermediate tensors depend on the values
+//! of its inputs (a loop, a selection) may need more for others, and is then stopped at its limit,
+//! as any model is that asks for more than it declared. Admission then plans the memory, and [`OnnxBackend::bind`](RuntimeBackend::bind) binds
+//! inputs and outputs to the planned buffers, and scratch to the planned region.
+//!
+//! # Stages
+//! Each file is one stage. A tensor one stage gives and a later one takes, by name, is *carried*;
+//! an input no earlier stage gives is an input of the model; an output no later stage takes is an
+//! output of the model.
+//!
+//! # Invariants
+//! 1. The stages of a model run one at a time, on whichever stream: each holds the lock of the
+//!    model's memory from its first copy to its last.
+//! 2. Every session is dropped before the buffers and the scratch it was bound to.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aegis_context::context::error_line;
+use aegis_context::slot::JobSlot;
+use aegis_context::{BackendError, ModelDescription, RuntimeBackend, TensorSpec};
+use aegis_cuda::{
+    CudaStream, DeviceArena, DeviceBuffer, DeviceContext, HostWork, RefusedAllocation, SimConfig,
+    WorkFault,
+};
+use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
+use aegis_trace::{Bytes, StageIndex, TensorId};
+
+use crate::chain::{Chain, ChainTensor, Role, StageFace};
+use crate::ffi::{Binding, Place, ScratchRange, Served};
+use crate::heap;
+use crate::library::Library;
+use crate::session::{self, LoadedStage};
+
+/// Runs in the measuring range: the first teaches ONNX Runtime the sizes, the later ones use what
+/// it learnt; both patterns count.
+const MEASURING_RUNS: usize = 3;
+
+/// The alignment of every planned tensor: what GPU runtimes expect, so plans carry over.
+const ALIGNMENT: u64 = 256;
+
+/// The tensor that stands for what the model keeps in the heap.
+const PERSISTENT: TensorId = TensorId::first(0);
+/// The tensor that stands for what its runs allocate.
+const SCRATCH: TensorId = TensorId::first(1);
+/// The number of the first tensor with a name.
+const FIRST_NAMED: u16 = 2;
+
+/// How to load a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// The model's file, or the files of its stages in order.
+    pub files: Vec<PathBuf>,
+    /// Threads an operator may use; one is the deterministic choice, and zero counts as one.
+    pub threads: u16,
+    /// What the scratch of the model may grow to while it is measured.
+    pub memory_limit: Bytes,
+}
+
+/// One model on ONNX Runtime.
+pub struct OnnxBackend {
+    library: &'static Library,
+    chain: Chain,
+    description: ModelDescription,
+    memory: Vec<TensorLifetime>,
+    state: State,
+}
+
+/// Before and after the memory is known.
+enum State {
+    Loaded(Vec<LoadedStage>),
+    Bound(Vec<Arc<StageWork>>),
+}
+
+impl OnnxBackend {
+    /// Loads a model and measures what it needs. Blocks for as long as the runtime takes to
+    /// optimise the graph, plus three runs; allocates. Other threads that allocate meanwhile blur
+    /// the measurement of the heap.
+    ///
+    /// # Errors
+    /// [`BackendError`]: `Library`, `File`, `BadModel`, `DynamicShape`, `UnsupportedType`,
+    /// `BrokenChain`, or `OutOfScratch` when a run needs more than the limit; all Permanent.
+    pub fn load(options: &LoadOptions) -> Result<Self, BackendError> {
+        if options.files.is_empty() {
+            let (path, reason) = ("a model of no files".into(), "it has no stage".into());
+            return Err(BackendError::BadModel { path, reason });
+        }
+        let library = Library::get()?;
+        let before = heap::in_use();
+        let load = |file: &PathBuf| session::load(library, file, options.threads);
+        let stages: Vec<LoadedStage> = options.files.iter().map(load).collect::<Result<_, _>>()?;
+        let faces: Vec<StageFace<'_>> = stages
+            .iter()
+            .map(|stage| StageFace { inputs: &stage.inputs, outputs: &stage.outputs })
+            .collect();
+        let chain = Chain::link(&faces)?;
+        let description = chain.description();
+        let state = State::Loaded(Vec::new());
+        let mut backend = Self { library, chain, description, memory: Vec::new(), state };
+        let (stages, scratch) = backend.measure(stages, options.memory_limit)?;
+        let kept = heap::in_use().saturating_sub(before).max(size_of(&options.files)?);
+        backend.memory = backend.requirements(kept, scratch);
+        backend.state = State::Loaded(stages);
+        Ok(backend)
+    }
+
+    /// Runs `stages` in memory of their own; gives them back with the scratch they need.
+    fn measure(
+        &self,
+        stages: Vec<LoadedStage>,
+        limit: Bytes,
+    ) -> Result<(Vec<LoadedStage>, Bytes), BackendError> {
+        let buffers = private_buffers(&self.chain.lifetimes(FIRST_NAMED, ALIGNMENT))?;
+        let scratch = ScratchRange::to_measure(limit).map_err(runtime)?;
+        let memory = Arc::new(Mutex::new(Memory { buffers, scratch }));
+        let work = self.bind_stages(stages, &memory)?;
+        for _ in 0..MEASURING_RUNS {
+            for stage in &work {
+                stage.execute()?;
+            }
+        }
+        let needed = lock(&memory).scratch.high_water();
+        // The sessions outlive this memory, of which they kept nothing: a run that keeps some is an
+        // error.
+        Ok((work.into_iter().map(StageWork::into_loaded).collect(), needed))
+    }
+
+    /// The furthest end of any block of scratch in the runs since the model was bound; zero before.
+    /// For tests and diagnosis: blocks while a stage runs.
+    #[must_use]
+    pub fn scratch_used(&self) -> Bytes {
+        match &self.state {
+            State::Loaded(_) => Bytes::ZERO,
+            State::Bound(stages) => lock(&stages[0].memory).scratch.high_water(),
+        }
+    }
+
+    /// The lifetimes of everything: the two totals first, then every tensor with a name.
+    fn requirements(&self, kept: Bytes, scratch: Bytes) -> Vec<TensorLifetime> {
+        let span = Lifespan::new(0, u32::from(self.description.stages)).expect("a stage at least");
+        let total = |tensor, class, size| TensorLifetime {
+            tensor,
+            class,
+            span,
+            size,
+            alignment: ALIGNMENT,
+        };
+        let mut all = vec![total(PERSISTENT, TensorClass::Persistent, kept)];
+        if scratch > Bytes::ZERO {
+            all.push(total(SCRATCH, TensorClass::Scratch, scratch));
+        }
+        all.extend(self.chain.lifetimes(FIRST_NAMED, ALIGNMENT));
+        all
+    }
+
+    /// Binds every stage to `memory`, whose buffers hold the named tensors in the chain's order.
+    fn bind_stages(
+        &self,
+        stages: Vec<LoadedStage>,
+        memory: &Arc<Mutex<Memory>>,
+    ) -> Result<Vec<StageWork>, BackendError> {
+        let last = stages.len() - 1;
+        let bind = |(index, stage): (usize, LoadedStage)| {
+            let LoadedStage { file, session, inputs, outputs } = stage;
+            let binding = {
+                let buffers = &lock(memory).buffers;
+                let takes = self.places(&self.chain.takes[index], buffers)?;
+                let gives = self.places(&self.chain.gives[index], buffers)?;
+                Binding::new(self.library.environment(), session, &takes, &gives)
+                    .map_err(runtime)?
+            };
+            Ok(StageWork {
+                run: Mutex::new(Run { binding, file, inputs, outputs }),
+                job: Mutex::new(None),
+                read: if index == 0 { self.copies(true) } else { Vec::new() },
+                write: if index == last { self.copies(false) } else { Vec::new() },
+                memory: Arc::clone(memory),
+            })
+        };
+        stages.into_iter().enumerate().map(bind).collect()
+    }
+
+    /// Takes the buffers of all named tensors from `binding`, in the chain's order, and sees that
+    /// everything is as large as was declared.
+    fn take_buffers(&self, binding: &mut MemoryBinding) -> Result<Vec<DeviceBuffer>, BackendError> {
+        let declared = |wanted: TensorId| {
+            self.memory.iter().find(move |need| need.tensor == wanted).map(|need| need.size)
+        };
+        if let Some(needed) = declared(SCRATCH) {
+            let region = binding.region(SCRATCH).ok_or_else(|| missing("scratch"))?;
+            check_size("scratch", Bytes(region.len()), needed)?;
+        }
+        let take = |(number, tensor): (u16, &ChainTensor)| {
+            let (id, name) = (TensorId::first(number), &tensor.spec.name);
+            let buffer = binding.buffer(id).ok_or_else(|| missing(name))?;
+            let needed = declared(id).expect("every named tensor was declared");
+            check_size(name, Bytes(buffer.len()), needed)?;
+            Ok(buffer)
+        };
+        (FIRST_NAMED..).zip(&self.chain.tensors).map(take).collect()
+    }
+
+    fn places<'a>(
+        &'a self,
+        tensors: &[usize],
+        buffers: &'a [DeviceBuffer],
+    ) -> Result<Vec<Place<'a>>, BackendError> {
+        let place = |index: &usize| {
+            let spec = &self.chain.tensors[*index].spec;
+            let dtype = session::element_of(spec.dtype)
+                .ok_or_else(|| runtime(format!("`{}` has no ONNX type", spec.name)))?;
+            Ok(Place { spec, dtype, buffer: &buffers[*index] })
+        };
+        tensors.iter().map(place).collect()
+    }
+
+    /// The copies between slot and bound buffers: of all inputs, or of all outputs.
+    fn copies(&self, inputs: bool) -> Vec<Copy> {
+        let copy = |(tensor, named): (usize, &ChainTensor)| match named.role {
+            Role::Input(slot) if inputs => Some(Copy { slot, tensor }),
+            Role::Output(slot) if !inputs => Some(Copy { slot, tensor }),
+            Role::Input(_) | Role::Output(_) | Role::Carried => None,
+        };
+        self.chain.tensors.iter().enumerate().filter_map(copy).collect()
+    }
+}
+
+impl RuntimeBackend for OnnxBackend {
+    fn runtime_name(&self) -> String {
+        format!("onnxruntime {}", self.library.version())
+    }
+
+    fn description(&self) -> &ModelDescription {
+        &self.description
+    }
+
+    fn memory(&self) -> &[TensorLifetime] {
+        &self.memory
+    }
+
+    fn bind(&mut self, mut binding: MemoryBinding) -> Result<(), BackendError> {
+        let State::Loaded(stages) = &mut self.state else {
+            return Err(BackendError::BadBinding { reason: "the model is bound already".into() });
+        };
+        if stages.is_empty() {
+            return Err(BackendError::BadBinding { reason: "an earlier binding failed".into() });
+        }
+        let stages = std::mem::take(stages);
+        let buffers = match self.take_buffers(&mut binding) {
+            Ok(buffers) => buffers,
+            Err(unfit) => {
+                self.state = State::Loaded(stages); // Another binding may fit.
+                return Err(unfit);
+            }
+        };
+        let scratch = ScratchRange::in_binding(binding, SCRATCH).map_err(runtime)?;
+        let memory = Arc::new(Mutex::new(Memory { buffers, scratch }));
+        let work = self.bind_stages(stages, &memory)?;
+        self.state = State::Bound(work.into_iter().map(Arc::new).collect());
+        Ok(())
+    }
+
+    fn enqueue(
+        &mut self,
+        stage: StageIndex,
+        slot: &Arc<JobSlot>,
+        stream: &CudaStream,
+    ) -> Result<(), BackendError> {
+        let State::Bound(stages) = &self.state else {
+            return Err(BackendError::BadBinding { reason: "the model is not bound".into() });
+        };
+        let work = stages.get(usize::from(stage.0));
+        let work = work.ok_or_else(|| runtime(format!("the model has no stage {stage}")))?;
+        work.give(slot)?;
+        let queued: Arc<dyn HostWork> = Arc::<StageWork>::clone(work);
+        stream.enqueue_host(queued).inspect_err(|_| work.take_back())?;
+        Ok(())
+    }
+}
+
+/// A copy between a slot's buffer and a bound one.
+#[derive(Clone, Copy, Debug)]
+struct Copy {
+    /// The index in the slot.
+    slot: usize,
+    /// The index in the chain.
+    tensor: usize,
+}
+
+/// One stage, ready to run any number of times.
+struct StageWork {
+    run: Mutex<Run>,
+    /// The job the next run belongs to; none while measuring.
+    job: Mutex<Option<Arc<JobSlot>>>,
+    read: Vec<Copy>,
+    write: Vec<Copy>,
+    // Dropped after `run`, whose binding points into it.
+    memory: Arc<Mutex<Memory>>,
+}
+
+/// What the stages of a model share. Who holds the lock runs.
+struct Memory {
+    /// The tensors with a name, in the chain's order.
+    buffers: Vec<DeviceBuffer>,
+    scratch: ScratchRange,
+}
+
+/// A bound session with what is needed to unbind it again.
+struct Run {
+    binding: Binding,
+    file: PathBuf,
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+}
+
+impl StageWork {
+    /// Says whose job the next run is.
+    fn give(&self, slot: &Arc<JobSlot>) -> Result<(), BackendError> {
+        let mut job = lock(&self.job);
+        if job.is_some() {
+            return Err(runtime("the stage is enqueued already and has not begun".into()));
+        }
+        *job = Some(Arc::clone(slot));
+        Ok(())
+    }
+
+    /// Forgets the job of a run that was not enqueued.
+    fn take_back(&self) {
+        lock(&self.job).take();
+    }
+
+    /// Runs once, for the job if there is one. Every lock here is this model's own or its job's, and
+    /// free unless two of the model's stages were enqueued on different streams.
+    fn execute(&self) -> Result<(), BackendError> {
+        let job = lock(&self.job).take();
+        let Memory { buffers, scratch } = &mut *lock(&self.memory);
+        if let Some(job) = &job {
+            let io = job.io();
+            for copy in &self.read {
+                buffers[copy.tensor].write(0, &io.inputs[copy.slot])?;
+            }
+        }
+        let served = lock(&self.run).binding.run(scratch).map_err(runtime)?;
+        let Served { result, refused, kept } = served;
+        if let Some(refused) = refused {
+            let (requested, available) = (refused.requested, refused.available);
+            return Err(BackendError::OutOfScratch { requested, available });
+        }
+        result.map_err(runtime)?;
+        if kept > Bytes::ZERO {
+            return Err(runtime(format!("it kept {kept} of scratch beyond its run")));
+        }
+        if let Some(job) = &job {
+            let mut io = job.io();
+            for copy in &self.write {
+                buffers[copy.tensor].read(0, &mut io.outputs[copy.slot])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn into_loaded(self) -> LoadedStage {
+        let Run { binding, file, inputs, outputs } =
+            self.run.into_inner().unwrap_or_else(PoisonError::into_inner);
+        LoadedStage { file, session: binding.into_session(), inputs, outputs }
+    }
+}
+
+impl HostWork for StageWork {
+    fn run(&self) -> Result<(), WorkFault> {
+        self.execute().map_err(|error| {
+            let line = error_line(&error);
+            match error {
+                BackendError::OutOfScratch { requested, available } => {
+                    WorkFault::out_of_memory(RefusedAllocation { requested, available }, &*line)
+                }
+                other => WorkFault::new(other.category(), &*line),
+            }
+        })
+    }
+}
+
+/// Buffers outside the device's arena, to measure in.
+fn private_buffers(named: &[TensorLifetime]) -> Result<Vec<DeviceBuffer>, BackendError> {
+    let mut end = 0u64;
+    let mut ranges = Vec::with_capacity(named.len());
+    for lifetime in named {
+        ranges.push(end..end.saturating_add(lifetime.size.0));
+        let aligned = ranges
+            .last()
+            .and_then(|range: &std::ops::Range<u64>| range.end.checked_next_multiple_of(ALIGNMENT));
+        end = aligned.ok_or_else(|| runtime(format!("no memory holds {} more", lifetime.size)))?;
+    }
+    // A simulated device is memory without workers.
+    let memory_limit = Bytes(end);
+    let device = DeviceContext::sim(SimConfig { memory_limit, max_streams: 1, stream_depth: 1 })?;
+    let arena: DeviceArena = device.reserve_arena(memory_limit)?;
+    Ok(ranges.into_iter().map(|range| arena.buffer(range)).collect::<Result<_, _>>()?)
+}
+
+fn size_of(files: &[PathBuf]) -> Result<Bytes, BackendError> {
+    let size = |file: &PathBuf| match fs::metadata(file) {
+        Ok(metadata) => Ok(Bytes(metadata.len())),
+        Err(cause) => Err(BackendError::File { path: file.display().to_string(), cause }),
+    };
+    files.iter().map(size).sum()
+}
+
+fn check_size(tensor: &str, given: Bytes, needed: Bytes) -> Result<(), BackendError> {
+    if given >= needed {
+        return Ok(());
+    }
+    let reason = format!("`{tensor}` needs {needed} and was given {given}");
+    Err(BackendError::BadBinding { reason })
+}
+
+fn missing(tensor: &str) -> BackendError {
+    BackendError::BadBinding { reason: format!("`{tensor}` has no place in it") }
+}
+
+fn runtime(reason: String) -> BackendError {
+    BackendError::Runtime { reason }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,204 @@
+//! Sessions with their inputs and outputs bound to fixed addresses, and their runs.
+
+use std::ffi::CString;
+use std::ptr::{self, NonNull};
+
+use aegis_context::TensorSpec;
+use aegis_cuda::DeviceBuffer;
+use aegis_cuda::interop::buffer_ptr;
+use ort::AsPointer;
+use ort::session::Session;
+use ort::sys;
+
+use super::range::{ScratchRange, Served};
+use super::{Environment, check};
+
+/// A tensor to bind: what it is and where it lives.
+pub(crate) struct Place<'a> {
+    /// Its name and static shape.
+    pub(crate) spec: &'a TensorSpec,
+    /// The type of its elements.
+    pub(crate) dtype: sys::ONNXTensorElementDataType,
+    /// Its memory, of at least its size.
+    pub(crate) buffer: &'a DeviceBuffer,
+}
+
+/// One session with its inputs and outputs bound, once and for all.
+#[derive(Debug)]
+pub(crate) struct Binding {
+    // Dropped before the session they belong to.
+    handles: Handles,
+    options: RunOptions,
+    session: Session,
+}
+
+/// The foreign objects of a binding.
+#[derive(Debug)]
+struct Handles {
+    binding: NonNull<sys::OrtIoBinding>,
+    values: Vec<NonNull<sys::OrtValue>>,
+}
+
+// SAFETY: (1) The handles have no thread affinity. (2) `Binding` uses them through `&mut self`, so
+// by one thread at a time.
+unsafe impl Send for Handles {}
+
+impl Binding {
+    /// Binds `inputs` and `outputs` of `session`.
+    ///
+    /// The caller keeps the buffers alive for as long as the binding, and leaves them alone while it
+    /// runs: `engine.rs` owns both, drops the binding first, and holds the lock of the buffers during
+    /// a run.
+    pub(crate) fn new(
+        environment: &Environment,
+        session: Session,
+        inputs: &[Place<'_>],
+        outputs: &[Place<'_>],
+    ) -> Result<Self, String> {
+        let mut binding = ptr::null_mut();
+        // SAFETY: The session is alive and `binding` is a valid place for the result.
+        let status =
+            unsafe { (ort::api().CreateIoBinding)(session.ptr().cast_mut(), &raw mut binding) };
+        check(status)?;
+        let binding = NonNull::new(binding).ok_or("no binding")?;
+        let mut handles = Handles { binding, values: Vec::new() };
+        for place in inputs {
+            handles.bind(environment, place, ort::api().BindInput)?;
+        }
+        for place in outputs {
+            handles.bind(environment, place, ort::api().BindOutput)?;
+        }
+        Ok(Self { handles, options: RunOptions::new()?, session })
+    }
+
+    /// Releases the binding and gives the session back.
+    pub(crate) fn into_session(self) -> Session {
+        self.session
+    }
+
+    /// Runs the session on this thread, with its allocations served from `scratch`. Blocks until
+    /// the run ends.
+    ///
+    /// # Errors
+    /// Those of [`ScratchRange::serve`]: nothing ran. What the run itself says is in the result.
+    pub(crate) fn run(
+        &mut self,
+        scratch: &mut ScratchRange,
+    ) -> Result<Served<Result<(), String>>, String> {
+        let Self { handles, options, session } = self;
+        options.reset()?;
+        scratch.serve(&|| options.terminate(), || {
+            // SAFETY: (1) Session, options and binding are alive, and used by this thread alone: they
+            // are borrowed uniquely. (2) Every bound address is alive (see `new`).
+            let status = unsafe {
+                (ort::api().RunWithBinding)(
+                    session.ptr().cast_mut(),
+                    options.0.as_ptr(),
+                    handles.binding.as_ptr(),
+                )
+            };
+            check(status)
+        })
+    }
+}
+
+impl Handles {
+    fn bind(
+        &mut self,
+        environment: &Environment,
+        place: &Place<'_>,
+        bind: BindFunction,
+    ) -> Result<(), String> {
+        let name = CString::new(place.spec.name.as_str()).map_err(|error| error.to_string())?;
+        let value = tensor_over(environment, place)?;
+        self.values.push(value);
+        // SAFETY: Binding, name and value are alive; ONNX Runtime keeps its own reference to the
+        // value's tensor.
+        check(unsafe { bind(self.binding.as_ptr(), name.as_ptr(), value.as_ptr()) })
+    }
+}
+
+impl Drop for Handles {
+    fn drop(&mut self) {
+        // SAFETY: The binding is ours, no run uses it, and the session it belongs to still lives.
+        unsafe { (ort::api().ReleaseIoBinding)(self.binding.as_ptr()) };
+        for value in &self.values {
+            // SAFETY: Each value is ours; the binding that referred to it is gone.
+            unsafe { (ort::api().ReleaseValue)(value.as_ptr()) };
+        }
+    }
+}
+
+type BindFunction = unsafe extern "system" fn(
+    *mut sys::OrtIoBinding,
+    *const std::ffi::c_char,
+    *const sys::OrtValue,
+) -> sys::OrtStatusPtr;
+
+/// A tensor value over the memory of `place`.
+fn tensor_over(
+    environment: &Environment,
+    place: &Place<'_>,
+) -> Result<NonNull<sys::OrtValue>, String> {
+    let bytes = place.spec.bytes();
+    if place.buffer.len() < bytes as u64 {
+        return Err(format!("{} needs {bytes} bytes of {}", place.spec, place.buffer.len()));
+    }
+    let axis = |size: &usize| i64::try_from(*size).map_err(|error| error.to_string());
+    let shape: Vec<i64> = place.spec.shape.iter().map(axis).collect::<Result<_, _>>()?;
+    let mut value = ptr::null_mut();
+    // SAFETY: (1) The address holds at least `bytes` bytes, checked above, and outlives the value
+    // (see `Binding::new`). (2) Shape pointer and length belong together; ONNX Runtime copies them.
+    // (3) `value` is a valid place for the result.
+    let status = unsafe {
+        (ort::api().CreateTensorWithDataAsOrtValue)(
+            environment.memory.0.as_ptr(),
+            buffer_ptr(place.buffer).as_ptr().cast(),
+            bytes,
+            shape.as_ptr(),
+            shape.len(),
+            place.dtype,
+            &raw mut value,
+        )
+    };
+    check(status)?;
+    NonNull::new(value).ok_or_else(|| "no value".into())
+}
+
+/// The options of a run; here only the flag that ends it early.
+#[derive(Debug)]
+struct RunOptions(NonNull<sys::OrtRunOptions>);
+
+// SAFETY: (1) The options have no thread affinity. (2) They are ours alone; a run reads them only
+// while the `Binding` that owns them is borrowed for it.
+unsafe impl Send for RunOptions {}
+
+impl RunOptions {
+    fn new() -> Result<Self, String> {
+        let mut options = ptr::null_mut();
+        // SAFETY: `options` is a valid place for the result.
+        check(unsafe { (ort::api().CreateRunOptions)(&raw mut options) })?;
+        NonNull::new(options).map(Self).ok_or_else(|| "no run options".into())
+    }
+
+    /// Asks the run that uses these options to stop at its next operator.
+    fn terminate(&self) {
+        // SAFETY: The options are alive, and setting the flag is allowed while a run uses them. It
+        // is set on the thread of the run itself, which reads it between operators. It cannot fail,
+        // and a failure would only let the run go on in heap memory.
+        let status = unsafe { (ort::api().RunOptionsSetTerminate)(self.0.as_ptr()) };
+        drop(check(status));
+    }
+
+    fn reset(&self) -> Result<(), String> {
+        // SAFETY: The options are alive and no run uses them.
+        check(unsafe { (ort::api().RunOptionsUnsetTerminate)(self.0.as_ptr()) })
+    }
+}
+
+impl Drop for RunOptions {
+    fn drop(&mut self) {
+        // SAFETY: The options are ours and no run uses them any more.
+        unsafe { (ort::api().ReleaseRunOptions)(self.0.as_ptr()) };
+    }
+}

@@ -1,0 +1,208 @@
+//! The program as a user meets it: output, exit status, broken input.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use expect_test::expect;
+
+/// A workload of declared models in a folder of its own.
+struct Case {
+    folder: tempfile::TempDir,
+}
+
+impl Case {
+    fn new(workload: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("pipeline.toml"), workload).expect("a file");
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs `aegis` in the folder.
+    fn aegis(&self, arguments: &[&str]) -> Output {
+        run(self.folder.path(), arguments)
+    }
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_aegis");
+    Command::new(program).args(arguments).current_dir(folder).output().expect("aegis starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("output is UTF-8")
+}
+
+/// Two models on a simulated device; the second one's stages are the parameter.
+fn workload(lidar: &str) -> String {
+    format!(
+        r#"
+        device = {{ driver = "sim", memory = "64MiB" }}
+        scheduler = {{ policy = "edf", queue_depth = 8 }}
+        overheads = {{ dispatch = "100us", wake = "0ms" }}
+        [[model]]
+        name = "camera"
+        backend = "sim"
+        period = "10ms"
+        sim = {{ stages = ["4ms"], persistent = "1MiB", scratch = "2MiB" }}
+        [[model]]
+        name = "lidar"
+        backend = "sim"
+        period = "100ms"
+        sim = {{ stages = {lidar} }}
+        "#
+    )
+}
+
+#[test]
+fn check_says_yes_with_the_numbers_of_every_model() {
+    let case = Case::new(&workload(r#"["5ms", "5ms"]"#));
+    let output = case.aegis(&["check", "pipeline.toml"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    expect![[r#"
+        | model  |   C ms |    T ms |    D ms | bound ms | blocking ms | slack ms | resident MiB | scratch MiB |
+        |--------|--------|---------|---------|----------|-------------|----------|--------------|-------------|
+        | camera |  4.100 |  10.000 |  10.000 |    9.200 |       5.100 |    0.800 |          1.0 |         2.0 |
+        | lidar  | 10.200 | 100.000 | 100.000 |   14.300 |       0.000 |   85.700 |          0.0 |         0.0 |
+        edf policy, proved by non-preemptive EDF demand and blocking, searched downwards
+        C includes 100 us per stage; waking up may take 0 ns; utilisation 50.0 % without overheads
+        memory: 1 MiB resident + 2 MiB shared scratch of 64 MiB
+        yes: all 2 models meet every deadline under the stated assumptions
+    "#]]
+    .assert_eq(&text(&output.stdout));
+}
+
+#[test]
+fn check_says_no_with_the_inequality() {
+    let case = Case::new(&workload(r#"["30ms"]"#));
+    let output = case.aegis(&["check", "pipeline.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    let shown = text(&output.stdout);
+    let refusal: Vec<&str> = shown.lines().filter(|line| line.starts_with("no:")).collect();
+    expect![[r#"
+        no: lidar is refused: demand 4.1 ms + blocking 30.1 ms by a stage of lidar > window 10 ms
+        no: 1 of 2 models can be admitted together"#]]
+    .assert_eq(&refusal.join("\n"));
+    let json = case.aegis(&["check", "pipeline.toml", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON alone");
+    assert_eq!(json["refused"][0]["refusal"]["refusal"], "demand_exceeds_window");
+    assert_eq!(json["admitted"]["models"][0]["name"], "camera");
+}
+
+#[test]
+fn broken_input_exits_with_2_and_shows_every_fault() {
+    let case = Case::new(&workload(r#"["5"]"#).replace("10ms", "0ms"));
+    let output = case.aegis(&["check", "pipeline.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    let shown = text(&output.stderr);
+    assert_eq!(shown.matches("error: pipeline.toml:").count(), 2, "{shown}");
+    let missing = case.aegis(&["check", "nowhere.toml"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(text(&missing.stderr).contains("nowhere.toml"), "{}", text(&missing.stderr));
+}
+
+#[test]
+fn a_missing_model_file_and_missing_evidence_say_what_to_do() {
+    let onnx = r#"
+        device = { driver = "host", memory = "64MiB" }
+        scheduler = { policy = "edf", queue_depth = 8 }
+        [[model]]
+        name = "camera"
+        backend = "onnx"
+        path = "camera.onnx"
+        period = "10ms"
+    "#;
+    let case = Case::new(onnx);
+    let output = case.aegis(&["check", "pipeline.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("camera.onnx"), "{}", text(&output.stderr));
+    std::fs::write(case.path("camera.onnx"), b"not a model").expect("a file");
+    let output = case.aegis(&["check", "pipeline.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    expect![[r#"
+        error: there is no evidence at pipeline.evidence.json; run `aegis profile` first
+    "#]]
+    .assert_eq(&text(&output.stderr));
+}
+
+#[test]
+fn run_reports_every_model_and_writes_a_whole_trace() {
+    let case = Case::new(&workload(r#"["5ms", "5ms"]"#));
+    let output = case.aegis(&["run", "pipeline.toml", "--for", "300ms", "--trace", "out.jsonl"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    assert!(shown.contains("| camera "), "{shown}");
+    assert!(
+        shown.contains("bounds violated with every assumption intact (a defect of AegisRT): none")
+    );
+    let trace = std::fs::read_to_string(case.path("out.jsonl")).expect("the trace");
+    let last = trace.lines().last().expect("a closing line");
+    assert!(last.starts_with(r#"{"end":{"records":"#), "{last}");
+    assert!(last.ends_with(r#""dropped":0}}"#), "{last}");
+    assert!(trace.contains(r#""event":"completed""#));
+}
+
+#[test]
+fn run_refuses_as_check_does_unless_told_to_go_on() {
+    let case = Case::new(&workload(r#"["30ms"]"#));
+    let output = case.aegis(&["run", "pipeline.toml", "--for", "100ms"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("no: lidar is refused"));
+    let output = case.aegis(&["run", "pipeline.toml", "--for", "100ms", "--admitted-only"]);
+    assert_eq!(output.status.code(), Some(1), "a model is missing all the same");
+    assert!(text(&output.stdout).contains("ran 0.1 s"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn an_output_folder_that_is_not_there_is_an_error() {
+    let case = Case::new(&workload(r#"["5ms"]"#));
+    let arguments = ["run", "pipeline.toml", "--for", "100ms", "--trace", "no/such/out.jsonl"];
+    let output = case.aegis(&arguments);
+    assert_eq!(output.status.code(), Some(2));
+    let shown = text(&output.stderr);
+    assert!(shown.contains("the trace no/such/out.jsonl could not be written"), "{shown}");
+}
+
+#[test]
+fn ctrl_c_ends_the_run_with_its_report() {
+    let case = Case::new(&workload(r#"["5ms"]"#));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_aegis"))
+        .args(["run", "pipeline.toml", "--trace", "out.jsonl"])
+        .current_dir(case.folder.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("aegis starts");
+    // The trace file appears once everything is set up; the signal handler is set before that.
+    while !case.path("out.jsonl").exists() {
+        assert_eq!(child.try_wait().expect("a child"), None, "it ended by itself");
+        std::thread::yield_now();
+    }
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(kill.expect("kill runs").success());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains("| camera "), "{}", text(&output.stdout));
+}
+
+#[test]
+fn device_shows_a_table_or_json() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let table = run(folder.path(), &["device"]);
+    assert_eq!(table.status.code(), Some(0));
+    assert!(text(&table.stdout).contains("compute units"));
+    let json = run(folder.path(), &["device", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON alone");
+    assert_eq!(json["driver"], "host");
+}
+
+#[test]
+fn profiling_declared_costs_is_refused_with_a_reason() {
+    let case = Case::new(&workload(r#"["5ms"]"#));
+    let output = case.aegis(&["profile", "pipeline.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("there is nothing to profile"));
+}
