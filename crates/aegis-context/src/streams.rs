@@ -3,6 +3,15 @@
 //! A loan's state is its type: an [`IdleStream`] has nothing enqueued, a [`BusyStream`] carries
 //! exactly one stage, and the wrong order does not compile.
 //!
+//! ```compile_fail,E0382
+//! # use aegis_context::{ContextError, IdleStream};
+//! # fn twice(idle: IdleStream) -> Result<(), ContextError> {
+//! let first = idle.launch(|_| Ok::<(), ContextError>(()))?;
+//! let second = idle.launch(|_| Ok::<(), ContextError>(()))?; // The loan was given to the first.
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Invariants
 //! 1. A stream is lent to at most one holder.
 //! 2. The pool lends a stream again only once the last event recorded on it has fired, so dropping

@@ -85,6 +85,7 @@ fn a_bad_unit_is_shown_as_the_documentation_shows_it() {
     assert_eq!(faults.to_string(), shown);
 }
 
+// tidy: long because it is one file and its whole rendering, to be read side by side.
 #[test]
 fn every_fault_of_a_file_is_reported_at_once() {
     let text = r#"[device]
