@@ -1,13 +1,13 @@
 //! What was promised and what was seen, model by model.
 
+use aegis_cuda::Realtime;
+use aegis_memory::MemoryOrchestrator;
 use aegis_sched::analysis::{Bound, Test};
 use aegis_sched::metrics::Snapshot;
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::task::Overheads;
 use aegis_trace::{AdmittedModel, Bytes, ModelId, Nanos};
 use serde::Serialize;
-
-use crate::runtime::MemoryReport;
 
 /// The state of a runtime at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -56,6 +56,33 @@ pub struct ModelReport {
     pub evicted: bool,
     /// What it has done.
     pub observed: Snapshot,
+}
+
+/// How the threads that matter are scheduled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RealtimeReport {
+    /// The orchestrator.
+    pub orchestrator: Realtime,
+    /// The stream workers of a host device.
+    pub workers: Realtime,
+}
+
+/// Device memory in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryReport {
+    /// Memory that stays, summed over all models.
+    pub resident: Bytes,
+    /// Scratch shared by all models.
+    pub scratch: Bytes,
+    /// The hard limit.
+    pub limit: Bytes,
+}
+
+impl MemoryReport {
+    pub(crate) fn of(memory: &MemoryOrchestrator) -> Self {
+        let usage = memory.current_usage();
+        Self { resident: usage.resident, scratch: usage.scratch, limit: memory.capacity() }
+    }
 }
 
 impl ModelReport {

@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aegis_context::ResourceBudget;
 use aegis_cuda::{DeviceCapabilities, DeviceContext, Realtime};
-use aegis_memory::Usage;
 use aegis_sched::admission::{Admission, AdmissionController, AdmissionError, AdmissionRequest};
 use aegis_sched::analysis::Analysis;
 use aegis_sched::dispatch::Dispatcher;
@@ -18,7 +17,7 @@ use aegis_trace::{
 use crate::builder::RuntimeBuilder;
 use crate::error::Error;
 use crate::handle::ModelHandle;
-use crate::report::{ModelReport, Report};
+use crate::report::{MemoryReport, ModelReport, RealtimeReport, Report};
 use crate::source::{LoadedModel, ModelSource};
 
 /// What a model asks for when it asks to be admitted.
@@ -377,10 +376,7 @@ impl Runtime {
             policy: admission.config().policy,
             test: admission.analysis().map(|analysis| analysis.test),
             overheads: admission.config().overheads,
-            memory: MemoryReport::of(
-                admission.memory().current_usage(),
-                admission.memory().capacity(),
-            ),
+            memory: MemoryReport::of(admission.memory()),
             utilisation_ppm: admission.tasks().utilisation_ppm(),
             models: models.iter().map(snapshot).collect(),
             events_dropped: self.collector.dropped(),
@@ -396,32 +392,6 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         // Whoever wants to know about a lost device calls `stop`.
         drop(self.stop());
-    }
-}
-
-/// How the threads that matter are scheduled.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct RealtimeReport {
-    /// The orchestrator.
-    pub orchestrator: Realtime,
-    /// The stream workers of a host device.
-    pub workers: Realtime,
-}
-
-/// Device memory in use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct MemoryReport {
-    /// Memory that stays, summed over all models.
-    pub resident: Bytes,
-    /// Scratch shared by all models.
-    pub scratch: Bytes,
-    /// The hard limit.
-    pub limit: Bytes,
-}
-
-impl MemoryReport {
-    fn of(usage: Usage, limit: Bytes) -> Self {
-        Self { resident: usage.resident, scratch: usage.scratch, limit }
     }
 }
 
