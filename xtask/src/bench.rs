@@ -65,6 +65,8 @@ struct Estimate {
 struct Measured {
     name: Name,
     samples: usize,
+    /// Calls in the largest batch.
+    batch: f64,
     median: f64,
     p99: f64,
     max: f64,
@@ -121,6 +123,7 @@ fn read_result(folder: &Path) -> anyhow::Result<Measured> {
     Ok(Measured {
         name,
         samples: means.len(),
+        batch: batches.iters.iter().copied().fold(0.0, f64::max),
         median: estimates.median.point_estimate,
         p99: means[rank - 1],
         max,
@@ -150,8 +153,8 @@ fn table(measured: &[Measured]) -> String {
     let names: Vec<_> = measured.iter().map(|result| result.name.full()).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(4);
     let mut text = format!(
-        "{:<width$}  {:>7}  {:>10}  {:>10}  {:>10}  {:>11}\n",
-        "name", "samples", "median", "p99", "max", "to baseline"
+        "{:<width$}  {:>7}  {:>7}  {:>10}  {:>10}  {:>10}  {:>11}\n",
+        "name", "samples", "batch", "median", "p99", "max", "to baseline"
     );
     for (result, name) in measured.iter().zip(&names) {
         let ratio = baseline(measured, &result.name)
@@ -160,11 +163,13 @@ fn table(measured: &[Measured]) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{name:<width$}  {:>7}  {median:>10}  {p99:>10}  {max:>10}  {ratio:>11}",
-            result.samples
+            "{name:<width$}  {:>7}  {:>7}  {median:>10}  {p99:>10}  {max:>10}  {ratio:>11}",
+            result.samples, result.batch
         );
     }
-    text.push_str("Each sample is the mean of one batch; the ratio is that of the medians.\n");
+    text.push_str(
+        "Each sample is the mean of one batch of calls; the ratio is that of the medians.\n",
+    );
     text
 }
 
@@ -222,11 +227,11 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "name             samples      median         p99         max  to baseline",
-                "record/event         200     3.00 us     5.94 us     6.00 us            -",
-                "submit/baseline      200   200.00 ns   396.00 ns   400.00 ns        1.000",
-                "submit/whole         200   500.00 ns   990.00 ns     1.00 us        2.500",
-                "Each sample is the mean of one batch; the ratio is that of the medians.",
+                "name             samples    batch      median         p99         max  to baseline",
+                "record/event         200       10     3.00 us     5.94 us     6.00 us            -",
+                "submit/baseline      200       10   200.00 ns   396.00 ns   400.00 ns        1.000",
+                "submit/whole         200       10   500.00 ns   990.00 ns     1.00 us        2.500",
+                "Each sample is the mean of one batch of calls; the ratio is that of the medians.",
             ]
         );
     }
@@ -248,6 +253,7 @@ mod tests {
                 value_str: value.map(str::to_owned),
             },
             samples: 1,
+            batch: 1.0,
             median,
             p99: median,
             max: median,

@@ -4,7 +4,7 @@
 //! second are ours. The totals come from the counters, which lose nothing; the examples come from
 //! the trace.
 
-use aegis::{Assumption, Counts, ModelReport, Report, TraceEvent, TraceSummary};
+use aegis::{Assumption, Counts, DropReason, ModelReport, Report, TraceEvent, TraceSummary};
 
 /// Examples that are printed of each kind.
 const SHOWN_MAX: usize = 5;
@@ -16,7 +16,7 @@ struct Kind {
     tell: fn(&TraceEvent) -> Option<String>,
 }
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
     Kind { heading: "assumptions broken", count: |counts| counts.broken.total(), tell: broken },
     Kind {
         heading: "bounds exceeded because of a broken assumption",
@@ -29,6 +29,7 @@ const KINDS: [Kind; 5] = [
         tell: violated,
     },
     Kind { heading: "deadlines missed", count: |counts| counts.missed, tell: missed },
+    Kind { heading: "jobs dropped", count: |counts| counts.dropped, tell: dropped },
     Kind {
         heading: "jobs failed, and their models fenced",
         count: |counts| counts.failed,
@@ -110,6 +111,15 @@ fn violated(event: &TraceEvent) -> Option<String> {
 fn missed(event: &TraceEvent) -> Option<String> {
     match event {
         TraceEvent::MissedDeadline { job, late } => Some(format!("job {job}, {late} late")),
+        _ => None,
+    }
+}
+
+fn dropped(event: &TraceEvent) -> Option<String> {
+    match event {
+        TraceEvent::Dropped { job, why } if *why != DropReason::Stopping => {
+            Some(format!("job {job}: {why}"))
+        }
         _ => None,
     }
 }

@@ -106,10 +106,13 @@ fn overhead(pipeline: &Pipeline, evidence: &Evidence) -> String {
     let charged = pipeline.workload().overheads.dispatch;
     match profile::dispatch_overhead(evidence) {
         None => String::new(),
-        Some(seen) => format!(
-            "launching and noticing a stage took {} (median), {} (99 %), {} (maximum); the \
-             workload charges {charged}",
-            seen.p50, seen.p99, seen.max
-        ),
+        Some(seen) => {
+            let short = if seen.p99 > charged { ", which is not enough: raise it" } else { "" };
+            format!(
+                "launching and noticing a stage took {} (median), {} (99 %), {} (maximum); \
+                 `overheads.dispatch` charges {charged}{short}",
+                seen.p50, seen.p99, seen.max
+            )
+        }
     }
 }

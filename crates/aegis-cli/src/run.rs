@@ -57,8 +57,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     let ran = watch(&runtime, args.length, &interrupted);
     let submitted = load.finish();
     let stopped = runtime.stop();
-    let trace = pump.finish()?;
-    stopped?;
+    let (trace, untraced) = pump.finish();
     let report = runtime.report();
     if args.json {
         print(serde_json::to_string_pretty(&report)?)?;
@@ -72,15 +71,21 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
         print(format!("real-time priority: orchestrator {orchestrator}, workers {workers}"))?;
         print(closing(ran, submitted, &trace, args))?;
     }
+    // What went wrong is said after the report, which is wanted most when something did.
+    stopped?;
+    if let Some(error) = untraced {
+        return Err(error.into());
+    }
     let admitted = check::answer(verdicts)?;
-    Ok(if kept(&report) { admitted } else { Answer::No })
+    let kept = kept(&report) && submitted.refused == 0;
+    Ok(if kept { admitted } else { Answer::No })
 }
 
-/// Every job met its deadline with its outputs, and no bound was violated without a cause.
+/// Every accepted job met its deadline with its outputs, and no bound was violated without a cause.
 fn kept(report: &Report) -> bool {
     report.models.iter().all(|model| {
         let counts = &model.observed.counts;
-        counts.missed + counts.bound_violated + counts.failed == 0
+        counts.missed + counts.bound_violated + counts.failed + counts.dropped == 0
     })
 }
 

@@ -129,12 +129,33 @@ fn a_missing_model_file_and_missing_evidence_say_what_to_do() {
     .assert_eq(&text(&output.stderr));
 }
 
+/// Two models on the processor, where time is real and the declared stages keep a worker busy; with
+/// so much room that a machine under load still keeps every deadline.
+fn on_host(lidar: &str) -> String {
+    workload(lidar)
+        .replace(r#"driver = "sim""#, r#"driver = "host""#)
+        .replace(r#"period = "10ms""#, r#"period = "200ms""#)
+        .replace(r#"period = "100ms""#, r#"period = "2s""#)
+        .replace(r#"stages = ["4ms"]"#, r#"stages = ["1ms"]"#)
+}
+
+#[test]
+fn running_at_a_pace_in_virtual_time_is_refused_with_a_reason() {
+    let case = Case::new(&workload(r#"["5ms"]"#));
+    let output = case.aegis(&["run", "pipeline.toml", "--for", "100ms"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("lives in virtual time"), "{}", text(&output.stderr));
+}
+
 #[test]
 fn run_reports_every_model_and_writes_a_whole_trace() {
-    let case = Case::new(&workload(r#"["5ms", "5ms"]"#));
-    let output = case.aegis(&["run", "pipeline.toml", "--for", "300ms", "--trace", "out.jsonl"]);
+    let case = Case::new(&on_host(r#"["5ms", "5ms"]"#));
+    let output = case.aegis(&["run", "pipeline.toml", "--for", "900ms", "--trace", "out.jsonl"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let shown = text(&output.stdout);
+    let camera = shown.lines().find(|line| line.starts_with("| camera ")).expect("its row");
+    let jobs: u64 = camera.split('|').nth(2).expect("jobs").trim().parse().expect("a number");
+    assert!((4..=5).contains(&jobs), "900 ms hold the releases at 0, 200, .., 800: {shown}");
     assert!(shown.contains("| camera "), "{shown}");
     assert!(
         shown.contains("bounds violated with every assumption intact (a defect of AegisRT): none")
@@ -148,7 +169,7 @@ fn run_reports_every_model_and_writes_a_whole_trace() {
 
 #[test]
 fn run_refuses_as_check_does_unless_told_to_go_on() {
-    let case = Case::new(&workload(r#"["30ms"]"#));
+    let case = Case::new(&on_host(r#"["250ms"]"#));
     let output = case.aegis(&["run", "pipeline.toml", "--for", "100ms"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("no: lidar is refused"));
@@ -159,7 +180,7 @@ fn run_refuses_as_check_does_unless_told_to_go_on() {
 
 #[test]
 fn an_output_folder_that_is_not_there_is_an_error() {
-    let case = Case::new(&workload(r#"["5ms"]"#));
+    let case = Case::new(&on_host(r#"["5ms"]"#));
     let arguments = ["run", "pipeline.toml", "--for", "100ms", "--trace", "no/such/out.jsonl"];
     let output = case.aegis(&arguments);
     assert_eq!(output.status.code(), Some(2));
@@ -169,7 +190,7 @@ fn an_output_folder_that_is_not_there_is_an_error() {
 
 #[test]
 fn ctrl_c_ends_the_run_with_its_report() {
-    let case = Case::new(&workload(r#"["5ms"]"#));
+    let case = Case::new(&on_host(r#"["5ms"]"#));
     let mut child = Command::new(env!("CARGO_BIN_EXE_aegis"))
         .args(["run", "pipeline.toml", "--trace", "out.jsonl"])
         .current_dir(case.folder.path())

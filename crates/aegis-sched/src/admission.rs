@@ -25,6 +25,9 @@ use crate::metrics::ModelMetrics;
 use crate::policy::PolicyKind;
 use crate::task::{Overheads, Task, TaskError, TaskSet, TaskSpec};
 
+/// The most jobs of one model that may be outstanding at once.
+pub const SLOTS_MAX: usize = 1024;
+
 /// What a model asks for.
 pub struct AdmissionRequest {
     /// Its name, for reports.
@@ -78,6 +81,12 @@ pub enum AdmissionError {
     /// The request itself makes no sense.
     #[error("the timing of the model is not valid")]
     Invalid(#[from] TaskError),
+    /// No job could ever be outstanding, or absurdly many.
+    #[error("the model has {slots} job slots; it takes between 1 and {SLOTS_MAX}")]
+    Slots {
+        /// How many were asked for.
+        slots: usize,
+    },
     /// The costs do not fit the stages.
     #[error("there are costs for {costs} stages and the model has {stages}")]
     WrongStages {
@@ -101,7 +110,7 @@ impl AdmissionError {
         match self {
             Self::Refused(refusal) => refusal.category(),
             Self::Invalid(cause) => cause.category(),
-            Self::WrongStages { .. } => Category::Permanent,
+            Self::WrongStages { .. } | Self::Slots { .. } => Category::Permanent,
             Self::Memory(cause) => cause.category(),
             Self::Context(cause) => cause.category(),
         }
@@ -112,9 +121,11 @@ impl AdmissionError {
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused(refusal) => Some(refusal),
-            Self::Invalid(_) | Self::WrongStages { .. } | Self::Memory(_) | Self::Context(_) => {
-                None
-            }
+            Self::Invalid(_)
+            | Self::WrongStages { .. }
+            | Self::Slots { .. }
+            | Self::Memory(_)
+            | Self::Context(_) => None,
         }
     }
 }
@@ -209,7 +220,8 @@ impl AdmissionController {
     }
 
     /// Gives back what a departed model held. Its context, and with it its memory binding, must
-    /// have been dropped. The analysis of the remaining models, whose bounds can only shrink.
+    /// have been dropped. The analysis of the remaining models, whose bounds can only shrink; `None`
+    /// when none remain or the analysis gave up, and the bounds stay as they were.
     ///
     /// # Errors
     /// [`AdmissionError::Memory`] when its memory is still bound, or the model is not known.
@@ -223,10 +235,10 @@ impl AdmissionController {
             return Ok(None);
         }
         // A subset of a schedulable set is schedulable; the bounds need computing all the same.
-        let analysis = analyse(&self.tasks, self.config.policy, &self.config.overheads)
-            .map_err(AdmissionError::Refused)?;
-        self.analysis = Some(analysis.clone());
-        Ok(Some(analysis))
+        // An analysis that gives up leaves the old bounds, which are larger and so still true.
+        let fewer = analyse(&self.tasks, self.config.policy, &self.config.overheads).ok();
+        self.analysis = fewer.clone();
+        Ok(fewer)
     }
 
     /// The analysis of the admitted set; `None` while there are no models.
@@ -284,6 +296,9 @@ impl AdmissionController {
         let stages = request.backend.description().stages;
         if request.costs.len() != usize::from(stages) {
             return Err(AdmissionError::WrongStages { costs: request.costs.len(), stages });
+        }
+        if !(1..=SLOTS_MAX).contains(&request.slots) {
+            return Err(AdmissionError::Slots { slots: request.slots });
         }
         Ok(Task::new(TaskSpec {
             model,

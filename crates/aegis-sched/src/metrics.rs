@@ -37,8 +37,10 @@ pub struct Counts {
     pub completed: u64,
     /// Completed jobs that ended after their deadline.
     pub missed: u64,
-    /// Jobs given up without a result.
+    /// Jobs given up without a result while running.
     pub dropped: u64,
+    /// Jobs that had not begun when the runtime stopped.
+    pub stopped: u64,
     /// Jobs the model failed in.
     pub failed: u64,
     /// Assumptions its jobs broke.

@@ -111,6 +111,60 @@ fn no_admitted_model_ever_misses_or_exceeds_its_bound() {
 }
 
 #[test]
+fn waking_up_and_an_arrival_at_its_very_end_stay_within_the_bound() {
+    // A job of HH arrives exactly when the orchestrator has woken up for the jobs before it.
+    for seed in 0..200 {
+        let wake = Overheads { dispatch: Nanos::ZERO, wake: Nanos(5) };
+        let config = WorldConfig {
+            policy: PolicyKind::Rms,
+            charged: wake,
+            real: wake,
+            ..WorldConfig::new(Seed(seed))
+        };
+        let mut world = World::new(config);
+        world.admit(Model::periodic("hh", Nanos(2), Nanos(7))).expect("admitted");
+        let mut h = Model::periodic("h", Nanos(3), Nanos(98));
+        h.deadline = Nanos(10);
+        if world.admit(h).is_ok() {
+            world.run_for(Nanos(5_000));
+            assert!(of_kind(world.trace(), EventKind::MissedDeadline).is_empty(), "seed {seed}");
+            assert!(of_kind(world.trace(), EventKind::BoundExceeded).is_empty(), "seed {seed}");
+            assert!(of_kind(world.trace(), EventKind::AssumptionBroken).is_empty(), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn callers_that_come_too_early_and_models_that_come_and_go_break_nothing() {
+    for seed in 0..600 {
+        let case = case(seed);
+        let mut random = Random::new(Seed(seed ^ 0xa5a5));
+        let mut world = World::new(case.config);
+        let mut admitted = Vec::new();
+        for model in &case.models {
+            let mut model = model.clone();
+            if random.once_in(3) {
+                model.behaviour.arrivals = Arrivals::TooEarly;
+                model.jitter = Nanos::ZERO;
+            }
+            admitted.extend(world.admit(model));
+            world.run_for(Nanos(random.up_to(case.length.0 / 8)));
+            if !admitted.is_empty() && random.once_in(3) {
+                let gone = usize::try_from(random.up_to(admitted.len() as u64 - 1)).expect("few");
+                world.evict(admitted.swap_remove(gone));
+            }
+        }
+        world.run_for(case.length);
+        for kind in
+            [EventKind::MissedDeadline, EventKind::BoundExceeded, EventKind::AssumptionBroken]
+        {
+            let found = of_kind(world.trace(), kind);
+            assert!(found.is_empty(), "seed {seed}, {:?}: {found:?}", case.config);
+        }
+    }
+}
+
+#[test]
 fn the_same_seed_twice_gives_byte_equal_traces() {
     for seed in 0..40 {
         let bytes = || {

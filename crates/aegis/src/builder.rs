@@ -26,6 +26,11 @@ const HANG_FACTOR: u64 = 20;
 /// But not before this long: the operating system may take the processor from a stage for a while.
 const HANG_FLOOR: Nanos = Nanos::from_secs(1);
 
+/// The deepest submission queue.
+const QUEUE_DEPTH_MAX: usize = 1 << 16;
+/// The most events one thread's ring may hold: about 300 MB.
+const TRACE_CAPACITY_MAX: usize = 1 << 22;
+
 /// Everything a runtime is built with. Limits have no defaults: `None` is a fault that
 /// [`build`](RuntimeBuilder::build) reports.
 #[derive(Clone, Copy, Debug, Default)]
@@ -154,6 +159,14 @@ impl RuntimeBuilder {
         let models = required(self.max_models, "the number of models", "max_models", &mut faults);
         let trace =
             required(self.trace_capacity, "the trace capacity", "trace_capacity", &mut faults);
+        if queue > QUEUE_DEPTH_MAX {
+            faults.push(format!("the queue depth is {queue}; at most {QUEUE_DEPTH_MAX} is taken"));
+        }
+        if trace > TRACE_CAPACITY_MAX {
+            faults.push(format!(
+                "the trace capacity is {trace}; at most {TRACE_CAPACITY_MAX} is taken"
+            ));
+        }
         if self.policy.is_none() {
             faults.push("no policy is chosen; call `policy`".into());
         }

@@ -1,8 +1,8 @@
 //! A load for admitted models: one thread that submits every model at its period.
 //!
-//! The generator is a well-behaved sporadic source: it never submits a model twice within its
-//! period. Where the operating system wakes it late, the release is late, not early twice; its own
-//! lateness is therefore no part of any response time.
+//! Every model is submitted at its nominal points, one period apart. Where the operating system
+//! wakes the generator late, the release is late too, and the runtime holds the following ones back
+//! to keep the period; the generator's lateness is therefore no part of any response time.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -141,15 +141,12 @@ impl Generator {
                 continue;
             }
             due.pop();
-            let released = self.submit(index);
-            // The next nominal point, unless lateness moved the period's earliest point past it.
-            let period = self.models[index].period;
-            due.push(Reverse(((at + period).max(released + period), index)));
+            self.submit(index);
+            due.push(Reverse((at + self.models[index].period, index)));
         }
     }
 
-    /// Submits one job and gives back a point no earlier than its release.
-    fn submit(&mut self, index: usize) -> Timestamp {
+    fn submit(&mut self, index: usize) {
         let Driven { model, inputs, .. } = &self.models[index];
         self.jobs[index].retain(|job| !job.has_ended());
         let (submitted, refused) = (&self.counts.submitted, &self.counts.refused);
@@ -162,6 +159,5 @@ impl Generator {
                 refused.fetch_add(1, Ordering::Relaxed);
             }
         }
-        self.clock.now()
     }
 }

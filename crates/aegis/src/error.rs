@@ -130,6 +130,12 @@ pub enum Error {
     /// A simulated device: its costs are declared.
     #[error("a simulated device has declared costs; there is nothing to profile")]
     NothingToProfile,
+    /// A simulated device: its time moves with work, not with the wall.
+    #[error(
+        "the device driver `sim` lives in virtual time, and running at a pace needs `host`; a model \
+         of backend `sim` runs there too"
+    )]
+    VirtualTime,
     /// Samples that cannot be used.
     #[error("the samples of {model} cannot be used")]
     Samples {
@@ -177,8 +183,9 @@ impl Error {
             | Self::NotRunning
             | Self::UnknownModel
             | Self::NothingToProfile
+            | Self::VirtualTime
+            | Self::Thread(_)
             | Self::Dropped { .. } => Category::Permanent,
-            Self::Thread(_) => Category::Transient,
             Self::DeviceLost { .. } | Self::Hanging => Category::Fatal,
             Self::Workload(cause) => cause.category(),
             Self::Refused { refusal, .. } => refusal.category(),

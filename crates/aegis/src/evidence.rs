@@ -188,6 +188,17 @@ impl Evidence {
         serde_json::from_str(&text).map_err(malformed)
     }
 
+    /// Finds out whether a file can be written at `path`, leaving nothing behind.
+    ///
+    /// # Errors
+    /// [`EvidenceError::Io`].
+    pub fn probe(path: &Path) -> Result<(), EvidenceError> {
+        let failed = |cause| EvidenceError::Io { path: path.to_owned(), cause };
+        let neighbour = path.with_extension("json.new");
+        fs::write(&neighbour, []).map_err(failed)?;
+        fs::remove_file(&neighbour).map_err(failed)
+    }
+
     /// Writes the file, whole or not at all: to a neighbour first, which is then renamed.
     ///
     /// # Errors

@@ -74,8 +74,8 @@ pub use aegis_sched::metrics::{Broken, Counts, Snapshot, Summary};
 pub use aegis_sched::policy::PolicyKind;
 pub use aegis_sched::task::Overheads;
 pub use aegis_trace::{
-    Assumption, Bytes, Category, Clock, EventKind, JobId, ModelId, Nanos, Query, Record, Refusal,
-    SubmitRefusal, Timestamp, Trace, TraceError, TraceEvent,
+    Assumption, Bytes, Category, Clock, DropReason, EventKind, JobId, ModelId, Nanos, Query,
+    Record, Refusal, SubmitRefusal, Timestamp, Trace, TraceError, TraceEvent,
 };
 
 pub use builder::RuntimeBuilder;

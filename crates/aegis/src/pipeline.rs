@@ -82,14 +82,7 @@ impl Pipeline {
             return Err(Error::NothingToProfile);
         }
         // An unwritable place is better known before minutes of measuring than after.
-        let probe = Evidence {
-            aegis_evidence: crate::evidence::VERSION,
-            device: DeviceFingerprint { driver: String::new(), name: String::new(), units: 0 },
-            models: Default::default(),
-        };
-        let trial = self.evidence_path.with_extension("trial");
-        probe.write(&trial)?;
-        drop(std::fs::remove_file(&trial));
+        Evidence::probe(&self.evidence_path)?;
         let evidence = profile::profile(&sources, &options, progress)?;
         evidence.write(&self.evidence_path)?;
         Ok(evidence)
@@ -120,15 +113,14 @@ impl Pipeline {
     /// told the name of the model that is loaded next.
     ///
     /// # Errors
-    /// [`Error::Evidence`] when evidence is missing or stale, [`Error::Load`], [`Error::Device`].
+    /// [`Error::VirtualTime`] on a simulated device, [`Error::Evidence`] when evidence is missing or
+    /// stale, [`Error::Load`], [`Error::Device`].
     pub fn admit(&self, mut progress: impl FnMut(&str)) -> Result<(Runtime, Vec<Verdict>), Error> {
+        if self.workload.device.driver == Driver::Sim {
+            return Err(Error::VirtualTime);
+        }
         let evidence = self.evidence()?;
-        let memory = self.workload.device.memory;
-        let builder = match self.driver() {
-            DriverKind::Sim => self.builder().sim(memory),
-            _ => self.builder().host(memory),
-        };
-        let runtime = builder.build()?;
+        let runtime = self.builder().host(self.workload.device.memory).build()?;
         let mut verdicts = Vec::with_capacity(self.workload.models.len());
         for model in &self.workload.models {
             progress(&model.name);

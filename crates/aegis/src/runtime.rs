@@ -289,19 +289,25 @@ impl Runtime {
     ///
     /// # Errors
     /// [`Error::AlreadyStarted`] on a second start, [`Error::NotRunning`] after the stop,
-    /// [`Error::Thread`] when the system gives no thread.
+    /// [`Error::Thread`] when the system gives no thread, and the runtime is stopped then.
     pub fn start(&self) -> Result<(), Error> {
         let mut phase = lock(&self.phase);
         match std::mem::replace(&mut *phase, Phase::Stopped) {
             Phase::Built(dispatcher) => {
-                let orchestrator = Orchestrator::start(
+                let started = Orchestrator::start(
                     *dispatcher,
                     Arc::clone(&self.submissions),
                     self.device.clone(),
                     self.pace.clone(),
-                )
-                .map_err(Error::Thread)?;
-                *phase = Phase::Running(orchestrator);
+                );
+                match started {
+                    Ok(orchestrator) => *phase = Phase::Running(orchestrator),
+                    Err(cause) => {
+                        // The dispatcher went with the thread; nobody will take these jobs.
+                        self.submissions.close();
+                        return Err(Error::Thread(cause));
+                    }
+                }
                 Ok(())
             }
             running @ Phase::Running(_) => {

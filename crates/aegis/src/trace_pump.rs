@@ -26,7 +26,7 @@ const FINDINGS_MAX: usize = 1_000;
 pub struct TracePump {
     path: Option<PathBuf>,
     done: Arc<AtomicBool>,
-    thread: JoinHandle<Result<TraceSummary, TraceError>>,
+    thread: JoinHandle<Pumped>,
 }
 
 /// What went through the pump.
@@ -36,8 +36,8 @@ pub struct TraceSummary {
     pub records: u64,
     /// Events lost to full rings.
     pub dropped: u64,
-    /// Broken assumptions, exceeded bounds, missed deadlines, faults, hangs and refused
-    /// allocations, in order of time.
+    /// Broken assumptions, exceeded bounds, missed deadlines, dropped jobs, faults, hangs and
+    /// refused allocations, in order of time.
     pub findings: Vec<Record>,
     /// Findings beyond the first thousand, which are only counted.
     pub findings_omitted: u64,
@@ -59,17 +59,19 @@ impl TracePump {
     }
 
     /// Takes the rest and closes the file; call it after the runtime has stopped. Blocks for that.
-    ///
-    /// # Errors
-    /// [`Error::Trace`] when the file could not be written; what was taken until then is in it.
+    /// The summary is whole even where the file is not: then the error says why, and the file holds
+    /// what was written until then.
     ///
     /// # Panics
     /// When the thread did, which is a defect.
-    pub fn finish(self) -> Result<TraceSummary, Error> {
+    #[must_use]
+    pub fn finish(self) -> (TraceSummary, Option<Error>) {
         self.done.store(true, Ordering::Release);
         self.thread.thread().unpark();
-        let pumped = self.thread.join().expect("emptying a trace does not panic");
-        pumped.map_err(|cause| Error::Trace { path: self.path.unwrap_or_default(), cause })
+        let Pumped { summary, failure } =
+            self.thread.join().expect("emptying a trace does not panic");
+        let path = self.path.unwrap_or_default();
+        (summary, failure.map(|cause| Error::Trace { path, cause }))
     }
 }
 
@@ -81,34 +83,45 @@ fn create(path: &Path) -> Result<FileWriter, Error> {
     Writer::new(BufWriter::new(file)).map_err(failed)
 }
 
-fn pump(
-    mut writer: Option<FileWriter>,
-    collector: &TraceCollector,
-    done: &AtomicBool,
-) -> Result<TraceSummary, TraceError> {
-    let mut summary = TraceSummary::default();
+/// What the thread ends with.
+#[derive(Debug, Default)]
+struct Pumped {
+    summary: TraceSummary,
+    /// Why the file is not whole.
+    failure: Option<TraceError>,
+}
+
+fn pump(mut writer: Option<FileWriter>, collector: &TraceCollector, done: &AtomicBool) -> Pumped {
+    let mut pumped = Pumped::default();
     loop {
         let last = done.load(Ordering::Acquire);
         let drained = collector.drain();
-        summary.records += drained.len() as u64;
-        if let Some(writer) = &mut writer {
-            writer.write(&drained)?;
+        // A file that failed once is left alone; the rings are emptied all the same.
+        if let (Some(writer), None) = (&mut writer, &pumped.failure) {
+            pumped.failure = writer.write(&drained).err();
         }
-        for record in drained.into_iter().filter(|record| is_finding(&record.event)) {
-            if summary.findings.len() < FINDINGS_MAX {
-                summary.findings.push(record);
-            } else {
-                summary.findings_omitted += 1;
-            }
-        }
+        pumped.summary.take(drained);
         if last {
-            summary.dropped = collector.dropped();
-            if let Some(writer) = writer {
-                writer.finish(summary.dropped)?;
+            pumped.summary.dropped = collector.dropped();
+            if let (Some(writer), None) = (writer, &pumped.failure) {
+                pumped.failure = writer.finish(pumped.summary.dropped).err();
             }
-            return Ok(summary);
+            return pumped;
         }
         thread::park_timeout(INTERVAL);
+    }
+}
+
+impl TraceSummary {
+    fn take(&mut self, drained: Vec<Record>) {
+        self.records += drained.len() as u64;
+        for record in drained.into_iter().filter(|record| is_finding(&record.event)) {
+            if self.findings.len() < FINDINGS_MAX {
+                self.findings.push(record);
+            } else {
+                self.findings_omitted += 1;
+            }
+        }
     }
 }
 
@@ -122,5 +135,6 @@ fn is_finding(event: &TraceEvent) -> bool {
             | TraceEvent::Fenced { .. }
             | TraceEvent::Hanging { .. }
             | TraceEvent::AllocationRefused { .. }
+            | TraceEvent::Dropped { .. }
     )
 }

@@ -111,6 +111,46 @@ fn terms_that_make_no_sense_are_errors_and_not_refusals() {
 }
 
 #[test]
+fn absurd_limits_are_refused_before_anything_is_taken() {
+    let error = builder().queue_depth(usize::MAX).trace_capacity(usize::MAX);
+    let error = error.sim(Bytes::from_mib(1)).build().expect_err("absurd");
+    let Error::Build { faults } = error else { panic!("{error}") };
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    let runtime = runtime();
+    for slots in [0, usize::MAX] {
+        let model = runtime.load("m", &declared(&[ms(1)], Bytes(64))).expect("declared");
+        let terms = Terms { slots, ..Terms::periodic(ms(1), ms(10), Bytes::from_mib(1)) };
+        let error = runtime.admit(model, &terms).expect_err("absurd");
+        assert!(matches!(error, Error::Admission { .. }), "{error}");
+    }
+    assert_eq!(runtime.report().memory.resident, Bytes::ZERO);
+}
+
+#[test]
+fn a_release_claimed_in_the_future_counts_as_now() {
+    let runtime = runtime();
+    let model = admit(&runtime, "m", ms(1), ms(10)).expect("10 %");
+    runtime.start().expect("first start");
+    let job = model.submit_released(&input(), Some(Timestamp::NEVER)).expect("accepted");
+    assert_eq!(job.wait().expect("ran").timing().response, ms(1));
+    runtime.evict(&model).expect("nothing is held back");
+}
+
+#[test]
+fn reporting_while_models_come_and_go_does_not_stand_still() {
+    let runtime = runtime();
+    std::thread::scope(|scope| {
+        let reporter = scope.spawn(|| (0..2_000).map(|_| runtime.report().models.len()).max());
+        for n in 0..100 {
+            let model = admit(&runtime, &format!("m{n}"), ms(1), ms(10)).expect("10 %");
+            runtime.evict(&model).expect("it is there");
+        }
+        reporter.join().expect("no panic");
+    });
+    assert_eq!(runtime.report().models.len(), 100);
+}
+
+#[test]
 fn budgets_are_hard() {
     let runtime = runtime();
     let refusal = |terms: Terms, persistent: Bytes| {

@@ -80,23 +80,36 @@ impl Audit {
         [too_long, too_late].into_iter().flatten()
     }
 
-    /// Compares the wait of a job that found the device idle with the declared latency.
+    /// Compares the wait of a job that found the device idle with the declared latency, which it
+    /// must stay below: waking begins *at* the arrival and a decision at `a + wake` would still see
+    /// jobs that arrive then, so the last instant the analysis covers is one tick earlier. A latency
+    /// of zero means that the job is seen at once.
     pub(crate) fn wake(
         &mut self,
         job: JobId,
         assumed: Nanos,
         observed: Nanos,
     ) -> Option<BrokenAssumption> {
-        if observed <= assumed {
+        if observed < assumed || observed == Nanos::ZERO {
             return None;
         }
         self.taint.get_or_insert(job);
         Some(BrokenAssumption::new(Assumption::WakeLatency, job, assumed, observed))
     }
 
-    /// A stage that never ended, or whose end is unknown, taints the rest of its busy period.
-    pub(crate) fn lost(&mut self, job: JobId) {
+    /// Compares a stage that failed, or has not ended yet, with its charge.
+    pub(crate) fn unfinished(
+        &mut self,
+        job: JobId,
+        charge: Charge,
+        service: Nanos,
+    ) -> Option<BrokenAssumption> {
+        let assumed = charge.cost + charge.overhead;
+        if service <= assumed {
+            return None;
+        }
         self.taint.get_or_insert(job);
+        Some(BrokenAssumption::new(Assumption::ExecutionTime, job, assumed, service))
     }
 
     /// Compares a response with its bound.
@@ -176,8 +189,9 @@ mod tests {
     #[test]
     fn a_late_wake_up_is_named() {
         let mut audit = Audit::default();
-        assert_eq!(audit.wake(job(0), Nanos(5), Nanos(5)), None);
-        let event = audit.wake(job(0), Nanos(5), Nanos(6));
-        assert_eq!(broken(event), [(Assumption::WakeLatency, Nanos(6))]);
+        assert_eq!(audit.wake(job(0), Nanos(5), Nanos(4)), None);
+        assert_eq!(audit.wake(job(0), Nanos(0), Nanos(0)), None);
+        let event = audit.wake(job(0), Nanos(5), Nanos(5));
+        assert_eq!(broken(event), [(Assumption::WakeLatency, Nanos(5))]);
     }
 }

@@ -50,7 +50,10 @@ impl Dispatcher {
         self.recorder.record(now, TraceEvent::Dropped { job, why });
         ready.slot.finish(JobOutcome::Dropped { job, why });
         if let Some(lane) = lane_of(&mut self.lanes, job.model) {
-            lane.metrics.count(|counts| counts.dropped += 1);
+            lane.metrics.count(|counts| match why {
+                DropReason::Stopping => counts.stopped += 1,
+                _ => counts.dropped += 1,
+            });
         }
         self.job_ended(job.model);
     }

@@ -82,7 +82,8 @@ pub(crate) struct Release {
     pub(crate) arrival: Timestamp,
     /// When it may run: its arrival, or its release where the regulator held it back.
     pub(crate) eligible: Timestamp,
-    /// By how much the caller's claimed release lies before `arrival - J`; zero when it does not.
+    /// By how much the claimed release lies before the submission less the jitter, where that moved
+    /// the release; zero where it did not.
     pub(crate) excess_jitter: Nanos,
 }
 
@@ -114,13 +115,22 @@ impl Lane {
         self.context.model()
     }
 
-    /// Decides the release of a job that arrived at `arrival` with the nominal release `claimed`.
+    /// Decides the release of a job that was submitted at `stamp`, became visible at `arrival`, and
+    /// claims the nominal release `claimed`.
     ///
-    /// The release is the claimed one, but at least a period after the one before, and at least
-    /// `arrival - J`. A job without a claim is released when it arrives.
-    pub(crate) fn release(&mut self, arrival: Timestamp, claimed: Option<Timestamp>) -> Release {
-        let earliest = arrival.saturating_sub(self.task.jitter());
-        let claimed = claimed.unwrap_or(arrival);
+    /// The release is the claimed one, but no later than the arrival, at least a period after the
+    /// one before, and at least `arrival - J`. A job without a claim is released when it arrives.
+    pub(crate) fn release(
+        &mut self,
+        stamp: Timestamp,
+        arrival: Timestamp,
+        claimed: Option<Timestamp>,
+    ) -> Release {
+        let jitter = self.task.jitter();
+        let claimed = claimed.map_or(arrival, |claimed| claimed.min(arrival));
+        let allowed = stamp.saturating_sub(jitter);
+        let excess_jitter = allowed.saturating_since(claimed.max(self.next_release));
+        let earliest = arrival.saturating_sub(jitter);
         let release = claimed.max(earliest).max(self.next_release);
         self.next_release = release.saturating_add(self.task.period());
         let id = JobId { model: self.model(), sequence: self.sequence };
@@ -132,7 +142,6 @@ impl Lane {
             period: self.task.period(),
             priority: self.task.priority(),
         };
-        let excess_jitter = earliest.saturating_since(claimed);
         Release { job, arrival, eligible: release.max(arrival), excess_jitter }
     }
 }

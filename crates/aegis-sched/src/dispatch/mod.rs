@@ -28,7 +28,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
-use aegis_context::{ContextState, ExecutionContext, JobOutcome, StreamPool};
+use aegis_context::{ContextState, ExecutionContext, JobOutcome, StageTimes, StreamPool};
+use aegis_cuda::DeviceError;
 use aegis_trace::{
     Assumption, Category, DropReason, JobId, ModelId, Nanos, Reason, Recorder, SubmitRefusal,
     Timestamp, TraceEvent,
@@ -172,24 +173,39 @@ impl Dispatcher {
         self.departed.pop_front()
     }
 
+    /// Looks at the device. Must come before the clock is read for [`step`](Self::step), so that
+    /// nothing that is noticed ended after the point at which it is noticed.
+    pub fn observe(&mut self) -> Observed {
+        let Some(running) = &self.running else { return Observed { end: None } };
+        Observed { end: running.busy.poll().transpose() }
+    }
+
     /// Takes what was submitted, then notices what ended, releases what is due and launches what
     /// goes next. O(log n) in the number of jobs; talks to the device without waiting for it.
     ///
     /// `now` is read before the queue is emptied, so whatever this call sees or misses, a job that
     /// became visible after `now` arrived after the decision.
-    pub fn step(&mut self, now: Timestamp, submissions: &SubmissionQueue) -> Turn {
+    pub fn step(
+        &mut self,
+        observed: Observed,
+        now: Timestamp,
+        submissions: &SubmissionQueue,
+    ) -> Turn {
         let intake = self.begin_intake(now);
         for _ in 0..submissions.depth() {
             let Some(submission) = submissions.pop() else { break };
             self.accept(intake, submission);
         }
-        self.turn(now)
+        self.turn(observed, now)
     }
 
     /// Marks the point at which submissions are taken: whatever is accepted after this call became
     /// visible after the previous one.
     fn begin_intake(&mut self, now: Timestamp) -> Intake {
-        let visible_since = self.last_intake;
+        // What the last decision missed arrived after it, though the clock may say the same instant;
+        // and a stage it launched began before.
+        let tick = if self.running.is_some() { Nanos::EPSILON } else { Nanos::ZERO };
+        let visible_since = self.last_intake.saturating_add(tick);
         self.last_intake = now;
         Intake { now, visible_since }
     }
@@ -210,7 +226,7 @@ impl Dispatcher {
         }
         // A stamp from before the previous intake belongs to a thread that was held up between
         // stamping and handing over: to the scheduler the job arrived when it became visible.
-        let release = lane.release(stamp.max(intake.visible_since), release);
+        let release = lane.release(stamp, stamp.max(intake.visible_since), release);
         lane.pending += 1;
         lane.metrics.count(|counts| counts.submitted += 1);
         let job = release.job;
@@ -239,8 +255,8 @@ impl Dispatcher {
     }
 
     /// Notices what ended, releases what is due, launches what goes next.
-    fn turn(&mut self, now: Timestamp) -> Turn {
-        let resumed = self.notice_end(now);
+    fn turn(&mut self, observed: Observed, now: Timestamp) -> Turn {
+        let resumed = self.notice_end(observed, now);
         self.release_due(now);
         if self.running.is_none() {
             self.choose_and_launch(now, resumed);
@@ -265,6 +281,13 @@ impl Dispatcher {
         }
         for ready in begun {
             self.ready.push(&*self.policy, ready);
+        }
+    }
+
+    /// Drops every job that waits, begun or not: nothing will run any more.
+    pub fn drop_all(&mut self, now: Timestamp) {
+        while let Some(ready) = self.ready.pop() {
+            self.end_dropped(now, &ready, DropReason::Stopping);
         }
     }
 
@@ -297,40 +320,46 @@ impl Dispatcher {
         self.recorder.record(now, event);
     }
 
-    /// Looks at the stage on the device. Gives back the job if it ended a stage and has more.
-    fn notice_end(&mut self, now: Timestamp) -> Option<Ready> {
-        let running = self.running.as_mut()?;
-        match running.busy.poll() {
-            Ok(None) => {
-                self.watch(now);
-                None
-            }
-            Ok(Some(times)) => {
-                let running = self.running.take().expect("it was just polled");
-                self.end_stage(now, running, times)
-            }
+    /// Books the end of the stage on the device. Gives back the job if it has more stages.
+    fn notice_end(&mut self, observed: Observed, now: Timestamp) -> Option<Ready> {
+        let Some(end) = observed.end else {
+            self.watch(now);
+            return None;
+        };
+        let running = self.running.take().expect("a stage that ended was on the device");
+        match end {
+            Ok(times) => self.end_stage(now, running, times),
             Err(error) => {
-                let running = self.running.take().expect("it was just polled");
-                self.audit.lost(running.ready.job.id);
+                self.audit_unfinished(now, &running);
                 self.fail_device(now, &running, &error);
                 None
             }
         }
     }
 
+    /// Holds a stage without an end to its charge.
+    fn audit_unfinished(&mut self, now: Timestamp, running: &Running) {
+        let service = now.saturating_since(running.since);
+        let job = running.ready.job.id;
+        if let Some(broken) = self.audit.unfinished(job, running.charge, service) {
+            self.report_broken(now, broken);
+        }
+    }
+
     /// Reports a stage that has held the device for far too long, once, and fences its model.
     fn watch(&mut self, now: Timestamp) {
-        let Some(running) = self.running.as_mut().filter(|running| running.hangs_at(now)) else {
+        let Some(mut running) = self.running.take_if(|running| running.hangs_at(now)) else {
             return;
         };
         running.reported = true;
+        self.audit_unfinished(now, &running);
         let (job, stage) = (running.ready.job.id, running.ready.stage);
         let elapsed = now.saturating_since(running.since);
         let slot = Arc::clone(&running.ready.slot);
         let category = Category::Permanent;
         self.recorder.record(now, TraceEvent::Hanging { job, stage, elapsed });
         self.recorder.record(now, TraceEvent::Faulted { job, category });
-        self.audit.lost(job);
+        self.running = Some(running);
         let reason: Arc<str> = format!("stage {stage} has held the device for {elapsed}").into();
         slot.finish(JobOutcome::Failed { job, category, reason: Arc::clone(&reason) });
         let lane = lane_of(&mut self.lanes, job.model).expect("a running model is installed");
@@ -339,12 +368,7 @@ impl Dispatcher {
         self.fence(now, job.model, reason);
     }
 
-    fn end_stage(
-        &mut self,
-        now: Timestamp,
-        running: Running,
-        times: aegis_context::StageTimes,
-    ) -> Option<Ready> {
+    fn end_stage(&mut self, now: Timestamp, running: Running, times: StageTimes) -> Option<Ready> {
         let Running { mut ready, since, charge, reported, .. } = running;
         let job = ready.job.id;
         let service = now.saturating_since(since);
@@ -484,9 +508,9 @@ impl Dispatcher {
         if self.running.is_some() || !self.ready.is_empty() {
             return;
         }
+        self.waiting_since = None;
         if !self.idle {
             self.idle = true;
-            self.waiting_since = None;
             self.audit.idle();
             self.recorder.record(now, TraceEvent::Idle);
         }
@@ -503,6 +527,13 @@ impl Dispatcher {
         let watch = self.running.as_ref().and_then(Running::next_watch);
         [release, watch].into_iter().flatten().min()
     }
+}
+
+/// What the device had to say when it was looked at.
+#[derive(Debug)]
+#[must_use = "what was observed must be handed to `step`"]
+pub struct Observed {
+    end: Option<Result<StageTimes, DeviceError>>,
 }
 
 /// What was visible when, for the submissions of one intake.

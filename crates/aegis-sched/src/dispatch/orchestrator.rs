@@ -15,13 +15,12 @@
 //! 3. A panic here is a defect that would leave callers waiting for ever, so it ends the process.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::{self, JoinHandle};
 
 use aegis_context::ExecutionContext;
 use aegis_cuda::{DeviceContext, Realtime, RealtimePriority, Signal, realtime};
 use aegis_trace::{Clock, ModelId, MonotonicClock, Nanos, Timestamp, TraceEvent};
-use crossbeam_queue::ArrayQueue;
 
 use super::{Dispatcher, Lane, Turn};
 use crate::queue::SubmissionQueue;
@@ -52,9 +51,6 @@ impl Pace {
     }
 }
 
-/// Commands in flight at once; callers wait for each, so this is their number.
-const COMMAND_DEPTH: usize = 64;
-
 enum Command {
     Install { lane: Box<Lane>, bounds: Vec<(ModelId, Nanos)>, done: SyncSender<()> },
     Bounds { bounds: Vec<(ModelId, Nanos)> },
@@ -65,7 +61,8 @@ enum Command {
 /// The running thread, seen from outside.
 #[derive(Debug)]
 pub struct Orchestrator {
-    commands: Arc<ArrayQueue<Command>>,
+    /// Ends with the thread, and with it every command that still waits and its caller's wait.
+    commands: Sender<Command>,
     signal: Arc<Signal>,
     realtime: Realtime,
     thread: JoinHandle<Dispatcher>,
@@ -93,9 +90,8 @@ impl Orchestrator {
         device: DeviceContext,
         pace: Pace,
     ) -> std::io::Result<Self> {
-        let commands = Arc::new(ArrayQueue::new(COMMAND_DEPTH));
+        let (commands, inbox) = mpsc::channel();
         let signal = Arc::clone(device.signal());
-        let inbox = Arc::clone(&commands);
         let (asked, answer) = mpsc::sync_channel(1);
         let work = move || {
             let guard = AbortOnPanic;
@@ -106,6 +102,7 @@ impl Orchestrator {
                 submissions,
                 commands: inbox,
                 evictions: Vec::new(),
+                unclaimed: Vec::new(),
                 clock: device.clock(),
                 device,
                 pace,
@@ -166,15 +163,9 @@ impl Orchestrator {
         self.thread.join().expect("a panic of the orchestrator ends the process")
     }
 
+    /// Sends a command; after the thread's end it is dropped, and its caller sees that.
     fn send(&self, command: Command) {
-        let mut command = command;
-        while let Err(back) = self.commands.push(command) {
-            if self.thread.is_finished() {
-                return;
-            }
-            command = back;
-            thread::yield_now();
-        }
+        drop(self.commands.send(command));
         self.signal.notify();
     }
 }
@@ -193,8 +184,10 @@ impl Drop for AbortOnPanic {
 struct Orchestration {
     dispatcher: Dispatcher,
     submissions: Arc<SubmissionQueue>,
-    commands: Arc<ArrayQueue<Command>>,
+    commands: Receiver<Command>,
     evictions: Vec<(ModelId, SyncSender<ExecutionContext>)>,
+    /// Models that are gone and whose callers gave up waiting; the next eviction takes them.
+    unclaimed: Vec<ExecutionContext>,
     device: DeviceContext,
     clock: Arc<dyn Clock>,
     pace: Pace,
@@ -217,7 +210,11 @@ impl Orchestration {
                 // No idle point will come; whoever waits for one is told.
                 self.evictions.clear();
             }
-            if stopping && (lost || hangs || self.dispatcher.is_drained()) {
+            if stopping && (lost || hangs) {
+                self.dispatcher.drop_all(self.clock.now());
+                break;
+            }
+            if stopping && self.dispatcher.is_drained() {
                 break;
             }
             self.pass_time(turn);
@@ -228,7 +225,8 @@ impl Orchestration {
 
     /// Takes what was submitted and runs one turn.
     fn step(&mut self) -> Turn {
-        let turn = self.dispatcher.step(self.clock.now(), &self.submissions);
+        let observed = self.dispatcher.observe();
+        let turn = self.dispatcher.step(observed, self.clock.now(), &self.submissions);
         while let Some(context) = self.dispatcher.take_departed() {
             self.hand_out(context);
         }
@@ -237,17 +235,27 @@ impl Orchestration {
 
     fn hand_out(&mut self, context: ExecutionContext) {
         let waiting = self.evictions.iter().position(|(model, _)| *model == context.model());
-        if let Some(index) = waiting {
-            let (_, caller) = self.evictions.swap_remove(index);
-            // A caller that gave up waiting lets the context drop here.
-            let _ = caller.send(context);
+        let Some(index) = waiting else { return self.unclaimed.push(context) };
+        let (_, caller) = self.evictions.swap_remove(index);
+        if let Err(mpsc::SendError(context)) = caller.send(context) {
+            self.unclaimed.push(context);
+        }
+    }
+
+    fn evict(&mut self, now: Timestamp, model: ModelId, caller: SyncSender<ExecutionContext>) {
+        let gone = self.unclaimed.iter().position(|context| context.model() == model);
+        if let Some(index) = gone {
+            // The caller waits for this very answer.
+            let _ = caller.send(self.unclaimed.swap_remove(index));
+        } else if self.dispatcher.evict(now, model) {
+            self.evictions.push((model, caller));
         }
     }
 
     /// Carries out all commands; whether one of them was to stop.
     fn take_commands(&mut self) -> bool {
         let mut stop = false;
-        while let Some(command) = self.commands.pop() {
+        while let Ok(command) = self.commands.try_recv() {
             let now = self.clock.now();
             match command {
                 Command::Install { lane, bounds, done } => {
@@ -256,11 +264,7 @@ impl Orchestration {
                     let _ = done.send(());
                 }
                 Command::Bounds { bounds } => self.dispatcher.set_bounds(now, &bounds),
-                Command::Evict { model, context } => {
-                    if self.dispatcher.evict(now, model) {
-                        self.evictions.push((model, context));
-                    }
-                }
+                Command::Evict { model, context } => self.evict(now, model, context),
                 Command::Stop => {
                     self.dispatcher.stop(now);
                     stop = true;

@@ -96,6 +96,8 @@ pub struct World {
     arrivals: BinaryHeap<Reverse<(Timestamp, usize)>>,
     departed: Vec<ExecutionContext>,
     turn: Turn,
+    /// A decision that was due beyond the end of the last run.
+    due: Option<Timestamp>,
 }
 
 impl World {
@@ -141,6 +143,7 @@ impl World {
             arrivals: BinaryHeap::new(),
             departed: Vec::new(),
             turn: Turn { next: None, busy: false },
+            due: None,
             device,
         }
     }
@@ -241,13 +244,18 @@ impl World {
     fn next_decision(&mut self, end: Timestamp) -> Option<Timestamp> {
         let (cause, latency) = if self.turn.busy {
             let ended = self.simulator().next_event();
-            (ended.into_iter().chain(self.turn.next).min()?, self.config.real.dispatch)
+            let cause = ended.into_iter().chain(self.turn.next).chain(self.due).min()?;
+            (cause, self.config.real.dispatch)
         } else {
             let arrival = self.arrivals.peek().map(|Reverse((at, _))| *at);
-            (arrival.into_iter().chain(self.turn.next).min()?, self.config.real.wake)
+            // Seen within less than the latency, as the proof assumes.
+            let longest = self.config.real.wake.saturating_sub(Nanos::EPSILON);
+            (arrival.into_iter().chain(self.turn.next).chain(self.due).min()?, longest)
         };
         let late = Nanos(self.random.up_to(latency.0));
-        Some(cause.max(self.now()) + late).filter(|at| *at < end)
+        let at = cause.max(self.now()) + late;
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+        self.due.filter(|at| *at < end)
     }
 
     /// Submits every arrival up to and including `until`.
@@ -267,7 +275,9 @@ impl World {
     }
 
     fn step(&mut self, now: Timestamp) {
-        self.turn = self.dispatcher.step(now, &self.submissions);
+        self.due = None;
+        let observed = self.dispatcher.observe();
+        self.turn = self.dispatcher.step(observed, now, &self.submissions);
         while let Some(context) = self.dispatcher.take_departed() {
             self.departed.push(context);
         }

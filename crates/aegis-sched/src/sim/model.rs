@@ -43,7 +43,7 @@ pub struct Behaviour {
     pub faults: Vec<(StageIndex, u64, SimFault)>,
 }
 
-/// When jobs arrive. All of them keep the period; none claims a release before its arrival but
+/// When jobs arrive. All but [`Arrivals::TooEarly`] keep the period; none claims a release before its arrival but
 /// [`Arrivals::Jittered`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrivals {
@@ -56,6 +56,8 @@ pub enum Arrivals {
     Sporadic,
     /// Every period nominally, and seen up to the jitter later.
     Jittered,
+    /// A caller that does not keep its period: a random part of it after the last, always.
+    TooEarly,
     /// As soon as allowed after a stage of another model was launched: the worst moment, since
     /// that stage then blocks in full.
     AfterLaunch,
@@ -162,7 +164,10 @@ impl Source {
     ) -> Self {
         let first = match model.behaviour.arrivals {
             Arrivals::Periodic { offset } => now + offset,
-            Arrivals::Sporadic | Arrivals::Jittered | Arrivals::AfterLaunch => now,
+            Arrivals::Sporadic
+            | Arrivals::Jittered
+            | Arrivals::TooEarly
+            | Arrivals::AfterLaunch => now,
         };
         Self {
             model,
@@ -201,7 +206,10 @@ impl Source {
     pub(super) fn submit(&mut self, at: Timestamp) -> Timestamp {
         let claimed = match self.model.behaviour.arrivals {
             Arrivals::Jittered => Some(self.nominal.max(at.saturating_sub(self.model.jitter))),
-            Arrivals::Periodic { .. } | Arrivals::Sporadic | Arrivals::AfterLaunch => None,
+            Arrivals::Periodic { .. }
+            | Arrivals::Sporadic
+            | Arrivals::TooEarly
+            | Arrivals::AfterLaunch => None,
         };
         if let Ok(filling) = self.submitter.claim() {
             // The outcome is read from the trace; the slot frees itself.
@@ -216,6 +224,7 @@ impl Source {
         let period = self.model.period;
         match self.model.behaviour.arrivals {
             Arrivals::Periodic { .. } => at + period,
+            Arrivals::TooEarly => at + Nanos(self.random.up_to(period.0)),
             Arrivals::Sporadic if self.random.once_in(2) => self.earliest,
             Arrivals::Sporadic => self.earliest + Nanos(self.random.up_to(period.0 / 2)),
             Arrivals::Jittered => {
