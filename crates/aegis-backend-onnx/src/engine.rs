@@ -168,10 +168,11 @@ impl OnnxBackend {
         let bind = |(index, stage): (usize, LoadedStage)| {
             let LoadedStage { file, session, inputs, outputs } = stage;
             let binding = {
+                let owner: Arc<dyn Send + Sync> = Arc::<Mutex<Memory>>::clone(memory);
                 let buffers = &lock(memory).buffers;
                 let takes = self.places(&self.chain.takes[index], buffers)?;
                 let gives = self.places(&self.chain.gives[index], buffers)?;
-                Binding::new(self.library.environment(), session, &takes, &gives)
+                Binding::new(self.library.environment(), session, owner, &takes, &gives)
                     .map_err(runtime)?
             };
             Ok(StageWork {

@@ -31,7 +31,7 @@
 
 mod chain;
 pub mod engine;
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "the foreign calls are here, and only here")]
 mod ffi;
 pub mod heap;
 pub mod library;

@@ -51,6 +51,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     }
     let load = pipeline.load(&verdicts);
     let pump = TracePump::start(runtime.collector(), args.trace.as_deref())?;
+    runtime.warm_up()?;
     runtime.start()?;
     let load = Load::start(load, Arc::clone(runtime.clock()))?;
     let realtime = runtime.realtime();

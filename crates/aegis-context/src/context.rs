@@ -24,7 +24,7 @@ use aegis_trace::{ModelId, StageIndex};
 
 use crate::backend::RuntimeBackend;
 use crate::budget::{Charge, ComputeAccount, ResourceBudget};
-use crate::error::{BackendError, ContextError};
+use crate::error::ContextError;
 use crate::slot::{JobSlot, SlotPool};
 use crate::streams::{BusyStream, IdleStream};
 
@@ -211,10 +211,4 @@ pub fn error_line(error: &dyn std::error::Error) -> Arc<str> {
         cause = error.source();
     }
     line.into()
-}
-
-impl From<BackendError> for Arc<str> {
-    fn from(error: BackendError) -> Self {
-        error_line(&error)
-    }
 }

@@ -56,7 +56,7 @@ pub mod fault;
 pub mod host;
 pub mod interop;
 pub mod memory;
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "one system call")]
 pub mod realtime;
 pub mod signal;
 pub mod sim;

@@ -1,14 +1,15 @@
 //! The two queues of a job's way to the device: submissions between threads, and ready jobs.
 //!
-//! [`SubmissionQueue`] is bounded and lock-free; full is an answer, not a wait. [`ReadyQueue`] is a
+//! [`SubmissionQueue`] is bounded and takes no lock; full is an answer, not a wait. (Taking a job waits
+//! for a caller that the system interrupted between claiming its place and filling it.) [`ReadyQueue`] is a
 //! binary heap in the policy's order with room for every job slot, so neither allocates after
 //! set-up.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, fence};
 
 use aegis_context::JobOutcome;
 use aegis_context::slot::JobSlot;
@@ -57,8 +58,9 @@ impl SubmissionQueue {
     pub fn push(&self, submission: Submission) -> Result<(), Submission> {
         self.queue.push(submission)?;
         self.signal.notify();
-        // Either the closing side sees this submission when it empties the queue, or we see that
-        // it has closed: both orders of the two stores and loads are total (SeqCst).
+        // Either the closing side sees this submission when it empties the queue, or we see that it
+        // has closed: a fence between the store and the load on both sides puts them in one order.
+        fence(SeqCst);
         if self.closed.load(SeqCst) {
             self.refuse_all();
         }
@@ -68,6 +70,7 @@ impl SubmissionQueue {
     /// Ends the queue: what is in it, and what still comes, is refused.
     pub fn close(&self) {
         self.closed.store(true, SeqCst);
+        fence(SeqCst);
         self.refuse_all();
     }
 

@@ -8,7 +8,8 @@
 //! 1. Every variant is small and owns at most one box, made before recording starts, so that
 //!    recording itself allocates nothing.
 //! 2. Jobs appear in the order `Submitted`, `Dispatched`, `StageCompleted` (per stage), then exactly
-//!    one of `Completed`, `Dropped` or `Faulted`.
+//!    one of `Completed`, `Dropped` or `Faulted`. Only a stage that was reported as `Hanging` may end
+//!    after its job did.
 
 use serde::{Deserialize, Serialize};
 

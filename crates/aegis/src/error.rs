@@ -118,6 +118,15 @@ pub enum Error {
     /// The model is not there any more.
     #[error("the model is not in the runtime any more")]
     UnknownModel,
+    /// A model failed before the start, with zeros as its inputs.
+    #[error("{model} failed while warming up")]
+    WarmUp {
+        /// Which model.
+        model: String,
+        /// Why.
+        #[source]
+        cause: Box<ContextError>,
+    },
     /// Profiling failed.
     #[error("{model} could not be profiled")]
     Profile {
@@ -194,7 +203,7 @@ impl Error {
             Self::Input(cause) => cause.category(),
             Self::Submission { why } => why.category(),
             Self::Failed { category, .. } => *category,
-            Self::Profile { cause, .. } => cause.category(),
+            Self::Profile { cause, .. } | Self::WarmUp { cause, .. } => cause.category(),
             Self::Samples { cause, .. } => cause.category(),
             Self::Evidence(cause) => cause.category(),
             Self::Task(cause) => cause.category(),

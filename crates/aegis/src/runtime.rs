@@ -20,6 +20,9 @@ use crate::handle::ModelHandle;
 use crate::report::{MemoryReport, ModelReport, RealtimeReport, Report};
 use crate::source::{LoadedModel, ModelSource};
 
+/// Unseen runs of each model before the start.
+const WARM_UP_RUNS: usize = 3;
+
 /// What a model asks for when it asks to be admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
@@ -283,6 +286,24 @@ impl Runtime {
             self.update_bounds(&analysis);
         }
         Ok(())
+    }
+
+    /// Runs every admitted model a few times before the start, unseen, with zeros as its inputs: the
+    /// first runs in a new place are slow, and no cost accounts for them. Does nothing in virtual
+    /// time. Blocks for all of it.
+    ///
+    /// # Errors
+    /// [`Error::WarmUp`] with the model whose run failed; [`Error::AlreadyStarted`] once started.
+    pub fn warm_up(&self) -> Result<(), Error> {
+        let mut phase = lock(&self.phase);
+        let Phase::Built(dispatcher) = &mut *phase else { return Err(Error::AlreadyStarted) };
+        if matches!(self.pace, Pace::Virtual) {
+            return Ok(());
+        }
+        dispatcher.warm_up(WARM_UP_RUNS).map_err(|(model, cause)| Error::WarmUp {
+            model: lock(&self.admission).name_of(model),
+            cause: Box::new(cause),
+        })
     }
 
     /// Starts the orchestration thread. Jobs may be submitted before; they wait.

@@ -51,6 +51,8 @@ fn a_network_computed_by_hand_gives_its_numbers() {
     let input = loaded.description().inputs[0].clone();
     let output = loaded.description().outputs[0].name.clone();
     let hand = runtime.admit(loaded, &terms()).expect("room");
+    runtime.warm_up().expect("zeros are fine inputs");
+    assert_eq!(hand.metrics().counts.submitted, 0, "nobody saw the warm-up");
     runtime.start().expect("first start");
     let x = Tensor::f32(&input.name, &input.shape, &[1.0, 2.0]);
     let outputs = hand.submit(&[x]).expect("accepted").wait().expect("ran");

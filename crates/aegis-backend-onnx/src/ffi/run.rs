@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
 use aegis_context::TensorSpec;
 use aegis_cuda::DeviceBuffer;
@@ -24,12 +25,13 @@ pub(crate) struct Place<'a> {
 }
 
 /// One session with its inputs and outputs bound, once and for all.
-#[derive(Debug)]
 pub(crate) struct Binding {
     // Dropped before the session they belong to.
     handles: Handles,
     options: RunOptions,
     session: Session,
+    /// What owns the bound addresses; goes last.
+    _memory: Arc<dyn Send + Sync>,
 }
 
 /// The foreign objects of a binding.
@@ -44,14 +46,13 @@ struct Handles {
 unsafe impl Send for Handles {}
 
 impl Binding {
-    /// Binds `inputs` and `outputs` of `session`.
-    ///
-    /// The caller keeps the buffers alive for as long as the binding, and leaves them alone while it
-    /// runs: `engine.rs` owns both, drops the binding first, and holds the lock of the buffers during
-    /// a run.
+    /// Binds `inputs` and `outputs` of `session`, whose buffers `memory` owns and keeps where they
+    /// are; the binding keeps `memory` alive. The caller leaves the buffers alone while it runs:
+    /// `engine.rs` holds their lock during a run.
     pub(crate) fn new(
         environment: &Environment,
         session: Session,
+        memory: Arc<dyn Send + Sync>,
         inputs: &[Place<'_>],
         outputs: &[Place<'_>],
     ) -> Result<Self, String> {
@@ -68,7 +69,7 @@ impl Binding {
         for place in outputs {
             handles.bind(environment, place, ort::api().BindOutput)?;
         }
-        Ok(Self { handles, options: RunOptions::new()?, session })
+        Ok(Self { handles, options: RunOptions::new()?, session, _memory: memory })
     }
 
     /// Releases the binding and gives the session back.
@@ -85,7 +86,7 @@ impl Binding {
         &mut self,
         scratch: &mut ScratchRange,
     ) -> Result<Served<Result<(), String>>, String> {
-        let Self { handles, options, session } = self;
+        let Self { handles, options, session, .. } = self;
         options.reset()?;
         scratch.serve(&|| options.terminate(), || {
             // SAFETY: (1) Session, options and binding are alive, and used by this thread alone: they

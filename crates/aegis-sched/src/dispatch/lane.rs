@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use aegis_context::ExecutionContext;
-use aegis_trace::{JobId, ModelId, Nanos, SubmitRefusal, Timestamp};
+use aegis_context::{ContextError, ExecutionContext, StreamPool};
+use aegis_trace::{JobId, ModelId, Nanos, StageIndex, SubmitRefusal, Timestamp};
 
 use crate::metrics::ModelMetrics;
 use crate::policy::ReadyJob;
@@ -143,5 +143,19 @@ impl Lane {
             priority: self.task.priority(),
         };
         Release { job, arrival, eligible: release.max(arrival), excess_jitter }
+    }
+
+    /// Runs one job outside the schedule, with whatever a free slot holds as its inputs. Nothing is
+    /// done when no slot is free.
+    pub(crate) fn run_unseen(&mut self, streams: &Arc<StreamPool>) -> Result<(), ContextError> {
+        let Some(slot) = self.context.slots().claim() else { return Ok(()) };
+        let ran = (0u16..).take(self.task.stages().len()).try_for_each(|stage| {
+            let busy = self.context.launch(StageIndex(stage), &slot, streams.lease()?)?;
+            busy.wait()?;
+            self.context.stage_done();
+            Ok(())
+        });
+        slot.release();
+        ran
     }
 }

@@ -28,7 +28,9 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
-use aegis_context::{ContextState, ExecutionContext, JobOutcome, StageTimes, StreamPool};
+use aegis_context::{
+    ContextError, ContextState, ExecutionContext, JobOutcome, StageTimes, StreamPool,
+};
 use aegis_cuda::DeviceError;
 use aegis_trace::{
     Assumption, Category, DropReason, JobId, ModelId, Nanos, Reason, Recorder, SubmitRefusal,
@@ -139,6 +141,21 @@ impl Dispatcher {
         self.ready.reserve(self.ready.len() + jobs);
         self.held.reserve(self.held.len() + jobs);
         self.lanes[index] = Some(lane);
+    }
+
+    /// Runs every installed model `runs` times, unseen: the first runs of a model in its place fault
+    /// pages in and fill caches, which no cost accounts for. For a dispatcher that nobody steps yet,
+    /// on a device whose time is real. Blocks for all of it.
+    ///
+    /// # Errors
+    /// The model whose run failed, and how; the others behind it were not run.
+    pub fn warm_up(&mut self, runs: usize) -> Result<(), (ModelId, ContextError)> {
+        for lane in self.lanes.iter_mut().flatten() {
+            for _ in 0..runs {
+                lane.run_unseen(&self.streams).map_err(|error| (lane.model(), error))?;
+            }
+        }
+        Ok(())
     }
 
     /// Changes the bounds of models, because the set changed. A model already gone is ignored.

@@ -4,7 +4,8 @@ use aegis_trace::Reason;
 
 use super::{PolicyKind, ReadyJob, SchedulingPolicy};
 
-/// Earlier absolute deadline first. Optimal among work-conserving policies without preemption for sporadic tasks (Jeffay, Stanat, Martel, 1991).
+/// Earlier absolute deadline first. Optimal among work-conserving policies without preemption for
+/// sporadic tasks of one stage (Jeffay, Stanat, Martel, 1991).
 #[derive(Clone, Copy, Debug)]
 pub struct EdfPolicy;
 
