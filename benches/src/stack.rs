@@ -11,7 +11,7 @@ use aegis_context::{
 };
 use aegis_cuda::{DeviceContext, HostConfig, SimConfig};
 use aegis_memory::MemoryOrchestrator;
-use aegis_sched::admission::{AdmissionConfig, AdmissionController, AdmissionRequest};
+use aegis_sched::admission::{AdmissionConfig, AdmissionController, AdmissionRequest, Terms};
 use aegis_sched::dispatch::orchestrator::{Orchestrator, Pace};
 use aegis_sched::dispatch::{Dispatcher, DispatcherConfig};
 use aegis_sched::policy::PolicyKind;
@@ -170,13 +170,12 @@ fn request(device: &DeviceContext, config: StackConfig) -> AdmissionRequest {
     let model = SimModel { description, persistent: Bytes(4096), scratch: Bytes(4096) };
     AdmissionRequest {
         name: "declared".into(),
-        period: config.period,
-        deadline: DEADLINE,
-        jitter: Nanos::ZERO,
-        priority: 0,
-        costs: vec![config.cost],
-        budget: ResourceBudget { memory: MEMORY, streams: 1, compute: Nanos::MAX },
-        slots: SLOTS,
+        terms: Terms {
+            deadline: DEADLINE,
+            budget: ResourceBudget { memory: MEMORY, streams: 1, compute: Nanos::MAX },
+            slots: SLOTS,
+            ..Terms::periodic(config.cost, config.period, MEMORY)
+        },
         backend: Box::new(SimBackend::constant(model, device.kind(), vec![config.cost])),
     }
 }

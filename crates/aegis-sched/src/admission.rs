@@ -28,24 +28,48 @@ use crate::task::{Overheads, Task, TaskError, TaskSet, TaskSpec};
 /// The most jobs of one model that may be outstanding at once.
 pub const SLOTS_MAX: usize = 1024;
 
-/// What a model asks for.
-pub struct AdmissionRequest {
-    /// Its name, for reports.
-    pub name: String,
+/// What a model asks for when it asks to be admitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
     /// `T`: least time between two releases.
     pub period: Nanos,
-    /// `D`: from release to completion.
+    /// `D`: from release to completion; less than, equal to or beyond the period.
     pub deadline: Nanos,
-    /// `J`: from nominal release to arrival.
+    /// `J`: from nominal release to submission.
     pub jitter: Nanos,
     /// Smaller is more urgent; only the priority policy reads it.
     pub priority: u32,
     /// Worst-case execution time of each stage, without overheads.
     pub costs: Vec<Nanos>,
-    /// Its limits.
+    /// Hard limits.
     pub budget: ResourceBudget,
-    /// Jobs that may be outstanding at once.
+    /// Jobs that may be outstanding at once, the uncollected ones included.
     pub slots: usize,
+}
+
+impl Terms {
+    /// One stage of `cost` every `period`, to end within it; one stream, two slots, the whole
+    /// period as compute budget, and at most `memory`.
+    #[must_use]
+    pub fn periodic(cost: Nanos, period: Nanos, memory: Bytes) -> Self {
+        Self {
+            period,
+            deadline: period,
+            jitter: Nanos::ZERO,
+            priority: 0,
+            costs: vec![cost],
+            budget: ResourceBudget { memory, streams: 1, compute: period },
+            slots: 2,
+        }
+    }
+}
+
+/// A model that asks to be admitted.
+pub struct AdmissionRequest {
+    /// Its name, for reports.
+    pub name: String,
+    /// What it asks for.
+    pub terms: Terms,
     /// The loaded model.
     pub backend: Box<dyn RuntimeBackend>,
 }
@@ -188,18 +212,18 @@ impl AdmissionController {
         let (index, model) = self.free_slot().map_err(AdmissionError::Refused)?;
         let task = self.task(model, &request)?;
         let memory = ModelMemory { model, tensors: request.backend.memory().to_vec() };
-        self.check_budget(&task, &request.budget).map_err(AdmissionError::Refused)?;
+        self.check_budget(&task, &request.terms.budget).map_err(AdmissionError::Refused)?;
         let tasks = self.tasks.with(task.clone())?;
         let analysis = analyse(&tasks, self.config.policy, &self.config.overheads)
             .map_err(AdmissionError::Refused)?;
         let planned = self.memory.plan(memory).map_err(memory_refusal)?;
         let usage = planned.usage();
-        let ledger = MemoryLedger::new(request.budget.memory);
+        let ledger = MemoryLedger::new(request.terms.budget.memory);
         let charge = ledger.charge(usage.total()).map_err(|_| {
-            let (needed, limit) = (usage.total(), request.budget.memory);
+            let (needed, limit) = (usage.total(), request.terms.budget.memory);
             AdmissionError::Refused(Refusal::MemoryBudget { needed, limit })
         })?;
-        let AdmissionRequest { name, budget, slots, mut backend, .. } = request;
+        let AdmissionRequest { name, terms: Terms { budget, slots, .. }, mut backend } = request;
         let binding = self.memory.bind(planned).map_err(memory_refusal)?;
         if let Err(error) = backend.bind(binding) {
             drop(backend);
@@ -293,20 +317,20 @@ impl AdmissionController {
     }
 
     fn task(&self, model: ModelId, request: &AdmissionRequest) -> Result<Task, AdmissionError> {
-        let stages = request.backend.description().stages;
-        if request.costs.len() != usize::from(stages) {
-            return Err(AdmissionError::WrongStages { costs: request.costs.len(), stages });
+        let (terms, stages) = (&request.terms, request.backend.description().stages);
+        if terms.costs.len() != usize::from(stages) {
+            return Err(AdmissionError::WrongStages { costs: terms.costs.len(), stages });
         }
-        if !(1..=SLOTS_MAX).contains(&request.slots) {
-            return Err(AdmissionError::Slots { slots: request.slots });
+        if !(1..=SLOTS_MAX).contains(&terms.slots) {
+            return Err(AdmissionError::Slots { slots: terms.slots });
         }
         Ok(Task::new(TaskSpec {
             model,
-            period: request.period,
-            deadline: request.deadline,
-            jitter: request.jitter,
-            priority: request.priority,
-            stages: request.costs.clone(),
+            period: terms.period,
+            deadline: terms.deadline,
+            jitter: terms.jitter,
+            priority: terms.priority,
+            stages: terms.costs.clone(),
         })?)
     }
 

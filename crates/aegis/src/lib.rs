@@ -70,6 +70,7 @@ pub use aegis_context::{
     TensorSpec,
 };
 pub use aegis_cuda::{ComputeUnits, DeviceCapabilities, DeviceError, DriverKind, Realtime};
+pub use aegis_sched::admission::Terms;
 pub use aegis_sched::metrics::{Broken, Counts, Snapshot, Summary};
 pub use aegis_sched::policy::PolicyKind;
 pub use aegis_sched::task::Overheads;
@@ -83,7 +84,7 @@ pub use error::Error;
 pub use handle::{Job, ModelHandle, Outputs, Timing};
 pub use pipeline::{Pipeline, Verdict};
 pub use report::{MemoryReport, ModelReport, RealtimeReport, Report};
-pub use runtime::{Runtime, Terms};
+pub use runtime::Runtime;
 pub use source::{LoadedModel, MemoryNeed, ModelSource};
 pub use tensor::Tensor;
 pub use trace_pump::{TracePump, TraceSummary};

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use aegis_context::{ModelDescription, ResourceBudget, SimModel};
 use aegis_cuda::{DeviceCapabilities, DriverKind};
+use aegis_sched::admission::Terms;
 use aegis_sched::task::Overheads;
 use aegis_trace::{Bytes, Nanos};
 
@@ -13,7 +14,7 @@ use crate::error::Error;
 use crate::evidence::{DeviceFingerprint, Evidence, EvidenceError, ModelEvidence};
 use crate::handle::ModelHandle;
 use crate::profile::{self, ProfileOptions};
-use crate::runtime::{Runtime, Terms};
+use crate::runtime::Runtime;
 use crate::source::{MemoryNeed, ModelSource};
 use crate::workload::{Backend, Driver, Model, Workload};
 

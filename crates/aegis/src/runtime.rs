@@ -2,17 +2,16 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aegis_context::ResourceBudget;
 use aegis_cuda::{DeviceCapabilities, DeviceContext, Realtime};
-use aegis_sched::admission::{Admission, AdmissionController, AdmissionError, AdmissionRequest};
+use aegis_sched::admission::{
+    Admission, AdmissionController, AdmissionError, AdmissionRequest, Terms,
+};
 use aegis_sched::analysis::Analysis;
 use aegis_sched::dispatch::Dispatcher;
 use aegis_sched::dispatch::orchestrator::{Orchestrator, Pace};
 use aegis_sched::queue::SubmissionQueue;
 use aegis_sched::submit::{Submitter, SubmitterParts};
-use aegis_trace::{
-    Bytes, Clock, Nanos, Record, Recorder, RefusedModel, TraceCollector, TraceEvent,
-};
+use aegis_trace::{Clock, Record, Recorder, RefusedModel, TraceCollector, TraceEvent};
 
 use crate::builder::RuntimeBuilder;
 use crate::error::Error;
@@ -22,42 +21,6 @@ use crate::source::{LoadedModel, ModelSource};
 
 /// Unseen runs of each model before the start.
 const WARM_UP_RUNS: usize = 3;
-
-/// What a model asks for when it asks to be admitted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
-    /// `T`: least time between two releases.
-    pub period: Nanos,
-    /// `D`: from release to completion; less than, equal to or beyond the period.
-    pub deadline: Nanos,
-    /// `J`: from nominal release to submission.
-    pub jitter: Nanos,
-    /// Smaller is more urgent; only the priority policy reads it.
-    pub priority: u32,
-    /// Worst-case execution time of each stage, without overheads.
-    pub costs: Vec<Nanos>,
-    /// Hard limits.
-    pub budget: ResourceBudget,
-    /// Jobs that may be outstanding at once, the uncollected ones included.
-    pub slots: usize,
-}
-
-impl Terms {
-    /// One stage of `cost` every `period`, to end within it; one stream, two slots, the whole
-    /// period as compute budget, and at most `memory`.
-    #[must_use]
-    pub fn periodic(cost: Nanos, period: Nanos, memory: Bytes) -> Self {
-        Self {
-            period,
-            deadline: period,
-            jitter: Nanos::ZERO,
-            priority: 0,
-            costs: vec![cost],
-            budget: ResourceBudget { memory, streams: 1, compute: period },
-            slots: 2,
-        }
-    }
-}
 
 /// One device with its models, its schedule and its trace. Shared by reference between threads.
 ///
@@ -172,17 +135,8 @@ impl Runtime {
         }
         let LoadedModel { name, backend } = model;
         let mut admission = lock(&self.admission);
-        let admitted = admission.admit(AdmissionRequest {
-            name: name.clone(),
-            period: terms.period,
-            deadline: terms.deadline,
-            jitter: terms.jitter,
-            priority: terms.priority,
-            costs: terms.costs.clone(),
-            budget: terms.budget,
-            slots: terms.slots,
-            backend,
-        });
+        let terms = terms.clone();
+        let admitted = admission.admit(AdmissionRequest { name: name.clone(), terms, backend });
         let admitted = admitted.map_err(|error| self.refused(&name, error, &admission))?;
         Ok(self.install(admitted, &mut phase))
     }

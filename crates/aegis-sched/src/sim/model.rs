@@ -5,7 +5,7 @@ use aegis_cuda::{DeviceContext, SimFault, SimWork};
 use aegis_trace::{Bytes, ModelId, Nanos, StageIndex, Timestamp};
 
 use super::random::Random;
-use crate::admission::AdmissionRequest;
+use crate::admission::{AdmissionRequest, Terms};
 use crate::metrics::ModelMetrics;
 use crate::submit::Submitter;
 
@@ -102,8 +102,7 @@ impl Model {
             scratch: self.scratch,
         };
         let backend = SimBackend::new(declared, device.kind(), Box::new(self.cost_model(random)));
-        AdmissionRequest {
-            name: self.name.clone(),
+        let terms = Terms {
             period: self.period,
             deadline: self.deadline,
             jitter: self.jitter,
@@ -111,8 +110,8 @@ impl Model {
             costs: self.stages.clone(),
             budget: ResourceBudget { memory: Bytes(u64::MAX), streams: 1, compute: Nanos::MAX },
             slots: self.outstanding(),
-            backend: Box::new(backend),
-        }
+        };
+        AdmissionRequest { name: self.name.clone(), terms, backend: Box::new(backend) }
     }
 
     /// Jobs that can be outstanding at once while deadlines are kept, and some for when not.
