@@ -64,7 +64,7 @@ fn the_documented_example_is_read_as_it_says() {
 fn what_is_not_stated_has_its_documented_default() {
     let workload = parse(SMALL).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(workload.device.streams, 1);
-    let (dispatch, wake) = (Nanos::from_micros(150), Nanos::from_millis(1));
+    let (dispatch, wake) = (Nanos::from_micros(300), Nanos::from_millis(1));
     assert_eq!(workload.overheads, Overheads { dispatch, wake });
     assert_eq!(workload.wcet, WcetRule { samples: 100, margin_percent: 20 });
     let camera = &workload.models[0];
@@ -95,7 +95,7 @@ memory = "2GiB"
 policy = "priority"
 queue_depth = 0
 [overheads]
-dispatch = 150
+dispatch = 300
 [[model]]
 name = "front"
 backend = "onnx"
@@ -133,8 +133,8 @@ priority = -1
 
         error: folder/edge.toml:8:12: `dispatch` must be a time in quotes, not an integer
           |
-        8 | dispatch = 150
-          |            ^^^ e.g. "150us"
+        8 | dispatch = 300
+          |            ^^^ e.g. "300us"
 
         error: folder/edge.toml:13:10: a model has either `path` or `stages`, not both
            |

@@ -65,7 +65,7 @@ pub const MARGIN_PERCENT_MAX: u32 = 1_000;
 pub const STREAMS_DEFAULT: u32 = 1;
 /// `overheads.dispatch` when it is not stated: meant for the host driver on a general-purpose
 /// kernel. An assumption of the analysis, not a measurement of this machine.
-pub const DISPATCH_OVERHEAD_DEFAULT: Nanos = Nanos::from_micros(150);
+pub const DISPATCH_OVERHEAD_DEFAULT: Nanos = Nanos::from_micros(300);
 /// `overheads.wake` when it is not stated; the same assumption as [`DISPATCH_OVERHEAD_DEFAULT`].
 pub const WAKE_OVERHEAD_DEFAULT: Nanos = Nanos::from_millis(1);
 /// `wcet.samples` when it is not stated.

@@ -56,7 +56,7 @@ pub(super) const SCHEDULER: Table =
 
 /// `[overheads]`.
 pub(super) const OVERHEADS: Table =
-    Table { name: "[overheads]", keys: &[key("dispatch", "\"150us\""), key("wake", "\"1ms\"")] };
+    Table { name: "[overheads]", keys: &[key("dispatch", "\"300us\""), key("wake", "\"1ms\"")] };
 
 /// `[wcet]`.
 pub(super) const WCET: Table =
