@@ -35,6 +35,8 @@ pub(crate) struct DemoArgs {
 /// # Errors
 /// A step fails; a set of models that is not admitted is such a failure.
 pub(crate) fn run(root: &Path, args: &DemoArgs) -> anyhow::Result<()> {
+    let workload = root.join(&args.workload);
+    anyhow::ensure!(workload.is_file(), "there is no workload at {}", workload.display());
     ignore_interrupts()?;
     heading("ONNX Runtime");
     runtimes::run(root, &RuntimesArgs::default())?;
@@ -60,10 +62,9 @@ pub(crate) fn run(root: &Path, args: &DemoArgs) -> anyhow::Result<()> {
     heading("The run");
     let mut run = aegis.command(&["run"]);
     run.arg(&args.workload).args(["--for", &args.duration, "--trace"]).arg(&trace);
-    show_and_keep(&mut run, &root.join(&report))?;
-
+    let ran = show_and_keep(&mut run, &root.join(&report));
     println!("\nreport: {report}\ntrace:  {trace}");
-    Ok(())
+    ran.context("the run ended with *no*; the last line of the report says why")
 }
 
 /// The program under show.

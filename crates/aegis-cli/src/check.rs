@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use aegis::{Error, ModelReport, Pipeline, Report, Verdict};
+use aegis::evidence::Evidence;
+use aegis::{Error, ModelReport, Pipeline, Report, Verdict, profile};
 use anyhow::{Result, anyhow};
 use clap::Args;
 
@@ -14,7 +15,7 @@ use crate::table::{self, mib, ms, ms_down, percent};
 pub(crate) struct CheckArgs {
     /// The workload file.
     workload: PathBuf,
-    /// Print the report of the admitted models as JSON instead of a table.
+    /// Print the report as JSON instead of a table.
     #[arg(long)]
     json: bool,
 }
@@ -22,18 +23,36 @@ pub(crate) struct CheckArgs {
 pub(crate) fn run(args: &CheckArgs) -> Result<Answer> {
     let pipeline = Pipeline::open(&args.workload)?;
     let (runtime, verdicts) = pipeline.check()?;
-    let report = runtime.report();
-    if args.json {
-        print(json(&report, &verdicts)?)?;
-    } else {
-        print(promises(&report))?;
-        print(conclusion(&verdicts))?;
+    print(answered(&runtime.report(), &verdicts, args.json)?)?;
+    if let (false, Some(warning)) = (args.json, undercharged(&pipeline)) {
+        print(warning)?;
     }
     answer(verdicts)
 }
 
+/// The answer of admission, as a table or as JSON.
+pub(crate) fn answered(report: &Report, verdicts: &[Verdict], as_json: bool) -> Result<String> {
+    if as_json {
+        return Ok(serde_json::to_string_pretty(&json(report, verdicts))?);
+    }
+    Ok(format!("{}\n{}", promises(report), conclusion(verdicts)))
+}
+
+/// A warning when profiling saw larger overheads than the analysis charges.
+fn undercharged(pipeline: &Pipeline) -> Option<String> {
+    let evidence = Evidence::read(pipeline.evidence_path()).ok()?;
+    let seen = profile::dispatch_overhead(&evidence)?.p99;
+    let charged = pipeline.workload().overheads.dispatch;
+    (seen > charged).then(|| {
+        format!(
+            "warning: while profiling, launching and noticing a stage took {seen} (99 %), and \
+             `overheads.dispatch` charges {charged}: the assumption will be broken"
+        )
+    })
+}
+
 /// What is promised to every admitted model, and on what grounds.
-pub(crate) fn promises(report: &Report) -> String {
+fn promises(report: &Report) -> String {
     let mut shown = table::new(&[
         "model",
         "C ms",
@@ -111,7 +130,8 @@ pub(crate) fn answer(verdicts: Vec<Verdict>) -> Result<Answer> {
     Ok(answer)
 }
 
-fn json(report: &Report, verdicts: &[Verdict]) -> Result<String> {
+/// The report and the refusals, as `docs/formats.md` describes them.
+pub(crate) fn json(report: &Report, verdicts: &[Verdict]) -> serde_json::Value {
     let refusals: Vec<_> = verdicts
         .iter()
         .filter_map(|verdict| match &verdict.outcome {
@@ -123,6 +143,5 @@ fn json(report: &Report, verdicts: &[Verdict]) -> Result<String> {
             _ => None,
         })
         .collect();
-    let whole = serde_json::json!({ "admitted": report, "refused": refusals });
-    Ok(serde_json::to_string_pretty(&whole)?)
+    serde_json::json!({ "admitted": report, "refused": refusals })
 }

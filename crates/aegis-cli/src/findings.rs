@@ -2,9 +2,13 @@
 //!
 //! The first are the machine's or the evidence's doing and each names the job that did it; the
 //! second are ours. The totals come from the counters, which lose nothing; the examples come from
-//! the trace.
+//! the trace, the worst first.
 
-use aegis::{Assumption, Counts, DropReason, ModelReport, Report, TraceEvent, TraceSummary};
+use std::cmp::Reverse;
+
+use aegis::{
+    Assumption, Counts, DropReason, JobId, ModelReport, Nanos, Report, TraceEvent, TraceSummary,
+};
 
 /// Examples that are printed of each kind.
 const SHOWN_MAX: usize = 5;
@@ -13,31 +17,47 @@ const SHOWN_MAX: usize = 5;
 struct Kind {
     heading: &'static str,
     count: fn(&Counts) -> u64,
-    tell: fn(&TraceEvent) -> Option<String>,
+    tell: fn(&Report, &TraceEvent) -> Option<Told>,
+    /// Whether one of them makes the run a *no*.
+    fatal: bool,
+}
+
+/// One finding in words, with how bad it is: by how many thousandths it exceeds what was allowed.
+struct Told {
+    words: String,
+    excess: u64,
 }
 
 const KINDS: [Kind; 6] = [
-    Kind { heading: "assumptions broken", count: |counts| counts.broken.total(), tell: broken },
+    Kind {
+        heading: "assumptions broken",
+        count: |counts| counts.broken.total(),
+        tell: broken,
+        fatal: false,
+    },
     Kind {
         heading: "bounds exceeded because of a broken assumption",
         count: |counts| counts.bound_excused,
         tell: excused,
+        fatal: false,
     },
     Kind {
         heading: "bounds violated with every assumption intact (a defect of AegisRT)",
         count: |counts| counts.bound_violated,
         tell: violated,
+        fatal: true,
     },
-    Kind { heading: "deadlines missed", count: |counts| counts.missed, tell: missed },
-    Kind { heading: "jobs dropped", count: |counts| counts.dropped, tell: dropped },
+    Kind { heading: "deadlines missed", count: |counts| counts.missed, tell: missed, fatal: true },
+    Kind { heading: "jobs dropped", count: |counts| counts.dropped, tell: dropped, fatal: true },
     Kind {
         heading: "jobs failed, and their models fenced",
         count: |counts| counts.failed,
         tell: failed,
+        fatal: true,
     },
 ];
 
-/// All kinds, each with its total and some examples.
+/// All kinds, each with its total and the worst examples.
 pub(crate) fn show(report: &Report, trace: &TraceSummary) -> String {
     let mut lines = Vec::new();
     for kind in &KINDS {
@@ -58,6 +78,20 @@ pub(crate) fn show(report: &Report, trace: &TraceSummary) -> String {
     lines.join("\n")
 }
 
+/// What keeps a run from being a *yes*, each with its count; empty for a *yes*.
+pub(crate) fn faults(report: &Report) -> Vec<String> {
+    let total = |kind: &Kind| -> u64 {
+        report.models.iter().map(|model| (kind.count)(&model.observed.counts)).sum()
+    };
+    KINDS
+        .iter()
+        .filter(|kind| kind.fatal)
+        .map(|kind| (kind.heading, total(kind)))
+        .filter(|(_, count)| *count > 0)
+        .map(|(heading, count)| format!("{heading}: {count}"))
+        .collect()
+}
+
 /// `camera 3, lidar 1`: the models concerned, most first.
 fn by_model(report: &Report, kind: &Kind) -> String {
     let counted = |model: &ModelReport| ((kind.count)(&model.observed.counts), model.name.clone());
@@ -69,15 +103,24 @@ fn by_model(report: &Report, kind: &Kind) -> String {
 }
 
 fn examples(report: &Report, trace: &TraceSummary, kind: &Kind) -> Vec<String> {
-    let name = |event: &TraceEvent| {
-        let known = report.models.iter().find(|known| Some(known.model) == event.model());
-        known.map_or_else(|| "?".into(), |known| known.name.clone())
-    };
-    let told = |event: &TraceEvent| Some(format!("  {}: {}", name(event), (kind.tell)(event)?));
-    trace.findings.iter().filter_map(|record| told(&record.event)).take(SHOWN_MAX).collect()
+    let told = trace.findings.iter().filter_map(|record| (kind.tell)(report, &record.event));
+    let mut told: Vec<Told> = told.collect();
+    told.sort_by_key(|told| Reverse(told.excess)); // Stable: equals stay in order of time.
+    told.into_iter().take(SHOWN_MAX).map(|told| format!("  {}", told.words)).collect()
 }
 
-fn broken(event: &TraceEvent) -> Option<String> {
+/// `camera#17`: a job by its model's name and its number.
+fn name(report: &Report, job: JobId) -> String {
+    let known = report.models.iter().find(|known| known.model == job.model);
+    known.map_or_else(|| job.to_string(), |known| format!("{}#{}", known.name, job.sequence))
+}
+
+fn over(allowed: Nanos, seen: Nanos) -> u64 {
+    let thousandths = u128::from(seen.as_nanos()) * 1_000 / u128::from(allowed.as_nanos().max(1));
+    u64::try_from(thousandths).unwrap_or(u64::MAX)
+}
+
+fn broken(report: &Report, event: &TraceEvent) -> Option<Told> {
     let TraceEvent::AssumptionBroken { assumption, job, assumed, observed } = event else {
         return None;
     };
@@ -87,52 +130,55 @@ fn broken(event: &TraceEvent) -> Option<String> {
         Assumption::WakeLatency => "the charged wake-up",
         _ => "the declared jitter",
     };
-    Some(format!("job {job}, {assumption}: {observed} > {against} of {assumed}"))
+    let job = name(report, *job);
+    let words = format!("{job}, {assumption}: {observed} > {against} of {assumed}");
+    Some(Told { words, excess: over(*assumed, *observed) })
 }
 
-fn excused(event: &TraceEvent) -> Option<String> {
-    match event {
-        TraceEvent::BoundExceeded { job, bound, response, cause: Some(cause) } => {
-            Some(format!("job {job}: response {response} > bound {bound}, touched by job {cause}"))
-        }
-        _ => None,
-    }
+fn excused(report: &Report, event: &TraceEvent) -> Option<Told> {
+    let TraceEvent::BoundExceeded { job, bound, response, cause: Some(cause) } = event else {
+        return None;
+    };
+    let by = if job == cause { "itself".into() } else { name(report, *cause) };
+    let job = name(report, *job);
+    let words = format!("{job}: response {response} > bound {bound}, caused by {by}");
+    Some(Told { words, excess: over(*bound, *response) })
 }
 
-fn violated(event: &TraceEvent) -> Option<String> {
-    match event {
-        TraceEvent::BoundExceeded { job, bound, response, cause: None } => {
-            Some(format!("job {job}: response {response} > bound {bound}"))
-        }
-        _ => None,
-    }
+fn violated(report: &Report, event: &TraceEvent) -> Option<Told> {
+    let TraceEvent::BoundExceeded { job, bound, response, cause: None } = event else {
+        return None;
+    };
+    let words = format!("{}: response {response} > bound {bound}", name(report, *job));
+    Some(Told { words, excess: over(*bound, *response) })
 }
 
-fn missed(event: &TraceEvent) -> Option<String> {
-    match event {
-        TraceEvent::MissedDeadline { job, late } => Some(format!("job {job}, {late} late")),
-        _ => None,
-    }
+fn missed(report: &Report, event: &TraceEvent) -> Option<Told> {
+    let TraceEvent::MissedDeadline { job, late } = event else { return None };
+    Some(Told { words: format!("{}: {late} late", name(report, *job)), excess: late.as_nanos() })
 }
 
-fn dropped(event: &TraceEvent) -> Option<String> {
+fn dropped(report: &Report, event: &TraceEvent) -> Option<Told> {
     match event {
         TraceEvent::Dropped { job, why } if *why != DropReason::Stopping => {
-            Some(format!("job {job}: {why}"))
+            Some(Told { words: format!("{}: {why}", name(report, *job)), excess: 0 })
         }
         _ => None,
     }
 }
 
-fn failed(event: &TraceEvent) -> Option<String> {
-    match event {
-        TraceEvent::Faulted { job, category } => Some(format!("job {job}, {category}")),
+fn failed(report: &Report, event: &TraceEvent) -> Option<Told> {
+    let words = match event {
+        TraceEvent::Faulted { job, category } => format!("{}: {category}", name(report, *job)),
         TraceEvent::Hanging { job, elapsed, .. } => {
-            Some(format!("job {job} has held the device for {elapsed}"))
+            format!("{}: has held the device for {elapsed}", name(report, *job))
         }
-        TraceEvent::AllocationRefused { requested, available, .. } => {
-            Some(format!("asked for {requested} of scratch with {available} left"))
+        TraceEvent::AllocationRefused { model, requested, available } => {
+            let known = report.models.iter().find(|known| known.model == *model);
+            let model = known.map_or_else(|| model.to_string(), |known| known.name.clone());
+            format!("{model}: asked for {requested} of scratch with {available} left")
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(Told { words, excess: 0 })
 }

@@ -1,15 +1,16 @@
 //! `aegis run`: admit, run, report.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aegis::drive::{Load, LoadSummary};
 use aegis::{
-    Error, ModelReport, Nanos, Pipeline, Report, Runtime, TracePump, TraceSummary, Verdict,
+    Error, ModelReport, Nanos, Pipeline, RealtimeReport, Report, Runtime, TracePump, TraceSummary,
+    Verdict,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -40,13 +41,16 @@ pub(crate) struct RunArgs {
 }
 
 pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
+    ensure!(args.length != Some(Nanos::ZERO), "--for must be longer than zero");
     let pipeline = Pipeline::open(&args.workload)?;
+    if let Some(trace) = &args.trace {
+        overwrites_nothing(&pipeline, trace)?;
+    }
     let interrupted = catch_interrupts()?;
     let (runtime, verdicts) = admit(&pipeline)?;
     let refused = verdicts.iter().any(|verdict| verdict.outcome.is_err());
     if refused && !args.admitted_only {
-        print(check::promises(&runtime.report()))?;
-        print(check::conclusion(&verdicts))?;
+        print(check::answered(&runtime.report(), &verdicts, args.json)?)?;
         return check::answer(verdicts);
     }
     let load = pipeline.load(&verdicts);
@@ -56,38 +60,100 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     let load = Load::start(load, Arc::clone(runtime.clock()))?;
     let realtime = runtime.realtime();
     let ran = watch(&runtime, args.length, &interrupted);
-    let submitted = load.finish();
+    let load = load.finish();
     let stopped = runtime.stop();
     let (trace, untraced) = pump.finish();
-    let report = runtime.report();
-    if args.json {
-        print(serde_json::to_string_pretty(&report)?)?;
-    } else {
-        print(observed(&report))?;
-        print(findings::show(&report, &trace))?;
-        if refused {
-            print(check::conclusion(&verdicts))?;
-        }
-        let (orchestrator, workers) = (realtime.orchestrator, realtime.workers);
-        print(format!("real-time priority: orchestrator {orchestrator}, workers {workers}"))?;
-        print(closing(ran, submitted, &trace, args))?;
-    }
+    let seen = Seen { report: runtime.report(), verdicts: &verdicts, realtime, ran, load, trace };
+    print(if args.json { seen.json()? } else { seen.text(args) })?;
+    let kept = seen.faults().is_empty();
     // What went wrong is said after the report, which is wanted most when something did.
     stopped?;
     if let Some(error) = untraced {
         return Err(error.into());
     }
     let admitted = check::answer(verdicts)?;
-    let kept = kept(&report) && submitted.refused == 0;
     Ok(if kept { admitted } else { Answer::No })
 }
 
-/// Every accepted job met its deadline with its outputs, and no bound was violated without a cause.
-fn kept(report: &Report) -> bool {
-    report.models.iter().all(|model| {
-        let counts = &model.observed.counts;
-        counts.missed + counts.bound_violated + counts.failed + counts.dropped == 0
-    })
+/// Refuses a trace that would overwrite what the command reads.
+fn overwrites_nothing(pipeline: &Pipeline, trace: &Path) -> Result<()> {
+    let Ok(trace) = trace.canonicalize() else { return Ok(()) };
+    let workload = pipeline.workload();
+    let models = workload.models.iter().flat_map(|model| model.backend.files());
+    let read = [workload.source.path.as_path(), pipeline.evidence_path()]
+        .into_iter()
+        .chain(models.map(|file| file.path.as_path()));
+    for path in read {
+        let same = path.canonicalize().is_ok_and(|path| path == trace);
+        ensure!(!same, "the trace would overwrite {}", path.display());
+    }
+    Ok(())
+}
+
+/// Everything one run has to say.
+struct Seen<'a> {
+    report: Report,
+    verdicts: &'a [Verdict],
+    realtime: RealtimeReport,
+    ran: Duration,
+    load: LoadSummary,
+    trace: TraceSummary,
+}
+
+impl Seen<'_> {
+    /// What keeps the run from being a *yes*.
+    fn faults(&self) -> Vec<String> {
+        let mut faults = findings::faults(&self.report);
+        if self.load.refused > 0 {
+            faults.push(format!("submissions turned away: {}", self.load.refused));
+        }
+        faults
+    }
+
+    fn text(&self, args: &RunArgs) -> String {
+        let mut lines = vec![observed(&self.report), findings::show(&self.report, &self.trace)];
+        let RealtimeReport { orchestrator, workers } = &self.realtime;
+        lines.push(format!("real-time priority: orchestrator {orchestrator}, workers {workers}"));
+        lines.push(self.load(args));
+        if self.verdicts.iter().any(|verdict| verdict.outcome.is_err()) {
+            lines.push(check::conclusion(self.verdicts));
+        }
+        lines.push(match &self.faults()[..] {
+            [] => "yes: every job met its deadline".into(),
+            faults => format!("no: {}", faults.join("; ")),
+        });
+        lines.join("\n")
+    }
+
+    fn load(&self, args: &RunArgs) -> String {
+        let stopped: u64 =
+            self.report.models.iter().map(|model| model.observed.counts.stopped).sum();
+        let LoadSummary { due, submitted, refused } = self.load;
+        let mut line = format!(
+            "ran {:.1} s: {submitted} of {due} due jobs submitted (the rest came late), {refused} \
+             turned away, {stopped} ended by stopping; {} events recorded, {} lost",
+            self.ran.as_secs_f64(),
+            self.trace.records,
+            self.trace.dropped
+        );
+        if let Some(path) = &args.trace {
+            line.push_str(&format!("; trace: {}", path.display()));
+        }
+        line
+    }
+
+    fn json(&self) -> Result<String> {
+        let mut whole = check::json(&self.report, self.verdicts);
+        let LoadSummary { due, submitted, refused } = self.load;
+        whole["run"] = serde_json::json!({
+            "seconds": self.ran.as_secs_f64(),
+            "jobs": { "due": due, "submitted": submitted, "turned_away": refused },
+            "realtime": self.realtime,
+            "events": { "recorded": self.trace.records, "lost": self.trace.dropped },
+            "faults": self.faults(),
+        });
+        Ok(serde_json::to_string_pretty(&whole)?)
+    }
 }
 
 /// A flag that the first Ctrl-C raises; the second ends the program at once.
@@ -189,19 +255,4 @@ fn observed(report: &Report) -> String {
         );
     }
     shown.to_string()
-}
-
-fn closing(ran: Duration, load: LoadSummary, trace: &TraceSummary, args: &RunArgs) -> String {
-    let mut line = format!(
-        "ran {:.1} s: {} jobs submitted, {} refused; {} events recorded, {} lost",
-        ran.as_secs_f64(),
-        load.submitted,
-        load.refused,
-        trace.records,
-        trace.dropped
-    );
-    if let Some(path) = &args.trace {
-        line.push_str(&format!("; trace: {}", path.display()));
-    }
-    line
 }

@@ -124,7 +124,7 @@ fn a_missing_model_file_and_missing_evidence_say_what_to_do() {
     let output = case.aegis(&["check", "pipeline.toml"]);
     assert_eq!(output.status.code(), Some(2));
     expect![[r#"
-        error: there is no evidence at pipeline.evidence.json; run `aegis profile` first
+        error: there is no evidence at pipeline.evidence.json; run `aegis profile` on the workload first
     "#]]
     .assert_eq(&text(&output.stderr));
 }
@@ -176,6 +176,40 @@ fn run_refuses_as_check_does_unless_told_to_go_on() {
     let output = case.aegis(&["run", "pipeline.toml", "--for", "100ms", "--admitted-only"]);
     assert_eq!(output.status.code(), Some(1), "a model is missing all the same");
     assert!(text(&output.stdout).contains("ran 0.1 s"), "{}", text(&output.stdout));
+    let json = case.aegis(&["run", "pipeline.toml", "--for", "100ms", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON alone");
+    assert_eq!(json["refused"][0]["model"], "lidar");
+}
+
+#[test]
+fn a_trace_never_overwrites_what_the_command_reads() {
+    let case = Case::new(&on_host(r#"["5ms"]"#));
+    let arguments = ["run", "pipeline.toml", "--for", "100ms", "--trace", "pipeline.toml"];
+    let output = case.aegis(&arguments);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("the trace would overwrite pipeline.toml"));
+    let workload = std::fs::read_to_string(case.path("pipeline.toml")).expect("still there");
+    assert!(workload.contains("camera"));
+}
+
+#[test]
+fn a_run_of_no_length_is_refused() {
+    let case = Case::new(&on_host(r#"["5ms"]"#));
+    let output = case.aegis(&["run", "pipeline.toml", "--for", "0s"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn more_memory_than_the_machine_has_is_refused() {
+    let huge = on_host(r#"["5ms"]"#).replace("64MiB", "16000GiB");
+    let output = Case::new(&huge).aegis(&["check", "pipeline.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    let shown = text(&output.stderr);
+    assert!(
+        shown.contains("[device] memory is 15.625 TiB")
+            || shown.contains("[device] memory is 16000 GiB"),
+        "{shown}"
+    );
 }
 
 #[test]

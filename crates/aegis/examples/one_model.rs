@@ -2,6 +2,7 @@
 //!
 //! `cargo run -p aegis --example one_model -- model.onnx`
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use aegis::profile::{self, ProfileOptions};
@@ -14,9 +15,19 @@ const MEMORY: Bytes = Bytes::from_gib(1);
 /// Added to the longest run that was measured.
 const MARGIN_PERCENT: u32 = 20;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let file = std::env::args().nth(1).ok_or("usage: one_model MODEL.onnx")?;
-    Ok(run(&ModelSource::onnx(file))?)
+fn main() -> ExitCode {
+    let Some(file) = std::env::args().nth(1) else {
+        eprintln!("usage: one_model MODEL.onnx");
+        return ExitCode::from(2);
+    };
+    let Err(error) = run(&ModelSource::onnx(file)) else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        eprintln!("  because {error}");
+        cause = error.source();
+    }
+    ExitCode::from(2)
 }
 
 fn run(source: &ModelSource) -> Result<(), Error> {
@@ -50,7 +61,10 @@ fn run(source: &ModelSource) -> Result<(), Error> {
     let terms = Terms { costs, ..Terms::periodic(Nanos::ZERO, period, MEMORY) };
     let model = runtime.admit(model, &terms)?;
     let promised = &runtime.report().models[0];
-    println!("admitted: every {} with a bound of {}", promised.period, promised.bound);
+    println!(
+        "admitted with ten times its cost, {}, as its period: bound {}",
+        promised.period, promised.bound
+    );
 
     runtime.start()?;
     let inputs: Vec<_> = model.description().inputs.iter().map(drive::sample_input).collect();

@@ -1,8 +1,9 @@
 //! A load for admitted models: one thread that submits every model at its period.
 //!
-//! Every model is submitted at its nominal points, one period apart. Where the operating system
-//! wakes the generator late, the release is late too, and the runtime holds the following ones back
-//! to keep the period; the generator's lateness is therefore no part of any response time.
+//! The generator is a well-behaved sporadic source: it never submits a model twice within its
+//! period, so a job is released when it arrives and its response time is all of its latency. Where
+//! the operating system wakes the generator late, that job and those behind it come later, and the
+//! summary says how many jobs fewer that makes.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -62,6 +63,8 @@ fn sample(n: u32) -> f32 {
 /// What the generator could not do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoadSummary {
+    /// Jobs that a generator without any lateness would have submitted.
+    pub due: u64,
     /// Jobs submitted.
     pub submitted: u64,
     /// Submissions that were turned away; the trace says why.
@@ -73,7 +76,7 @@ pub struct LoadSummary {
 pub struct Load {
     done: Arc<AtomicBool>,
     counts: Arc<Counts>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -111,8 +114,9 @@ impl Load {
     pub fn finish(self) -> LoadSummary {
         self.done.store(true, Ordering::Release);
         self.thread.thread().unpark();
-        self.thread.join().expect("the generator does not panic");
+        let due = self.thread.join().expect("the generator does not panic");
         LoadSummary {
+            due,
             submitted: self.counts.submitted.load(Ordering::Relaxed),
             refused: self.counts.refused.load(Ordering::Relaxed),
         }
@@ -129,12 +133,13 @@ struct Generator {
 }
 
 impl Generator {
-    fn run(mut self) {
+    /// Submits until told to end; how many jobs were due by then.
+    fn run(mut self) -> u64 {
         let start = self.clock.now();
         let mut due: BinaryHeap<Reverse<(Timestamp, usize)>> =
             (0..self.models.len()).map(|index| Reverse((start, index))).collect();
         while !self.done.load(Ordering::Acquire) {
-            let Some(Reverse((at, index))) = due.peek().copied() else { return };
+            let Some(Reverse((at, index))) = due.peek().copied() else { return 0 };
             let now = self.clock.now();
             if now < at {
                 thread::park_timeout(Duration::from(at - now));
@@ -142,8 +147,12 @@ impl Generator {
             }
             due.pop();
             self.submit(index);
-            due.push(Reverse((at + self.models[index].period, index)));
+            // The next nominal point, unless lateness moved the period's earliest point past it.
+            let (period, submitted) = (self.models[index].period, self.clock.now());
+            due.push(Reverse(((at + period).max(submitted + period), index)));
         }
+        let ran = self.clock.now().saturating_since(start);
+        self.models.iter().map(|model| ran / model.period + 1).sum()
     }
 
     fn submit(&mut self, index: usize) {

@@ -79,7 +79,7 @@ impl std::fmt::Display for DeviceFingerprint {
 #[non_exhaustive]
 pub enum EvidenceError {
     /// There is no file.
-    #[error("there is no evidence at {}; run `aegis profile` first", path.display())]
+    #[error("there is no evidence at {}; run `aegis profile` on the workload first", path.display())]
     Missing {
         /// Where it should be.
         path: PathBuf,

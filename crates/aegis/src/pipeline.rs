@@ -46,11 +46,19 @@ impl Pipeline {
     /// Reads a workload file and checks that its model files are there.
     ///
     /// # Errors
-    /// [`Error::Workload`] with every fault of the file.
+    /// [`Error::Workload`] with every fault of the file; [`Error::WrongDriver`] when a model cannot
+    /// run on the device it names; [`Error::Build`] when that device has less memory than it asks for.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let workload = Workload::read(path)?;
         workload.check_files()?;
-        Ok(Self { workload, evidence_path: path.with_extension("evidence.json") })
+        let needs_host = workload.models.iter().find(|model| needs_evidence(model));
+        if let (Driver::Sim, Some(model)) = (workload.device.driver, needs_host) {
+            let (backend, needs) = ("onnx", "host");
+            return Err(Error::WrongDriver { model: model.name.clone(), backend, needs });
+        }
+        let pipeline = Self { workload, evidence_path: path.with_extension("evidence.json") };
+        pipeline.check_memory()?;
+        Ok(pipeline)
     }
 
     /// The workload.
@@ -154,6 +162,21 @@ impl Pipeline {
         Ok(device.capabilities().clone())
     }
 
+    /// A device cannot lend more memory than it has.
+    fn check_memory(&self) -> Result<(), Error> {
+        let asked = self.workload.device.memory;
+        if self.workload.device.driver == Driver::Sim {
+            return Ok(());
+        }
+        match host_capabilities()?.total_memory() {
+            Some(total) if asked > total => {
+                let fault = format!("[device] memory is {asked}, and the device has {total}");
+                Err(Error::Build { faults: vec![fault] })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn driver(&self) -> DriverKind {
         match self.workload.device.driver {
             Driver::Host => DriverKind::Host,
@@ -189,11 +212,14 @@ impl Pipeline {
     }
 
     fn terms(&self, model: &Model, evidence: Option<&ModelEvidence>) -> Terms {
+        let margin = self.workload.wcet.margin_percent;
         let costs = match (&model.backend, evidence) {
-            (Backend::Sim(sim), _) => sim.stages.clone(),
-            (Backend::Onnx(_), Some(evidence)) => {
-                evidence.profile(self.workload.wcet.margin_percent).costs()
+            // On the host a declared stage is a busy loop, which the machine can only make longer.
+            (Backend::Sim(sim), _) if self.workload.device.driver == Driver::Host => {
+                sim.stages.iter().map(|cost| with_margin(*cost, margin)).collect()
             }
+            (Backend::Sim(sim), _) => sim.stages.clone(),
+            (Backend::Onnx(_), Some(evidence)) => evidence.profile(margin).costs(),
             (Backend::Onnx(_), None) => unreachable!("evidence was checked for every real model"),
         };
         Terms {
@@ -205,7 +231,7 @@ impl Pipeline {
             budget: ResourceBudget {
                 memory: model.budget.memory.unwrap_or(self.workload.device.memory),
                 streams: model.budget.streams.unwrap_or(1),
-                compute: model.budget.compute.unwrap_or(model.period.max(model.deadline)),
+                compute: model.budget.compute.unwrap_or(Nanos::MAX),
             },
             slots: usize::try_from(model.slots).unwrap_or(usize::MAX),
         }
@@ -233,6 +259,12 @@ fn same_runtime(
         }),
         _ => Ok(()),
     }
+}
+
+/// `cost` plus `percent`, rounded up.
+fn with_margin(cost: Nanos, percent: u32) -> Nanos {
+    let more = (u128::from(cost.as_nanos()) * u128::from(percent)).div_ceil(100);
+    cost.saturating_add(Nanos(u64::try_from(more).unwrap_or(u64::MAX)))
 }
 
 /// Where a model of a workload comes from.

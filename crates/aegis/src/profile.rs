@@ -29,6 +29,10 @@ const WARM_UP_ROUNDS: usize = 5;
 /// pauses would measure that; a schedulable set at run time leaves more.
 const PAUSE_DIVISOR: u32 = 4;
 
+/// And at least this: a core that was idle between two jobs, as it mostly is at run time, begins the
+/// next one with colder caches and a lower clock than one that never rests.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+
 /// How to profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProfileOptions {
@@ -113,7 +117,7 @@ impl Bench {
             let began = self.clock.now();
             model.run_once(&self.streams, &*self.clock, keep).map_err(failed)?;
             let busy = self.clock.now().saturating_since(began);
-            thread::sleep(Duration::from(busy) / PAUSE_DIVISOR);
+            thread::sleep((Duration::from(busy) / PAUSE_DIVISOR).max(PAUSE_MIN));
         }
         Ok(())
     }

@@ -380,15 +380,22 @@ impl WorkloadFaults {
     }
 }
 
+/// Faults that are shown: more than a workload written in earnest has, less than a screen of a file
+/// that is something else.
+const SHOWN_MAX: usize = 40;
+
 impl fmt::Display for WorkloadFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, fault) in self.faults.iter().enumerate() {
+        for (i, fault) in self.faults.iter().take(SHOWN_MAX).enumerate() {
             if i > 0 {
                 f.write_str("\n\n")?;
             }
             diagnose::render(f, &self.source, fault)?;
         }
-        Ok(())
+        match self.faults.len().saturating_sub(SHOWN_MAX) {
+            0 => Ok(()),
+            more => write!(f, "\n\nand {more} more faults: is this a workload file?"),
+        }
     }
 }
 
