@@ -48,13 +48,13 @@ impl Dispatcher {
     pub(super) fn end_dropped(&mut self, now: Timestamp, ready: &Ready, why: DropReason) {
         let job = ready.job.id;
         self.recorder.record(now, TraceEvent::Dropped { job, why });
-        ready.slot.finish(JobOutcome::Dropped { job, why });
         if let Some(lane) = lane_of(&mut self.lanes, job.model) {
             lane.metrics.count(|counts| match why {
                 DropReason::Stopping => counts.stopped += 1,
                 _ => counts.dropped += 1,
             });
         }
+        ready.slot.finish(JobOutcome::Dropped { job, why });
         self.job_ended(job.model);
     }
 
@@ -90,9 +90,11 @@ impl Dispatcher {
     fn fail(&mut self, now: Timestamp, ready: &Ready, category: Category, reason: Arc<str>) {
         let job = ready.job.id;
         self.recorder.record(now, TraceEvent::Faulted { job, category });
-        ready.slot.finish(JobOutcome::Failed { job, category, reason: Arc::clone(&reason) });
         let lane = lane_of(&mut self.lanes, job.model).expect("jobs outlive no lane");
         lane.metrics.count(|counts| counts.failed += 1);
+        // Closed before the caller is told, who may submit again at once.
+        lane.gate.fence();
+        ready.slot.finish(JobOutcome::Failed { job, category, reason: Arc::clone(&reason) });
         if category == Category::Fatal {
             self.fatal = Some(Arc::clone(&reason));
         }

@@ -378,9 +378,10 @@ impl Dispatcher {
         self.recorder.record(now, TraceEvent::Faulted { job, category });
         self.running = Some(running);
         let reason: Arc<str> = format!("stage {stage} has held the device for {elapsed}").into();
-        slot.finish(JobOutcome::Failed { job, category, reason: Arc::clone(&reason) });
         let lane = lane_of(&mut self.lanes, job.model).expect("a running model is installed");
         lane.metrics.count(|counts| counts.failed += 1);
+        lane.gate.fence(); // Before the caller is told, who may submit again at once.
+        slot.finish(JobOutcome::Failed { job, category, reason: Arc::clone(&reason) });
         // The job has ended for its caller; `pending` falls only when the device gives it back.
         self.fence(now, job.model, reason);
     }
