@@ -112,12 +112,6 @@ impl ModelReport {
 }
 
 impl Report {
-    /// Whether any response exceeded its bound with every assumption intact: a defect.
-    #[must_use]
-    pub fn has_defect(&self) -> bool {
-        self.models.iter().any(|model| model.observed.counts.bound_violated > 0)
-    }
-
     /// Deadlines missed by all models.
     #[must_use]
     pub fn misses(&self) -> u64 {
