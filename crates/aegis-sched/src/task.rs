@@ -5,8 +5,8 @@
 //!
 //! # Invariants
 //! 1. Every [`Task`] has a period, a deadline and at least one stage, none of them zero.
-//! 2. No time in a [`Task`] exceeds [`Task::LONGEST`] and no [`TaskSet`] exceeds
-//!    [`TaskSet::MOST_TASKS`], so sums over a whole set stay below 2^60 ns.
+//! 2. No time in a [`Task`] exceeds [`Task::LONGEST`], so the sum of any two does not overflow, and
+//!    no [`TaskSet`] exceeds [`TaskSet::MOST_TASKS`].
 //! 3. A [`TaskSet`] holds each model at most once, in the order in which it was given.
 
 use aegis_trace::{Category, ModelId, Nanos};
@@ -44,8 +44,8 @@ pub struct Task {
 }
 
 impl Task {
-    /// The longest period, deadline, jitter or cost that is accepted: 2^50 ns, about 13 days.
-    pub const LONGEST: Nanos = Nanos(1 << 50);
+    /// The longest period, deadline, jitter or cost that is accepted: 2^62 ns, about 146 years.
+    pub const LONGEST: Nanos = Nanos(1 << 62);
     /// The most stages that are accepted.
     pub const MOST_STAGES: usize = 1 << 12;
 
@@ -152,11 +152,12 @@ fn check_times(spec: &TaskSpec) -> Result<(), TaskError> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskSet {
     tasks: Vec<Task>,
+    background: Nanos,
 }
 
 impl TaskSet {
     /// The most tasks of one set.
-    pub const MOST_TASKS: usize = 1 << 10;
+    pub const MOST_TASKS: usize = 1 << 16;
 
     /// Checks that `tasks` can live together, and keeps their order. Costs `O(n log n)`.
     ///
@@ -170,7 +171,7 @@ impl TaskSet {
         models.sort_unstable();
         match models.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(TaskError::DuplicateModel { model: pair[0] }),
-            None => Ok(Self { tasks }),
+            None => Ok(Self { tasks, background: Nanos::ZERO }),
         }
     }
 
@@ -193,20 +194,34 @@ impl TaskSet {
     pub fn with(&self, task: Task) -> Result<Self, TaskError> {
         let mut tasks = self.tasks.clone();
         tasks.push(task);
-        Self::new(tasks)
+        Ok(Self::new(tasks)?.with_background(self.background))
     }
 
     /// This set without `model`; the same set when it is not in it.
     #[must_use]
     pub fn without(&self, model: ModelId) -> Self {
         let tasks = self.tasks.iter().filter(|task| task.model() != model).cloned().collect();
-        Self { tasks }
+        Self { tasks, background: self.background }
+    }
+
+    /// This set beside work without a deadline, of which no piece that cannot be preempted is
+    /// longer than `background`, without overhead. Zero if there is none.
+    #[must_use]
+    pub fn with_background(self, background: Nanos) -> Self {
+        Self { background, ..self }
+    }
+
+    /// The longest piece of work without a deadline; zero if there is none.
+    #[must_use]
+    pub fn background(&self) -> Nanos {
+        self.background
     }
 
     /// `sum C/T` in millionths without overheads, rounded down: for display alone.
     #[must_use]
     pub fn utilisation_ppm(&self) -> u64 {
-        Utilisation::of(self.tasks.iter().map(|task| (task.cost(), task.period()))).ppm()
+        let shares = || self.tasks.iter().map(|task| (task.cost(), task.period()));
+        Utilisation::of(shares()).ppm(shares)
     }
 
     /// How many tasks there are.
@@ -388,9 +403,11 @@ mod tests {
         assert_eq!(refused(|s| s.deadline = Nanos::ZERO), "the deadline of m0 is zero");
         let many = vec![Nanos(1); Task::MOST_STAGES + 1];
         assert_eq!(refused(|s| s.stages = many), "m0 has 4097 stages, more than 4096");
-        assert!(refused(|s| s.period = long).starts_with("the period of m0, 1125899.906 s,"));
-        assert!(refused(|s| s.deadline = long).starts_with("the deadline of m0, 1125899.906 s,"));
-        assert!(refused(|s| s.jitter = long).starts_with("the jitter of m0, 1125899.906 s,"));
+        assert!(refused(|s| s.period = long).starts_with("the period of m0, 4611686018.427 s,"));
+        assert!(
+            refused(|s| s.deadline = long).starts_with("the deadline of m0, 4611686018.427 s,")
+        );
+        assert!(refused(|s| s.jitter = long).starts_with("the jitter of m0, 4611686018.427 s,"));
         assert!(refused(|s| s.stages.push(Nanos::MAX)).starts_with("the cost of m0, 18446744073."));
     }
 
@@ -408,10 +425,10 @@ mod tests {
 
     #[test]
     fn a_set_is_bounded() {
-        let limit = u16::try_from(TaskSet::MOST_TASKS).expect("1024 fits");
-        let tasks = (0..=limit).map(|model| Task::new(spec(model)).expect("a valid task"));
-        let error = TaskSet::new(tasks.collect()).expect_err("one too many");
-        assert_eq!(error.to_string(), "1025 tasks are more than 1024");
+        let one = Task::new(spec(0)).expect("a valid task");
+        let tasks = vec![one; TaskSet::MOST_TASKS + 1];
+        let error = TaskSet::new(tasks).expect_err("one too many");
+        assert_eq!(error.to_string(), "65537 tasks are more than 65536");
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use aegis_sched::analysis::{Analysis, Bound, analyse};
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::task::{Overheads, Task, TaskSet, TaskSpec};
-use aegis_trace::{Category, ModelId, Nanos, Refusal};
+use aegis_trace::{Category, Limit, ModelId, Nanos, Refusal};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
-const POLICIES: [PolicyKind; 4] =
-    [PolicyKind::Fifo, PolicyKind::Rms, PolicyKind::Edf, PolicyKind::Priority];
+const POLICIES: [PolicyKind; 5] =
+    [PolicyKind::Fifo, PolicyKind::Rms, PolicyKind::Dm, PolicyKind::Edf, PolicyKind::Priority];
 
 /// So many cases, with failing seeds kept beside this file.
 fn cases(cases: u32) -> ProptestConfig {
@@ -131,9 +131,7 @@ mod naive_edf {
     }
 
     fn blocking(specs: &[TaskSpec], window: u64) -> u64 {
-        let leaves = |t: &TaskSpec| {
-            if t.jitter <= t.period { t.deadline.0 - t.jitter.0 } else { t.deadline.0 }
-        };
+        let leaves = |t: &TaskSpec| t.deadline.0 - t.jitter.0;
         let blockers = specs.iter().filter(|t| leaves(t) > window);
         blockers.flat_map(|t| &t.stages).max().map_or(0, |stage| stage.0)
     }
@@ -313,7 +311,11 @@ fn a_busy_window_of_too_many_jobs_is_given_up_not_accepted() {
     let specs = [patient, blocker];
     for policy in [PolicyKind::Rms, PolicyKind::Priority] {
         let refusal = answer(&specs, policy).expect_err("more jobs than the budget");
-        assert_eq!(refusal, Refusal::GaveUp { steps: 20_000_000 }, "{policy:?}");
+        assert_eq!(
+            refusal,
+            Refusal::Undecided { limit: Limit::Steps { steps: 20_000_000 } },
+            "{policy:?}"
+        );
     }
     for policy in [PolicyKind::Edf, PolicyKind::Fifo] {
         assert!(answer(&specs, policy).is_ok(), "{policy:?} needs no walk through the window");

@@ -247,6 +247,13 @@ pub enum Reason {
         /// The next one's.
         next: Nanos,
     },
+    /// Its relative deadline is the shortest.
+    ShortestDeadline {
+        /// Its relative deadline.
+        chosen: Nanos,
+        /// The next one's.
+        next: Nanos,
+    },
     /// Its priority is the most urgent (smaller goes first).
     MostUrgent {
         /// Its priority.

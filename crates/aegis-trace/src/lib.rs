@@ -35,5 +35,5 @@ pub use event::{
 };
 pub use id::{JobId, ModelId, PartitionId, StageIndex, StreamId, TensorId};
 pub use query::{Query, Trace};
-pub use refusal::Refusal;
+pub use refusal::{Limit, Refusal};
 pub use unit::{Bytes, Nanos, Timestamp};

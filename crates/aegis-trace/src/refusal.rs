@@ -14,8 +14,7 @@ use crate::unit::{Bytes, Nanos};
 #[serde(tag = "refusal", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The costs alone exceed the device: `sum C/T > 1`, or `= 1` with blocking or jitter, which
-    /// leaves no room to ever catch up.
+    /// The costs alone exceed the device: `sum C/T > 1`, so the backlog grows for ever.
     Overutilised {
         /// `sum C/T` in millionths, rounded down.
         utilisation_ppm: u64,
@@ -54,10 +53,10 @@ pub enum Refusal {
         /// Its relative deadline.
         deadline: Nanos,
     },
-    /// The search passed its step limit before it had an answer, which counts as *no*.
-    GaveUp {
-        /// The limit.
-        steps: u64,
+    /// The search ended before it had an answer, which counts as *no*.
+    Undecided {
+        /// What ended it.
+        limit: Limit,
     },
     /// The model needs more memory than its own budget.
     MemoryBudget {
@@ -97,6 +96,45 @@ pub enum Refusal {
     },
 }
 
+/// Why a search ended without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "limit", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Limit {
+    /// It took this many steps.
+    Steps {
+        /// The limit.
+        steps: u64,
+    },
+    /// A window got longer than any that is looked at.
+    Window {
+        /// The longest.
+        longest: Nanos,
+    },
+    /// The tasks use the device completely, its busy windows never end, and their periods have no
+    /// common multiple below the longest window that is looked at.
+    Hyperperiod {
+        /// The longest window.
+        longest: Nanos,
+    },
+}
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Steps { steps } => write!(f, "no answer within {steps} steps of analysis"),
+            Self::Window { longest } => {
+                write!(f, "a busy window is longer than {}, the longest looked at", longest.0)
+            }
+            Self::Hyperperiod { longest } => write!(
+                f,
+                "the device is used completely and the periods have no common multiple below {}",
+                longest.0
+            ),
+        }
+    }
+}
+
 impl Refusal {
     /// Always [`Category::Permanent`]: the same request against the same set is refused again.
     #[must_use]
@@ -112,8 +150,7 @@ impl Refusal {
         };
         match self {
             Self::Overutilised { utilisation_ppm } => format!(
-                "utilisation {}.{:04} leaves no room: sum C/T must stay below 1 (at most 1 without \
-                 blocking and jitter)",
+                "utilisation {}.{:04} is more than the device: sum C/T must not exceed 1",
                 utilisation_ppm / 1_000_000,
                 utilisation_ppm % 1_000_000 / 100
             ),
@@ -140,9 +177,7 @@ impl Refusal {
             Self::CostExceedsDeadline { model, cost, deadline } => {
                 format!("{}: jitter + cost {cost} > deadline {deadline}", name(*model))
             }
-            Self::GaveUp { steps } => {
-                format!("no answer within {steps} steps of analysis, which counts as no")
-            }
+            Self::Undecided { limit } => format!("undecided, which counts as no: {limit}"),
             Self::MemoryBudget { needed, limit } => {
                 format!("needs {needed} > memory budget {limit}")
             }
@@ -189,6 +224,6 @@ mod tests {
     #[test]
     fn utilisation_prints_four_digits_cut() {
         let refusal = Refusal::Overutilised { utilisation_ppm: 1_333_333 };
-        assert!(refusal.to_string().starts_with("utilisation 1.3333 leaves"));
+        assert!(refusal.to_string().starts_with("utilisation 1.3333 is more"));
     }
 }

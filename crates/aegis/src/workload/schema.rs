@@ -114,6 +114,7 @@ pub(super) const DRIVERS: &[(&str, Driver)] = &[("host", Driver::Host), ("sim", 
 pub(super) const POLICIES: &[(&str, PolicyKind)] = &[
     ("fifo", PolicyKind::Fifo),
     ("rms", PolicyKind::Rms),
+    ("dm", PolicyKind::Dm),
     ("edf", PolicyKind::Edf),
     ("priority", PolicyKind::Priority),
 ];
