@@ -144,6 +144,15 @@ impl Refusal {
 
     /// The inequality in words and numbers, with models named by `name`.
     pub fn explain(&self, name: impl Fn(ModelId) -> String) -> String {
+        self.explain_in(name, |time| time.to_string())
+    }
+
+    /// The same with times written by `time`, for sets in another unit than nanoseconds.
+    pub fn explain_in(
+        &self,
+        name: impl Fn(ModelId) -> String,
+        time: impl Fn(Nanos) -> String,
+    ) -> String {
         let blocker = |by: &Option<ModelId>| match by {
             Some(model) => format!("a stage of {}", name(*model)),
             None => "the orchestrator's wake-up".into(),
@@ -155,7 +164,10 @@ impl Refusal {
                 utilisation_ppm % 1_000_000 / 100
             ),
             Self::DemandExceedsWindow { window, demand, blocking, blocked_by } => {
-                if *blocking == Nanos::ZERO {
+                let held = *blocking > Nanos::ZERO;
+                let (window, demand) = (time(*window), time(*demand));
+                let blocking = time(*blocking);
+                if !held {
                     format!("demand {demand} > window {window}")
                 } else {
                     let by = blocker(blocked_by);
@@ -163,8 +175,10 @@ impl Refusal {
                 }
             }
             Self::ResponseExceedsDeadline { model, response, deadline, blocking, blocked_by } => {
-                let model = name(*model);
-                if *blocking == Nanos::ZERO {
+                let held = *blocking > Nanos::ZERO;
+                let (response, deadline) = (time(*response), time(*deadline));
+                let (model, blocking) = (name(*model), time(*blocking));
+                if !held {
                     format!("{model}: response {response} > deadline {deadline}")
                 } else {
                     format!(
@@ -175,6 +189,7 @@ impl Refusal {
                 }
             }
             Self::CostExceedsDeadline { model, cost, deadline } => {
+                let (cost, deadline) = (time(*cost), time(*deadline));
                 format!("{}: jitter + cost {cost} > deadline {deadline}", name(*model))
             }
             Self::Undecided { limit } => format!("undecided, which counts as no: {limit}"),
@@ -185,6 +200,7 @@ impl Refusal {
                 format!("persistent {persistent} + shared scratch {scratch} > device limit {limit}")
             }
             Self::ComputeBudget { needed, limit } => {
+                let (needed, limit) = (time(*needed), time(*limit));
                 format!("cost {needed} > compute budget {limit} per period")
             }
             Self::Streams { needed, available } => {

@@ -21,6 +21,8 @@
 //! # Sources
 //! The [`Test`] variants name them; each theorem's file gives the titles and the recurrences.
 
+mod argument;
+pub mod chain;
 mod demand;
 mod fifo;
 mod findings;
@@ -33,10 +35,13 @@ mod outcome;
 mod time;
 pub(crate) mod utilisation;
 mod window;
+mod wording;
 mod workload;
 
+pub use argument::{Argument, Case, Explanation, Share, Window, explain};
 pub use findings::{Analysis, Bound, Findings, Response, Test};
 pub use time::TimeModel;
+pub use wording::Words;
 
 use aegis_trace::{Nanos, Refusal};
 
@@ -208,18 +213,31 @@ pub fn analyse(
 pub fn examine(set: &TaskSet, setting: &Setting) -> Findings {
     let workload = Workload::new(set, setting);
     let mut budget = Budget::new(setting.terms);
-    let order = Order::of(setting.policy);
-    let outcomes = match &order {
-        Order::Release => fifo::outcomes(&workload, &mut budget),
-        Order::Fixed(urgency) => Levels::new(&workload, urgency).outcomes(&mut budget),
-        Order::Deadline if workload.load().is_gt() => vec![Outcome::Unbounded; set.len()],
-        Order::Deadline => {
-            np_edf_response::outcomes(&workload, &Demand::new(&workload), &mut budget)
-        }
-    };
+    let outcomes = worst_cases(&workload, setting.policy, &mut budget);
+    found(set, setting, &workload, &outcomes)
+}
+
+/// What is told of a set once its worst cases are known.
+fn found(set: &TaskSet, setting: &Setting, workload: &Workload, outcomes: &[Outcome]) -> Findings {
     let responses = outcomes.iter().map(Outcome::response).collect();
+    let order = Order::of(setting.policy);
     let exact = order.is_exact(&workload.tasks, set);
     Findings { verdict: decide(set, setting), test: order.test(), exact, responses }
+}
+
+/// The worst case of every task, late or not, in the set's order.
+fn worst_cases(workload: &Workload, policy: PolicyKind, budget: &mut Budget) -> Vec<Outcome> {
+    match Order::of(policy) {
+        Order::Release => fifo::outcomes(workload, budget),
+        Order::Fixed(urgency) => Levels::new(workload, urgency).outcomes(budget),
+        Order::Deadline if workload.load().is_gt() => {
+            vec![Outcome::Unbounded; workload.tasks.len()]
+        }
+        Order::Deadline => {
+            let workload = workload.with_deadlines_past_jitter();
+            np_edf_response::outcomes(&workload, &Demand::new(&workload), budget)
+        }
+    }
 }
 
 /// The bounds under fixed priorities, in the set's order.

@@ -7,6 +7,7 @@
 //! 2. All arithmetic on times saturates upwards. A time of a task is at most 2^62 and a window
 //!    2^63, so what saturates is past every window, and the search that meets it says so.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use aegis_trace::{Limit, ModelId, Nanos, Refusal};
@@ -119,6 +120,22 @@ impl Workload {
             Ordering::Less | Ordering::Equal => Ok(()),
             Ordering::Greater => Err(self.overutilised()),
         }
+    }
+
+    /// The same with every deadline later by the same time, so that none precedes the jitter of its
+    /// task. The order of absolute deadlines stays as it is, and with it every response under EDF;
+    /// but `D - J`, at which a job enters the demand, is not cut at zero any more.
+    pub(super) fn with_deadlines_past_jitter(&self) -> Cow<'_, Self> {
+        let ahead = |task: &Charged| task.jitter.saturating_sub(task.deadline);
+        let later = self.tasks.iter().map(ahead).max().unwrap_or(Nanos::ZERO);
+        if later == Nanos::ZERO {
+            return Cow::Borrowed(self);
+        }
+        let mut shifted = self.clone();
+        for task in &mut shifted.tasks {
+            task.deadline = task.deadline.saturating_add(later);
+        }
+        Cow::Owned(shifted)
     }
 
     /// How the utilisation of all tasks compares with 1.
