@@ -232,7 +232,10 @@ impl<'a> Cases<'a> {
     }
 
     fn completion(&self, task: &Charged, worst: &Worst) -> Nanos {
-        let instant = self.workload.time.instant(worst.blocker.length);
+        let instant = match self.order {
+            Order::Release => Nanos::ZERO, // Its search is not on ticks.
+            Order::Fixed(_) | Order::Deadline => self.workload.time.instant(worst.blocker.length),
+        };
         worst.start.saturating_add(task.last_stage).saturating_add(instant)
     }
 
