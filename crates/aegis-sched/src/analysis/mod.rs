@@ -21,6 +21,7 @@
 //! # Sources
 //! The [`Test`] variants name them; each theorem's file gives the titles and the recurrences.
 
+pub mod counter_offer;
 mod demand;
 mod fifo;
 mod findings;
@@ -30,6 +31,9 @@ mod np_edf_response;
 mod np_fixed_priority;
 mod offsets;
 mod outcome;
+pub mod priority_assignment;
+pub mod quick;
+pub mod sensitivity;
 mod time;
 pub(crate) mod utilisation;
 mod window;
@@ -58,6 +62,8 @@ pub struct Setting {
     pub overheads: Overheads,
     /// At which instants things happen.
     pub time: TimeModel,
+    /// How much stages may run beyond their costs inside one busy window, all together.
+    pub overrun: Nanos,
     /// How much work the verdict may cost, in terms of a nanosecond or a few each; the response
     /// times under EDF may cost as much again.
     pub terms: u64,
@@ -67,7 +73,7 @@ impl Setting {
     /// What admission uses: dense time, and an answer within a fraction of a second.
     #[must_use]
     pub fn admission(policy: PolicyKind, overheads: Overheads) -> Self {
-        Self { policy, overheads, time: TimeModel::Dense, terms: 20_000_000 }
+        Self { policy, overheads, time: TimeModel::Dense, overrun: Nanos::ZERO, terms: 20_000_000 }
     }
 }
 
@@ -220,6 +226,24 @@ pub fn examine(set: &TaskSet, setting: &Setting) -> Findings {
     let responses = outcomes.iter().map(Outcome::response).collect();
     let exact = order.is_exact(&workload.tasks, set);
     Findings { verdict: decide(set, setting), test: order.test(), exact, responses }
+}
+
+/// The worst response of one task, if a stage of length `foreign` of somebody less urgent could
+/// block it, overhead included. Costs as much as one task's part of [`examine`].
+fn response_of(set: &TaskSet, index: usize, foreign: Nanos, setting: &Setting) -> Response {
+    let mut workload = Workload::new(set, setting);
+    workload.floor = workload.floor.or_longer(Blocker { length: foreign, model: None });
+    let mut budget = Budget::new(setting.terms);
+    let outcome = match Order::of(setting.policy) {
+        Order::Release => fifo::outcomes(&workload, &mut budget)[index],
+        Order::Fixed(urgency) => Levels::new(&workload, urgency).outcome_of(index, &mut budget),
+        Order::Deadline if workload.load().is_gt() => Outcome::Unbounded,
+        Order::Deadline => {
+            let demand = Demand::new(&workload);
+            np_edf_response::outcome_of(&workload, &demand, index, &mut budget)
+        }
+    };
+    outcome.response()
 }
 
 /// The bounds under fixed priorities, in the set's order.

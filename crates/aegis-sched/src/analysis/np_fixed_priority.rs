@@ -118,6 +118,14 @@ impl<'a> Levels<'a> {
         undecided.map_or(Ok(outcomes), Err)
     }
 
+    /// The worst case of one task, late or not.
+    pub(super) fn outcome_of(&self, index: usize, budget: &mut Budget) -> Outcome {
+        let place = self.order.iter().position(|task| *task == index);
+        place.map_or(Outcome::Unbounded, |place| {
+            self.outcome(place, Until::End, &mut GrowingWork::new(), budget)
+        })
+    }
+
     /// The worst case of the task at one place. `work` is memory to use.
     pub(super) fn outcome(
         &self,
@@ -129,6 +137,7 @@ impl<'a> Levels<'a> {
         let level = Level {
             task: self.task(place),
             blocker: self.blockers[self.ends[place]],
+            overrun: self.workload.overrun,
             time: self.workload.time,
         };
         let rivals = || self.rivals(place).map(|rival| self.task(rival));
@@ -148,11 +157,12 @@ impl<'a> Levels<'a> {
     }
 }
 
-/// One task, what can block it, and in which time.
+/// One task, what is ahead of it whatever its rivals do, and in which time.
 #[derive(Clone, Copy)]
 pub(super) struct Level<'a> {
     pub(super) task: &'a Charged,
     pub(super) blocker: Blocker,
+    pub(super) overrun: Nanos,
     pub(super) time: TimeModel,
 }
 
@@ -193,7 +203,7 @@ impl<'a> Level<'a> {
             Ordering::Greater => Ok(0),
             Ordering::Equal => {
                 let late = level().any(|task| task.jitter > Nanos::ZERO);
-                if !late && self.blocker.ticks() == Nanos::ZERO {
+                if !late && self.ahead() == Nanos::ZERO {
                     return Ok(u64::MAX);
                 }
                 Ok(hyperperiod(level().map(|task| task.period))? / period)
@@ -233,7 +243,12 @@ impl<'a> Level<'a> {
     /// What runs before the last stage of `job`, but for the rivals.
     fn before_last_stage(&self, job: u64) -> Nanos {
         let own = self.task.cost.saturating_mul(job + 1).saturating_sub(self.task.last_stage);
-        self.blocker.ticks().saturating_add(own)
+        self.ahead().saturating_add(own)
+    }
+
+    /// The blocker and what runs beyond its cost.
+    fn ahead(&self) -> Nanos {
+        self.blocker.ticks().saturating_add(self.overrun)
     }
 
     /// The response of `job` from its nominal release, if its last stage starts at `start`.
@@ -257,7 +272,7 @@ impl<'a> Level<'a> {
         let next = self.task.period.saturating_mul(job + 1).saturating_sub(self.task.jitter);
         // ceil(e / T) = floor((e - 1) / T) + 1, so what climbs is e - 1, from the completion.
         let own = self.task.cost.saturating_mul(job + 1);
-        let base = ticks(self.blocker.ticks().saturating_add(own));
+        let base = ticks(self.ahead().saturating_add(own));
         let from = ticks(start.saturating_add(self.task.last_stage));
         let end = work.climb(base, from, ticks(next), budget)?;
         Ok((end >= next).then_some(end))
