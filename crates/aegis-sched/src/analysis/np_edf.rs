@@ -44,8 +44,8 @@ use super::fixed_point::{Budget, Exhausted};
 use super::offsets::Offsets;
 use super::workload::{Blocker, Workload};
 
-/// Decides whether every deadline is met. Asks nothing that every policy requires: see
-/// [`Workload::check_necessary`].
+/// Decides whether every deadline is met, if windows below `from` are known to be fine. Asks nothing
+/// that every policy requires: see [`Workload::check_necessary`].
 ///
 /// # Errors
 /// The shortest window whose demand and blocking exceed it (a longer one where the budget does not
@@ -53,11 +53,12 @@ use super::workload::{Blocker, Workload};
 pub(super) fn check(
     workload: &Workload,
     demand: &Demand,
+    from: Nanos,
     budget: &mut Budget,
 ) -> Result<(), Refusal> {
     let windows = Windows { demand, workload };
     let horizon = horizon(workload, demand, budget)?;
-    windows.descend(horizon, budget).map_err(|found| windows.shortest(found, budget))
+    windows.descend(from, horizon, budget).map_err(|found| windows.shortest(found, budget))
 }
 
 /// A window by which every violation has shown itself, if there is one.
@@ -93,19 +94,18 @@ struct Windows<'a> {
 }
 
 impl Windows<'_> {
-    /// Looks at windows from `horizon` down, skipping those that a longer one already answers for.
-    fn descend(&self, horizon: Nanos, budget: &mut Budget) -> Result<(), Refusal> {
+    /// Looks at windows from `horizon` down to `least`, skipping those that a longer one already
+    /// answers for.
+    fn descend(&self, least: Nanos, horizon: Nanos, budget: &mut Budget) -> Result<(), Refusal> {
         let Some(first) = self.demand.first_step() else { return Ok(()) };
+        let least = least.max(first);
         let mut next = self.demand.last_step_before(horizon.saturating_add(Nanos::EPSILON));
-        while let Some(window) = next {
+        while let Some(window) = next.filter(|window| *window >= least) {
             budget.spend(self.demand.due_within(window).len())?;
             let needed = self.needed_in(window, self.demand.within(window))?;
             // A violation below `window` also shows at or below `needed`: the sum never decreases.
-            next = if needed < window {
-                Some(needed).filter(|shorter| *shorter >= first)
-            } else {
-                self.demand.last_step_before(window)
-            };
+            next =
+                if needed < window { Some(needed) } else { self.demand.last_step_before(window) };
         }
         Ok(())
     }
@@ -195,7 +195,7 @@ mod tests {
                 let demand = Demand::new(&workload);
                 let horizon = horizon(&workload, &demand, &mut without_end()).expect("an end");
                 let windows = Windows { demand: &demand, workload: &workload };
-                let descended = windows.descend(horizon, &mut without_end());
+                let descended = windows.descend(Nanos::ZERO, horizon, &mut without_end());
                 let scanned = windows.scan(horizon, &mut without_end());
                 prop_assert_eq!(descended.is_ok(), scanned.is_ok());
             }

@@ -70,6 +70,26 @@ pub(super) fn outcomes(workload: &Workload, demand: &Demand, budget: &mut Budget
     outcomes
 }
 
+/// The worst response of every task, in the set's order; `None` where the search ended without an
+/// answer. `known` gives responses that the first tasks are known to have at least: deadlines that
+/// promise no more are not looked at.
+pub(super) fn bounds(
+    workload: &Workload,
+    demand: &Demand,
+    known: &[Nanos],
+    budget: &mut Budget,
+) -> Vec<Option<Nanos>> {
+    let mut bounds = vec![None; workload.tasks.len()];
+    let Ok(mut sweep) = Sweep::new(workload, demand, budget) else { return bounds };
+    for (index, task) in demand.tasks() {
+        let least = known.get(*index).copied().unwrap_or(Nanos::ZERO);
+        let worse = budget.lend_half(|half| sweep.worse_than(least, *index, task, half));
+        let worse = worse.map(|worse| worse.map_or(least, |worst| worst.response));
+        bounds[*index] = worse.ok();
+    }
+    bounds
+}
+
 /// The worst case of one task.
 pub(super) fn outcome_of(
     workload: &Workload,
@@ -103,16 +123,27 @@ impl<'a> Sweep<'a> {
         Ok(Self { workload, demand, reach, deadlines, work: GrowingWork::new() })
     }
 
-    /// The worst case of `task`, whose `D - J` is no less than that of the task before.
     fn outcome(&mut self, index: usize, task: &Charged, budget: &mut Budget) -> Outcome {
+        match self.worse_than(Nanos::ZERO, index, task, budget) {
+            Ok(worst) => worst.map_or(Outcome::Unbounded, Outcome::Worst),
+            Err(spent) => Outcome::Undecided(spent.limit),
+        }
+    }
+
+    /// The worst case of `task`, whose `D - J` is no less than that of the task before, if its
+    /// response is longer than `known`.
+    fn worse_than(
+        &mut self,
+        known: Nanos,
+        index: usize,
+        task: &Charged,
+        budget: &mut Budget,
+    ) -> Result<Option<Worst>, Exhausted> {
         let Self { workload, demand, reach, .. } = *self;
         let last = reach.last_due(task);
+        self.deadlines.slide(task.first_deadline(), last, budget)?;
         let search = Search { workload, demand, index, task };
-        let found = self
-            .deadlines
-            .slide(task.first_deadline(), last, budget)
-            .and_then(|()| search.worst(&self.deadlines, last, &mut self.work, budget));
-        found.map_or_else(|spent| Outcome::Undecided(spent.limit), Outcome::Worst)
+        search.worse_than(known, &self.deadlines, last, &mut self.work, budget)
     }
 }
 
@@ -227,24 +258,25 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn worst(
+    /// The job with the longest response, if it is longer than `known`.
+    fn worse_than(
         &self,
+        known: Nanos,
         deadlines: &Deadlines<'_>,
         last: Nanos,
         work: &mut GrowingWork,
         budget: &mut Budget,
-    ) -> Result<Worst, Exhausted> {
+    ) -> Result<Option<Worst>, Exhausted> {
         budget.spend(deadlines.seen.len() / 8)?; // A pass without divisions.
         let potentials = || deadlines.potentials(self.task, last);
-        let first = self.task.first_deadline();
-        let (best, _) = potentials().max_by_key(|(_, most)| *most).unwrap_or((first, Nanos::ZERO));
-        let mut worst = self.at(best, work, budget)?;
-        for (due, most) in potentials() {
-            if most > worst.response && due != best {
+        let best = potentials().max_by_key(|(_, most)| *most).map(|(due, _)| due);
+        let mut worst: Option<Worst> = None;
+        // The most promising deadline first, then all others in their order.
+        for (due, most) in potentials().filter(|(due, _)| Some(*due) == best).chain(potentials()) {
+            let least = worst.map_or(known, |worst| worst.response);
+            if most > least {
                 let found = self.at(due, work, budget)?;
-                if found.response > worst.response {
-                    worst = found;
-                }
+                worst = if found.response > least { Some(found) } else { worst };
             }
         }
         Ok(worst)

@@ -96,26 +96,13 @@ impl<'a> Levels<'a> {
         outcomes
     }
 
-    /// The worst case of every task, in the set's order, if none is late.
-    ///
-    /// # Errors
-    /// The first task, from the most urgent down, that is late; or the first that has no answer, if
-    /// none is known to be late. With its index.
-    pub(super) fn on_time(&self, budget: &mut Budget) -> Result<Vec<Outcome>, (usize, Outcome)> {
-        let mut work = GrowingWork::new();
-        let mut outcomes = vec![Outcome::Unbounded; self.order.len()];
-        let mut undecided = None;
-        for place in 0..self.order.len() {
-            let index = self.order[place];
-            let outcome =
-                budget.lend_half(|half| self.outcome(place, Until::Late, &mut work, half));
-            match outcome {
-                Outcome::Undecided(_) => undecided = undecided.or(Some((index, outcome))),
-                _ if outcome.meets(self.task(place).deadline) => outcomes[index] = outcome,
-                _ => return Err((index, outcome)),
-            }
-        }
-        undecided.map_or(Ok(outcomes), Err)
+    /// The places from the most urgent down: the index of the task at each, and what can block it.
+    pub(super) fn places(&self) -> impl Iterator<Item = (usize, usize, Blocker)> {
+        (0..self.order.len()).map(|place| (place, self.order[place], self.blocker(place)))
+    }
+
+    fn blocker(&self, place: usize) -> Blocker {
+        self.blockers[self.ends[place]]
     }
 
     /// The worst case of one task, late or not.
@@ -136,7 +123,7 @@ impl<'a> Levels<'a> {
     ) -> Outcome {
         let level = Level {
             task: self.task(place),
-            blocker: self.blockers[self.ends[place]],
+            blocker: self.blocker(place),
             overrun: self.workload.overrun,
             time: self.workload.time,
         };
