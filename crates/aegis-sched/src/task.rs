@@ -72,6 +72,12 @@ impl Task {
         Ok(Self { spec, cost, longest_stage, last_stage })
     }
 
+    /// What was checked.
+    #[must_use]
+    pub fn spec(&self) -> &TaskSpec {
+        &self.spec
+    }
+
     /// Whose task it is.
     #[must_use]
     pub fn model(&self) -> ModelId {
@@ -202,6 +208,13 @@ impl TaskSet {
     pub fn without(&self, model: ModelId) -> Self {
         let tasks = self.tasks.iter().filter(|task| task.model() != model).cloned().collect();
         Self { tasks, background: self.background }
+    }
+
+    /// This set with another task in one place; `None` where that breaks a rule.
+    pub(crate) fn replaced(&self, index: usize, spec: TaskSpec) -> Option<Self> {
+        let mut tasks = self.tasks.clone();
+        tasks[index] = Task::new(spec).ok()?;
+        Some(Self::new(tasks).ok()?.with_background(self.background))
     }
 
     /// This set beside work without a deadline, of which no piece that cannot be preempted is

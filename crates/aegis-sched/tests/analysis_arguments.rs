@@ -41,7 +41,7 @@ fn adds_up(explanation: &Explanation) -> (usize, usize) {
             continue;
         };
         let work: Nanos = case.shares.iter().map(|share| share.work()).sum();
-        assert_eq!(work + case.blocking, case.completion, "{task:?}");
+        assert_eq!(work + case.blocking + case.overrun, case.completion, "{task:?}");
         let response = case.completion + task.jitter - case.visible;
         assert_eq!(task.response, Response::Bounded(response), "{task:?}");
         let own = case.shares.last().expect("its own job");
@@ -50,6 +50,7 @@ fn adds_up(explanation: &Explanation) -> (usize, usize) {
     }
     if let Some(window) = &explanation.window {
         let work: Nanos = window.demand.iter().map(|share| share.work()).sum();
+        let work = work + window.overrun;
         assert!(work + window.blocking > window.length, "{window:?}");
         let Err(Refusal::DemandExceedsWindow { demand, .. }) = explanation.findings.verdict else {
             panic!("a window without a refusal by demand: {explanation}");
@@ -79,12 +80,14 @@ proptest! {
         dispatch in 0u64..3,
         wake in 0u64..9,
         background in 0u64..9,
+        overrun in prop_oneof![Just(0u64), 1u64..9],
     ) {
         let set = set(&tasks).with_background(Nanos(background));
         for policy in POLICIES {
             for time in [TimeModel::Dense, TimeModel::Discrete] {
                 let overheads = Overheads { dispatch: Nanos(dispatch), wake: Nanos(wake) };
-                let setting = Setting { overheads, ..setting(policy, time) };
+                let overrun = Nanos(overrun);
+                let setting = Setting { overheads, overrun, ..setting(policy, time) };
                 let explanation = explain(&set, &setting);
                 prop_assert_eq!(&explanation.findings, &examine(&set, &setting));
                 adds_up(&explanation);

@@ -23,15 +23,20 @@
 
 mod argument;
 pub mod chain;
+pub mod counter_offer;
 mod demand;
 mod fifo;
 mod findings;
 mod fixed_point;
+pub mod incremental;
 mod np_edf;
 mod np_edf_response;
 mod np_fixed_priority;
 mod offsets;
 mod outcome;
+pub mod priority_assignment;
+pub mod quick;
+pub mod sensitivity;
 mod time;
 pub(crate) mod utilisation;
 mod window;
@@ -51,7 +56,8 @@ use crate::task::{Overheads, TaskSet};
 use self::demand::Demand;
 use self::fixed_point::Budget;
 use self::np_fixed_priority::Levels;
-use self::outcome::Outcome;
+use self::outcome::{Outcome, Until};
+use self::window::GrowingWork;
 use self::workload::{Blocker, Charged, Workload};
 
 /// What a set is analysed for.
@@ -63,6 +69,8 @@ pub struct Setting {
     pub overheads: Overheads,
     /// At which instants things happen.
     pub time: TimeModel,
+    /// How much stages may run beyond their costs inside one busy window, all together.
+    pub overrun: Nanos,
     /// How much work the verdict may cost, in terms of a nanosecond or a few each; the response
     /// times under EDF may cost as much again.
     pub terms: u64,
@@ -72,7 +80,7 @@ impl Setting {
     /// What admission uses: dense time, and an answer within a fraction of a second.
     #[must_use]
     pub fn admission(policy: PolicyKind, overheads: Overheads) -> Self {
-        Self { policy, overheads, time: TimeModel::Dense, terms: 20_000_000 }
+        Self { policy, overheads, time: TimeModel::Dense, overrun: Nanos::ZERO, terms: 20_000_000 }
     }
 }
 
@@ -135,8 +143,12 @@ pub fn decide(set: &TaskSet, setting: &Setting) -> Result<(), Refusal> {
     let mut budget = Budget::new(setting.terms);
     match Order::of(setting.policy) {
         Order::Release => bounds(&workload, fifo::outcomes(&workload, &mut budget)).map(drop),
-        Order::Fixed(urgency) => fixed_bounds(&workload, urgency, &mut budget).map(drop),
-        Order::Deadline => np_edf::check(&workload, &Demand::new(&workload), &mut budget),
+        Order::Fixed(urgency) => {
+            fixed_bounds(&workload, urgency, |_, _| None, &mut budget).map(drop)
+        }
+        Order::Deadline => {
+            np_edf::check(&workload, &Demand::new(&workload), Nanos::ZERO, &mut budget)
+        }
     }
 }
 
@@ -194,11 +206,11 @@ pub fn analyse(
     let order = Order::of(policy);
     let bounds = match order {
         Order::Release => bounds(&workload, fifo::outcomes(&workload, &mut budget))?,
-        Order::Fixed(urgency) => fixed_bounds(&workload, urgency, &mut budget)?,
+        Order::Fixed(urgency) => fixed_bounds(&workload, urgency, |_, _| None, &mut budget)?,
         Order::Deadline => {
             let demand = Demand::new(&workload);
-            np_edf::check(&workload, &demand, &mut budget)?;
-            edf_bounds(&workload, &demand, setting.terms)?
+            np_edf::check(&workload, &demand, Nanos::ZERO, &mut budget)?;
+            edf_bounds(&workload, &demand, &[], setting.terms)?
         }
     };
     Ok(Analysis { bounds, test: order.test(), utilisation_ppm: workload.ppm() })
@@ -240,19 +252,60 @@ fn worst_cases(workload: &Workload, policy: PolicyKind, budget: &mut Budget) -> 
     }
 }
 
-/// The bounds under fixed priorities, in the set's order.
+/// The worst response of one task, if a stage of length `foreign` of somebody less urgent could
+/// block it, overhead included. Costs as much as one task's part of [`examine`].
+fn response_of(set: &TaskSet, index: usize, foreign: Nanos, setting: &Setting) -> Response {
+    let mut workload = Workload::new(set, setting);
+    workload.floor = workload.floor.or_longer(Blocker { length: foreign, model: None });
+    let mut budget = Budget::new(setting.terms);
+    let outcome = match Order::of(setting.policy) {
+        Order::Release => fifo::outcomes(&workload, &mut budget)[index],
+        Order::Fixed(urgency) => Levels::new(&workload, urgency).outcome_of(index, &mut budget),
+        Order::Deadline if workload.load().is_gt() => Outcome::Unbounded,
+        Order::Deadline => {
+            let workload = workload.with_deadlines_past_jitter();
+            np_edf_response::outcome_of(&workload, &Demand::new(&workload), index, &mut budget)
+        }
+    };
+    outcome.response()
+}
+
+/// The bounds under fixed priorities, in the set's order. `known` gives the bound of a task, by its
+/// index and its blocker, where it need not be computed.
 ///
 /// # Errors
-/// The first task, from the most urgent down, that is late or has no answer.
+/// The first task, from the most urgent down, that is late; or the first that has no answer, if none
+/// is known to be late.
 fn fixed_bounds(
     workload: &Workload,
     urgency: impl Fn(&Charged) -> u64,
+    known: impl Fn(usize, Blocker) -> Option<Bound>,
     budget: &mut Budget,
 ) -> Result<Vec<Bound>, Refusal> {
-    match Levels::new(workload, urgency).on_time(budget) {
-        Ok(outcomes) => bounds(workload, outcomes),
-        Err((index, outcome)) => Err(bound(workload, &workload.tasks[index], outcome)
-            .expect_err("a task that is late or has no answer has no bound")),
+    let levels = Levels::new(workload, urgency);
+    let mut work = GrowingWork::new();
+    let mut bounds: Vec<Option<Bound>> = vec![None; workload.tasks.len()];
+    let mut undecided = None;
+    for (place, index, blocker) in levels.places() {
+        let found = known(index, blocker).map_or_else(
+            || {
+                let late = Until::Late;
+                let outcome = budget.lend_half(|half| levels.outcome(place, late, &mut work, half));
+                bound(workload, &workload.tasks[index], outcome)
+            },
+            Ok,
+        );
+        match found {
+            Ok(found) => bounds[index] = Some(found),
+            Err(no_answer @ Refusal::Undecided { .. }) => {
+                undecided.get_or_insert(no_answer);
+            }
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    match undecided {
+        None => Ok(bounds.into_iter().flatten().collect()),
+        Some(no_answer) => Err(no_answer),
     }
 }
 
@@ -274,13 +327,19 @@ fn bound(workload: &Workload, task: &Charged, outcome: Outcome) -> Result<Bound,
 }
 
 /// The bounds of a set that [`np_edf::check`] accepted: where a response is not found within the
-/// budget, the deadline is one, which the verdict has proved.
-fn edf_bounds(workload: &Workload, demand: &Demand, terms: u64) -> Result<Vec<Bound>, Refusal> {
-    let outcomes = np_edf_response::outcomes(workload, demand, &mut Budget::new(terms));
-    let tasks = workload.tasks.iter().zip(outcomes);
+/// budget, the deadline is one, which the verdict has proved. `known` gives responses that the first
+/// tasks are known to have at least.
+fn edf_bounds(
+    workload: &Workload,
+    demand: &Demand,
+    known: &[Nanos],
+    terms: u64,
+) -> Result<Vec<Bound>, Refusal> {
+    let responses = np_edf_response::bounds(workload, demand, known, &mut Budget::new(terms));
+    let tasks = workload.tasks.iter().zip(responses);
     tasks
-        .map(|(task, outcome)| {
-            let response = outcome.response().bound().unwrap_or(task.deadline);
+        .map(|(task, response)| {
+            let response = response.unwrap_or(task.deadline);
             within_deadline(task, response, demand.blocker(task.first_deadline()))
         })
         .collect()

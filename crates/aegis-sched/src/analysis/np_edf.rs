@@ -42,11 +42,10 @@ use aegis_trace::{Nanos, Refusal};
 use super::demand::Demand;
 use super::fixed_point::{Budget, Exhausted};
 use super::offsets::Offsets;
-use super::time::TimeModel;
 use super::workload::{Blocker, Workload};
 
-/// Decides whether every deadline is met. Asks nothing that every policy requires: see
-/// [`Workload::check_necessary`].
+/// Decides whether every deadline is met, if windows below `from` are known to be fine. Asks nothing
+/// that every policy requires: see [`Workload::check_necessary`].
 ///
 /// # Errors
 /// The shortest window whose demand and blocking exceed it (a longer one where the budget does not
@@ -54,11 +53,12 @@ use super::workload::{Blocker, Workload};
 pub(super) fn check(
     workload: &Workload,
     demand: &Demand,
+    from: Nanos,
     budget: &mut Budget,
 ) -> Result<(), Refusal> {
-    let windows = Windows { demand, time: workload.time };
+    let windows = Windows { demand, workload };
     let horizon = horizon(workload, demand, budget)?;
-    windows.descend(horizon, budget).map_err(|found| windows.shortest(found, budget))
+    windows.descend(from, horizon, budget).map_err(|found| windows.shortest(found, budget))
 }
 
 /// A window by which every violation has shown itself, if there is one.
@@ -75,7 +75,8 @@ fn horizon(workload: &Workload, demand: &Demand, budget: &mut Budget) -> Result<
 fn settled(workload: &Workload) -> Option<Nanos> {
     const ONE: u128 = 1 << 64;
     let mut free = ONE;
-    let mut ahead = u128::from(workload.floor.length.0).checked_mul(ONE)?;
+    let ahead = workload.floor.length.saturating_add(workload.overrun);
+    let mut ahead = u128::from(ahead.0).checked_mul(ONE)?;
     for task in &workload.tasks {
         let share = (u128::from(task.cost.0) << 64).div_ceil(u128::from(task.period.0));
         let early = task.period.saturating_add(task.jitter).saturating_sub(task.deadline);
@@ -89,23 +90,22 @@ fn settled(workload: &Workload) -> Option<Nanos> {
 /// The windows to look at.
 struct Windows<'a> {
     demand: &'a Demand,
-    time: TimeModel,
+    workload: &'a Workload,
 }
 
 impl Windows<'_> {
-    /// Looks at windows from `horizon` down, skipping those that a longer one already answers for.
-    fn descend(&self, horizon: Nanos, budget: &mut Budget) -> Result<(), Refusal> {
+    /// Looks at windows from `horizon` down to `least`, skipping those that a longer one already
+    /// answers for.
+    fn descend(&self, least: Nanos, horizon: Nanos, budget: &mut Budget) -> Result<(), Refusal> {
         let Some(first) = self.demand.first_step() else { return Ok(()) };
+        let least = least.max(first);
         let mut next = self.demand.last_step_before(horizon.saturating_add(Nanos::EPSILON));
-        while let Some(window) = next {
+        while let Some(window) = next.filter(|window| *window >= least) {
             budget.spend(self.demand.due_within(window).len())?;
             let needed = self.needed_in(window, self.demand.within(window))?;
             // A violation below `window` also shows at or below `needed`: the sum never decreases.
-            next = if needed < window {
-                Some(needed).filter(|shorter| *shorter >= first)
-            } else {
-                self.demand.last_step_before(window)
-            };
+            next =
+                if needed < window { Some(needed) } else { self.demand.last_step_before(window) };
         }
         Ok(())
     }
@@ -137,7 +137,8 @@ impl Windows<'_> {
     /// Demand plus blocking of `window`, or a refusal when it does not fit.
     fn needed_in(&self, window: Nanos, demand: Nanos) -> Result<Nanos, Refusal> {
         let Blocker { length, model: blocked_by } = self.demand.blocker(window);
-        let blocking = self.time.held_up(length);
+        let blocking = self.workload.time.held_up(length);
+        let demand = demand.saturating_add(self.workload.overrun);
         let needed = demand.saturating_add(blocking);
         if needed > window {
             return Err(Refusal::DemandExceedsWindow { window, demand, blocking, blocked_by });
@@ -193,8 +194,8 @@ mod tests {
             if let Some(workload) = workload(&tasks, wake) {
                 let demand = Demand::new(&workload);
                 let horizon = horizon(&workload, &demand, &mut without_end()).expect("an end");
-                let windows = Windows { demand: &demand, time: workload.time };
-                let descended = windows.descend(horizon, &mut without_end());
+                let windows = Windows { demand: &demand, workload: &workload };
+                let descended = windows.descend(Nanos::ZERO, horizon, &mut without_end());
                 let scanned = windows.scan(horizon, &mut without_end());
                 prop_assert_eq!(descended.is_ok(), scanned.is_ok());
             }
@@ -205,7 +206,7 @@ mod tests {
             if let Some(workload) = workload(&tasks, wake) {
                 let demand = Demand::new(&workload);
                 let horizon = horizon(&workload, &demand, &mut without_end()).expect("an end");
-                let windows = Windows { demand: &demand, time: workload.time };
+                let windows = Windows { demand: &demand, workload: &workload };
                 if windows.scan(horizon, &mut without_end()).is_ok() {
                     let further = Nanos((horizon * 3 + Nanos(500)).0.min(horizon.0 + 200_000));
                     prop_assert_eq!(windows.scan(further, &mut without_end()), Ok(()));

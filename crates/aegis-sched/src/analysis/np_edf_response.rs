@@ -53,29 +53,98 @@ use super::demand::{Demand, jobs_due};
 use super::fixed_point::{Budget, Exhausted};
 use super::offsets::Offsets;
 use super::outcome::{Outcome, Worst};
-use super::time::TimeModel;
 use super::window::GrowingWork;
 use super::workload::{Blocker, Charged, Workload};
 
 /// The worst case of every task, in the set's order.
 pub(super) fn outcomes(workload: &Workload, demand: &Demand, budget: &mut Budget) -> Vec<Outcome> {
-    let reach = match Reach::of(workload, demand, budget) {
-        Ok(reach) => reach,
-        Err(spent) => return vec![Outcome::Undecided(spent.limit); workload.tasks.len()],
-    };
     let mut outcomes = vec![Outcome::Unbounded; workload.tasks.len()];
-    let mut deadlines = Deadlines::new(demand, reach);
-    let mut work = GrowingWork::new();
-    for (index, task) in demand.tasks() {
-        let search = Search { demand, index: *index, task, time: workload.time };
-        let last = reach.last_due(task);
-        let found = deadlines
-            .slide(task.first_deadline(), last, budget)
-            .and_then(|()| search.worst(&deadlines, last, &mut work, budget));
-        outcomes[*index] =
-            found.map_or_else(|spent| Outcome::Undecided(spent.limit), Outcome::Worst);
+    match Sweep::new(workload, demand, budget) {
+        Ok(mut sweep) => {
+            for (index, task) in demand.tasks() {
+                outcomes[*index] = budget.lend_half(|half| sweep.outcome(*index, task, half));
+            }
+        }
+        Err(spent) => outcomes.fill(Outcome::Undecided(spent.limit)),
     }
     outcomes
+}
+
+/// The worst response of every task, in the set's order; `None` where the search ended without an
+/// answer. `known` gives responses that the first tasks are known to have at least: deadlines that
+/// promise no more are not looked at.
+pub(super) fn bounds(
+    workload: &Workload,
+    demand: &Demand,
+    known: &[Nanos],
+    budget: &mut Budget,
+) -> Vec<Option<Nanos>> {
+    let mut bounds = vec![None; workload.tasks.len()];
+    let Ok(mut sweep) = Sweep::new(workload, demand, budget) else { return bounds };
+    for (index, task) in demand.tasks() {
+        let least = known.get(*index).copied().unwrap_or(Nanos::ZERO);
+        let worse = budget.lend_half(|half| sweep.worse_than(least, *index, task, half));
+        let worse = worse.map(|worse| worse.map_or(least, |worst| worst.response));
+        bounds[*index] = worse.ok();
+    }
+    bounds
+}
+
+/// The worst case of one task.
+pub(super) fn outcome_of(
+    workload: &Workload,
+    demand: &Demand,
+    index: usize,
+    budget: &mut Budget,
+) -> Outcome {
+    match Sweep::new(workload, demand, budget) {
+        Ok(mut sweep) => sweep.outcome(index, &workload.tasks[index], budget),
+        Err(spent) => Outcome::Undecided(spent.limit),
+    }
+}
+
+/// The searches of several tasks, which share the deadlines they look at.
+struct Sweep<'a> {
+    workload: &'a Workload,
+    demand: &'a Demand,
+    reach: Reach,
+    deadlines: Deadlines<'a>,
+    work: GrowingWork,
+}
+
+impl<'a> Sweep<'a> {
+    fn new(
+        workload: &'a Workload,
+        demand: &'a Demand,
+        budget: &mut Budget,
+    ) -> Result<Self, Exhausted> {
+        let reach = Reach::of(workload, demand, budget)?;
+        let deadlines = Deadlines::new(demand, reach, workload.overrun);
+        Ok(Self { workload, demand, reach, deadlines, work: GrowingWork::new() })
+    }
+
+    fn outcome(&mut self, index: usize, task: &Charged, budget: &mut Budget) -> Outcome {
+        match self.worse_than(Nanos::ZERO, index, task, budget) {
+            Ok(worst) => worst.map_or(Outcome::Unbounded, Outcome::Worst),
+            Err(spent) => Outcome::Undecided(spent.limit),
+        }
+    }
+
+    /// The worst case of `task`, whose `D - J` is no less than that of the task before, if its
+    /// response is longer than `known`.
+    fn worse_than(
+        &mut self,
+        known: Nanos,
+        index: usize,
+        task: &Charged,
+        budget: &mut Budget,
+    ) -> Result<Option<Worst>, Exhausted> {
+        let Self { workload, demand, reach, .. } = *self;
+        let last = reach.last_due(task);
+        self.deadlines.slide(task.first_deadline(), last, budget)?;
+        let search = Search { workload, demand, index, task };
+        search.worse_than(known, &self.deadlines, last, &mut self.work, budget)
+    }
 }
 
 /// How far the releases of a busy window reach.
@@ -121,6 +190,8 @@ struct Deadlines<'a> {
     ahead: Offsets,
     /// The next of them.
     next: Option<(Nanos, Nanos)>,
+    /// Work beyond all costs.
+    overrun: Nanos,
     /// The work due before `next`.
     due: Nanos,
     /// Deadline and latest completion.
@@ -128,9 +199,10 @@ struct Deadlines<'a> {
 }
 
 impl<'a> Deadlines<'a> {
-    fn new(demand: &'a Demand, reach: Reach) -> Self {
+    fn new(demand: &'a Demand, reach: Reach, overrun: Nanos) -> Self {
         let ahead = Offsets::new(std::iter::empty());
-        Self { demand, reach, ahead, next: None, due: Nanos::ZERO, seen: VecDeque::new() }
+        let seen = VecDeque::new();
+        Self { demand, reach, ahead, next: None, overrun, due: Nanos::ZERO, seen }
     }
 
     /// Moves on to the deadlines from `first` to `last`; `first` never decreases.
@@ -144,6 +216,7 @@ impl<'a> Deadlines<'a> {
             budget.spend(Offsets::TERMS)?;
             self.due = self.due.saturating_add(more);
             let needed = self.due.saturating_add(self.demand.blocker(due).length);
+            let needed = needed.saturating_add(self.overrun);
             self.seen.push_back((due, self.reach.completion(needed)));
             self.next = self.ahead.next();
         }
@@ -178,31 +251,32 @@ impl<'a> Deadlines<'a> {
 
 /// The search for the worst deadline of one task.
 struct Search<'a> {
+    workload: &'a Workload,
     demand: &'a Demand,
     index: usize,
     task: &'a Charged,
-    time: TimeModel,
 }
 
 impl Search<'_> {
-    fn worst(
+    /// The job with the longest response, if it is longer than `known`.
+    fn worse_than(
         &self,
+        known: Nanos,
         deadlines: &Deadlines<'_>,
         last: Nanos,
         work: &mut GrowingWork,
         budget: &mut Budget,
-    ) -> Result<Worst, Exhausted> {
+    ) -> Result<Option<Worst>, Exhausted> {
         budget.spend(deadlines.seen.len() / 8)?; // A pass without divisions.
         let potentials = || deadlines.potentials(self.task, last);
-        let first = self.task.first_deadline();
-        let (best, _) = potentials().max_by_key(|(_, most)| *most).unwrap_or((first, Nanos::ZERO));
-        let mut worst = self.at(best, work, budget)?;
-        for (due, most) in potentials() {
-            if most > worst.response && due != best {
+        let best = potentials().max_by_key(|(_, most)| *most).map(|(due, _)| due);
+        let mut worst: Option<Worst> = None;
+        // The most promising deadline first, then all others in their order.
+        for (due, most) in potentials().filter(|(due, _)| Some(*due) == best).chain(potentials()) {
+            let least = worst.map_or(known, |worst| worst.response);
+            if most > least {
                 let found = self.at(due, work, budget)?;
-                if found.response > worst.response {
-                    worst = found;
-                }
+                worst = if found.response > least { Some(found) } else { worst };
             }
         }
         Ok(worst)
@@ -225,12 +299,12 @@ impl Search<'_> {
         let blocker: Blocker = self.demand.blocker(due);
         let job = jobs_due(self.task, due) - 1;
         let own = cost.saturating_mul(job + 1).saturating_sub(last_stage);
-        let base = blocker.ticks().saturating_add(own);
+        let base = blocker.ticks().saturating_add(self.workload.overrun).saturating_add(own);
         let start = work.climb(base, Nanos::ZERO, Nanos::MAX, budget)?;
         // The nominal release is `J` before `since`, which is never before the window's start.
         let since = due - self.task.first_deadline();
         let completion = start.saturating_add(last_stage);
-        let instant = self.time.instant(blocker.length);
+        let instant = self.workload.time.instant(blocker.length);
         let response = completion.saturating_add(instant).saturating_add(jitter);
         let response = response.saturating_sub(since).max(self.task.alone());
         Ok(Worst { response, job, start, due: Some(due), blocker })

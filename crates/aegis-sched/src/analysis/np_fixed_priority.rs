@@ -96,26 +96,21 @@ impl<'a> Levels<'a> {
         outcomes
     }
 
-    /// The worst case of every task, in the set's order, if none is late.
-    ///
-    /// # Errors
-    /// The first task, from the most urgent down, that is late; or the first that has no answer, if
-    /// none is known to be late. With its index.
-    pub(super) fn on_time(&self, budget: &mut Budget) -> Result<Vec<Outcome>, (usize, Outcome)> {
-        let mut work = GrowingWork::new();
-        let mut outcomes = vec![Outcome::Unbounded; self.order.len()];
-        let mut undecided = None;
-        for place in 0..self.order.len() {
-            let index = self.order[place];
-            let outcome =
-                budget.lend_half(|half| self.outcome(place, Until::Late, &mut work, half));
-            match outcome {
-                Outcome::Undecided(_) => undecided = undecided.or(Some((index, outcome))),
-                _ if outcome.meets(self.task(place).deadline) => outcomes[index] = outcome,
-                _ => return Err((index, outcome)),
-            }
-        }
-        undecided.map_or(Ok(outcomes), Err)
+    /// The places from the most urgent down: the index of the task at each, and what can block it.
+    pub(super) fn places(&self) -> impl Iterator<Item = (usize, usize, Blocker)> {
+        (0..self.order.len()).map(|place| (place, self.order[place], self.blocker(place)))
+    }
+
+    fn blocker(&self, place: usize) -> Blocker {
+        self.blockers[self.ends[place]]
+    }
+
+    /// The worst case of one task, late or not.
+    pub(super) fn outcome_of(&self, index: usize, budget: &mut Budget) -> Outcome {
+        let place = self.order.iter().position(|task| *task == index);
+        place.map_or(Outcome::Unbounded, |place| {
+            self.outcome(place, Until::End, &mut GrowingWork::new(), budget)
+        })
     }
 
     /// The worst case of the task at one place. `work` is memory to use.
@@ -128,7 +123,8 @@ impl<'a> Levels<'a> {
     ) -> Outcome {
         let level = Level {
             task: self.task(place),
-            blocker: self.blockers[self.ends[place]],
+            blocker: self.blocker(place),
+            overrun: self.workload.overrun,
             time: self.workload.time,
         };
         let rivals = || self.rivals(place).map(|rival| self.task(rival));
@@ -148,11 +144,12 @@ impl<'a> Levels<'a> {
     }
 }
 
-/// One task, what can block it, and in which time.
+/// One task, what is ahead of it whatever its rivals do, and in which time.
 #[derive(Clone, Copy)]
 pub(super) struct Level<'a> {
     pub(super) task: &'a Charged,
     pub(super) blocker: Blocker,
+    pub(super) overrun: Nanos,
     pub(super) time: TimeModel,
 }
 
@@ -193,7 +190,7 @@ impl<'a> Level<'a> {
             Ordering::Greater => Ok(0),
             Ordering::Equal => {
                 let late = level().any(|task| task.jitter > Nanos::ZERO);
-                if !late && self.blocker.ticks() == Nanos::ZERO {
+                if !late && self.ahead() == Nanos::ZERO {
                     return Ok(u64::MAX);
                 }
                 Ok(hyperperiod(level().map(|task| task.period))? / period)
@@ -233,7 +230,12 @@ impl<'a> Level<'a> {
     /// What runs before the last stage of `job`, but for the rivals.
     fn before_last_stage(&self, job: u64) -> Nanos {
         let own = self.task.cost.saturating_mul(job + 1).saturating_sub(self.task.last_stage);
-        self.blocker.ticks().saturating_add(own)
+        self.ahead().saturating_add(own)
+    }
+
+    /// The blocker and what runs beyond its cost.
+    fn ahead(&self) -> Nanos {
+        self.blocker.ticks().saturating_add(self.overrun)
     }
 
     /// The response of `job` from its nominal release, if its last stage starts at `start`.
@@ -257,7 +259,7 @@ impl<'a> Level<'a> {
         let next = self.task.period.saturating_mul(job + 1).saturating_sub(self.task.jitter);
         // ceil(e / T) = floor((e - 1) / T) + 1, so what climbs is e - 1, from the completion.
         let own = self.task.cost.saturating_mul(job + 1);
-        let base = ticks(self.blocker.ticks().saturating_add(own));
+        let base = ticks(self.ahead().saturating_add(own));
         let from = ticks(start.saturating_add(self.task.last_stage));
         let end = work.climb(base, from, ticks(next), budget)?;
         Ok((end >= next).then_some(end))

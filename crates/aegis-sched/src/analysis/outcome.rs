@@ -34,11 +34,6 @@ impl Outcome {
             Self::Undecided(limit) => Response::Undecided(limit),
         }
     }
-
-    /// Whether no job is late.
-    pub(super) fn meets(&self, deadline: Nanos) -> bool {
-        matches!(self, Self::Worst(worst) if worst.response <= deadline)
-    }
 }
 
 /// The job with the longest response, in a busy window that begins at 0.

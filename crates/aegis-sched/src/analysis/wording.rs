@@ -104,6 +104,7 @@ fn in_case(task: &Argument, case: &Case, words: &Words<'_>) -> Vec<String> {
     )];
     let mut column = Column { entries: Vec::new() };
     blocked(&mut column, case.blocking, case.blocked_by, words);
+    overrun(&mut column, case.overrun, words);
     let others = case.shares.len().saturating_sub(1);
     shares(&mut column, &case.shares[..others], words);
     for own in &case.shares[others..] {
@@ -134,8 +135,10 @@ fn in_window(window: &Window, words: &Words<'_>) -> Vec<String> {
     let mut lines = vec![format!("  in a window of {}:", time(window.length))];
     let mut column = Column { entries: Vec::new() };
     blocked(&mut column, window.blocking, window.blocked_by, words);
+    overrun(&mut column, window.overrun, words);
     shares(&mut column, &window.demand, words);
-    let work = window.demand.iter().map(Share::work).fold(window.blocking, Nanos::saturating_add);
+    let held = window.blocking.saturating_add(window.overrun);
+    let work = window.demand.iter().map(Share::work).fold(held, Nanos::saturating_add);
     column.add("=", time(work), format!("which is more than {}", time(window.length)));
     lines.extend(column.lines());
     lines
@@ -147,6 +150,12 @@ fn blocked(column: &mut Column, blocking: Nanos, by: Option<ModelId>, words: &Wo
             format!("a stage of {}", (words.name)(model))
         });
         column.add("+", (words.time)(blocking), format!("blocking by {by} that had just started"));
+    }
+}
+
+fn overrun(column: &mut Column, overrun: Nanos, words: &Words<'_>) {
+    if overrun > Nanos::ZERO {
+        column.add("+", (words.time)(overrun), "by which jobs may exceed their costs");
     }
 }
 

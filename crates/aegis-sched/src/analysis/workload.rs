@@ -91,6 +91,10 @@ pub(super) struct Workload {
     /// What is less urgent than every task and can hold the device when a window begins: the
     /// wake-up latency, or the longest background piece where that is longer.
     pub(super) floor: Blocker,
+    /// Work beyond all costs inside one busy window. It delays like a blocker, but in addition to
+    /// one: Prosa's machine-checked analyses of overruns add it in the same two places, to what runs
+    /// before a job and to the window's end.
+    pub(super) overrun: Nanos,
     pub(super) time: TimeModel,
     pub(super) utilisation: Utilisation,
 }
@@ -104,7 +108,7 @@ impl Workload {
         let utilisation = Utilisation::of(tasks.iter().map(Charged::share));
         let length = floor(set.background(), &setting.overheads);
         let floor = Blocker { length, model: None };
-        Self { tasks, floor, time: setting.time, utilisation }
+        Self { tasks, floor, overrun: setting.overrun, time: setting.time, utilisation }
     }
 
     /// What every policy requires.
@@ -152,7 +156,7 @@ impl Workload {
     }
 
     /// The longest time the device can stay busy without a break, on ticks: the least fixed point
-    /// of `L = floor + sum ceil((L + J) / T) C`; or any value above `enough`.
+    /// of `L = floor + overrun + sum ceil((L + J) / T) C`; or any value above `enough`.
     ///
     /// There is none when utilisation is 1 and something blocks or is late, and the search then
     /// ends with the budget: ask [`Workload::cycle`] first.
@@ -162,12 +166,12 @@ impl Workload {
         budget: &mut Budget,
     ) -> Result<Nanos, Exhausted> {
         if self.tasks.is_empty() {
-            return Ok(self.floor.ticks());
+            return Ok(self.ahead());
         }
         let mut work = GrowingWork::new();
         self.tasks.iter().for_each(|task| work.add(task, u64::MAX));
         // ceil(L / T) = floor((L - 1) / T) + 1, so the point that is sought is L - 1.
-        let base = self.floor.ticks();
+        let base = self.ahead();
         let from = ticks(self.utilisation.reach(base).max(Nanos::EPSILON));
         let mut at = from;
         while at < enough {
@@ -184,14 +188,19 @@ impl Workload {
         Ok(at.saturating_add(Nanos::EPSILON))
     }
 
+    /// What is ahead of every task in a busy window, on ticks.
+    fn ahead(&self) -> Nanos {
+        self.floor.ticks().saturating_add(self.overrun)
+    }
+
     /// After which time everything repeats, if the tasks use the device completely and some window
     /// never ends: the least common multiple of the periods. `None` when all windows end.
     ///
     /// # Errors
     /// It is longer than any window that is looked at.
     pub(super) fn cycle(&self) -> Result<Option<Nanos>, Exhausted> {
-        let ends = self.floor.ticks() == Nanos::ZERO
-            && self.tasks.iter().all(|task| task.jitter == Nanos::ZERO);
+        let ends =
+            self.ahead() == Nanos::ZERO && self.tasks.iter().all(|task| task.jitter == Nanos::ZERO);
         if ends || self.load() != Ordering::Equal {
             return Ok(None);
         }
