@@ -61,6 +61,7 @@ pub mod profile;
 mod report;
 mod runtime;
 mod source;
+pub mod task_sets;
 mod tensor;
 mod trace_pump;
 pub mod workload;
@@ -71,6 +72,7 @@ pub use aegis_context::{
 };
 pub use aegis_cuda::{ComputeUnits, DeviceCapabilities, DeviceError, DriverKind, Realtime};
 pub use aegis_sched::admission::Terms;
+pub use aegis_sched::analysis::TimeModel;
 pub use aegis_sched::metrics::{Broken, Counts, Snapshot, Summary};
 pub use aegis_sched::policy::PolicyKind;
 pub use aegis_sched::task::Overheads;
