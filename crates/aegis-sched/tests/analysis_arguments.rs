@@ -6,6 +6,7 @@ use aegis_sched::task::{Overheads, Task, TaskSet, TaskSpec};
 use aegis_trace::{ModelId, Nanos, Refusal};
 use expect_test::expect;
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
 const POLICIES: [PolicyKind; 5] =
     [PolicyKind::Fifo, PolicyKind::Rms, PolicyKind::Dm, PolicyKind::Edf, PolicyKind::Priority];
@@ -71,8 +72,14 @@ fn numbers() -> impl Strategy<Value = Numbers> {
     )
 }
 
+/// So many cases, with failing seeds kept beside this file.
+fn cases(cases: u32) -> ProptestConfig {
+    let kept = FileFailurePersistence::WithSource("regressions");
+    ProptestConfig { cases, failure_persistence: Some(Box::new(kept)), ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn shares_add_up_exactly_to_what_was_found(

@@ -105,16 +105,22 @@ mod naive_priority {
     }
 }
 
-/// The definition of the EDF verdict: every window, one by one, up to the busy window.
+/// The definition of the EDF verdict: every window, one by one, up to the busy window, or where it
+/// never ends up to one hyperperiod past the longest deadline.
 mod naive_edf {
     use super::*;
 
-    /// `None` when the busy window does not end within a bound far past any small set's.
+    /// `None` when the set exceeds the device.
     pub(crate) fn accepts(specs: &[TaskSpec]) -> Option<bool> {
         let work = |end: u64| -> u64 {
             specs.iter().map(|t| (end + t.jitter.0).div_ceil(t.period.0) * total(t)).sum()
         };
-        let busy = (1..100_000).find(|end| work(*end) == *end)?;
+        let cycle = specs.iter().fold(1, |all, t| lcm(all, t.period.0));
+        if specs.iter().map(|t| cycle / t.period.0 * total(t)).sum::<u64>() > cycle {
+            return None;
+        }
+        let longest = specs.iter().map(|t| t.deadline.0).max()?;
+        let busy = (1..100_000).find(|end| work(*end) == *end).unwrap_or(longest + cycle);
         let shortest = specs.iter().map(|t| t.deadline.0 - t.jitter.0).min()?;
         Some(
             (shortest..=busy)
@@ -122,10 +128,18 @@ mod naive_edf {
         )
     }
 
+    fn lcm(a: u64, b: u64) -> u64 {
+        let (mut x, mut y) = (a, b);
+        while y > 0 {
+            (x, y) = (y, x % y);
+        }
+        a / x * b
+    }
+
     fn demand(specs: &[TaskSpec], window: u64) -> u64 {
         let jobs = |t: &TaskSpec| {
-            let due_by = |k: &u64| t.deadline.0 - t.jitter.0 + k * t.period.0 <= window;
-            u64::try_from((0..).take_while(due_by).count()).expect("few jobs")
+            let first = t.deadline.0 - t.jitter.0;
+            window.checked_sub(first).map_or(0, |room| room / t.period.0 + 1)
         };
         specs.iter().map(|t| jobs(t) * total(t)).sum()
     }
