@@ -117,13 +117,13 @@ fn the_second_job_of_the_can_example_is_the_worst_and_says_so() {
           utilisation 0.971428, decided by non-preemptive fixed-priority response times (exact here)
         m0: response 199 ns <= deadline 250 ns, slack 51 ns
           worst is job 1 in a busy period of at most 199 ns: visible at 0 ns, due at 250 ns
-          +  99 ns  blocking by a stage of m2 that had just started
+          +  99 ns  blocking by a stage of m2 that had started a tick before
           + 100 ns  1 job of m0, its last stage (100 ns) from 99 ns on
           = 199 ns  when it ends
           = 199 ns  response
         m1: response 299 ns <= deadline 325 ns, slack 26 ns
           worst is job 1 in a busy period of at most 499 ns: visible at 0 ns, due at 325 ns
-          +  99 ns  blocking by a stage of m2 that had just started
+          +  99 ns  blocking by a stage of m2 that had started a tick before
           + 100 ns  1 job of m0
           + 100 ns  1 job of m1, its last stage (100 ns) from 199 ns on
           = 299 ns  when it ends

@@ -8,6 +8,7 @@ use aegis_trace::{ModelId, Nanos};
 
 use super::argument::{Argument, Case, Explanation, Share, Window};
 use super::findings::Response;
+use super::time::TimeModel;
 
 /// How models and times are written.
 #[derive(Clone, Copy)]
@@ -31,12 +32,12 @@ impl Explanation {
     pub fn in_words(&self, words: &Words<'_>) -> String {
         let mut lines = vec![self.verdict(words)];
         if let Some(window) = &self.window {
-            lines.extend(in_window(window, words));
+            lines.extend(in_window(window, self.setting.time, words));
         }
         for task in &self.tasks {
             lines.push(headline(task, words));
             if let Some(case) = &task.case {
-                lines.extend(in_case(task, case, words));
+                lines.extend(in_case(task, case, self.setting.time, words));
             }
         }
         lines.join("\n")
@@ -91,7 +92,7 @@ impl Column {
     }
 }
 
-fn in_case(task: &Argument, case: &Case, words: &Words<'_>) -> Vec<String> {
+fn in_case(task: &Argument, case: &Case, at: TimeModel, words: &Words<'_>) -> Vec<String> {
     let time = words.time;
     let busy = case
         .busy
@@ -103,7 +104,7 @@ fn in_case(task: &Argument, case: &Case, words: &Words<'_>) -> Vec<String> {
         time(case.visible)
     )];
     let mut column = Column { entries: Vec::new() };
-    blocked(&mut column, case.blocking, case.blocked_by, words);
+    blocked(&mut column, case.blocking, case.blocked_by, at, words);
     overrun(&mut column, case.overrun, words);
     let others = case.shares.len().saturating_sub(1);
     shares(&mut column, &case.shares[..others], words);
@@ -130,11 +131,11 @@ fn in_case(task: &Argument, case: &Case, words: &Words<'_>) -> Vec<String> {
     lines
 }
 
-fn in_window(window: &Window, words: &Words<'_>) -> Vec<String> {
+fn in_window(window: &Window, at: TimeModel, words: &Words<'_>) -> Vec<String> {
     let time = words.time;
     let mut lines = vec![format!("  in a window of {}:", time(window.length))];
     let mut column = Column { entries: Vec::new() };
-    blocked(&mut column, window.blocking, window.blocked_by, words);
+    blocked(&mut column, window.blocking, window.blocked_by, at, words);
     overrun(&mut column, window.overrun, words);
     shares(&mut column, &window.demand, words);
     let held = window.blocking.saturating_add(window.overrun);
@@ -144,12 +145,23 @@ fn in_window(window: &Window, words: &Words<'_>) -> Vec<String> {
     lines
 }
 
-fn blocked(column: &mut Column, blocking: Nanos, by: Option<ModelId>, words: &Words<'_>) {
+/// Who blocks, and since when: an instant in dense time, a tick in discrete time.
+fn blocked(
+    column: &mut Column,
+    blocking: Nanos,
+    by: Option<ModelId>,
+    at: TimeModel,
+    words: &Words<'_>,
+) {
+    let since = match at {
+        TimeModel::Dense => "had just started",
+        TimeModel::Discrete => "had started a tick before",
+    };
     if blocking > Nanos::ZERO {
         let by = by.map_or("the wake-up or a background piece".into(), |model| {
             format!("a stage of {}", (words.name)(model))
         });
-        column.add("+", (words.time)(blocking), format!("blocking by {by} that had just started"));
+        column.add("+", (words.time)(blocking), format!("blocking by {by} that {since}"));
     }
 }
 

@@ -157,10 +157,7 @@ impl fmt::Display for Invalid {
             let join = if index > 0 { "; " } else { "" };
             write!(f, "{join}{fault}")?;
         }
-        match self.faults.len().saturating_sub(FAULTS_SHOWN_MAX) {
-            0 => Ok(()),
-            more => write!(f, "; and {more} more"),
-        }
+        if self.faults.len() > FAULTS_SHOWN_MAX { f.write_str("; and more") } else { Ok(()) }
     }
 }
 

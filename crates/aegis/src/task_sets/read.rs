@@ -283,7 +283,10 @@ impl Reader {
             None => None,
             Some(Json::Integer(priority)) => Some(*priority),
             Some(other) => {
-                self.fault(format!("{place}.P"), wrong("an integer", other));
+                self.fault(
+                    format!("{place}.P"),
+                    wrong("an integer of 64 bits, without point or exponent", other),
+                );
                 None
             }
         };
@@ -388,7 +391,7 @@ impl Reader {
             Json::Integer(found) if *found < least => FaultKind::TooSmall { least, found: *found },
             Json::Integer(found) if *found > most => FaultKind::TooLarge { most, found: *found },
             Json::Integer(found) => return u64::try_from(*found).ok().map(Nanos),
-            other => wrong("an integer, without point or exponent", other),
+            other => wrong("an integer up to 2^62, without point or exponent", other),
         };
         self.fault(place, kind);
         None
