@@ -33,6 +33,7 @@ pub(super) struct Charged {
 
 impl Charged {
     fn new(task: &Task, dispatch: Nanos) -> Self {
+        let dispatch = if task.is_server() { Nanos::ZERO } else { dispatch };
         let stages = u64::try_from(task.stages().len()).unwrap_or(u64::MAX);
         Self {
             model: task.model(),
@@ -51,7 +52,7 @@ impl Charged {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Blocker {
     pub(super) length: Nanos,
-    /// `None` for the wake-up latency, or when there is nothing.
+    /// `None` for the wake-up latency or work in the background, or when there is nothing.
     pub(super) model: Option<ModelId>,
 }
 
@@ -59,6 +60,7 @@ pub(super) struct Blocker {
 #[derive(Clone, Debug)]
 pub(super) struct Workload {
     pub(super) tasks: Vec<Charged>,
+    /// The wake-up latency, or the longest piece in the background where that is longer.
     pub(super) wake: Nanos,
     pub(super) utilisation: Utilisation,
 }
@@ -74,7 +76,13 @@ impl Workload {
         let charged = |task: &Task| Charged::new(task, overheads.dispatch);
         let tasks: Vec<Charged> = set.tasks().iter().map(charged).collect();
         let utilisation = Utilisation::of(tasks.iter().map(|task| (task.cost, task.period)));
-        let workload = Self { tasks, wake: overheads.wake, utilisation };
+        // One thing to the theorems: a stage less urgent than all, which blocks everyone and may
+        // begin a busy window. Only one of the two can do so.
+        let background = match set.background() {
+            Nanos::ZERO => Nanos::ZERO,
+            chunk => chunk.saturating_add(overheads.dispatch),
+        };
+        let workload = Self { tasks, wake: overheads.wake.max(background), utilisation };
         workload.check_each_job_alone()?;
         workload.check_utilisation()?;
         Ok(workload)
