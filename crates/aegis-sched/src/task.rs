@@ -105,8 +105,7 @@ impl Task {
             return Err(TaskError::ChunkExceedsBudget { model, chunk, budget });
         }
         let (deadline, jitter, stages) = (period, Nanos::ZERO, vec![budget]);
-        let whole =
-            Self::new(TaskSpec { model, period, deadline, jitter, priority, stages })?;
+        let whole = Self::new(TaskSpec { model, period, deadline, jitter, priority, stages })?;
         if chunk == Nanos::ZERO {
             return Err(TaskError::ZeroStage { model, stage: 0 });
         }
