@@ -129,9 +129,8 @@ pub(crate) fn conclusion(report: &Report, verdicts: &[Verdict]) -> String {
     lines.push(match (refused, report.models.iter().filter(is_served).count()) {
         (0, 0) => format!("yes: all {all} models meet every deadline under the stated assumptions"),
         (0, served) => format!(
-            "yes: all {} models with deadlines meet every one under the stated assumptions, beside \
-             {served} of best effort",
-            all - served
+            "yes: every deadline is met under the stated assumptions, beside {served} of {all} \
+             models without one"
         ),
         _ => format!("no: {} of {all} models can be admitted together", all - refused),
     });

@@ -422,9 +422,8 @@ fn best_effort_is_in_the_background_unless_it_has_a_server() {
     assert_eq!(of(server), Some(BestEffort::Server(expected)));
 }
 
-#[test]
-fn every_fault_of_best_effort_is_reported() {
-    let text = r#"
+/// Four models with everything that can be wrong with best effort.
+const BAD_BEST_EFFORT: &str = r#"
 device = { driver = "sim", memory = "1GiB" }
 scheduler = { policy = "priority", queue_depth = 8, overrun = "contained" }
 [[model]]
@@ -456,8 +455,11 @@ best_effort = true
 server = { budget = "20ms", period = "10ms", slots = 2 }
 sim.stages = ["2ms"]
 "#;
+
+#[test]
+fn every_fault_of_best_effort_is_reported() {
     check(
-        text,
+        BAD_BEST_EFFORT,
         expect![[r#"
         error: folder/edge.toml:3:63: there is no overrun `contained`; write one of record, contain
           |
