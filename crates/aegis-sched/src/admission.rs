@@ -8,7 +8,8 @@
 //! 1. The set that was analysed last is exactly the set that is installed, plus models that are
 //!    leaving. A leaving model counts until it is [`release`](AdmissionController::release)d.
 //! 2. A refusal leaves the task set, the memory plan and the ids as they were.
-//! 3. A model id is not reused: the next tenant of a slot has the next generation.
+//! 3. The background of the set is the longest stage of all models admitted to it.
+//! 4. A model id is not reused: the next tenant of a slot has the next generation.
 
 use std::sync::Arc;
 
@@ -17,13 +18,13 @@ use aegis_context::{
     ContextError, ExecutionContext, MemoryLedger, ModelDescription, ResourceBudget, RuntimeBackend,
 };
 use aegis_memory::{MemoryError, MemoryOrchestrator, ModelMemory, Usage};
-use aegis_trace::{AdmittedModel, Bytes, Category, ModelId, Nanos, Refusal};
+use aegis_trace::{AdmittedModel, Bytes, Category, ModelId, Nanos, Refusal, ServiceTerms};
 
 use crate::analysis::{Analysis, Bound, analyse};
-use crate::dispatch::{Lane, LaneGate};
+use crate::dispatch::{Lane, LaneGate, LaneService, Server};
 use crate::metrics::ModelMetrics;
 use crate::policy::PolicyKind;
-use crate::task::{Overheads, Task, TaskError, TaskSet, TaskSpec};
+use crate::task::{Overheads, ServerSpec, Task, TaskError, TaskSet, TaskSpec};
 
 /// The most jobs of one model that may be outstanding at once.
 pub const SLOTS_MAX: usize = 1024;
@@ -31,14 +32,8 @@ pub const SLOTS_MAX: usize = 1024;
 /// What a model asks for when it asks to be admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// `T`: least time between two releases.
-    pub period: Nanos,
-    /// `D`: from release to completion; less than, equal to or beyond the period.
-    pub deadline: Nanos,
-    /// `J`: from nominal release to submission.
-    pub jitter: Nanos,
-    /// Smaller is more urgent; only the priority policy reads it.
-    pub priority: u32,
+    /// The kind of service: guaranteed, or one of best effort.
+    pub service: ServiceTerms,
     /// Worst-case execution time of each stage, without overheads.
     pub costs: Vec<Nanos>,
     /// Hard limits.
@@ -53,12 +48,26 @@ impl Terms {
     #[must_use]
     pub fn periodic(cost: Nanos, period: Nanos, memory: Bytes) -> Self {
         Self {
-            period,
-            deadline: period,
-            jitter: Nanos::ZERO,
-            priority: 0,
+            service: ServiceTerms::Guaranteed {
+                period,
+                deadline: period,
+                jitter: Nanos::ZERO,
+                priority: 0,
+            },
             costs: vec![cost],
             budget: ResourceBudget { memory, streams: 1, compute: period },
+            slots: 2,
+        }
+    }
+
+    /// One stage of `cost` whenever nothing else is ready, without a deadline; one stream, two slots,
+    /// no limit of compute time, and at most `memory`.
+    #[must_use]
+    pub fn background(cost: Nanos, memory: Bytes) -> Self {
+        Self {
+            service: ServiceTerms::Background,
+            costs: vec![cost],
+            budget: ResourceBudget { memory, streams: 1, compute: Nanos::MAX },
             slots: 2,
         }
     }
@@ -187,6 +196,8 @@ enum Slot {
         model: ModelId,
         name: String,
         ledger: MemoryLedger,
+        /// Its longest stage if it runs in the background, else zero.
+        chunk: Nanos,
     },
     /// Out of generations.
     Spent,
@@ -210,12 +221,12 @@ impl AdmissionController {
     /// [`AdmissionError`]; nothing has changed, and the backend is dropped.
     pub fn admit(&mut self, request: AdmissionRequest) -> Result<Admission, AdmissionError> {
         let (index, model) = self.free_slot().map_err(AdmissionError::Refused)?;
-        let task = self.task(model, &request)?;
+        check_shape(&request)?;
+        let Proposal { task, chunk, tasks } = self.propose(model, &request.terms)?;
         let memory = ModelMemory { model, tensors: request.backend.memory().to_vec() };
-        self.check_budget(&task, &request.terms.budget).map_err(AdmissionError::Refused)?;
-        let tasks = self.tasks.with(task.clone())?;
-        let analysis = analyse(&tasks, self.config.policy, &self.config.overheads)
-            .map_err(AdmissionError::Refused)?;
+        self.check_budget(&request.terms).map_err(AdmissionError::Refused)?;
+        let blocks = self.longest_in_background(Some((model, chunk)));
+        let analysis = self.analyse(&tasks, blocks).map_err(AdmissionError::Refused)?;
         let planned = self.memory.plan(memory).map_err(memory_refusal)?;
         let usage = planned.usage();
         let ledger = MemoryLedger::new(request.terms.budget.memory);
@@ -223,7 +234,7 @@ impl AdmissionController {
             let (needed, limit) = (usage.total(), request.terms.budget.memory);
             AdmissionError::Refused(Refusal::MemoryBudget { needed, limit })
         })?;
-        let AdmissionRequest { name, terms: Terms { budget, slots, .. }, mut backend } = request;
+        let AdmissionRequest { name, terms, mut backend } = request;
         let binding = self.memory.bind(planned).map_err(memory_refusal)?;
         if let Err(error) = backend.bind(binding) {
             drop(backend);
@@ -231,36 +242,38 @@ impl AdmissionController {
             return Err(AdmissionError::Context(error.into()));
         }
         let description = Arc::new(backend.description().clone());
-        let slots = SlotPool::new(&description, slots);
-        let context = ExecutionContext::new(model, budget, backend, slots.clone(), charge);
-        let bound = *bound_of(&analysis, model);
-        let promise = self.promise(&name, &task, &bound, usage);
+        let slots = SlotPool::new(&description, terms.slots);
+        let context = ExecutionContext::new(model, terms.budget, backend, slots.clone(), charge);
+        let service = lane_service(&terms, task, &analysis, model);
+        let promise = self.promise(&name, &terms, &service, usage);
         self.tasks = tasks;
         self.analysis = Some(analysis.clone());
-        self.slots[index] = Slot::Taken { model, name, ledger };
+        self.slots[index] = Slot::Taken { model, name, ledger, chunk };
         let (metrics, gate) = (ModelMetrics::default(), LaneGate::default());
-        let lane = Lane::new(context, task, bound.response, metrics.clone(), gate.clone());
+        let lane = Lane::new(context, terms.costs, service, metrics.clone(), gate.clone());
         Ok(Admission { model, lane, description, slots, metrics, gate, promise, analysis })
     }
 
     /// Gives back what a departed model held. Its context, and with it its memory binding, must
     /// have been dropped. The analysis of the remaining models, whose bounds can only shrink; `None`
-    /// when none remain or the analysis gave up, and the bounds stay as they were.
+    /// when no task remains or the analysis gave up, and the bounds stay as they were.
     ///
     /// # Errors
     /// [`AdmissionError::Memory`] when its memory is still bound, or the model is not known.
     pub fn release(&mut self, model: ModelId) -> Result<Option<Analysis>, AdmissionError> {
         self.memory.release(model).map_err(AdmissionError::Memory)?;
-        self.tasks = self.tasks.without(model);
         let next = model.next_generation().map_or(Slot::Spent, Slot::Free);
         self.slots[usize::from(model.index)] = next;
+        let blocks = self.longest_in_background(None);
+        let chunk = blocks.map_or(Nanos::ZERO, |(_, chunk)| chunk);
+        self.tasks = self.tasks.without(model).with_background(chunk);
         self.analysis = None;
         if self.tasks.is_empty() {
             return Ok(None);
         }
         // A subset of a schedulable set is schedulable; the bounds need computing all the same.
         // An analysis that gives up leaves the old bounds, which are larger and so still true.
-        let fewer = analyse(&self.tasks, self.config.policy, &self.config.overheads).ok();
+        let fewer = self.analyse(&self.tasks, blocks).ok();
         self.analysis = fewer.clone();
         Ok(fewer)
     }
@@ -277,7 +290,8 @@ impl AdmissionController {
         &self.config
     }
 
-    /// The admitted tasks, without overheads.
+    /// The admitted tasks without overheads: guaranteed models, servers, and the longest stage of the
+    /// models in the background.
     #[must_use]
     pub fn tasks(&self) -> &TaskSet {
         &self.tasks
@@ -289,14 +303,19 @@ impl AdmissionController {
         &self.memory
     }
 
+    /// The name of an admitted model, if it is one.
+    #[must_use]
+    pub fn find_name(&self, model: ModelId) -> Option<&str> {
+        self.slots.iter().find_map(|slot| match slot {
+            Slot::Taken { model: known, name, .. } if *known == model => Some(name.as_str()),
+            Slot::Taken { .. } | Slot::Free(_) | Slot::Spent => None,
+        })
+    }
+
     /// The name of an admitted model; its id for one that is not known.
     #[must_use]
     pub fn name_of(&self, model: ModelId) -> String {
-        let taken = self.slots.iter().find_map(|slot| match slot {
-            Slot::Taken { model: known, name, .. } if *known == model => Some(name.clone()),
-            Slot::Taken { .. } | Slot::Free(_) | Slot::Spent => None,
-        });
-        taken.unwrap_or_else(|| model.to_string())
+        self.find_name(model).map_or_else(|| model.to_string(), str::to_owned)
     }
 
     /// What an admitted model has charged to its own budget.
@@ -316,28 +335,85 @@ impl AdmissionController {
         free.ok_or(Refusal::TooManyModels { limit: u32::from(self.config.max_models) })
     }
 
-    fn task(&self, model: ModelId, request: &AdmissionRequest) -> Result<Task, AdmissionError> {
-        let (terms, stages) = (&request.terms, request.backend.description().stages);
-        if terms.costs.len() != usize::from(stages) {
-            return Err(AdmissionError::WrongStages { costs: terms.costs.len(), stages });
+    /// What the set would be with a model of these terms.
+    fn propose(&self, model: ModelId, terms: &Terms) -> Result<Proposal, AdmissionError> {
+        let (task, chunk) = match terms.service {
+            ServiceTerms::Guaranteed { period, deadline, jitter, priority } => {
+                let stages = terms.costs.clone();
+                let spec = TaskSpec { model, period, deadline, jitter, priority, stages };
+                (Some(Task::new(spec)?), Nanos::ZERO)
+            }
+            ServiceTerms::Background => (None, longest_stage(model, &terms.costs)?),
+            ServiceTerms::Server { budget, period, priority } => {
+                let stage = longest_stage(model, &terms.costs)?;
+                let chunk = stage.saturating_add(self.config.overheads.dispatch);
+                if chunk > budget {
+                    let refusal = Refusal::ServerBudget { stage: chunk, budget };
+                    return Err(AdmissionError::Refused(refusal));
+                }
+                let spec = ServerSpec { model, period, priority, budget, chunk };
+                (Some(Task::server(spec)?), Nanos::ZERO)
+            }
+        };
+        let tasks = match &task {
+            Some(task) => self.tasks.with(task.clone())?,
+            None => self.tasks.clone().with_background(self.tasks.background().max(chunk)),
+        };
+        Ok(Proposal { task, chunk, tasks })
+    }
+
+    /// The longest stage in the background and whose it is, with that of a `newcomer`; zero is none.
+    fn longest_in_background(
+        &self,
+        newcomer: Option<(ModelId, Nanos)>,
+    ) -> Option<(ModelId, Nanos)> {
+        let known = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Taken { model, chunk, .. } => Some((*model, *chunk)),
+            Slot::Free(_) | Slot::Spent => None,
+        });
+        let chunks = newcomer.into_iter().chain(known).filter(|(_, chunk)| *chunk > Nanos::ZERO);
+        chunks.max_by_key(|(_, chunk)| *chunk)
+    }
+
+    /// Analyses `tasks`; where a stage in the background `blocks`, its model is named in the answer,
+    /// which the analysis cannot do: to it that stage belongs to nobody.
+    fn analyse(
+        &self,
+        tasks: &TaskSet,
+        blocks: Option<(ModelId, Nanos)>,
+    ) -> Result<Analysis, Refusal> {
+        let Overheads { dispatch, wake } = self.config.overheads;
+        let answer = analyse(tasks, self.config.policy, &self.config.overheads);
+        let Some((model, chunk)) = blocks else { return answer };
+        let charged = chunk.saturating_add(dispatch);
+        let name = |blocking: Nanos, by: &mut Option<ModelId>| {
+            if by.is_none() && blocking == charged && charged > wake {
+                *by = Some(model);
+            }
+        };
+        match answer {
+            Ok(mut analysis) => {
+                analysis.bounds.iter_mut().for_each(|b| name(b.blocking, &mut b.blocked_by));
+                Ok(analysis)
+            }
+            Err(mut refusal) => {
+                if let Refusal::DemandExceedsWindow { blocking, blocked_by, .. }
+                | Refusal::ResponseExceedsDeadline { blocking, blocked_by, .. } = &mut refusal
+                {
+                    name(*blocking, blocked_by);
+                }
+                Err(refusal)
+            }
         }
-        if !(1..=SLOTS_MAX).contains(&terms.slots) {
-            return Err(AdmissionError::Slots { slots: terms.slots });
-        }
-        Ok(Task::new(TaskSpec {
-            model,
-            period: terms.period,
-            deadline: terms.deadline,
-            jitter: terms.jitter,
-            priority: terms.priority,
-            stages: terms.costs.clone(),
-        })?)
     }
 
     /// Compute and streams; memory is checked against the plan.
-    fn check_budget(&self, task: &Task, budget: &ResourceBudget) -> Result<(), Refusal> {
-        let overhead = self.config.overheads.dispatch.saturating_mul(task.stages().len() as u64);
-        let needed = task.cost().saturating_add(overhead);
+    fn check_budget(&self, terms: &Terms) -> Result<(), Refusal> {
+        let budget = &terms.budget;
+        let charged = |sum: Nanos, cost: &Nanos| {
+            sum.saturating_add(*cost).saturating_add(self.config.overheads.dispatch)
+        };
+        let needed = terms.costs.iter().fold(Nanos::ZERO, charged);
         if needed > budget.compute {
             return Err(Refusal::ComputeBudget { needed, limit: budget.compute });
         }
@@ -351,18 +427,74 @@ impl AdmissionController {
         Ok(())
     }
 
-    fn promise(&self, name: &str, task: &Task, bound: &Bound, usage: Usage) -> AdmittedModel {
+    fn promise(
+        &self,
+        name: &str,
+        terms: &Terms,
+        service: &LaneService,
+        usage: Usage,
+    ) -> AdmittedModel {
+        let bound = match service {
+            LaneService::Guaranteed { bound, .. } => Some(*bound),
+            LaneService::Background | LaneService::Server(_) => None,
+        };
         AdmittedModel {
             name: name.to_owned(),
-            period: task.period(),
-            deadline: task.deadline(),
-            jitter: task.jitter(),
-            priority: task.priority(),
-            stages: task.stages().to_vec(),
+            service: terms.service,
+            stages: terms.costs.clone(),
             overhead: self.config.overheads.dispatch,
-            bound: bound.response,
+            bound,
             persistent: usage.resident,
             scratch: usage.scratch,
+        }
+    }
+}
+
+/// A set with a newcomer, not yet analysed.
+struct Proposal {
+    /// What the newcomer is to the analysis; `None` in the background.
+    task: Option<Task>,
+    /// Its longest stage if it runs in the background, else zero.
+    chunk: Nanos,
+    /// The whole set.
+    tasks: TaskSet,
+}
+
+/// Whether costs and slots fit the model.
+fn check_shape(request: &AdmissionRequest) -> Result<(), AdmissionError> {
+    let (terms, stages) = (&request.terms, request.backend.description().stages);
+    if terms.costs.len() != usize::from(stages) {
+        return Err(AdmissionError::WrongStages { costs: terms.costs.len(), stages });
+    }
+    if !(1..=SLOTS_MAX).contains(&terms.slots) {
+        return Err(AdmissionError::Slots { slots: terms.slots });
+    }
+    Ok(())
+}
+
+/// The longest stage of a model of best effort, checked as the stages of a task are.
+fn longest_stage(model: ModelId, costs: &[Nanos]) -> Result<Nanos, TaskError> {
+    let (period, deadline) = (Task::LONGEST, Task::LONGEST);
+    let (jitter, priority, stages) = (Nanos::ZERO, 0, costs.to_vec());
+    let unhurried = TaskSpec { model, period, deadline, jitter, priority, stages };
+    Ok(Task::new(unhurried)?.longest_stage())
+}
+
+/// What the lane of an accepted model owes its jobs.
+fn lane_service(
+    terms: &Terms,
+    task: Option<Task>,
+    analysis: &Analysis,
+    model: ModelId,
+) -> LaneService {
+    match terms.service {
+        ServiceTerms::Guaranteed { .. } => LaneService::Guaranteed {
+            task: task.expect("a guaranteed model was proposed as a task"),
+            bound: bound_of(analysis, model).response,
+        },
+        ServiceTerms::Background => LaneService::Background,
+        ServiceTerms::Server { budget, period, priority } => {
+            LaneService::Server(Server::new(budget, period, priority, terms.slots))
         }
     }
 }

@@ -115,7 +115,7 @@ fn task_sensitivity(set: &TaskSet, index: usize, setting: &Setting) -> Option<Ta
 
 /// The set with every stage scaled; `None` where that passes a limit.
 fn scaled(set: &TaskSet, ppm: u64) -> Option<TaskSet> {
-    let scaled = |task: &Task| Task::new(scale(task.spec(), ppm)?).ok();
+    let scaled = |task: &Task| task.respecified(scale(task.spec(), ppm)?).ok();
     let tasks: Option<Vec<Task>> = set.tasks().iter().map(scaled).collect();
     Some(TaskSet::new(tasks?).ok()?.with_background(set.background()))
 }

@@ -33,6 +33,7 @@ pub(super) struct Charged {
 
 impl Charged {
     pub(super) fn new(task: &Task, dispatch: Nanos) -> Self {
+        let dispatch = if task.is_server() { Nanos::ZERO } else { dispatch };
         let stages = u64::try_from(task.stages().len()).unwrap_or(u64::MAX);
         Self {
             model: task.model(),
