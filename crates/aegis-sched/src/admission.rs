@@ -20,11 +20,13 @@ use aegis_context::{
 use aegis_memory::{MemoryError, MemoryOrchestrator, ModelMemory, Usage};
 use aegis_trace::{AdmittedModel, Bytes, Category, ModelId, Nanos, Refusal, ServiceTerms};
 
-use crate::analysis::{Analysis, Bound, analyse};
+use crate::analysis::counter_offer::{Offer, counter_offers};
+use crate::analysis::incremental::{AnalysedSet, JoinError};
+use crate::analysis::{Analysis, Bound, Setting};
 use crate::dispatch::{Lane, LaneGate, LaneService, Server};
 use crate::metrics::ModelMetrics;
 use crate::policy::PolicyKind;
-use crate::task::{Overheads, ServerSpec, Task, TaskError, TaskSet, TaskSpec};
+use crate::task::{Background, Overheads, ServerSpec, Task, TaskError, TaskSet, TaskSpec};
 
 /// The most jobs of one model that may be outstanding at once.
 pub const SLOTS_MAX: usize = 1024;
@@ -104,6 +106,15 @@ pub struct Admission {
     pub analysis: Analysis,
 }
 
+impl From<JoinError> for AdmissionError {
+    fn from(error: JoinError) -> Self {
+        match error {
+            JoinError::Refused(refusal) => Self::Refused(refusal),
+            JoinError::Invalid(cause) => Self::Invalid(cause),
+        }
+    }
+}
+
 /// A request that was not admitted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -181,9 +192,7 @@ pub struct AdmissionConfig {
 pub struct AdmissionController {
     config: AdmissionConfig,
     memory: MemoryOrchestrator,
-    tasks: TaskSet,
-    /// Of `tasks`; `None` while there are none.
-    analysis: Option<Analysis>,
+    admitted: AnalysedSet,
     slots: Vec<Slot>,
 }
 
@@ -208,13 +217,16 @@ impl AdmissionController {
     #[must_use]
     pub fn new(config: AdmissionConfig, memory: MemoryOrchestrator) -> Self {
         let slots = (0..config.max_models).map(|index| Slot::Free(ModelId::first(index))).collect();
-        let tasks = TaskSet::new(Vec::new()).expect("no task breaks no rule");
-        Self { config, memory, tasks, analysis: None, slots }
+        let AdmissionConfig { policy, overheads, .. } = config;
+        let admitted = AnalysedSet::new(TaskSet::default(), policy, overheads)
+            .expect("no task misses no deadline");
+        Self { config, memory, admitted, slots }
     }
 
     /// Decides about `request`, and on *yes* commits it: the model counts from then on.
     ///
-    /// Costs one analysis of the whole set (see [`analyse`]) and one memory plan. Allocates, and
+    /// Costs one analysis of what the newcomer can have changed (see [`AnalysedSet`]) and one memory
+    /// plan. Allocates, and
     /// lets the backend bind, which may call its runtime; does not wait for the device.
     ///
     /// # Errors
@@ -222,11 +234,11 @@ impl AdmissionController {
     pub fn admit(&mut self, request: AdmissionRequest) -> Result<Admission, AdmissionError> {
         let (index, model) = self.free_slot().map_err(AdmissionError::Refused)?;
         check_shape(&request)?;
-        let Proposal { task, chunk, tasks } = self.propose(model, &request.terms)?;
+        let proposal = self.propose(model, &request.terms)?;
         let memory = ModelMemory { model, tensors: request.backend.memory().to_vec() };
         self.check_budget(&request.terms).map_err(AdmissionError::Refused)?;
-        let blocks = self.longest_in_background(Some((model, chunk)));
-        let analysis = self.analyse(&tasks, blocks).map_err(AdmissionError::Refused)?;
+        let admitted = self.join(&proposal)?;
+        let Proposal { task, chunk } = proposal;
         let planned = self.memory.plan(memory).map_err(memory_refusal)?;
         let usage = planned.usage();
         let ledger = MemoryLedger::new(request.terms.budget.memory);
@@ -244,11 +256,11 @@ impl AdmissionController {
         let description = Arc::new(backend.description().clone());
         let slots = SlotPool::new(&description, terms.slots);
         let context = ExecutionContext::new(model, terms.budget, backend, slots.clone(), charge);
+        let analysis = admitted.analysis().clone();
         let service = lane_service(&terms, task, &analysis, model);
         let promise = self.promise(&name, &terms, &service, usage);
-        self.tasks = tasks;
-        self.analysis = Some(analysis.clone());
-        self.slots[index] = Slot::Taken { model, name, ledger, chunk };
+        self.admitted = admitted;
+        self.slots[index] = Slot::Taken { model, name, ledger, chunk: chunk.1 };
         let (metrics, gate) = (ModelMetrics::default(), LaneGate::default());
         let lane = Lane::new(context, terms.costs, service, metrics.clone(), gate.clone());
         Ok(Admission { model, lane, description, slots, metrics, gate, promise, analysis })
@@ -256,7 +268,7 @@ impl AdmissionController {
 
     /// Gives back what a departed model held. Its context, and with it its memory binding, must
     /// have been dropped. The analysis of the remaining models, whose bounds can only shrink; `None`
-    /// when no task remains or the analysis gave up, and the bounds stay as they were.
+    /// when no task remains.
     ///
     /// # Errors
     /// [`AdmissionError::Memory`] when its memory is still bound, or the model is not known.
@@ -264,24 +276,20 @@ impl AdmissionController {
         self.memory.release(model).map_err(AdmissionError::Memory)?;
         let next = model.next_generation().map_or(Slot::Spent, Slot::Free);
         self.slots[usize::from(model.index)] = next;
-        let blocks = self.longest_in_background(None);
-        let chunk = blocks.map_or(Nanos::ZERO, |(_, chunk)| chunk);
-        self.tasks = self.tasks.without(model).with_background(chunk);
-        self.analysis = None;
-        if self.tasks.is_empty() {
-            return Ok(None);
+        self.admitted = self.admitted.without(model);
+        let background = self.longest_in_background(None);
+        if background != self.admitted.tasks().background() {
+            // A search that ends without an answer leaves the old bounds, which are still true.
+            let eased = self.admitted.with_background(background);
+            self.admitted = eased.unwrap_or_else(|_| self.admitted.clone());
         }
-        // A subset of a schedulable set is schedulable; the bounds need computing all the same.
-        // An analysis that gives up leaves the old bounds, which are larger and so still true.
-        let fewer = self.analyse(&self.tasks, blocks).ok();
-        self.analysis = fewer.clone();
-        Ok(fewer)
+        Ok(self.analysis().cloned())
     }
 
     /// The analysis of the admitted set; `None` while there are no models.
     #[must_use]
     pub fn analysis(&self) -> Option<&Analysis> {
-        self.analysis.as_ref()
+        (!self.tasks().is_empty()).then(|| self.admitted.analysis())
     }
 
     /// What admission is held to.
@@ -294,7 +302,7 @@ impl AdmissionController {
     /// models in the background.
     #[must_use]
     pub fn tasks(&self) -> &TaskSet {
-        &self.tasks
+        self.admitted.tasks()
     }
 
     /// The memory of all models.
@@ -335,7 +343,7 @@ impl AdmissionController {
         free.ok_or(Refusal::TooManyModels { limit: u32::from(self.config.max_models) })
     }
 
-    /// What the set would be with a model of these terms.
+    /// What a newcomer of these terms is to the analysis.
     fn propose(&self, model: ModelId, terms: &Terms) -> Result<Proposal, AdmissionError> {
         let (task, chunk) = match terms.service {
             ServiceTerms::Guaranteed { period, deadline, jitter, priority } => {
@@ -355,56 +363,49 @@ impl AdmissionController {
                 (Some(Task::server(spec)?), Nanos::ZERO)
             }
         };
-        let tasks = match &task {
-            Some(task) => self.tasks.with(task.clone())?,
-            None => self.tasks.clone().with_background(self.tasks.background().max(chunk)),
-        };
-        Ok(Proposal { task, chunk, tasks })
+        Ok(Proposal { task, chunk: (model, chunk) })
+    }
+
+    /// The admitted set with a newcomer.
+    fn join(&self, newcomer: &Proposal) -> Result<AnalysedSet, AdmissionError> {
+        match &newcomer.task {
+            Some(task) => Ok(self.admitted.with(task.clone())?),
+            None => {
+                let background = self.longest_in_background(Some(newcomer.chunk));
+                self.admitted.with_background(background).map_err(AdmissionError::Refused)
+            }
+        }
     }
 
     /// The longest stage in the background and whose it is, with that of a `newcomer`; zero is none.
-    fn longest_in_background(
-        &self,
-        newcomer: Option<(ModelId, Nanos)>,
-    ) -> Option<(ModelId, Nanos)> {
+    fn longest_in_background(&self, newcomer: Option<(ModelId, Nanos)>) -> Background {
         let known = self.slots.iter().filter_map(|slot| match slot {
             Slot::Taken { model, chunk, .. } => Some((*model, *chunk)),
             Slot::Free(_) | Slot::Spent => None,
         });
         let chunks = newcomer.into_iter().chain(known).filter(|(_, chunk)| *chunk > Nanos::ZERO);
-        chunks.max_by_key(|(_, chunk)| *chunk)
+        let longest = chunks.max_by_key(|(_, chunk)| *chunk);
+        longest.map_or(Background::default(), |(model, longest)| Background {
+            longest,
+            of: Some(model),
+        })
     }
 
-    /// Analyses `tasks`; where a stage in the background `blocks`, its model is named in the answer,
-    /// which the analysis cannot do: to it that stage belongs to nobody.
-    fn analyse(
-        &self,
-        tasks: &TaskSet,
-        blocks: Option<(ModelId, Nanos)>,
-    ) -> Result<Analysis, Refusal> {
-        let Overheads { dispatch, wake } = self.config.overheads;
-        let answer = analyse(tasks, self.config.policy, &self.config.overheads);
-        let Some((model, chunk)) = blocks else { return answer };
-        let charged = chunk.saturating_add(dispatch);
-        let name = |blocking: Nanos, by: &mut Option<ModelId>| {
-            if by.is_none() && blocking == charged && charged > wake {
-                *by = Some(model);
-            }
-        };
-        match answer {
-            Ok(mut analysis) => {
-                analysis.bounds.iter_mut().for_each(|b| name(b.blocking, &mut b.blocked_by));
-                Ok(analysis)
-            }
-            Err(mut refusal) => {
-                if let Refusal::DemandExceedsWindow { blocking, blocked_by, .. }
-                | Refusal::ResponseExceedsDeadline { blocking, blocked_by, .. } = &mut refusal
-                {
-                    name(*blocking, blocked_by);
-                }
-                Err(refusal)
-            }
-        }
+    /// What would be admitted in the place of a guaranteed model of these terms, which is refused: see
+    /// [`counter_offers`]. The newcomer goes by the id that the next admission gives. None for best
+    /// effort, which asks for nothing that could be negotiated.
+    ///
+    /// Costs up to some hundred analyses; does not block.
+    #[must_use]
+    pub fn counter_offers(&self, terms: &Terms) -> Vec<Offer> {
+        let AdmissionConfig { policy, overheads, .. } = self.config;
+        let newcomer = self.free_slot().ok().and_then(|(_, model)| {
+            let proposal = self.propose(model, terms).ok()?;
+            proposal.task.filter(|task| !task.is_server())
+        });
+        let set = newcomer.and_then(|task| self.tasks().with(task).ok());
+        let offers = |set| counter_offers(&set, &Setting::admission(policy, overheads));
+        set.map_or_else(Vec::new, offers)
     }
 
     /// Compute and streams; memory is checked against the plan.
@@ -450,14 +451,12 @@ impl AdmissionController {
     }
 }
 
-/// A set with a newcomer, not yet analysed.
+/// A newcomer, not yet analysed.
 struct Proposal {
     /// What the newcomer is to the analysis; `None` in the background.
     task: Option<Task>,
-    /// Its longest stage if it runs in the background, else zero.
-    chunk: Nanos,
-    /// The whole set.
-    tasks: TaskSet,
+    /// Whose it is, and its longest stage if it runs in the background, else zero.
+    chunk: (ModelId, Nanos),
 }
 
 /// Whether costs and slots fit the model.

@@ -213,11 +213,27 @@ fn check_times(spec: &TaskSpec) -> Result<(), TaskError> {
     Ok(())
 }
 
+/// Work without deadlines that runs while nothing else is ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Background {
+    /// The longest piece of it that cannot be preempted, dispatch overhead not included; zero for
+    /// none.
+    pub longest: Nanos,
+    /// Whose piece that is, where it is known.
+    pub of: Option<ModelId>,
+}
+
+impl From<Nanos> for Background {
+    fn from(longest: Nanos) -> Self {
+        Self { longest, of: None }
+    }
+}
+
 /// Tasks that share one serial device, each model at most once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskSet {
     tasks: Vec<Task>,
-    background: Nanos,
+    background: Background,
 }
 
 impl TaskSet {
@@ -236,20 +252,19 @@ impl TaskSet {
         models.sort_unstable();
         match models.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(TaskError::DuplicateModel { model: pair[0] }),
-            None => Ok(Self { tasks, background: Nanos::ZERO }),
+            None => Ok(Self { tasks, background: Background::default() }),
         }
     }
 
-    /// This set beside jobs without deadlines that run while nothing else is ready, in pieces of at
-    /// most `chunk`, dispatch overhead not included. Zero for none.
+    /// This set beside jobs without deadlines that run while nothing else is ready.
     #[must_use]
-    pub fn with_background(self, chunk: Nanos) -> Self {
-        Self { background: chunk, ..self }
+    pub fn with_background(self, background: impl Into<Background>) -> Self {
+        Self { background: background.into(), ..self }
     }
 
-    /// The longest piece of work in the background, which blocks every task; zero for none.
+    /// The work in the background, of which every piece can block every task.
     #[must_use]
-    pub fn background(&self) -> Nanos {
+    pub fn background(&self) -> Background {
         self.background
     }
 
@@ -541,8 +556,8 @@ mod tests {
         let task = |model| Task::new(spec(model)).expect("a valid task");
         let set = TaskSet::new(vec![task(0)]).expect("one model").with_background(Nanos(7));
         let set = set.with(task(1)).expect("two models").without(ModelId::first(0));
-        assert_eq!((set.background(), set.len()), (Nanos(7), 1));
-        assert_eq!(set.with_background(Nanos::ZERO).background(), Nanos::ZERO);
+        assert_eq!((set.background().longest, set.len()), (Nanos(7), 1));
+        assert_eq!(set.with_background(Nanos::ZERO).background(), Background::default());
     }
 
     #[test]

@@ -366,14 +366,14 @@ fn evicting_the_background_gives_its_blocking_back() {
     let camera = world.admit(Model::periodic("camera", Nanos(600), Nanos(1_000))).expect("60 %");
     let logger = world.admit(endless(Nanos(300), Nanos::ZERO)).expect("fits");
     let small = world.admit(endless(Nanos(100), Nanos::ZERO)).expect("fits as well");
-    assert_eq!(world.admission().tasks().background(), Nanos(300));
+    assert_eq!(world.admission().tasks().background().longest, Nanos(300));
     world.run_for(Nanos(20_000));
     world.evict(logger);
     world.run_for(Nanos(20_000));
-    assert_eq!(world.admission().tasks().background(), Nanos(100));
+    assert_eq!(world.admission().tasks().background().longest, Nanos(100));
     world.evict(small);
     world.run_for(Nanos(20_000));
-    assert_eq!(world.admission().tasks().background(), Nanos::ZERO);
+    assert_eq!(world.admission().tasks().background().longest, Nanos::ZERO);
     let bounds: Vec<Nanos> = of_kind(world.trace(), EventKind::BoundChanged)
         .into_iter()
         .filter_map(|event| match event {

@@ -356,7 +356,7 @@ impl Runtime {
             overheads: admission.config().overheads,
             memory: MemoryReport::of(admission.memory()),
             utilisation_ppm: admission.tasks().utilisation_ppm(),
-            background: admission.tasks().background(),
+            background: admission.tasks().background().longest,
             models: models.iter().map(snapshot).collect(),
             events_dropped: self.collector.dropped(),
         }
