@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use aegis::evidence::Evidence;
-use aegis::{Error, ModelReport, Pipeline, Report, Verdict, profile};
+use aegis::{Error, ModelReport, Pipeline, Report, ServiceTerms, Verdict, profile};
 use anyhow::{Result, anyhow};
 use clap::Args;
 
 use crate::Answer;
 use crate::output::print;
-use crate::table::{self, mib, ms, ms_down, percent};
+use crate::table::{self, mib, ms, ms_down, or_dash, percent};
 
 #[derive(Args)]
 pub(crate) struct CheckArgs {
@@ -35,7 +35,7 @@ pub(crate) fn answered(report: &Report, verdicts: &[Verdict], as_json: bool) -> 
     if as_json {
         return Ok(serde_json::to_string_pretty(&json(report, verdicts))?);
     }
-    Ok(format!("{}\n{}", promises(report), conclusion(verdicts)))
+    Ok(format!("{}\n{}", promises(report), conclusion(report, verdicts)))
 }
 
 /// A warning when profiling saw larger overheads than the analysis charges.
@@ -65,17 +65,17 @@ fn promises(report: &Report) -> String {
         "scratch MiB",
     ]);
     for model in &report.models {
-        let ModelReport { cost, period, deadline, bound, blocking, slack, .. } = *model;
+        let ModelReport { cost, bound, blocking, slack, .. } = *model;
         table::add(
             &mut shown,
             &[
                 model.name.clone(),
                 ms(cost),
-                ms(period),
-                ms(deadline),
-                ms(bound),
-                ms(blocking),
-                ms_down(slack),
+                or_dash(model.period().map(ms)),
+                or_dash(model.deadline().map(ms)),
+                or_dash(bound.map(ms)),
+                or_dash(blocking.map(ms)),
+                or_dash(slack.map(ms_down)),
                 mib(model.resident),
                 mib(model.scratch),
             ],
@@ -87,8 +87,9 @@ fn promises(report: &Report) -> String {
         None => format!("{} policy, nothing to prove", report.policy),
     };
     format!(
-        "{shown}\n{grounds}\nC includes {} per stage; waking up may take {}; utilisation {} without \
+        "{shown}\n{grounds}\n{}C includes {} per stage; waking up may take {}; utilisation {} without \
          overheads\nmemory: {} resident + {} shared scratch of {}",
+        best_effort(report),
         report.overheads.dispatch,
         report.overheads.wake,
         percent(report.utilisation_ppm),
@@ -98,8 +99,25 @@ fn promises(report: &Report) -> String {
     )
 }
 
+/// The models without deadlines and how they are served, one a line; empty when there are none.
+pub(crate) fn best_effort(report: &Report) -> String {
+    let background = report.background;
+    let line = |model: &ModelReport| match model.service {
+        ServiceTerms::Guaranteed { .. } => None,
+        ServiceTerms::Background => Some(format!(
+            "{}: best effort, while nothing else is ready; no stage in the background is longer \
+             than {background}\n",
+            model.name
+        )),
+        ServiceTerms::Server { budget, period, .. } => {
+            Some(format!("{}: best effort, {budget} of device time every {period}\n", model.name))
+        }
+    };
+    report.models.iter().filter(|model| !model.evicted).filter_map(line).collect()
+}
+
 /// Every refusal with its inequality, and the answer for all together.
-pub(crate) fn conclusion(verdicts: &[Verdict]) -> String {
+pub(crate) fn conclusion(report: &Report, verdicts: &[Verdict]) -> String {
     let mut lines: Vec<String> = Vec::new();
     for Verdict { model, outcome } in verdicts {
         if let Err(Error::Refused { explained, .. }) = outcome {
@@ -107,8 +125,13 @@ pub(crate) fn conclusion(verdicts: &[Verdict]) -> String {
         }
     }
     let (all, refused) = (verdicts.len(), lines.len());
-    lines.push(match refused {
-        0 => format!("yes: all {all} models meet every deadline under the stated assumptions"),
+    let is_served = |model: &&ModelReport| !model.evicted && !model.service.is_guaranteed();
+    lines.push(match (refused, report.models.iter().filter(is_served).count()) {
+        (0, 0) => format!("yes: all {all} models meet every deadline under the stated assumptions"),
+        (0, served) => format!(
+            "yes: every deadline is met under the stated assumptions, beside {served} of {all} \
+             models without one"
+        ),
         _ => format!("no: {} of {all} models can be admitted together", all - refused),
     });
     lines.join("\n")

@@ -92,6 +92,84 @@ fn check_says_no_with_the_inequality() {
     assert_eq!(json["admitted"]["models"][0]["name"], "camera");
 }
 
+/// A camera beside a model in the background and one under a server, on `driver`.
+fn best_effort(driver: &str) -> String {
+    format!(
+        r#"
+        device = {{ driver = "{driver}", memory = "64MiB" }}
+        scheduler = {{ policy = "edf", queue_depth = 64, overrun = "contain" }}
+        overheads = {{ dispatch = "1ms", wake = "2ms" }}
+        wcet = {{ margin_percent = 100 }}
+        [[model]]
+        name = "camera"
+        backend = "sim"
+        period = "60ms"
+        sim = {{ stages = ["4ms"] }}
+        [[model]]
+        name = "logger"
+        backend = "sim"
+        period = "5ms"
+        best_effort = true
+        sim = {{ stages = ["1ms", "2ms"] }}
+        [[model]]
+        name = "planner"
+        backend = "sim"
+        period = "10ms"
+        best_effort = true
+        sim = {{ stages = ["3ms"] }}
+        server = {{ budget = "8ms", period = "40ms" }}
+        "#
+    )
+}
+
+#[test]
+fn check_shows_best_effort_without_a_bound() {
+    let case = Case::new(&best_effort("sim"));
+    let output = case.aegis(&["check", "pipeline.toml"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    expect![[r#"
+        | model   |  C ms |   T ms |   D ms | bound ms | blocking ms | slack ms | resident MiB | scratch MiB |
+        |---------|-------|--------|--------|----------|-------------|----------|--------------|-------------|
+        | camera  | 5.000 | 60.000 | 60.000 |   16.000 |       3.000 |   44.000 |          0.0 |         0.0 |
+        | logger  | 5.000 |      - |      - |        - |           - |        - |          0.0 |         0.0 |
+        | planner | 4.000 | 40.000 |      - |        - |           - |        - |          0.0 |         0.0 |
+        edf policy, proved by non-preemptive EDF demand and blocking, searched downwards
+        logger: best effort, while nothing else is ready; no stage in the background is longer than 2 ms
+        planner: best effort, 8 ms of device time every 40 ms
+        C includes 1 ms per stage; waking up may take 2 ms; utilisation 26.6 % without overheads
+        memory: 0 B resident + 0 B shared scratch of 64 MiB
+        yes: every deadline is met under the stated assumptions, beside 2 of 3 models without one
+    "#]].assert_eq(&text(&output.stdout));
+    let json = case.aegis(&["check", "pipeline.toml", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON alone");
+    let models = &json["admitted"]["models"];
+    assert_eq!(models[1]["service"], "background");
+    assert!(models[1]["bound"].is_null() && models[1].get("deadline").is_none());
+    assert_eq!(
+        (&models[2]["service"], &models[2]["budget"]),
+        (&"server".into(), &8_000_000.into())
+    );
+    // A stage too long for its server is refused with both numbers.
+    let case = Case::new(&best_effort("sim").replace("8ms", "3ms"));
+    let output = case.aegis(&["check", "pipeline.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = "no: planner is refused: a stage of 4 ms > the server's budget 3 ms";
+    assert!(text(&output.stdout).contains(expected), "{}", text(&output.stdout));
+}
+
+#[test]
+fn run_counts_best_effort_apart() {
+    let case = Case::new(&best_effort("host"));
+    let output = case.aegis(&["run", "pipeline.toml", "--for", "900ms", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON alone");
+    let models = &json["admitted"]["models"];
+    assert!(models[1]["observed"]["counts"]["completed"].as_u64().is_some_and(|done| done > 10));
+    // The planner asks for about twice what its server gives.
+    let turned_away = &json["run"]["jobs"];
+    assert!(turned_away["turned_away_best_effort"].as_u64().is_some_and(|n| n > 10), "{json}");
+    assert_eq!(turned_away["turned_away"], 0);
+}
+
 #[test]
 fn broken_input_exits_with_2_and_shows_every_fault() {
     let case = Case::new(&workload(r#"["5"]"#).replace("10ms", "0ms"));

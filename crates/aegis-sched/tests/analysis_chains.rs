@@ -195,10 +195,10 @@ impl<'a> World<'a> {
         }
         let ready: Vec<usize> = first.into_iter().flatten().collect();
         let best = ready.iter().map(|index| self.key(&self.jobs[*index])).min();
-        if let (Some(running), Some(best)) = (running, best) {
-            if self.policy == PolicyKind::Fifo || self.key(&self.jobs[running]) <= best {
-                return vec![running];
-            }
+        if let (Some(running), Some(best)) = (running, best)
+            && (self.policy == PolicyKind::Fifo || self.key(&self.jobs[running]) <= best)
+        {
+            return vec![running];
         }
         ready.into_iter().filter(|index| Some(self.key(&self.jobs[*index])) == best).collect()
     }

@@ -82,6 +82,13 @@ pub enum Refusal {
         /// The budget.
         limit: Nanos,
     },
+    /// A stage of a model under a server never fits its budget: `q > C_s`.
+    ServerBudget {
+        /// Its longest stage, overhead included.
+        stage: Nanos,
+        /// The server's budget.
+        budget: Nanos,
+    },
     /// A partition of streams the budget asks for is not to be had.
     Streams {
         /// Streams asked for.
@@ -202,6 +209,9 @@ impl Refusal {
             Self::ComputeBudget { needed, limit } => {
                 let (needed, limit) = (time(*needed), time(*limit));
                 format!("cost {needed} > compute budget {limit} per period")
+            }
+            Self::ServerBudget { stage, budget } => {
+                format!("a stage of {stage} > the server's budget {budget}, so it would never run")
             }
             Self::Streams { needed, available } => {
                 format!("needs {needed} streams > {available} left on the device")

@@ -40,7 +40,8 @@
 //! runtime.stop()?;
 //! let report = runtime.report();
 //! assert_eq!(report.models[0].observed.counts.missed, 0);
-//! assert!(report.models[0].observed.response.max <= report.models[0].bound);
+//! let bound = report.models[0].bound.expect("a guaranteed model has one");
+//! assert!(report.models[0].observed.response.max <= bound);
 //! # Ok(())
 //! # }
 //! ```
@@ -73,12 +74,13 @@ pub use aegis_context::{
 pub use aegis_cuda::{ComputeUnits, DeviceCapabilities, DeviceError, DriverKind, Realtime};
 pub use aegis_sched::admission::Terms;
 pub use aegis_sched::analysis::TimeModel;
+pub use aegis_sched::dispatch::OverrunPolicy;
 pub use aegis_sched::metrics::{Broken, Counts, Snapshot, Summary};
 pub use aegis_sched::policy::PolicyKind;
 pub use aegis_sched::task::Overheads;
 pub use aegis_trace::{
     Assumption, Bytes, Category, Clock, DropReason, EventKind, JobId, ModelId, Nanos, Query,
-    Record, Refusal, SubmitRefusal, Timestamp, Trace, TraceError, TraceEvent,
+    Record, Refusal, ServiceTerms, SubmitRefusal, Timestamp, Trace, TraceError, TraceEvent,
 };
 
 pub use builder::RuntimeBuilder;

@@ -6,7 +6,7 @@ use aegis_context::{ModelDescription, ResourceBudget, SimModel};
 use aegis_cuda::{DeviceCapabilities, DriverKind};
 use aegis_sched::admission::Terms;
 use aegis_sched::task::Overheads;
-use aegis_trace::{Bytes, Nanos};
+use aegis_trace::{Bytes, Nanos, ServiceTerms};
 
 use crate::builder::{self, RuntimeBuilder, ThreadOptions};
 use crate::drive::Driven;
@@ -16,7 +16,7 @@ use crate::handle::ModelHandle;
 use crate::profile::{self, ProfileOptions};
 use crate::runtime::Runtime;
 use crate::source::{MemoryNeed, ModelSource};
-use crate::workload::{Backend, Driver, Model, Workload};
+use crate::workload::{Backend, BestEffort, Driver, Model, Server, Workload};
 
 /// How long idle threads poll before they sleep, when a workload runs.
 const SPIN: Nanos = Nanos::from_micros(50);
@@ -147,7 +147,8 @@ impl Pipeline {
     pub fn load(&self, verdicts: &[Verdict]) -> Vec<Driven> {
         let driven = |(model, verdict): (&Model, &Verdict)| {
             let handle = verdict.outcome.as_ref().ok()?.clone();
-            Some(Driven::with_sample_inputs(handle, model.period))
+            let driven = Driven::with_sample_inputs(handle, model.period);
+            Some(if model.best_effort.is_some() { driven.best_effort() } else { driven })
         };
         self.workload.models.iter().zip(verdicts).filter_map(driven).collect()
     }
@@ -191,6 +192,7 @@ impl Pipeline {
             .policy(scheduler.policy)
             .queue_depth(usize::try_from(scheduler.queue_depth).unwrap_or(usize::MAX))
             .max_models(u16::try_from(models.len()).unwrap_or(u16::MAX))
+            .overrun(scheduler.overrun)
             .overheads(Overheads { dispatch: overheads.dispatch, wake: overheads.wake })
             .trace_capacity(TRACE_CAPACITY)
             .spin(SPIN)
@@ -223,10 +225,7 @@ impl Pipeline {
             (Backend::Onnx(_), None) => unreachable!("evidence was checked for every real model"),
         };
         Terms {
-            period: model.period,
-            deadline: model.deadline,
-            jitter: model.jitter,
-            priority: model.priority.unwrap_or(0),
+            service: service(model),
             costs,
             budget: ResourceBudget {
                 memory: model.budget.memory.unwrap_or(self.workload.device.memory),
@@ -234,6 +233,21 @@ impl Pipeline {
                 compute: model.budget.compute.unwrap_or(Nanos::MAX),
             },
             slots: usize::try_from(model.slots).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+/// What a model of a workload asks to be promised.
+fn service(model: &Model) -> ServiceTerms {
+    let Model { period, deadline, jitter, .. } = *model;
+    match model.best_effort {
+        None => {
+            let priority = model.priority.unwrap_or(0);
+            ServiceTerms::Guaranteed { period, deadline, jitter, priority }
+        }
+        Some(BestEffort::Background) => ServiceTerms::Background,
+        Some(BestEffort::Server(Server { budget, period, priority })) => {
+            ServiceTerms::Server { budget, period, priority: priority.unwrap_or(0) }
         }
     }
 }

@@ -149,10 +149,7 @@ impl Runtime {
         let what = RefusedModel { name: name.to_owned(), why: refusal.clone() };
         self.record(TraceEvent::Refused { what: Box::new(what) });
         // A model that was never admitted is known by its slot's next id alone.
-        let explained = refusal.explain(|model| match known.tasks().get(model) {
-            Some(_) => known.name_of(model),
-            None => name.to_owned(),
-        });
+        let explained = refusal.explain(|model| known.find_name(model).unwrap_or(name).to_owned());
         Error::Refused { model: name.to_owned(), explained, refusal }
     }
 
@@ -216,7 +213,7 @@ impl Runtime {
         };
         let mut admission = lock(&self.admission);
         let Some(context) = context else {
-            let known = admission.tasks().get(id).is_some();
+            let known = admission.find_name(id).is_some();
             return Err(if known { Error::Hanging } else { Error::UnknownModel });
         };
         context.evict();
@@ -359,6 +356,7 @@ impl Runtime {
             overheads: admission.config().overheads,
             memory: MemoryReport::of(admission.memory()),
             utilisation_ppm: admission.tasks().utilisation_ppm(),
+            background: admission.tasks().background().longest,
             models: models.iter().map(snapshot).collect(),
             events_dropped: self.collector.dropped(),
         }

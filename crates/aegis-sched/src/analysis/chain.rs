@@ -114,7 +114,11 @@ impl Chain {
     fn places(&self, set: &TaskSet) -> Result<Vec<usize>, ChainError> {
         let place = |model: &ModelId| {
             let found = set.tasks().iter().position(|task| task.model() == *model);
-            found.ok_or(ChainError::Unknown { model: *model })
+            let found = found.ok_or(ChainError::Unknown { model: *model })?;
+            match set.tasks()[found].is_server() {
+                true => Err(ChainError::Server { model: *model }),
+                false => Ok(found),
+            }
         };
         self.members.iter().map(place).collect()
     }
@@ -139,6 +143,12 @@ pub enum ChainError {
         /// The model.
         model: ModelId,
     },
+    /// A server of best-effort jobs, whose refills are no jobs that read and write.
+    #[error("{model} is in the chain and serves best-effort jobs")]
+    Server {
+        /// The model.
+        model: ModelId,
+    },
     /// A member of a triggered chain that cannot have one job for each of the first member's.
     #[error("{model} has the period {period} and the chain that triggers it {chain}")]
     Period {
@@ -156,9 +166,11 @@ impl ChainError {
     #[must_use]
     pub fn category(&self) -> Category {
         match self {
-            Self::Empty | Self::Twice { .. } | Self::Unknown { .. } | Self::Period { .. } => {
-                Category::Permanent
-            }
+            Self::Empty
+            | Self::Twice { .. }
+            | Self::Unknown { .. }
+            | Self::Server { .. }
+            | Self::Period { .. } => Category::Permanent,
         }
     }
 }
@@ -276,7 +288,7 @@ pub struct Sampled {
 /// `None` if a member's response has no bound. Sums saturate upwards.
 ///
 /// # Errors
-/// Permanent: a member is not in the set.
+/// Permanent: a member is not in the set, or is a server.
 ///
 /// # Examples
 /// ```

@@ -113,7 +113,8 @@ impl Bargain<'_> {
             })?;
             Some(Offer::Stages { model: task.model(), stages: fewest })
         };
-        let tasks: Vec<(usize, &Task)> = self.set.tasks().iter().enumerate().collect();
+        let tasks = self.set.tasks().iter().enumerate();
+        let tasks: Vec<(usize, &Task)> = tasks.filter(|(_, task)| !task.is_server()).collect();
         // The newcomer first: its caller can cut it without asking anybody.
         tasks.into_iter().rev().filter_map(cut).collect()
     }

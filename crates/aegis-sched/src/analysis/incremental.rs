@@ -26,7 +26,7 @@ use super::fixed_point::Budget;
 use super::workload::{Blocker, Charged, Workload};
 use super::{Analysis, Bound, Order, Setting, analyse, edf_bounds, fixed_bounds, np_edf};
 use crate::policy::PolicyKind;
-use crate::task::{Overheads, Task, TaskError, TaskSet};
+use crate::task::{Background, Overheads, Task, TaskError, TaskSet};
 
 /// A task set with the proof that it meets every deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,8 +91,9 @@ impl AnalysedSet {
     /// This set beside other work without a deadline; see [`TaskSet::with_background`].
     ///
     /// # Errors
-    /// Permanent: an inequality failed. A shorter piece than before never does that.
-    pub fn with_background(&self, background: Nanos) -> Result<Self, Refusal> {
+    /// Permanent: an inequality failed. A shorter piece than before does that only where the search
+    /// ends without an answer, and then the old bounds still hold.
+    pub fn with_background(&self, background: impl Into<Background>) -> Result<Self, Refusal> {
         let tasks = self.tasks.clone().with_background(background);
         Self::new(tasks, self.policy, self.overheads)
     }

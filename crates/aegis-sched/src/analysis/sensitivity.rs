@@ -43,7 +43,8 @@ pub fn largest_background(set: &TaskSet, setting: &Setting) -> Option<Nanos> {
     let room = |task: &Task| task.deadline().saturating_sub(task.jitter()).0;
     let most = set.tasks().iter().map(room).min().unwrap_or(Task::LONGEST.0);
     let beside = |piece: u64| decide(&set.clone().with_background(Nanos(piece)), setting).is_ok();
-    largest(set.background().0, most.max(set.background().0), beside).map(Nanos)
+    let present = set.background().longest.0;
+    largest(present, most.max(present), beside).map(Nanos)
 }
 
 /// The most that stages may run beyond their costs inside one busy window, all together, before a
@@ -115,7 +116,7 @@ fn task_sensitivity(set: &TaskSet, index: usize, setting: &Setting) -> Option<Ta
 
 /// The set with every stage scaled; `None` where that passes a limit.
 fn scaled(set: &TaskSet, ppm: u64) -> Option<TaskSet> {
-    let scaled = |task: &Task| Task::new(scale(task.spec(), ppm)?).ok();
+    let scaled = |task: &Task| task.respecified(scale(task.spec(), ppm)?).ok();
     let tasks: Option<Vec<Task>> = set.tasks().iter().map(scaled).collect();
     Some(TaskSet::new(tasks?).ok()?.with_background(set.background()))
 }

@@ -17,7 +17,7 @@ use super::fixed_point::{Budget, Exhausted, LONGEST_WINDOW};
 use super::time::{TimeModel, ticks};
 use super::utilisation::Utilisation;
 use super::window::GrowingWork;
-use crate::task::{Overheads, Task, TaskSet};
+use crate::task::{Background, Overheads, Task, TaskSet};
 
 /// A task with the overheads charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,7 @@ pub(super) struct Charged {
 
 impl Charged {
     pub(super) fn new(task: &Task, dispatch: Nanos) -> Self {
+        let dispatch = if task.is_server() { Nanos::ZERO } else { dispatch };
         let stages = u64::try_from(task.stages().len()).unwrap_or(u64::MAX);
         Self {
             model: task.model(),
@@ -68,7 +69,7 @@ impl Charged {
 pub(super) struct Blocker {
     /// Its full length.
     pub(super) length: Nanos,
-    /// `None` for what has no deadline (the wake-up, a background piece), or when there is nothing.
+    /// `None` for the wake-up and for background work of nobody in particular, or when there is nothing.
     pub(super) model: Option<ModelId>,
 }
 
@@ -106,8 +107,7 @@ impl Workload {
         let tasks: Vec<Charged> =
             set.tasks().iter().map(|task| Charged::new(task, dispatch)).collect();
         let utilisation = Utilisation::of(tasks.iter().map(Charged::share));
-        let length = floor(set.background(), &setting.overheads);
-        let floor = Blocker { length, model: None };
+        let floor = floor(set.background(), &setting.overheads);
         Self { tasks, floor, overrun: setting.overrun, time: setting.time, utilisation }
     }
 
@@ -208,13 +208,15 @@ impl Workload {
     }
 }
 
-/// What is less urgent than every task: waking up, or a background piece with its dispatch.
-fn floor(background: Nanos, overheads: &Overheads) -> Nanos {
-    let piece = match background {
-        Nanos::ZERO => Nanos::ZERO,
-        piece => piece.saturating_add(overheads.dispatch),
-    };
-    overheads.wake.max(piece)
+/// What is less urgent than every task: waking up, or a background piece with its dispatch. Only one
+/// of the two can be under way when a window begins.
+fn floor(background: Background, overheads: &Overheads) -> Blocker {
+    let wake = Blocker { length: overheads.wake, model: None };
+    if background.longest == Nanos::ZERO {
+        return wake;
+    }
+    let length = background.longest.saturating_add(overheads.dispatch);
+    wake.or_longer(Blocker { length, model: background.of })
 }
 
 /// The least common multiple of `periods`.
