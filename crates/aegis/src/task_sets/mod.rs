@@ -19,6 +19,9 @@ mod json;
 mod lines;
 mod read;
 
+pub use aegis_sched::analysis::Test;
+pub use aegis_sched::analysis::chain::Chain;
+pub use aegis_sched::task::TaskSet;
 pub use answer::{Found, Options, Sensitivity};
 pub use fault::{Fault, FaultKind, Invalid};
 pub use lines::{LINE_BYTES_MAX, Line, Lines};
