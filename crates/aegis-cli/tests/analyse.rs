@@ -211,13 +211,12 @@ fn values_up_to_the_longest_time_get_an_answer_or_a_named_limit() {
     assert!(error.contains("tasks[0].T: must be at most 4611686018427387904"), "{error}");
 }
 
-/// A line with one field replaced, and what the answer says about it.
-#[test]
-fn every_fault_names_its_field_and_its_reason() {
+/// A good line with one field replaced, and lines that are none.
+fn faulty_lines() -> Vec<String> {
     let good = r#"{"id":"x","policies":["np-edf"],"tasks":[{"C":2,"T":5,"D":5}]}"#;
     let task = r#"{"C":2,"T":5,"D":5}"#;
     let with = |change: &str| good.replace(task, change);
-    let lines = [
+    vec![
         with(r#"{"C":0,"T":5,"D":5}"#),
         with(r#"{"C":2,"T":-5,"D":5}"#),
         with(r#"{"C":2,"T":5,"D":0}"#),
@@ -261,8 +260,12 @@ fn every_fault_names_its_field_and_its_reason() {
         "[]".into(),
         format!("{good}{good}"),
         "[".repeat(1000),
-    ];
-    let output = analyse(lines.join("\n").as_bytes(), &[]);
+    ]
+}
+
+#[test]
+fn every_fault_names_its_field_and_its_reason() {
+    let output = analyse(faulty_lines().join("\n").as_bytes(), &[]);
     assert_eq!(output.status.code(), Some(1));
     expect![[r#"
         {"id":"x","policy":"np-edf","error":"line 1: tasks[0].C: must be at least 1, not 0"}

@@ -165,6 +165,10 @@ impl Refusal {
             None => "the orchestrator's wake-up".into(),
         };
         match self {
+            Self::Overutilised { utilisation_ppm: 1_000_000..1_000_100 } => {
+                "utilisation exceeds the device by less than 0.0001: sum C/T must not exceed 1"
+                    .into()
+            }
             Self::Overutilised { utilisation_ppm } => format!(
                 "utilisation {}.{:04} is more than the device: sum C/T must not exceed 1",
                 utilisation_ppm / 1_000_000,
@@ -251,5 +255,7 @@ mod tests {
     fn utilisation_prints_four_digits_cut() {
         let refusal = Refusal::Overutilised { utilisation_ppm: 1_333_333 };
         assert!(refusal.to_string().starts_with("utilisation 1.3333 is more"));
+        let just = Refusal::Overutilised { utilisation_ppm: 1_000_000 };
+        assert!(just.to_string().starts_with("utilisation exceeds the device by less than"));
     }
 }
