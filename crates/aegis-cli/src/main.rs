@@ -6,6 +6,7 @@
 
 mod check;
 mod device;
+mod edge;
 mod findings;
 mod output;
 mod profile;
