@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use aegis::evidence::Evidence;
-use aegis::{Error, ModelReport, Pipeline, Report, ServiceTerms, Verdict, profile};
+use aegis::{CounterOffer, Error, ModelReport, Pipeline, Report, ServiceTerms, Verdict, profile};
 use anyhow::{Result, anyhow};
 use clap::Args;
 
 use crate::Answer;
+use crate::edge::Edge;
 use crate::output::print;
 use crate::table::{self, mib, ms, ms_down, or_dash, percent};
 
@@ -18,13 +19,29 @@ pub(crate) struct CheckArgs {
     /// Print the report as JSON instead of a table.
     #[arg(long)]
     json: bool,
+    /// Show for each model how far it is from the edge: the smallest period and deadline, the largest
+    /// cost, and the longest stage of somebody else that it tolerates.
+    #[arg(long)]
+    sensitivity: bool,
 }
+
+/// How many counter-offers are shown for one model; `--json` has them all.
+const OFFERS_SHOWN: usize = 6;
 
 pub(crate) fn run(args: &CheckArgs) -> Result<Answer> {
     let pipeline = Pipeline::open(&args.workload)?;
     let (runtime, verdicts) = pipeline.check()?;
-    print(answered(&runtime.report(), &verdicts, args.json)?)?;
-    if let (false, Some(warning)) = (args.json, undercharged(&pipeline)) {
+    let edge = Edge::of(&runtime, args.sensitivity);
+    if args.json {
+        let mut whole = json(&runtime.report(), &verdicts);
+        edge.add_to(&mut whole);
+        print(serde_json::to_string_pretty(&whole)?)?;
+        return self::answer(verdicts);
+    }
+    let report = runtime.report();
+    let shown = [promises(&report), edge.shown(), conclusion(&report, &verdicts)];
+    print(shown.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"))?;
+    if let Some(warning) = undercharged(&pipeline) {
         print(warning)?;
     }
     answer(verdicts)
@@ -119,9 +136,9 @@ pub(crate) fn best_effort(report: &Report) -> String {
 /// Every refusal with its inequality, and the answer for all together.
 pub(crate) fn conclusion(report: &Report, verdicts: &[Verdict]) -> String {
     let mut lines: Vec<String> = Vec::new();
-    for Verdict { model, outcome } in verdicts {
+    for Verdict { model, outcome, offers } in verdicts {
         if let Err(Error::Refused { explained, .. }) = outcome {
-            lines.push(format!("no: {model} is refused: {explained}"));
+            lines.push(format!("no: {model} is refused: {explained}{}", bargain(offers)));
         }
     }
     let (all, refused) = (verdicts.len(), lines.len());
@@ -135,6 +152,17 @@ pub(crate) fn conclusion(report: &Report, verdicts: &[Verdict]) -> String {
         _ => format!("no: {} of {all} models can be admitted together", all - refused),
     });
     lines.join("\n")
+}
+
+/// What would have been admitted instead, one offer a line.
+fn bargain(offers: &[CounterOffer]) -> String {
+    let shown = offers.iter().take(OFFERS_SHOWN);
+    let mut lines: String =
+        shown.map(|offer| format!("\n    admitted if {}", offer.explained)).collect();
+    if let Some(more @ 1..) = offers.len().checked_sub(OFFERS_SHOWN) {
+        lines.push_str(&format!("\n    and {more} more ways, with --json"));
+    }
+    lines
 }
 
 /// *Yes* when no model is refused.
@@ -162,6 +190,7 @@ pub(crate) fn json(report: &Report, verdicts: &[Verdict]) -> serde_json::Value {
                 "model": verdict.model,
                 "refusal": refusal,
                 "explained": explained,
+                "offers": verdict.offers,
             })),
             _ => None,
         })

@@ -20,6 +20,8 @@ struct Kind {
     tell: fn(&Report, &TraceEvent) -> Option<Told>,
     /// Whether one of them makes the run a *no*.
     fatal: Fatal,
+    /// Whether it is said that there are none.
+    said_if_none: bool,
 }
 
 /// When a finding makes the run a *no*.
@@ -52,48 +54,56 @@ const KINDS: [Kind; 8] = [
         heading: "assumptions broken",
         count: |counts| counts.broken.total(),
         tell: broken,
+        said_if_none: true,
         fatal: Fatal::Never,
     },
     Kind {
         heading: "bounds exceeded because of a broken assumption",
         count: |counts| counts.bound_excused,
         tell: excused,
+        said_if_none: true,
         fatal: Fatal::Never,
     },
     Kind {
         heading: "busy periods with a broken assumption, after which all guarantees held again",
         count: |counts| counts.restored,
         tell: restored,
+        said_if_none: false,
         fatal: Fatal::Never,
     },
     Kind {
         heading: "releases put off to repay an overrun",
         count: |counts| counts.debts,
         tell: indebted,
+        said_if_none: false,
         fatal: Fatal::Never,
     },
     Kind {
         heading: "bounds violated with every assumption intact (a defect of AegisRT)",
         count: |counts| counts.bound_violated,
         tell: violated,
+        said_if_none: true,
         fatal: Fatal::Always,
     },
     Kind {
         heading: "deadlines missed",
         count: |counts| counts.missed,
         tell: missed,
+        said_if_none: true,
         fatal: Fatal::Always,
     },
     Kind {
         heading: "jobs dropped",
         count: |counts| counts.dropped,
         tell: dropped,
+        said_if_none: true,
         fatal: Fatal::IfPromised,
     },
     Kind {
         heading: "jobs failed, and their models fenced",
         count: |counts| counts.failed,
         tell: failed,
+        said_if_none: true,
         fatal: Fatal::Always,
     },
 ];
@@ -105,7 +115,7 @@ pub(crate) fn show(report: &Report, trace: &TraceSummary) -> String {
         let total: u64 =
             report.models.iter().map(|model| (kind.count)(&model.observed.counts)).sum();
         if total == 0 {
-            lines.push(format!("{}: none", kind.heading));
+            lines.extend(kind.said_if_none.then(|| format!("{}: none", kind.heading)));
             continue;
         }
         lines.push(format!("{}: {total} ({})", kind.heading, by_model(report, kind)));

@@ -8,6 +8,7 @@
 mod analyse;
 mod check;
 mod device;
+mod edge;
 mod findings;
 mod output;
 mod profile;

@@ -1,6 +1,6 @@
 //! Best effort beside guarantees: admitted models do not notice, however hostile the load.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use aegis_cuda::SimFault;
 use aegis_sched::policy::PolicyKind;
@@ -191,6 +191,107 @@ fn admitted_models_do_not_notice_best_effort() {
     assert!(waits > 20_000, "{waits}");
     assert!(yields > 5_000, "{yields}");
     assert!(refused > 500, "{refused}");
+}
+
+/// The rules of a polling server, applied by a reader of the trace: when each refill begins, what is
+/// left of it, and which job is served.
+struct ServerTwin {
+    budget: Nanos,
+    period: Nanos,
+    /// Of each stage, dispatch included.
+    charges: Vec<Nanos>,
+    queue: VecDeque<JobId>,
+    start: Timestamp,
+    earliest: Timestamp,
+    left: Nanos,
+    launched: Timestamp,
+    refills: u64,
+}
+
+impl ServerTwin {
+    fn refill(&mut self, wanted: Timestamp) {
+        self.start = wanted.max(self.earliest);
+        self.earliest = self.start + self.period;
+        self.left = self.budget;
+        self.refills += 1;
+    }
+
+    /// `stage` of the first job is next at `at`.
+    fn need(&mut self, stage: usize, at: Timestamp) {
+        if self.charges[stage] > self.left {
+            self.refill(at);
+        }
+    }
+
+    fn read(&mut self, Record { at, event, .. }: &Record, place: &str) {
+        match event {
+            TraceEvent::Submitted { job, arrival, .. } => {
+                if self.queue.is_empty() {
+                    self.refill(*arrival);
+                }
+                self.queue.push_back(*job);
+            }
+            TraceEvent::OutOfBudget { job, until } => {
+                assert_eq!((Some(job), *until), (self.queue.front(), self.start), "{place}");
+                assert!(until > at, "{place}");
+            }
+            TraceEvent::Dispatched { job, stage, .. } => {
+                assert_eq!(Some(job), self.queue.front(), "{place}");
+                assert!(*at >= self.start, "{place}: before the refill at {}", self.start);
+                assert!(self.charges[usize::from(stage.0)] <= self.left, "{place}");
+                self.launched = *at;
+            }
+            TraceEvent::StageCompleted { stage, .. } => {
+                self.left = self.left - (*at - self.launched);
+                let next = usize::from(stage.0) + 1;
+                if next < self.charges.len() {
+                    return self.need(next, *at);
+                }
+                self.queue.pop_front();
+                match self.queue.is_empty() {
+                    true => self.left = Nanos::ZERO,
+                    false => self.need(0, *at),
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_server_follows_its_rules_as_a_reader_of_the_trace_applies_them() {
+    let mut refills = 0;
+    for seed in 0..600 {
+        let (world, _) = run(&case(seed));
+        let mut twins: BTreeMap<ModelId, ServerTwin> = BTreeMap::new();
+        for record in &world.trace().records {
+            let place = format!("seed {seed} at {}: {:?}", record.at, record.event);
+            if let TraceEvent::Admitted { model, what } = &record.event
+                && let ServiceTerms::Server { budget, period, .. } = what.service
+            {
+                let charges = what.stages.iter().map(|cost| *cost + what.overhead).collect();
+                let (start, earliest, launched) = Default::default();
+                let (queue, left) = (VecDeque::new(), Nanos::ZERO);
+                let twin = ServerTwin {
+                    budget,
+                    period,
+                    charges,
+                    queue,
+                    start,
+                    earliest,
+                    left,
+                    launched,
+                    refills: 0,
+                };
+                twins.insert(*model, twin);
+            }
+            if let Some(twin) = record.event.model().and_then(|model| twins.get_mut(&model)) {
+                twin.read(record, &place);
+            }
+        }
+        refills += twins.values().map(|twin| twin.refills).sum::<u64>();
+    }
+    assert!(refills > 5_000, "{refills}");
 }
 
 #[test]

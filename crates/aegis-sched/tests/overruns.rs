@@ -224,6 +224,35 @@ fn a_server_repays_with_its_next_refill_and_the_background_loses_the_rest_of_its
     assert_eq!(events(world.trace(), EventKind::Dropped), [stopped]);
 }
 
+#[test]
+fn an_overrun_in_the_background_that_met_nobody_is_over_at_once() {
+    // Nobody arrives while the first stage takes too long, so the busy period ends with it, although
+    // the same job goes on.
+    let mut world = world(OverrunPolicy::Record);
+    let mut logger = rogue(&[us(500), us(500)], us(7_000), 1, us(100));
+    logger.service = ModelService::Background;
+    let logger = world.admit(logger).expect("nobody has a deadline");
+    world.run_for(us(12_000));
+    let kinds: Vec<EventKind> = world
+        .trace()
+        .records
+        .iter()
+        .filter(|record| record.at == Timestamp(7_600_000))
+        .map(|record| record.event.kind())
+        .collect();
+    let expected = [
+        EventKind::StageCompleted,
+        EventKind::AssumptionBroken,
+        EventKind::Idle,
+        EventKind::GuaranteesRestored,
+        EventKind::Dispatched,
+    ];
+    assert_eq!(kinds, expected);
+    let launched: Vec<u16> =
+        launches(world.trace(), logger).iter().map(|(_, _, stage)| *stage).collect();
+    assert_eq!(launched, [0, 1, 0, 1]);
+}
+
 /// A world in which some model takes too long now and then, beside the background and a server.
 fn hostile(seed: u64, overrun: OverrunPolicy) -> World {
     let mut random = Random::new(Seed(seed ^ 0x0eef));

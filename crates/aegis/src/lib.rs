@@ -57,6 +57,7 @@ pub mod drive;
 mod error;
 pub mod evidence;
 mod handle;
+mod margin;
 pub mod pipeline;
 pub mod profile;
 mod report;
@@ -86,6 +87,7 @@ pub use aegis_trace::{
 pub use builder::RuntimeBuilder;
 pub use error::Error;
 pub use handle::{Job, ModelHandle, Outputs, Timing};
+pub use margin::{CounterOffer, Margins, ModelSensitivity};
 pub use pipeline::{Pipeline, Verdict};
 pub use report::{MemoryReport, ModelReport, RealtimeReport, Report};
 pub use runtime::Runtime;

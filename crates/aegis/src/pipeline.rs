@@ -13,9 +13,10 @@ use crate::drive::Driven;
 use crate::error::Error;
 use crate::evidence::{DeviceFingerprint, Evidence, EvidenceError, ModelEvidence};
 use crate::handle::ModelHandle;
+use crate::margin::CounterOffer;
 use crate::profile::{self, ProfileOptions};
 use crate::runtime::Runtime;
-use crate::source::{MemoryNeed, ModelSource};
+use crate::source::{LoadedModel, MemoryNeed, ModelSource};
 use crate::workload::{Backend, BestEffort, Driver, Model, Server, Workload};
 
 /// How long idle threads poll before they sleep, when a workload runs.
@@ -40,6 +41,25 @@ pub struct Verdict {
     /// Its handle, or the error: [`Error::Refused`] with the inequality, or what kept it from
     /// being decided.
     pub outcome: Result<ModelHandle, Error>,
+    /// What would have been admitted instead; see [`Runtime::counter_offers`].
+    pub offers: Vec<CounterOffer>,
+}
+
+impl Verdict {
+    /// Admits what was loaded, and bargains for it where it is refused.
+    fn of(
+        model: &str,
+        loaded: Result<LoadedModel, Error>,
+        terms: &Terms,
+        runtime: &Runtime,
+    ) -> Self {
+        let outcome = loaded.and_then(|loaded| runtime.admit(loaded, terms));
+        let offers = match &outcome {
+            Err(Error::Refused { .. }) => runtime.counter_offers(model, terms),
+            _ => Vec::new(),
+        };
+        Self { model: model.to_owned(), outcome, offers }
+    }
 }
 
 impl Pipeline {
@@ -109,10 +129,7 @@ impl Pipeline {
             let evidence = evidence_of(evidence.as_ref(), model);
             let stand_in = stand_in(model, evidence);
             let terms = self.terms(model, evidence);
-            let outcome = runtime
-                .load(&model.name, &stand_in)
-                .and_then(|loaded| runtime.admit(loaded, &terms));
-            Verdict { model: model.name.clone(), outcome }
+            Verdict::of(&model.name, runtime.load(&model.name, &stand_in), &terms, &runtime)
         };
         let verdicts = self.workload.models.iter().map(verdict).collect();
         Ok((runtime, verdicts))
@@ -136,8 +153,8 @@ impl Pipeline {
             let evidence = evidence_of(evidence.as_ref(), model);
             let loaded = runtime.load(&model.name, &source(model))?;
             same_runtime(model, evidence, &loaded.runtime_name())?;
-            let outcome = runtime.admit(loaded, &self.terms(model, evidence));
-            verdicts.push(Verdict { model: model.name.clone(), outcome });
+            let terms = self.terms(model, evidence);
+            verdicts.push(Verdict::of(&model.name, Ok(loaded), &terms, &runtime));
         }
         Ok((runtime, verdicts))
     }

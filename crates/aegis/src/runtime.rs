@@ -16,6 +16,7 @@ use aegis_trace::{Clock, Record, Recorder, RefusedModel, TraceCollector, TraceEv
 use crate::builder::RuntimeBuilder;
 use crate::error::Error;
 use crate::handle::ModelHandle;
+use crate::margin::{self, CounterOffer, Margins, ModelSensitivity};
 use crate::report::{MemoryReport, ModelReport, RealtimeReport, Report};
 use crate::source::{LoadedModel, ModelSource};
 
@@ -360,6 +361,34 @@ impl Runtime {
             models: models.iter().map(snapshot).collect(),
             events_dropped: self.collector.dropped(),
         }
+    }
+
+    /// How far the admitted models are from the edge, all together; `None` while there are none.
+    ///
+    /// Costs some hundred analyses of the whole set; does not touch the device.
+    #[must_use]
+    pub fn margins(&self) -> Option<Margins> {
+        Margins::of(&lock(&self.admission))
+    }
+
+    /// How far each admitted model is from the edge, everything else as it is.
+    ///
+    /// Costs some hundred analyses of the whole set for each model.
+    #[must_use]
+    pub fn sensitivities(&self) -> Vec<ModelSensitivity> {
+        margin::sensitivities(&lock(&self.admission))
+    }
+
+    /// What would be admitted in the place of the guaranteed model `name`, which was refused on these
+    /// `terms`. Every offer was tried. Empty where time was not what it was refused for.
+    ///
+    /// Costs up to some hundred analyses of the whole set.
+    #[must_use]
+    pub fn counter_offers(&self, name: &str, terms: &Terms) -> Vec<CounterOffer> {
+        let admission = lock(&self.admission);
+        let named = |model| admission.find_name(model).unwrap_or(name).to_owned();
+        let offers = admission.counter_offers(terms).into_iter();
+        offers.map(|offer| CounterOffer::new(offer, named)).collect()
     }
 
     fn record(&self, event: TraceEvent) {
