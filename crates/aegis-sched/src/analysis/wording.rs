@@ -35,7 +35,7 @@ impl Explanation {
             lines.extend(in_window(window, self.setting.time, words));
         }
         for task in &self.tasks {
-            lines.push(headline(task, words));
+            lines.push(headline(task, self.findings.verdict.is_ok(), words));
             if let Some(case) = &task.case {
                 lines.extend(in_case(task, case, self.setting.time, words));
             }
@@ -56,7 +56,7 @@ impl Explanation {
     }
 }
 
-fn headline(task: &Argument, words: &Words<'_>) -> String {
+fn headline(task: &Argument, on_time: bool, words: &Words<'_>) -> String {
     let time = words.time;
     let (name, deadline) = ((words.name)(task.model), time(task.deadline));
     match task.response {
@@ -69,6 +69,9 @@ fn headline(task: &Argument, words: &Words<'_>) -> String {
             None => format!("{name}: response {} > deadline {deadline}", time(response)),
         },
         Response::Unbounded => format!("{name}: no bound, the backlog can grow for ever"),
+        Response::Undecided(limit) if on_time => {
+            format!("{name}: response <= deadline {deadline}, how much less is not known: {limit}")
+        }
         Response::Undecided(limit) => format!("{name}: undecided, {limit}"),
     }
 }
