@@ -36,8 +36,12 @@ impl Explanation {
         }
         for task in &self.tasks {
             lines.push(headline(task, self.findings.verdict.is_ok(), words));
-            if let Some(case) = &task.case {
-                lines.extend(in_case(task, case, self.setting.time, words));
+            match &task.case {
+                Some(case) => lines.extend(in_case(task, case, self.setting.time, words)),
+                None if task.response.bound().is_some() => {
+                    lines.push("  its shares are not written out: the set is too large".into());
+                }
+                None => {}
             }
         }
         lines.join("\n")
@@ -97,9 +101,8 @@ impl Column {
 
 fn in_case(task: &Argument, case: &Case, at: TimeModel, words: &Words<'_>) -> Vec<String> {
     let time = words.time;
-    let busy = case
-        .busy
-        .map_or("that can last for ever".into(), |busy| format!("of at most {}", time(busy)));
+    let busy =
+        case.busy.map_or("without a known end".into(), |busy| format!("of at most {}", time(busy)));
     let due = case.due.map_or(String::new(), |due| format!(", due at {}", time(due)));
     let mut lines = vec![format!(
         "  worst is job {} in a busy period {busy}: visible at {}{due}",
