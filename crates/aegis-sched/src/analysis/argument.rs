@@ -41,9 +41,9 @@ pub struct Explanation {
 }
 
 impl Explanation {
-    /// The most shares that are written out, over all cases: enough for every case of 2000 tasks,
+    /// The most shares that are written out, over all cases: enough for every case of 1000 tasks,
     /// which is more than anybody reads. What lies past it has its bounds all the same.
-    pub const MOST_SHARES: usize = 1 << 22;
+    pub const MOST_SHARES: usize = 1 << 20;
 }
 
 /// One task and its worst case.
