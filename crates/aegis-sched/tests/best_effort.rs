@@ -242,7 +242,7 @@ impl ServerTwin {
                 self.launched = *at;
             }
             TraceEvent::StageCompleted { stage, .. } => {
-                self.left = self.left - (*at - self.launched);
+                self.left -= *at - self.launched;
                 let next = usize::from(stage.0) + 1;
                 if next < self.charges.len() {
                     return self.need(next, *at);
