@@ -223,7 +223,7 @@ impl ServerTwin {
         }
     }
 
-    fn read(&mut self, Record { at, event, .. }: &Record, place: &str) {
+    fn read(&mut self, Record { at, event, .. }: &Record, place: impl Fn() -> String) {
         match event {
             TraceEvent::Submitted { job, arrival, .. } => {
                 if self.queue.is_empty() {
@@ -232,17 +232,17 @@ impl ServerTwin {
                 self.queue.push_back(*job);
             }
             TraceEvent::OutOfBudget { job, until } => {
-                assert_eq!((Some(job), *until), (self.queue.front(), self.start), "{place}");
-                assert!(until > at, "{place}");
+                assert_eq!((Some(job), *until), (self.queue.front(), self.start), "{}", place());
+                assert!(until > at, "{}", place());
             }
             TraceEvent::Dispatched { job, stage, .. } => {
-                assert_eq!(Some(job), self.queue.front(), "{place}");
-                assert!(*at >= self.start, "{place}: before the refill at {}", self.start);
-                assert!(self.charges[usize::from(stage.0)] <= self.left, "{place}");
+                assert_eq!(Some(job), self.queue.front(), "{}", place());
+                assert!(*at >= self.start, "{}: before the refill at {}", place(), self.start);
+                assert!(self.charges[usize::from(stage.0)] <= self.left, "{}", place());
                 self.launched = *at;
             }
             TraceEvent::StageCompleted { stage, .. } => {
-                self.left = self.left - (*at - self.launched);
+                self.left -= *at - self.launched;
                 let next = usize::from(stage.0) + 1;
                 if next < self.charges.len() {
                     return self.need(next, *at);
@@ -265,7 +265,7 @@ fn a_server_follows_its_rules_as_a_reader_of_the_trace_applies_them() {
         let (world, _) = run(&case(seed));
         let mut twins: BTreeMap<ModelId, ServerTwin> = BTreeMap::new();
         for record in &world.trace().records {
-            let place = format!("seed {seed} at {}: {:?}", record.at, record.event);
+            let place = || format!("seed {seed} at {}: {:?}", record.at, record.event);
             if let TraceEvent::Admitted { model, what } = &record.event
                 && let ServiceTerms::Server { budget, period, .. } = what.service
             {
@@ -286,7 +286,7 @@ fn a_server_follows_its_rules_as_a_reader_of_the_trace_applies_them() {
                 twins.insert(*model, twin);
             }
             if let Some(twin) = record.event.model().and_then(|model| twins.get_mut(&model)) {
-                twin.read(record, &place);
+                twin.read(record, place);
             }
         }
         refills += twins.values().map(|twin| twin.refills).sum::<u64>();

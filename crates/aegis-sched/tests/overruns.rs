@@ -336,38 +336,38 @@ fn between_the_taint_and_the_restoration_lies_all_that_an_overrun_touches() {
         let world = hostile(seed, OverrunPolicy::Contain);
         let mut reader = Reader::default();
         for record in &world.trace().records {
-            let place = format!("seed {seed} at {}: {:?}", record.at, record.event);
+            let place = || format!("seed {seed} at {}: {:?}", record.at, record.event);
             reader.read(record);
             let counted = match &record.event {
                 TraceEvent::AssumptionBroken { assumption, .. } => {
-                    assert_eq!(*assumption, Assumption::ExecutionTime, "{place}");
+                    assert_eq!(*assumption, Assumption::ExecutionTime, "{}", place());
                     "broken"
                 }
                 TraceEvent::BoundExceeded { cause, .. } => {
-                    assert!(cause.is_some() && *cause == reader.taint, "{place}");
+                    assert!(cause.is_some() && *cause == reader.taint, "{}", place());
                     "touched"
                 }
                 TraceEvent::MissedDeadline { .. } => {
-                    assert!(reader.taint.is_some(), "{place}");
+                    assert!(reader.taint.is_some(), "{}", place());
                     "missed"
                 }
                 TraceEvent::Dropped { why: DropReason::CannotFinish, .. } => {
-                    assert!(reader.taint.is_some(), "{place}");
+                    assert!(reader.taint.is_some(), "{}", place());
                     "skipped"
                 }
                 TraceEvent::Dropped { why: DropReason::Overrun, .. } => "cut short",
-                TraceEvent::Dropped { .. } | TraceEvent::Faulted { .. } => panic!("{place}"),
+                TraceEvent::Dropped { .. } | TraceEvent::Faulted { .. } => panic!("{}", place()),
                 TraceEvent::DebtIncurred { excess, postponed, .. } => {
-                    assert!(postponed >= excess, "{place}: no share is more than the device");
+                    assert!(postponed >= excess, "{}: no share is more than the device", place());
                     "debts"
                 }
                 TraceEvent::Postponed { .. } => "postponed",
                 TraceEvent::GuaranteesRestored { since } => {
-                    assert_eq!(reader.taint.take(), Some(*since), "{place}");
+                    assert_eq!(reader.taint.take(), Some(*since), "{}", place());
                     "restored"
                 }
                 TraceEvent::Dispatched { why: Reason::Background, .. } => {
-                    assert_eq!(reader.taint, None, "{place}: the background gives way first");
+                    assert_eq!(reader.taint, None, "{}: the background gives way first", place());
                     "in background"
                 }
                 _ => continue,
