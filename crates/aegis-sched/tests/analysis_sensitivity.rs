@@ -1,4 +1,4 @@
-//! Every edge is an edge: the test says *yes* at the value that is given and *no* one unit further,
+//! The edges of a set: the test says *yes* at the value that is given and *no* one unit further,
 //! every counter-offer is admitted when tried, and no order of priorities was overlooked.
 
 use aegis_sched::analysis::counter_offer::{Offer, counter_offers};
