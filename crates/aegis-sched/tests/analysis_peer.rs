@@ -9,7 +9,7 @@
 //! `AEGIS_PEER_SETS=N` makes it N times as many sets; the seed is fixed.
 //!
 //! Not compared: EDF with jitter, where the peer's deadlines count from when a job is ready and
-//! ours from its nominal release (another policy); `analysis_exhaustive.rs` has that case.
+//! ours from its nominal release (another policy); `analysis_exhaustive/` has that case.
 
 mod peer;
 mod sets;
