@@ -100,7 +100,7 @@ fn three_tasks_are_known_exactly_with_and_without_equal_priorities() {
 fn jitter_within_and_beyond_the_period_is_known_exactly() {
     let mut numbers = Numbers(12);
     let mut tally = Tally::default();
-    for round in 0..40 {
+    for round in 0..120 {
         let (tasks, most) = if round % 4 == 0 { (3, 2) } else { (2, 7) };
         let set = numbers.set(tasks, |numbers, priority| {
             let (cost, period) = (numbers.draw(1, 2), numbers.draw(3, 6));
