@@ -198,7 +198,10 @@ impl Search<'_> {
         let (best, _) = potentials().max_by_key(|(_, most)| *most).unwrap_or((first, Nanos::ZERO));
         let mut worst = self.at(best, work, budget)?;
         for (due, most) in potentials() {
-            if most > worst.response && due != best {
+            if most > worst.response
+                && due != best
+                && self.may_exceed(worst.response, due, budget)?
+            {
                 let found = self.at(due, work, budget)?;
                 if found.response > worst.response {
                     worst = found;
@@ -206,6 +209,34 @@ impl Search<'_> {
             }
         }
         Ok(worst)
+    }
+
+    /// False if a job due at `due` certainly takes no longer than `response`: if everything before
+    /// its last stage fits in by when that would have to start, a fixed point lies there or before.
+    fn may_exceed(
+        &self,
+        response: Nanos,
+        due: Nanos,
+        budget: &mut Budget,
+    ) -> Result<bool, Exhausted> {
+        let Charged { cost, last_stage, jitter, .. } = *self.task;
+        let since = due - self.task.first_deadline();
+        let instant = self.time.instant(self.demand.blocker(due).length);
+        let rest = jitter.saturating_add(last_stage).saturating_add(instant);
+        let Some(start) = since.saturating_add(response).checked_sub(rest) else {
+            return Ok(true);
+        };
+        let rivals = self.demand.due_within(due);
+        budget.spend(rivals.len())?;
+        let own = cost.saturating_mul(jobs_due(self.task, due)).saturating_sub(last_stage);
+        let base = self.demand.blocker(due).ticks().saturating_add(own);
+        let others = rivals.iter().filter(|(index, _)| *index != self.index);
+        let before = others.fold(base, |sum, (_, rival)| {
+            // Those that came by then, and are due: the lesser of two quotients is one quotient.
+            let came = start.saturating_add(rival.jitter).min(due - rival.first_deadline());
+            sum.saturating_add(rival.cost.saturating_mul(came / rival.period + 1))
+        });
+        Ok(before > start)
     }
 
     /// The response of a job due at `due`.
