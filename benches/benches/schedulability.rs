@@ -8,8 +8,10 @@
 //! Left out, and said aloud: the peer's bounds under EDF for 1000 tasks, which would take minutes
 //! for each set.
 
+#[expect(dead_code, reason = "the tests use the rest")]
 #[path = "../../crates/aegis-sched/tests/peer/mod.rs"]
 mod peer;
+#[expect(dead_code, reason = "the tests use the rest")]
 #[path = "../../crates/aegis-sched/tests/sets/mod.rs"]
 mod sets;
 

@@ -141,7 +141,10 @@ impl<'a> Levels<'a> {
                     (*places, *blocking) = (0, level.blocker.length);
                     work.clear();
                 }
-                rivals().skip(*places).for_each(|rival| work.add(rival, u64::MAX));
+                if let Err(spent) = budget.spend(place - *places) {
+                    return Outcome::Undecided(spent.limit);
+                }
+                (*places..place).for_each(|rival| work.add(self.task(rival), u64::MAX));
                 *places = place;
                 level.worst(Search { load, jobs, until, work, spare: Some(spare), budget })
             }
@@ -156,6 +159,9 @@ impl<'a> Levels<'a> {
         work: &mut GrowingWork,
         budget: &mut Budget,
     ) -> Outcome {
+        if let Err(spent) = budget.spend(self.ends[place]) {
+            return Outcome::Undecided(spent.limit); // Counting the rivals is work, too.
+        }
         let level = self.level(place);
         let rivals = || self.rivals(place).map(|rival| self.task(rival));
         // Where nobody else is as urgent, the sum over the rivals is at hand.
