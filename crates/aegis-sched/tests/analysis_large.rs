@@ -112,7 +112,7 @@ fn a_thousand_tasks(deadline: impl Fn(u64) -> u64) -> TaskSet {
         .map(|index| {
             // Odd and scattered, so the hyperperiod is far beyond 64 bits.
             let octave = 1u64 << random.between(10, 41);
-            let period = (octave + random.up_to(octave - 1) | 1).min(HOUR);
+            let period = ((octave + random.up_to(octave - 1)) | 1).min(HOUR);
             spec(index, (period / 1_001).max(1), period, deadline(period))
         })
         .collect();
@@ -121,7 +121,8 @@ fn a_thousand_tasks(deadline: impl Fn(u64) -> u64) -> TaskSet {
         |task: &TaskSpec| (u128::from(task.stages[0].0) << 64).div_ceil(u128::from(task.period.0));
     let used: u128 = specs.iter().map(share).sum();
     let left = (1u128 << 64) - (1u128 << 64) / 1_000_000_000;
-    let cost = left.checked_sub(used).expect("the others leave something") * u128::from(HOUR) >> 64;
+    let left = left.checked_sub(used).expect("the others leave something");
+    let cost = (left * u128::from(HOUR)) >> 64;
     let cost = u64::try_from(cost).expect("less than an hour");
     specs.push(spec(999, cost, HOUR, deadline(HOUR)));
     set(specs)
