@@ -22,6 +22,7 @@
 //! The [`Test`] variants name them; each theorem's file gives the titles and the recurrences.
 
 mod demand;
+mod due_window;
 mod fifo;
 mod findings;
 mod fixed_point;

@@ -27,10 +27,12 @@
 //! R <= min(h(d) + b(d), L + 1) - a = potential(d) + D_i
 //! ```
 //!
-//! and `potential` does not depend on the task. It is computed once for each deadline, in a window
-//! that slides over the tasks by `D - J`; for each task the most promising deadline is looked at
-//! first, and then only those that could still be worse. Most tasks need a handful of fixed points
-//! where the plain search needs as many as there are jobs in the busy window.
+//! and, for a job released before the jobs due by `d` have left the device idle, `e + 1` of
+//! `due_window.rs` takes the place of `h(d) + b(d)`. None of them depends on the task. They are
+//! computed once for each deadline, in a window that slides over the tasks by `D - J`; for each
+//! task the most promising deadline is looked at first, and then only those that could still be
+//! worse. Most tasks need a handful of fixed points where the plain search needs as many as there
+//! are jobs in the busy window.
 //!
 //! # Assumptions
 //! Those of [`super::np_edf`]. Deadlines need not be met: late jobs run all the same.
@@ -50,6 +52,7 @@ use std::collections::VecDeque;
 use aegis_trace::Nanos;
 
 use super::demand::{Demand, jobs_due};
+use super::due_window::DueWindow;
 use super::fixed_point::{Budget, Exhausted};
 use super::offsets::Offsets;
 use super::outcome::{Outcome, Worst};
@@ -123,28 +126,42 @@ struct Deadlines<'a> {
     next: Option<(Nanos, Nanos)>,
     /// The work due before `next`.
     due: Nanos,
-    /// Deadline and latest completion.
-    seen: VecDeque<(Nanos, Nanos)>,
+    /// How long the jobs due by then keep the device busy.
+    busy: DueWindow<'a>,
+    seen: VecDeque<Seen>,
+}
+
+/// What a deadline says of every job that has it.
+#[derive(Clone, Copy)]
+struct Seen {
+    due: Nanos,
+    /// The latest completion.
+    completion: Nanos,
+    /// The latest completion of one that is released before this.
+    busy: Nanos,
 }
 
 impl<'a> Deadlines<'a> {
     fn new(demand: &'a Demand, reach: Reach) -> Self {
         let ahead = Offsets::new(std::iter::empty());
-        Self { demand, reach, ahead, next: None, due: Nanos::ZERO, seen: VecDeque::new() }
+        let (busy, seen) = (DueWindow::new(demand), VecDeque::new());
+        Self { demand, reach, ahead, next: None, due: Nanos::ZERO, busy, seen }
     }
 
     /// Moves on to the deadlines from `first` to `last`; `first` never decreases.
     fn slide(&mut self, first: Nanos, last: Nanos, budget: &mut Budget) -> Result<(), Exhausted> {
-        let before = self.seen.partition_point(|(due, _)| *due < first);
+        let before = self.seen.partition_point(|seen| seen.due < first);
         self.seen.drain(..before);
         if self.next.is_none_or(|(next, _)| next < first) {
             self.seek(first, budget)?;
         }
         while let Some((due, more)) = self.next.filter(|(due, _)| *due <= last) {
             budget.spend(Offsets::TERMS)?;
+            let busy = self.busy.until(due, budget)?;
             self.due = self.due.saturating_add(more);
             let needed = self.due.saturating_add(self.demand.blocker(due).length);
-            self.seen.push_back((due, self.reach.completion(needed)));
+            let completion = self.reach.completion(needed);
+            self.seen.push_back(Seen { due, completion, busy });
             self.next = self.ahead.next();
         }
         Ok(())
@@ -168,10 +185,16 @@ impl<'a> Deadlines<'a> {
 
     /// Deadlines up to `last` with what the response of `task` cannot exceed there.
     fn potentials(&self, task: &Charged, last: Nanos) -> impl Iterator<Item = (Nanos, Nanos)> {
-        let until = self.seen.partition_point(|(due, _)| *due <= last);
-        let deadline = task.deadline;
-        self.seen.range(..until).map(move |(due, completion)| {
-            (*due, completion.saturating_add(deadline).saturating_sub(*due))
+        let until = self.seen.partition_point(|seen| seen.due <= last);
+        let (deadline, first) = (task.deadline, task.first_deadline());
+        self.seen.range(..until).map(move |seen| {
+            let Seen { due, completion, busy } = *seen;
+            let completion = if due - first < busy {
+                completion.min(busy.saturating_add(Nanos::EPSILON))
+            } else {
+                completion
+            };
+            (due, completion.saturating_add(deadline).saturating_sub(due))
         })
     }
 }
