@@ -31,6 +31,7 @@ mod np_edf_response;
 mod np_fixed_priority;
 mod offsets;
 mod outcome;
+mod screen;
 mod time;
 pub(crate) mod utilisation;
 mod window;

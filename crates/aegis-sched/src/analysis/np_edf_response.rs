@@ -53,9 +53,10 @@ use aegis_trace::Nanos;
 
 use super::demand::{Demand, jobs_due};
 use super::due_window::DueWindow;
-use super::fixed_point::{Budget, Exhausted};
+use super::fixed_point::{Budget, Exhausted, LONGEST_WINDOW};
 use super::offsets::Offsets;
 use super::outcome::{Outcome, Worst};
+use super::screen::Screen;
 use super::time::TimeModel;
 use super::window::GrowingWork;
 use super::workload::{Blocker, Charged, Workload};
@@ -68,13 +69,13 @@ pub(super) fn outcomes(workload: &Workload, demand: &Demand, budget: &mut Budget
     };
     let mut outcomes = vec![Outcome::Unbounded; workload.tasks.len()];
     let mut deadlines = Deadlines::new(demand, reach);
-    let mut work = GrowingWork::new();
+    let mut memory = Memory { work: GrowingWork::new(), screen: Screen::default() };
     for (index, task) in demand.tasks() {
         let search = Search { demand, index: *index, task, time: workload.time };
         let last = reach.last_due(task);
         let found = deadlines
             .slide(task.first_deadline(), last, budget)
-            .and_then(|()| search.worst(&deadlines, last, &mut work, budget));
+            .and_then(|()| search.worst(&deadlines, last, &mut memory, budget));
         outcomes[*index] =
             found.map_or_else(|spent| Outcome::Undecided(spent.limit), Outcome::Worst);
     }
@@ -199,6 +200,12 @@ impl<'a> Deadlines<'a> {
     }
 }
 
+/// What every search uses.
+struct Memory {
+    work: GrowingWork,
+    screen: Screen,
+}
+
 /// The search for the worst deadline of one task.
 struct Search<'a> {
     demand: &'a Demand,
@@ -212,9 +219,11 @@ impl Search<'_> {
         &self,
         deadlines: &Deadlines<'_>,
         last: Nanos,
-        work: &mut GrowingWork,
+        memory: &mut Memory,
         budget: &mut Budget,
     ) -> Result<Worst, Exhausted> {
+        let Memory { work, screen } = memory;
+        screen.begin(self.demand, self.index);
         budget.spend(deadlines.seen.len() / 8)?; // A pass without divisions.
         let potentials = || deadlines.potentials(self.task, last);
         let first = self.task.first_deadline();
@@ -223,7 +232,7 @@ impl Search<'_> {
         for (due, most) in potentials() {
             if most > worst.response
                 && due != best
-                && self.may_exceed(worst.response, due, budget)?
+                && self.may_exceed(worst.response, due, screen, budget)?
             {
                 let found = self.at(due, work, budget)?;
                 if found.response > worst.response {
@@ -234,32 +243,26 @@ impl Search<'_> {
         Ok(worst)
     }
 
-    /// False if a job due at `due` certainly takes no longer than `response`: if everything before
-    /// its last stage fits in by when that would have to start, a fixed point lies there or before.
+    /// False if a job due at `due` certainly takes no longer than `response`.
     fn may_exceed(
         &self,
         response: Nanos,
         due: Nanos,
+        screen: &mut Screen,
         budget: &mut Budget,
     ) -> Result<bool, Exhausted> {
         let Charged { cost, last_stage, jitter, .. } = *self.task;
         let since = due - self.task.first_deadline();
-        let instant = self.time.instant(self.demand.blocker(due).length);
-        let rest = jitter.saturating_add(last_stage).saturating_add(instant);
-        let Some(start) = since.saturating_add(response).checked_sub(rest) else {
-            return Ok(true);
-        };
-        let rivals = self.demand.due_within(due);
-        budget.spend(rivals.len())?;
+        let among = self.demand.due_within(due).len();
+        let blocker = self.demand.blocker(due);
+        let rest = jitter.saturating_add(last_stage);
+        let rest = rest.saturating_add(self.time.instant(blocker.length));
+        let start = since.saturating_add(response).checked_sub(rest);
+        let Some(start) = start.filter(|start| *start < LONGEST_WINDOW) else { return Ok(true) };
+        budget.spend(among / 4)?; // A pass with few divisions.
         let own = cost.saturating_mul(jobs_due(self.task, due)).saturating_sub(last_stage);
-        let base = self.demand.blocker(due).ticks().saturating_add(own);
-        let others = rivals.iter().filter(|(index, _)| *index != self.index);
-        let before = others.fold(base, |sum, (_, rival)| {
-            // Those that came by then, and are due: the lesser of two quotients is one quotient.
-            let came = start.saturating_add(rival.jitter).min(due - rival.first_deadline());
-            sum.saturating_add(rival.cost.saturating_mul(came / rival.period + 1))
-        });
-        Ok(before > start)
+        let base = blocker.ticks().saturating_add(own);
+        Ok(base.saturating_add(screen.before(start, due, among)) > start)
     }
 
     /// The response of a job due at `due`.
