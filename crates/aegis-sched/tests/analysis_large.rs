@@ -247,7 +247,7 @@ fn more_work_allowed_never_turns_an_answer_around() {
         deadlines: Deadlines::Arbitrary,
         jitter: 300,
         stages: 3,
-        ..Shape::plain(30, 980, Periods::LogUniform { unit: Nanos(1_000) })
+        ..Shape::plain(30, 980, Periods::LogUniform { unit: Nanos(1_000), octaves: 10 })
     };
     let mut random = Random::new(Seed(5));
     for _ in 0..10 {

@@ -23,7 +23,7 @@ use aegis_trace::{ModelId, Nanos};
 use sets::{Deadlines, Periods, Shape};
 
 /// Short enough that the peer, which looks at every job from the window's start, is done in time.
-const LOG_UNIFORM: Periods = Periods::LogUniform { unit: Nanos(40) };
+const LOG_UNIFORM: Periods = Periods::LogUniform { unit: Nanos(40), octaves: 10 };
 const AUTOMOTIVE: Periods = Periods::Automotive { unit: Nanos(60) };
 const LOADS: [u64; 4] = [300, 700, 900, 950];
 

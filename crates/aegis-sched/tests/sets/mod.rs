@@ -17,10 +17,11 @@ use aegis_trace::{ModelId, Nanos};
 /// How periods are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Periods {
-    /// Log-uniform within 1 %, over ten octaves from the unit: 1 ms to 1 s for a unit of 1 ms.
+    /// Log-uniform within 1 %, over some octaves: ten are 1 ms to 1 s for a unit of 1 ms.
     LogUniform {
         /// The shortest period.
         unit: Nanos,
+        octaves: u64,
     },
     /// 1 to 1000 units with the shares of Kramer et al.
     Automotive {
@@ -102,20 +103,20 @@ impl Shape {
 impl Periods {
     fn draw(self, random: &mut Random) -> Nanos {
         match self {
-            Self::LogUniform { unit } => log_uniform(random, unit),
+            Self::LogUniform { unit, octaves } => log_uniform(random, unit, octaves),
             Self::Automotive { unit } => unit * automotive(random),
         }
     }
 }
 
 /// Log-uniform to within the width of an eighth of an octave.
-fn log_uniform(random: &mut Random, unit: Nanos) -> Nanos {
+fn log_uniform(random: &mut Random, unit: Nanos, octaves: u64) -> Nanos {
     /// `2^(k/8)` in millionths.
     const EIGHTHS: [u64; 9] = [
         1_000_000, 1_090_508, 1_189_207, 1_296_840, 1_414_214, 1_542_211, 1_681_793, 1_834_008,
         2_000_000,
     ];
-    let octave = random.up_to(9);
+    let octave = random.up_to(octaves - 1);
     let eighth = usize::try_from(random.up_to(7)).expect("below eight");
     let millionths = random.between(EIGHTHS[eighth], EIGHTHS[eighth + 1]);
     let scaled = (u128::from(unit.0) << octave) * u128::from(millionths) / 1_000_000;
