@@ -87,11 +87,11 @@ impl<'a> Levels<'a> {
 
     /// The worst case of every task, late or not, in the set's order.
     pub(super) fn outcomes(&self, budget: &mut Budget) -> Vec<Outcome> {
-        let mut work = GrowingWork::new();
+        let mut sweep = Sweep::new();
         let mut outcomes = vec![Outcome::Unbounded; self.order.len()];
         for place in 0..self.order.len() {
             outcomes[self.order[place]] =
-                budget.lend_half(|half| self.outcome(place, Until::End, &mut work, half));
+                budget.lend_half(|half| self.next_outcome(place, Until::End, &mut sweep, half));
         }
         outcomes
     }
@@ -113,25 +113,65 @@ impl<'a> Levels<'a> {
         })
     }
 
+    /// The worst case of the task at `place`, which follows the places asked for before.
+    pub(super) fn next_outcome(
+        &self,
+        place: usize,
+        until: Until,
+        sweep: &mut Sweep,
+        budget: &mut Budget,
+    ) -> Outcome {
+        let level = self.level(place);
+        if place + 1 < self.ends[place] || (place > 0 && self.ends[place - 1] > place) {
+            return self.outcome(place, until, &mut sweep.spare, budget);
+        }
+        let Sweep { work, spare, places, blocking } = sweep;
+        let rivals = || (0..place).map(|rival| self.task(rival));
+        let load = self.loads[place];
+        match level.jobs(rivals, load) {
+            Err(spent) => Outcome::Undecided(spent.limit),
+            Ok(0) => Outcome::Unbounded,
+            Ok(jobs) => {
+                if *blocking != level.blocker.length {
+                    (*places, *blocking) = (0, level.blocker.length);
+                    work.clear();
+                }
+                if let Err(spent) = budget.spend(place - *places) {
+                    return Outcome::Undecided(spent.limit);
+                }
+                (*places..place).for_each(|rival| work.add(self.task(rival), u64::MAX));
+                *places = place;
+                level.worst(Search { load, jobs, until, work, spare: Some(spare), budget })
+            }
+        }
+    }
+
     /// The worst case of the task at one place. `work` is memory to use.
-    pub(super) fn outcome(
+    fn outcome(
         &self,
         place: usize,
         until: Until,
         work: &mut GrowingWork,
         budget: &mut Budget,
     ) -> Outcome {
-        let level = Level {
-            task: self.task(place),
-            blocker: self.blocker(place),
-            overrun: self.workload.overrun,
-            time: self.workload.time,
-        };
+        if let Err(spent) = budget.spend(self.ends[place]) {
+            return Outcome::Undecided(spent.limit); // Counting the rivals is work, too.
+        }
+        let level = self.level(place);
         let rivals = || self.rivals(place).map(|rival| self.task(rival));
         // Where nobody else is as urgent, the sum over the rivals is at hand.
         let alone = place + 1 == self.ends[place];
         let load = alone.then(|| self.loads[place]);
         level.outcome(rivals, load, until, work, budget)
+    }
+
+    fn level(&self, place: usize) -> Level<'a> {
+        Level {
+            task: self.task(place),
+            blocker: self.blocker(place),
+            overrun: self.workload.overrun,
+            time: self.workload.time,
+        }
     }
 
     fn task(&self, place: usize) -> &'a Charged {
@@ -141,6 +181,30 @@ impl<'a> Levels<'a> {
     /// The places of the others at least as urgent as the task at `place`.
     fn rivals(&self, place: usize) -> impl Iterator<Item = usize> + use<'_> {
         (0..self.ends[place]).filter(move |rival| *rival != place)
+    }
+}
+
+/// The work of the tasks before some place, kept from level to level.
+///
+/// While the blocker stays the same, no window of a later level is shorter than one asked for by
+/// the first job of an earlier one. With `H(w)` the work of what is more urgent than `i`, that job
+/// asks for windows up to the least fixed points of `B + C_i - last_i + H(w)` and, for the window's
+/// end, of `B + C_i - 1 + H(w)`; and where `i` is a rival itself, `w = B + ... + H(w) +
+/// (floor((w + J_i) / T_i) + 1) C_i` is no less than either. So the work need not be counted from
+/// the start again. Later jobs ask for longer windows, and do so on a copy.
+pub(super) struct Sweep {
+    work: GrowingWork,
+    spare: GrowingWork,
+    /// How many places `work` holds.
+    places: usize,
+    /// The blocker of the levels that asked.
+    blocking: Nanos,
+}
+
+impl Sweep {
+    pub(super) fn new() -> Self {
+        let (work, spare) = (GrowingWork::new(), GrowingWork::new());
+        Self { work, spare, places: 0, blocking: Nanos::ZERO }
     }
 }
 
@@ -171,7 +235,7 @@ impl<'a> Level<'a> {
             Ok(jobs) => {
                 work.clear();
                 rivals().for_each(|rival| work.add(rival, u64::MAX));
-                self.worst(Search { load, jobs, until, work, budget })
+                self.worst(Search { load, jobs, until, work, spare: None, budget })
             }
         }
     }
@@ -200,10 +264,10 @@ impl<'a> Level<'a> {
 
     /// Looks at every job of the busy window.
     fn worst(&self, search: Search<'_>) -> Outcome {
-        let Search { load, jobs, until, work, budget } = search;
+        let Search { load, jobs, until, mut work, mut spare, budget } = search;
         let late = |worst: &Worst| until == Until::Late && worst.response > self.task.deadline;
         let mut worst: Option<Worst> = None;
-        let mut from = Nanos::ZERO;
+        let mut from = work.window();
         for job in 0..jobs {
             let base = self.before_last_stage(job);
             let begin = from.max(load.reach(base));
@@ -222,6 +286,10 @@ impl<'a> Level<'a> {
                 Ok(None) => break,
                 Ok(Some(reached)) => from = reached,
                 Err(spent) => return Outcome::Undecided(spent.limit),
+            }
+            if let Some(copy) = spare.take() {
+                copy.copy_from(work);
+                work = copy;
             }
         }
         worst.map_or(Outcome::Unbounded, Outcome::Worst)
@@ -275,5 +343,7 @@ struct Search<'a> {
     until: Until,
     /// Of the rivals.
     work: &'a mut GrowingWork,
+    /// Memory for all jobs but the first, if `work` is not to grow past what that one asks for.
+    spare: Option<&'a mut GrowingWork>,
     budget: &'a mut Budget,
 }
