@@ -20,6 +20,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use aegis_benches::Sampling;
+use aegis_sched::analysis::incremental::AnalysedSet;
 use aegis_sched::analysis::{Setting, TimeModel, analyse, decide, examine};
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::sim::{Random, Seed};
@@ -173,9 +174,44 @@ fn admit_25th(criterion: &mut Criterion) {
             measure(&mut group, &function, &row, |set| {
                 analyse(set, policy, &Overheads::default()).expect("accepted before it was timed")
             });
+            measure_joining(&mut group, &format!("{policy}_joins"), &row, policy, drop);
+            let bounded = format!("{policy}_joins_with_bounds");
+            measure_joining(&mut group, &bounded, &row, policy, |set| {
+                black_box(set.analysis());
+            });
         }
     }
     group.finish();
+}
+
+/// The last model of each set joins the others, which are analysed already; `then` is part of it.
+fn measure_joining(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    function: &str,
+    row: &Row,
+    policy: PolicyKind,
+    then: impl Fn(AnalysedSet),
+) {
+    let joining = LazyCell::new(|| {
+        let pair = |set: &TaskSet| {
+            let last = set.tasks().last().expect("25 tasks").clone();
+            let others = set.without(last.model());
+            let others = AnalysedSet::new(others, policy, Overheads::default());
+            (others.expect("fewer than a schedulable set"), last)
+        };
+        row.sets.iter().map(pair).collect::<Vec<_>>()
+    });
+    group.bench_function(BenchmarkId::new(function, &row.value), |bencher| {
+        bencher.iter_custom(|times| {
+            let start = Instant::now();
+            for _ in 0..times {
+                for (others, last) in &*joining {
+                    then(others.with(black_box(last.clone())).expect("it fits"));
+                }
+            }
+            start.elapsed() / SETS
+        });
+    });
 }
 
 /// The next set that is schedulable under EDF, and by deadline if it leaves room for that, once no

@@ -58,6 +58,9 @@ struct Count {
 }
 
 impl<'a> DueWindow<'a> {
+    /// From how many tasks on it rules out more work than it costs, as measured.
+    pub(super) const PAYS: usize = 64;
+
     pub(super) fn new(demand: &'a Demand, overrun: Nanos) -> Self {
         let count = |(_, task): &(usize, Charged)| Count {
             due: 0,

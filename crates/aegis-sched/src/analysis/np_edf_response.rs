@@ -230,7 +230,10 @@ impl<'a> Deadlines<'a> {
         }
         while let Some((due, more)) = self.next.filter(|(due, _)| *due <= last) {
             budget.spend(Offsets::TERMS)?;
-            let busy = self.busy.until(due, budget)?;
+            let busy = match self.demand.tasks().len() {
+                0..DueWindow::PAYS => Nanos::ZERO, // Says nothing about any job.
+                _ => self.busy.until(due, budget)?,
+            };
             self.due = self.due.saturating_add(more);
             let needed = self.due.saturating_add(self.demand.blocker(due).length);
             let needed = needed.saturating_add(self.overrun);

@@ -79,8 +79,7 @@ impl<'a> Levels<'a> {
         }
         let mut loads = vec![Utilisation::default()];
         for index in &order {
-            let (cost, period) = tasks[*index].share();
-            loads.push(loads[loads.len() - 1].with(cost, period));
+            loads.push(loads[loads.len() - 1].plus(tasks[*index].load));
         }
         Self { workload, order, ends, blockers, loads }
     }
@@ -228,7 +227,7 @@ impl<'a> Level<'a> {
         work: &mut GrowingWork,
         budget: &mut Budget,
     ) -> Outcome {
-        let load = load.unwrap_or_else(|| Utilisation::of(rivals().map(Charged::share)));
+        let load = load.unwrap_or_else(|| Utilisation::sum(rivals().map(|rival| rival.load)));
         match self.jobs(&rivals, load) {
             Err(spent) => Outcome::Undecided(spent.limit),
             Ok(0) => Outcome::Unbounded,
@@ -248,8 +247,7 @@ impl<'a> Level<'a> {
         load: Utilisation,
     ) -> Result<u64, Exhausted> {
         let level = || rivals().chain([self.task]);
-        let (cost, period) = self.task.share();
-        match load.with(cost, period).cmp_one(|| level().map(Charged::share)) {
+        match load.plus(self.task.load).cmp_one(|| level().map(Charged::share)) {
             Ordering::Less => Ok(u64::MAX),
             Ordering::Greater => Ok(0),
             Ordering::Equal => {
@@ -257,7 +255,7 @@ impl<'a> Level<'a> {
                 if !late && self.ahead() == Nanos::ZERO {
                     return Ok(u64::MAX);
                 }
-                Ok(hyperperiod(level().map(|task| task.period))? / period)
+                Ok(hyperperiod(level().map(|task| task.period))? / self.task.period)
             }
         }
     }

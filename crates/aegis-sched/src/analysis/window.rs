@@ -148,6 +148,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::analysis::utilisation::Utilisation;
 
     fn task(cost: u64, period: u64, jitter: u64) -> Charged {
         let (cost, period, jitter) = (Nanos(cost), Nanos(period), Nanos(jitter));
@@ -160,6 +161,7 @@ mod tests {
             cost,
             longest_stage: cost,
             last_stage: cost,
+            load: Utilisation::share(cost, period),
         }
     }
 
