@@ -77,7 +77,8 @@ impl<'a> Levels<'a> {
             let stage = Blocker { length, model: Some(model) };
             blockers[place] = blockers[place + 1].or_longer(stage);
         }
-        let mut loads = vec![Utilisation::default()];
+        let mut loads = Vec::with_capacity(order.len() + 1);
+        loads.push(Utilisation::default());
         for index in &order {
             loads.push(loads[loads.len() - 1].plus(tasks[*index].load));
         }
@@ -86,7 +87,7 @@ impl<'a> Levels<'a> {
 
     /// The worst case of every task, late or not, in the set's order.
     pub(super) fn outcomes(&self, budget: &mut Budget) -> Vec<Outcome> {
-        let mut sweep = Sweep::new();
+        let mut sweep = Sweep::new(self.order.len());
         let mut outcomes = vec![Outcome::Unbounded; self.order.len()];
         for place in 0..self.order.len() {
             outcomes[self.order[place]] =
@@ -201,8 +202,8 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    pub(super) fn new() -> Self {
-        let (work, spare) = (GrowingWork::new(), GrowingWork::new());
+    pub(super) fn new(tasks: usize) -> Self {
+        let (work, spare) = (GrowingWork::with_room(tasks), GrowingWork::new());
         Self { work, spare, places: 0, blocking: Nanos::ZERO }
     }
 }
@@ -263,8 +264,8 @@ impl<'a> Level<'a> {
     /// Looks at every job of the busy window.
     fn worst(&self, search: Search<'_>) -> Outcome {
         let Search { load, jobs, until, mut work, mut spare, budget } = search;
-        let late = |worst: &Worst| until == Until::Late && worst.response > self.task.deadline;
-        let mut worst: Option<Worst> = None;
+        let deadline = if until == Until::Late { self.task.deadline } else { Nanos::MAX };
+        let mut worst = (Nanos::ZERO, 0, Nanos::ZERO); // Response, job, start.
         let mut from = work.window();
         for job in 0..jobs {
             let base = self.before_last_stage(job);
@@ -272,12 +273,14 @@ impl<'a> Level<'a> {
             let start = match work.climb(base, begin, Nanos::MAX, budget) {
                 Ok(start) => start,
                 // Late at what was reached is late, however long the rest would take.
-                Err(spent) if late(&self.at(job, spent.reached)) => spent.reached,
+                Err(spent) if self.response(job, spent.reached) > deadline => spent.reached,
                 Err(spent) => return Outcome::Undecided(spent.limit),
             };
-            let found = self.at(job, start);
-            worst = Some(worst.filter(|known| known.response >= found.response).unwrap_or(found));
-            if worst.as_ref().is_some_and(late) {
+            let response = self.response(job, start);
+            if response > worst.0 {
+                worst = (response, job, start);
+            }
+            if response > deadline {
                 break;
             }
             match self.window_end(job, start, work, budget) {
@@ -290,7 +293,8 @@ impl<'a> Level<'a> {
                 work = copy;
             }
         }
-        worst.map_or(Outcome::Unbounded, Outcome::Worst)
+        let ((response, job, start), blocker) = (worst, self.blocker);
+        Outcome::Worst(Worst { response, job, start, due: None, blocker })
     }
 
     /// What runs before the last stage of `job`, but for the rivals.
@@ -305,12 +309,11 @@ impl<'a> Level<'a> {
     }
 
     /// The response of `job` from its nominal release, if its last stage starts at `start`.
-    fn at(&self, job: u64, start: Nanos) -> Worst {
+    fn response(&self, job: u64, start: Nanos) -> Nanos {
         let instant = self.time.instant(self.blocker.length);
         let completion = start.saturating_add(self.task.last_stage).saturating_add(instant);
         let since_ready = completion.saturating_sub(self.task.period.saturating_mul(job));
-        let response = since_ready.saturating_add(self.task.jitter);
-        Worst { response, job, start, due: None, blocker: self.blocker }
+        since_ready.saturating_add(self.task.jitter)
     }
 
     /// `None` if all work of this level is done before the job after `job` can be ready; otherwise

@@ -48,6 +48,12 @@ impl GrowingWork {
         Self { rivals: Vec::new(), next: Vec::new(), soonest: u64::MAX, window: 0, work: 0 }
     }
 
+    /// The same, with room for this many tasks.
+    pub(super) fn with_room(tasks: usize) -> Self {
+        let (rivals, next) = (Vec::with_capacity(tasks), Vec::with_capacity(tasks));
+        Self { rivals, next, ..Self::new() }
+    }
+
     /// Empties it and starts again at the window of length 0.
     pub(super) fn clear(&mut self) {
         self.rivals.clear();
