@@ -82,6 +82,99 @@ impl RequestFault {
     }
 }
 
+/// Buffers that are no placement problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProblemFault {
+    /// A buffer that never lives.
+    #[error("buffer {index} ends before it begins to live, or at once")]
+    EmptyLife {
+        /// Which.
+        index: usize,
+    },
+    /// No number is a multiple of zero but zero itself.
+    #[error("buffer {index} has alignment 0")]
+    ZeroAlignment {
+        /// Which.
+        index: usize,
+    },
+    /// With this buffer, sizes and padding add up to more than any address space.
+    #[error("with buffer {index}, sizes and padding add up to more than 2^63 - 1 bytes")]
+    TooLarge {
+        /// Which.
+        index: usize,
+    },
+}
+
+impl ProblemFault {
+    /// Always [`Category::Permanent`]: the problem must change.
+    #[must_use]
+    pub fn category(&self) -> Category {
+        match self {
+            Self::EmptyLife { .. } | Self::ZeroAlignment { .. } | Self::TooLarge { .. } => {
+                Category::Permanent
+            }
+        }
+    }
+}
+
+/// What the checker found wrong with bare offsets. Buffers are told by their index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OffsetFault {
+    /// Not one offset for each buffer.
+    #[error("{offsets} offsets for {buffers} buffers")]
+    Count {
+        /// How many buffers there are.
+        buffers: usize,
+        /// How many offsets were given.
+        offsets: usize,
+    },
+    /// An offset that is no multiple of the buffer's alignment.
+    #[error("buffer {index} lies at {offset}, but its alignment is {alignment}")]
+    Misaligned {
+        /// Which.
+        index: usize,
+        /// Where it lies.
+        offset: u64,
+        /// What its offset must be a multiple of.
+        alignment: u64,
+    },
+    /// A buffer that reaches past the capacity.
+    #[error("buffer {index} at {offset} ends past the capacity of {} bytes", capacity.0)]
+    OutOfRange {
+        /// Which.
+        index: usize,
+        /// Where it lies.
+        offset: u64,
+        /// The capacity.
+        capacity: Bytes,
+    },
+    /// Two buffers share bytes while both live.
+    #[error("buffers {lower} and {upper} share bytes at time {time}")]
+    Overlap {
+        /// The one with the lower offset.
+        lower: usize,
+        /// The other.
+        upper: usize,
+        /// The first time at which both live.
+        time: i64,
+    },
+}
+
+impl OffsetFault {
+    /// Always [`Category::Permanent`]: the same offsets are refused again.
+    #[must_use]
+    pub fn category(&self) -> Category {
+        match self {
+            Self::Count { .. }
+            | Self::Misaligned { .. }
+            | Self::OutOfRange { .. }
+            | Self::Overlap { .. } => Category::Permanent,
+        }
+    }
+}
+
 /// What the checker found wrong with a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

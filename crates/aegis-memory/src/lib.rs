@@ -49,6 +49,7 @@
 
 pub mod binding;
 pub mod check;
+pub mod check_offsets;
 pub mod error;
 pub mod first_fit;
 pub mod lifetime;
@@ -58,7 +59,10 @@ pub mod plan;
 pub mod usage;
 
 pub use binding::MemoryBinding;
-pub use error::{MemoryError, PlanFault, RequestFault, UnknownBlock};
+pub use check_offsets::{CheckedOffsets, check_offsets};
+pub use error::{
+    MemoryError, OffsetFault, PlanFault, ProblemFault, RequestFault, UnknownBlock,
+};
 pub use first_fit::FirstFit;
 pub use lifetime::{ALIGNMENT_MAX, Lifespan, ModelMemory, TensorClass, TensorLifetime};
 pub use orchestrator::{MemoryOrchestrator, PlannedModel};

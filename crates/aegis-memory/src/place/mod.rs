@@ -11,7 +11,18 @@
 //! | `top.rs`     | its upper end: greedy first fit by size and lifespan     |        |
 
 mod bottom;
+mod greedy;
+mod parts;
+pub mod problem;
+mod search;
+pub mod solution;
+pub mod solve;
 pub mod stacked;
+mod sweep;
 mod top;
 
+pub use problem::{Buffer, Problem};
+pub use search::Stop;
+pub use solution::{BoundReason, Method, Solution, Verdict, Witness};
+pub use solve::{Limits, solve};
 pub use stacked::stacked;

@@ -1,0 +1,174 @@
+//! The exact search: is there a plan within a capacity? A portfolio of tree searches.
+//!
+//! No rule for choosing valleys, and no static order, is best everywhere: the right one walks
+//! straight to a plan, the wrong one never arrives. So each gets a few nodes, then each gets twice
+//! as many, until one has an answer or the budget is spent. Each round also draws new noise.
+//!
+//! # Guarantees
+//! 1. The answer is that of the first run, in the order of rounds and runs, that has one; it
+//!    depends neither on how many threads there are nor on their timing.
+//! 2. Budgets are counted in nodes. The caller's stop ends a search early and without an answer.
+//!
+//! # Sources
+//! Restarts with growing limits: Luby, Sinclair, Zuckerman, "Optimal Speedup of Las Vegas
+//! Algorithms", 1993; portfolios: Gomes, Selman, "Algorithm Portfolios", 2001.
+
+mod heights;
+pub(in crate::place) mod tables;
+mod tree;
+mod valley;
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use tables::{StaticOrder, Tables};
+use tree::{Found, Tree};
+use valley::{Rule, Scope};
+
+/// Asked now and then whether to give up; a caller's clock hides behind it.
+pub type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
+
+/// What a search may use.
+#[derive(Clone, Copy)]
+pub(in crate::place) struct Budget<'a> {
+    pub(in crate::place) nodes: u64,
+    pub(in crate::place) threads: NonZeroUsize,
+    pub(in crate::place) stop: Stop<'a>,
+}
+
+/// The answer to whether there is a plan within a capacity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::place) enum Answer {
+    /// Yes: an offset for every item.
+    Plan(Vec<u64>),
+    /// No: the search was complete.
+    Nothing,
+    /// The budget was spent, or the caller said stop.
+    Unknown,
+}
+
+/// How a run chooses.
+type Strategy = (Rule, StaticOrder);
+
+/// The runs of every round, most successful first: found by counting, over problems of several
+/// kinds and their variations, which run first solves what those before it do not.
+const LEADS: [Strategy; 12] = [
+    (Rule::Fewest(Scope::Lowest), StaticOrder::TotalAreaWidth),
+    (Rule::Fewest(Scope::Lowest), StaticOrder::Size),
+    (Rule::Rank(Scope::Lowest), StaticOrder::TotalWidthArea),
+    (Rule::Fewest(Scope::All), StaticOrder::Size),
+    (Rule::Fewest(Scope::All), StaticOrder::TotalWidthArea),
+    (Rule::Room(Scope::Lowest), StaticOrder::TotalAreaWidth),
+    (Rule::Fewest(Scope::Lowest), StaticOrder::WidthAreaTotal),
+    (Rule::Room(Scope::Lowest), StaticOrder::WidthAreaTotal),
+    (Rule::Fewest(Scope::All), StaticOrder::TotalAreaWidth),
+    (Rule::Rank(Scope::All), StaticOrder::TotalAreaWidth),
+    (Rule::Room(Scope::All), StaticOrder::TotalAreaWidth),
+    (Rule::Fewest(Scope::Lowest), StaticOrder::Area),
+];
+
+/// The rules that also run with an order of the round's own.
+const NOISY: [Rule; 6] = [
+    Rule::Fewest(Scope::Lowest),
+    Rule::Rank(Scope::Lowest),
+    Rule::Fewest(Scope::All),
+    Rule::Room(Scope::Lowest),
+    Rule::Fewest(Scope::Lowest),
+    Rule::Room(Scope::All),
+];
+
+/// The nodes of a run of the first round, for each item. A run that meets no obstacle needs about
+/// one.
+const NODES_PER_ITEM: u64 = 3;
+
+/// Searches for a plan of `tables` within `capacity`. Returns the nodes used as well.
+///
+/// O(incidences) for each node in the worst case, far less as a rule.
+pub(in crate::place) fn search(
+    tables: &Tables,
+    capacity: u64,
+    budget: Budget<'_>,
+) -> (Answer, u64) {
+    let mut spent = 0;
+    let mut limit = NODES_PER_ITEM * tables.items.len() as u64;
+    for round in 0.. {
+        // The first round is over sooner than threads are made.
+        let threads = if round == 0 { NonZeroUsize::MIN } else { budget.threads };
+        let nodes = budget.nodes - spent;
+        let (answer, used) =
+            play(tables, capacity, &strategies(round), limit, Budget { nodes, threads, ..budget });
+        spent += used;
+        if answer != Answer::Unknown || spent >= budget.nodes || (budget.stop)() {
+            return (answer, spent);
+        }
+        limit = limit.saturating_mul(2);
+    }
+    unreachable!("the limit doubles each round, so the budget is spent before rounds run out")
+}
+
+fn strategies(round: u64) -> Vec<Strategy> {
+    let noise = |(run, rule)| (rule, StaticOrder::Noisy(round * NOISY.len() as u64 + run));
+    LEADS.into_iter().chain((0..).zip(NOISY).map(noise)).collect()
+}
+
+/// One round: every strategy gets `limit` nodes, as far as the budget reaches.
+fn play(
+    tables: &Tables,
+    capacity: u64,
+    strategies: &[Strategy],
+    limit: u64,
+    budget: Budget<'_>,
+) -> (Answer, u64) {
+    let next = AtomicUsize::new(0);
+    let decided = AtomicUsize::new(usize::MAX); // The first run known to have an answer.
+    let work = || {
+        let mut results = Vec::new();
+        loop {
+            let run = next.fetch_add(1, Ordering::Relaxed);
+            let before = limit.saturating_mul(run as u64);
+            if run >= strategies.len() || before >= budget.nodes {
+                return results;
+            }
+            let stop = || (budget.stop)() || decided.load(Ordering::Relaxed) < run;
+            let limit = limit.min(budget.nodes - before);
+            let (found, nodes) = match Tree::new(tables, capacity, strategies[run], limit) {
+                Ok(tree) => tree.run(&stop),
+                Err(_) => (Found::Nothing, 0),
+            };
+            if found != Found::Limit {
+                decided.fetch_min(run, Ordering::Relaxed);
+            }
+            let last = found != Found::Limit || stop();
+            results.push((run, found, nodes));
+            if last {
+                return results;
+            }
+        }
+    };
+    let mut results = on_threads(budget.threads, &work);
+    results.sort_by_key(|(run, ..)| *run);
+    // Runs before the first answer went to their limit: what is counted is the same every time.
+    let mut spent = 0;
+    for (_, found, nodes) in results {
+        spent += nodes;
+        match found {
+            Found::Plan(offsets) => return (Answer::Plan(offsets), spent),
+            Found::Nothing => return (Answer::Nothing, spent),
+            Found::Limit => {}
+        }
+    }
+    (Answer::Unknown, spent)
+}
+
+/// All that `work` returns on as many threads, in no particular order.
+fn on_threads<T: Send>(threads: NonZeroUsize, work: &(impl Fn() -> Vec<T> + Sync)) -> Vec<T> {
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..threads.get()).map(|_| scope.spawn(work)).collect();
+        let mut results = work();
+        for other in others {
+            results.extend(other.join().expect("a search does not panic"));
+        }
+        results
+    })
+}
