@@ -1,13 +1,14 @@
 //! The `aegis` command: one file per subcommand, no logic a library should own.
 //!
 //! Exit status: 0 *yes*; 1 *no* (a model is refused or failed, a deadline was missed, or a bound was
-//! violated without a broken assumption); 2 the input is broken or the command failed.
+//! violated without a broken assumption, a capacity is not met); 2 the input is broken or the command failed.
 #![forbid(unsafe_code)]
 
 mod check;
 mod device;
 mod findings;
 mod output;
+mod plan;
 mod profile;
 mod run;
 mod table;
@@ -34,6 +35,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Admit the models of a workload, run them at their periods, and report.
     Run(run::RunArgs),
+    /// Find offsets for a file of tensor lifetimes.
+    Plan(plan::PlanArgs),
 }
 
 /// The answer of a command that ran to its end.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Profile(args) => profile::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Plan(args) => plan::run(&args),
     };
     match answer {
         Ok(Answer::Yes) => ExitCode::SUCCESS,

@@ -60,9 +60,7 @@ pub mod usage;
 
 pub use binding::MemoryBinding;
 pub use check_offsets::{CheckedOffsets, check_offsets};
-pub use error::{
-    MemoryError, OffsetFault, PlanFault, ProblemFault, RequestFault, UnknownBlock,
-};
+pub use error::{MemoryError, OffsetFault, PlanFault, ProblemFault, RequestFault, UnknownBlock};
 pub use first_fit::FirstFit;
 pub use lifetime::{ALIGNMENT_MAX, Lifespan, ModelMemory, TensorClass, TensorLifetime};
 pub use orchestrator::{MemoryOrchestrator, PlannedModel};

@@ -57,6 +57,7 @@ mod error;
 pub mod evidence;
 mod handle;
 pub mod pipeline;
+pub mod plan;
 pub mod profile;
 mod report;
 mod runtime;

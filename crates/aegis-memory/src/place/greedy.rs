@@ -72,8 +72,7 @@ impl Greedy {
                 Fit::Best => best_fit(&slots, item),
             };
             offsets[at] = offset;
-            let slot =
-                Slot { offset, end: offset + item.size, first: item.first, last: item.last };
+            let slot = Slot { offset, end: offset + item.size, first: item.first, last: item.last };
             let index = slots.partition_point(|other| other.offset <= offset);
             slots.insert(index, slot);
         }

@@ -69,8 +69,7 @@ pub(super) fn prepare(problem: &Problem) -> Prepared {
     let buffers = problem.buffers();
     let unit = unit_of(buffers);
     let (items, sections) = items_of(buffers, unit);
-    let mut prepared =
-        Prepared { unit, peeled: Vec::new(), peeled_top: 0, parts: Vec::new() };
+    let mut prepared = Prepared { unit, peeled: Vec::new(), peeled_top: 0, parts: Vec::new() };
     let mut left = items.len().saturating_mul(PASSES_MAX);
     let mut open = vec![Part { base: 0, items, sections }];
     while let Some(part) = open.pop() {
@@ -126,11 +125,7 @@ impl Part {
             reached = reached.max(item.last);
             let part = parts.last_mut().expect("just pushed");
             part.sections = reached - origin;
-            part.items.push(Item {
-                first: item.first - origin,
-                last: item.last - origin,
-                ..item
-            });
+            part.items.push(Item { first: item.first - origin, last: item.last - origin, ..item });
         }
         parts
     }
@@ -174,9 +169,10 @@ fn unit_of(buffers: &[Buffer]) -> u64 {
     let sized = || buffers.iter().filter(|buffer| buffer.size > 0);
     let mut unit = sized().fold(0, |unit, buffer| gcd(unit, buffer.size)).max(1);
     // Ends: each round at least halves the unit, and 1 divides everything.
-    while let Some(odd) = sized().map(|buffer| buffer.alignment).find(|alignment| {
-        !alignment.is_multiple_of(unit) && !unit.is_multiple_of(*alignment)
-    }) {
+    while let Some(odd) = sized()
+        .map(|buffer| buffer.alignment)
+        .find(|alignment| !alignment.is_multiple_of(unit) && !unit.is_multiple_of(*alignment))
+    {
         unit = gcd(unit, odd);
     }
     unit
@@ -231,7 +227,8 @@ mod tests {
 
     #[test]
     fn sections_are_the_maximal_sets_of_live_buffers() {
-        let buffers = [buffer(0, 4, 1, 1), buffer(1, 6, 1, 1), buffer(4, 9, 1, 1), buffer(7, 9, 1, 1)];
+        let buffers =
+            [buffer(0, 4, 1, 1), buffer(1, 6, 1, 1), buffer(4, 9, 1, 1), buffer(7, 9, 1, 1)];
         let (items, sections) = items_of(&buffers, 1);
         let ranges: Vec<_> = items.iter().map(|item| item.first..item.last).collect();
         assert_eq!(sections, 3);
@@ -247,7 +244,8 @@ mod tests {
         // Peeled: the long one, then the last alone on top of it.
         assert_eq!(prepared.peeled.iter().map(|(index, _)| *index).max(), Some(3));
         assert_eq!(prepared.peeled_top, 4, "16 bytes");
-        let bases: Vec<_> = prepared.parts.iter().map(|part| (part.base, part.items.len())).collect();
+        let bases: Vec<_> =
+            prepared.parts.iter().map(|part| (part.base, part.items.len())).collect();
         assert_eq!(bases, []);
         assert_eq!(prepared.peeled, [(0, 0), (3, 2), (2, 3), (1, 2)].map(|(i, at)| (i, at)));
     }

@@ -264,7 +264,8 @@ impl Plan {
             }
             plan.offer(sweep.place(&plan.part), Method::Sweep);
         }
-        let orders = if n > GREEDY_MAX { 0 } else { (GREEDY_COMPARISONS / (n * n / 2).max(1)).max(2) };
+        let orders =
+            if n > GREEDY_MAX { 0 } else { (GREEDY_COMPARISONS / (n * n / 2).max(1)).max(2) };
         for greedy in Greedy::all().take(orders) {
             if plan.peak <= goal {
                 return plan;

@@ -52,9 +52,8 @@ impl Sweep {
         let fits = [Fit::Best, Fit::First];
         let ties = [Tie::Largest, Tie::Longest, Tie::Area];
         fits.into_iter().flat_map(move |fit| {
-            ties.into_iter().flat_map(move |tie| {
-                [false, true].map(|backwards| Self { backwards, tie, fit })
-            })
+            ties.into_iter()
+                .flat_map(move |tie| [false, true].map(|backwards| Self { backwards, tie, fit }))
         })
     }
 

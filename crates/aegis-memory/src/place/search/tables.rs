@@ -42,10 +42,17 @@ impl Tables {
                 next[section] += 1;
             }
         }
-        let begin =
-            (0..=*sections).map(|s| items.partition_point(|item| item.first < s)).collect();
+        let begin = (0..=*sections).map(|s| items.partition_point(|item| item.first < s)).collect();
         let twin_before = twins(items);
-        Self { items: items.clone(), sections: *sections, members, starts, begin, twin_before, heights: part.heights() }
+        Self {
+            items: items.clone(),
+            sections: *sections,
+            members,
+            starts,
+            begin,
+            twin_before,
+            heights: part.heights(),
+        }
     }
 
     /// The items that live in `section`.
