@@ -152,7 +152,7 @@ impl<'a> Solver<'a> {
         let items = self.plans.iter().map(|plan| plan.part.items.len() as u64).max().unwrap_or(0);
         let mut share = items.saturating_mul(FIRST_SHARE);
         while self.bound < self.peak() && self.may_go_on() {
-            let before = self.nodes;
+            let before = (self.nodes, self.bound, self.peak());
             let mut low = self.bound; // Below it there is no plan, or none was found.
             let mut goal = low;
             while low < self.peak() && self.may_go_on() {
@@ -166,7 +166,7 @@ impl<'a> Solver<'a> {
                 }
                 goal = low + self.peak().saturating_sub(low) / 2;
             }
-            if self.nodes == before {
+            if (self.nodes, self.bound, self.peak()) == before {
                 break; // What is too high has no tables to be searched with.
             }
             share = share.saturating_mul(SHARE_GROWTH);

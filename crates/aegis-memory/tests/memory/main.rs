@@ -6,7 +6,9 @@
 mod checker;
 mod first_fit;
 mod orchestrator;
+mod placing;
 mod planning;
+mod problems;
 mod requests;
 mod twin;
 mod worked_examples;

@@ -37,9 +37,13 @@ pub fn svg(table: &LifetimeTable, report: &PlanReport) -> String {
     for (index, (buffer, offset)) in rows.filter(|(_, (buffer, _))| buffer.size > 0) {
         rectangle(&mut out, &frame, table.id(index), buffer, *offset);
     }
-    level(&mut out, &frame, report.peak, "peak", "#333");
+    // The two may be close: their names stand at different ends.
+    level(&mut out, &frame, report.peak, "#333");
+    text(&mut out, (WIDTH - RIGHT, frame.y(report.peak.0 as f64) - 5.0), "end", "peak");
     if let Some(capacity) = report.capacity {
-        level(&mut out, &frame, capacity, "capacity", "#c00");
+        level(&mut out, &frame, capacity, "#c00");
+        let words = format!("capacity {capacity}");
+        text(&mut out, (LEFT + 2.0, frame.y(capacity.0 as f64) - 5.0), "start", &words);
     }
     out.push_str("</svg>\n");
     out
@@ -92,7 +96,7 @@ fn axes(out: &mut String, frame: &Frame) {
         line(out, (x, TOP), (x, bottom), "#ddd");
         text(out, (x, bottom + 16.0), "middle", &format!("{time:.0}"));
     }
-    for address in ticks(0.0, frame.height) {
+    for address in binary_ticks(frame.height) {
         let y = frame.y(address);
         line(out, (LEFT, y), (WIDTH - RIGHT, y), "#ddd");
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a label")]
@@ -102,13 +106,24 @@ fn axes(out: &mut String, frame: &Frame) {
     text(out, (WIDTH / 2.0, HEIGHT - 12.0), "middle", "time");
 }
 
-/// Round values between two others, about [`TICKS`] of them.
+/// Values a decimal step apart, about [`TICKS`] of them.
 fn ticks(from: f64, until: f64) -> Vec<f64> {
     let step = 10f64.powf(((until - from) / TICKS).log10().ceil()).max(1.0);
-    let step = [step / 5.0, step / 2.0, step]
-        .into_iter()
-        .find(|step| step.fract() == 0.0 && (until - from) / step <= TICKS * 1.5)
-        .unwrap_or(step);
+    let finer = [step / 5.0, step / 2.0, step].into_iter();
+    let step = finer.filter(|step| step.fract() == 0.0);
+    let step = step.fold(f64::MAX, |best, step| {
+        let few = (until - from) / step <= TICKS * 1.5;
+        if few { best.min(step) } else { best }
+    });
+    every(step, from, until)
+}
+
+/// Addresses a power of two apart, at most [`TICKS`] of them.
+fn binary_ticks(until: f64) -> Vec<f64> {
+    every(2f64.powf((until / TICKS).log2().ceil()).max(1.0), 0.0, until)
+}
+
+fn every(step: f64, from: f64, until: f64) -> Vec<f64> {
     let mut value = (from / step).ceil() * step;
     let mut values = Vec::new();
     while value <= until {
@@ -147,7 +162,7 @@ fn hue(id: &str) -> u32 {
     hash.wrapping_mul(2_654_435_761) % 360
 }
 
-fn level(out: &mut String, frame: &Frame, at: Bytes, name: &str, colour: &str) {
+fn level(out: &mut String, frame: &Frame, at: Bytes, colour: &str) {
     let y = frame.y(at.0 as f64);
     write!(
         out,
@@ -156,7 +171,6 @@ fn level(out: &mut String, frame: &Frame, at: Bytes, name: &str, colour: &str) {
         WIDTH - RIGHT
     )
     .expect("a string takes what is written");
-    text(out, (WIDTH - RIGHT, y - 4.0), "end", &format!("{name} {at}"));
 }
 
 fn line(out: &mut String, (x1, y1): (f64, f64), (x2, y2): (f64, f64), colour: &str) {
