@@ -40,6 +40,9 @@ const SWEPT_MAX: usize = 200_000;
 const PADDED_BOUNDS_MAX: usize = 2_000;
 /// The nodes for an attempt of the first pass, for each item: two rounds of the portfolio.
 const FIRST_SHARE: u64 = 160;
+/// In a problem of so few items an attempt that takes long is likely to end in a proof, so it may
+/// use half of the budget.
+const SMALL: u64 = 64;
 /// How many times as many nodes an attempt of the next pass has.
 const SHARE_GROWTH: u64 = 4;
 
@@ -58,18 +61,26 @@ pub struct Limits<'a> {
 }
 
 impl Limits<'_> {
-    /// No capacity, one thread, no stop, and as many nodes as take a few seconds on one core for a
-    /// problem of `buffers` buffers. Most problems need far less.
+    /// To make the peak least: one thread, no stop, and as many nodes as take a few seconds on one
+    /// core for a problem of `buffers` buffers. Most problems need far less.
     #[must_use]
     pub fn minimise(buffers: usize) -> Self {
-        let nodes = NODES_BASE / (buffers as u64 + NODES_OFFSET);
+        let n = buffers as u64;
+        // What a node costs grows with the number of buffers, and so does their number.
+        let nodes = NODES_SCALE / (n + 40).saturating_mul(n + 100);
         Self { capacity: None, nodes, threads: NonZeroUsize::MIN, stop: &|| false }
+    }
+
+    /// To meet `capacity`: as [`minimise`](Self::minimise), with eight times the nodes, since there
+    /// is no second best.
+    #[must_use]
+    pub fn fit(capacity: Bytes, buffers: usize) -> Self {
+        let limits = Self::minimise(buffers);
+        Self { capacity: Some(capacity), nodes: limits.nodes * 8, ..limits }
     }
 }
 
-/// Nodes take longer the more buffers there are: about 2 us and 5 ns for each buffer.
-const NODES_BASE: u64 = 800_000_000;
-const NODES_OFFSET: u64 = 400;
+const NODES_SCALE: u64 = 100_000_000_000;
 
 /// A part with the best plan of it so far.
 struct Plan {
@@ -151,6 +162,9 @@ impl<'a> Solver<'a> {
     fn minimise(&mut self) -> Verdict {
         let items = self.plans.iter().map(|plan| plan.part.items.len() as u64).max().unwrap_or(0);
         let mut share = items.saturating_mul(FIRST_SHARE);
+        if items <= SMALL {
+            share = self.limits.nodes / 2;
+        }
         while self.bound < self.peak() && self.may_go_on() {
             let before = (self.nodes, self.bound, self.peak());
             let mut low = self.bound; // Below it there is no plan, or none was found.

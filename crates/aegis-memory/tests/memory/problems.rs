@@ -21,8 +21,7 @@ pub(crate) fn minimise(problem: &Problem) -> Solution {
 
 /// A plan within `capacity`, for the budget of a test.
 pub(crate) fn fit(problem: &Problem, capacity: u64) -> Solution {
-    let limits = Limits::minimise(problem.buffers().len());
-    solve(problem, &Limits { capacity: Some(Bytes(capacity)), ..limits })
+    solve(problem, &Limits::fit(Bytes(capacity), problem.buffers().len()))
 }
 
 /// Up to six buffers with short lives, odd sizes and mixed alignments.

@@ -115,15 +115,12 @@ impl PlanReport {
 pub fn plan(table: &LifetimeTable, options: &PlanOptions) -> PlanReport {
     let start = Instant::now();
     let stop = || start.elapsed() >= options.time_limit;
-    let solution = solve(
-        table.problem(),
-        &Limits {
-            capacity: options.capacity,
-            threads: available_parallelism().unwrap_or(NonZeroUsize::MIN),
-            stop: &stop,
-            ..Limits::minimise(table.len())
-        },
-    );
+    let limits = match options.capacity {
+        Some(capacity) => Limits::fit(capacity, table.len()),
+        None => Limits::minimise(table.len()),
+    };
+    let threads = available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let solution = solve(table.problem(), &Limits { threads, stop: &stop, ..limits });
     let time = Nanos::from(start.elapsed());
     report(table, options, solution, time)
 }

@@ -78,6 +78,13 @@ const NOISY: [Rule; 6] = [
     Rule::Room(Scope::All),
 ];
 
+/// The run of every round that is given [`PATIENCE`] times the nodes of the others, in parts of at
+/// most [`PATIENT_ITEMS`] items. There being no plan is only found by a run that is complete, and in
+/// small parts a complete run is within reach.
+const PATIENT: Strategy = (Rule::Room(Scope::Lowest), StaticOrder::WidthAreaTotal);
+const PATIENCE: u64 = 64;
+const PATIENT_ITEMS: usize = 64;
+
 /// The nodes of a run of the first round, for each item. A run that meets no obstacle needs about
 /// one.
 const NODES_PER_ITEM: u64 = 3;
@@ -92,12 +99,13 @@ pub(in crate::place) fn search(
 ) -> (Answer, u64) {
     let mut spent = 0;
     let mut limit = NODES_PER_ITEM * tables.items.len() as u64;
+    let patient = tables.items.len() <= PATIENT_ITEMS;
     for round in 0.. {
         // The first round is over sooner than threads are made.
         let threads = if round == 0 { NonZeroUsize::MIN } else { budget.threads };
         let nodes = budget.nodes - spent;
-        let (answer, used) =
-            play(tables, capacity, &strategies(round), limit, Budget { nodes, threads, ..budget });
+        let runs = runs(round, limit, patient, nodes);
+        let (answer, used) = play(tables, capacity, &runs, Budget { nodes, threads, ..budget });
         spent += used;
         if answer != Answer::Unknown || spent >= budget.nodes || (budget.stop)() {
             return (answer, spent);
@@ -107,32 +115,43 @@ pub(in crate::place) fn search(
     unreachable!("the limit doubles each round, so the budget is spent before rounds run out")
 }
 
-fn strategies(round: u64) -> Vec<Strategy> {
-    let noise = |(run, rule)| (rule, StaticOrder::Noisy(round * NOISY.len() as u64 + run));
-    LEADS.into_iter().chain((0..).zip(NOISY).map(noise)).collect()
+/// What one run of a round may use.
+#[derive(Clone, Copy)]
+struct Run {
+    strategy: Strategy,
+    limit: u64,
 }
 
-/// One round: every strategy gets `limit` nodes, as far as the budget reaches.
-fn play(
-    tables: &Tables,
-    capacity: u64,
-    strategies: &[Strategy],
-    limit: u64,
-    budget: Budget<'_>,
-) -> (Answer, u64) {
+/// The runs of a round, as far as `nodes` reach.
+fn runs(round: u64, limit: u64, patient: bool, nodes: u64) -> Vec<Run> {
+    let noise = |(run, rule)| (rule, StaticOrder::Noisy(round * NOISY.len() as u64 + run));
+    let hasty = LEADS.into_iter().chain((0..).zip(NOISY).map(noise)).map(|it| (it, limit));
+    let patient = patient.then_some((PATIENT, limit.saturating_mul(PATIENCE)));
+    let mut left = nodes;
+    let mut runs = Vec::new();
+    for (strategy, limit) in hasty.chain(patient) {
+        let limit = limit.min(left);
+        if limit > 0 {
+            runs.push(Run { strategy, limit });
+        }
+        left -= limit;
+    }
+    runs
+}
+
+/// One round, on as many threads as the budget says.
+fn play(tables: &Tables, capacity: u64, runs: &[Run], budget: Budget<'_>) -> (Answer, u64) {
     let next = AtomicUsize::new(0);
     let decided = AtomicUsize::new(usize::MAX); // The first run known to have an answer.
     let work = || {
         let mut results = Vec::new();
         loop {
             let run = next.fetch_add(1, Ordering::Relaxed);
-            let before = limit.saturating_mul(run as u64);
-            if run >= strategies.len() || before >= budget.nodes {
+            let Some(Run { strategy, limit }) = runs.get(run).copied() else {
                 return results;
-            }
+            };
             let stop = || (budget.stop)() || decided.load(Ordering::Relaxed) < run;
-            let limit = limit.min(budget.nodes - before);
-            let (found, nodes) = match Tree::new(tables, capacity, strategies[run], limit) {
+            let (found, nodes) = match Tree::new(tables, capacity, strategy, limit) {
                 Ok(tree) => tree.run(&stop),
                 Err(_) => (Found::Nothing, 0),
             };
