@@ -286,6 +286,44 @@ impl PlanFault {
     }
 }
 
+/// Thresholds that name no levels, or a request that the level of pressure refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PressureError {
+    /// A band whose leaving end is not above its entering end: the level would flutter.
+    #[error("a level that is entered below {} must be left above that, not at {}", enter.0, leave.0)]
+    NoHysteresis {
+        /// Free memory below which the level is entered.
+        enter: Bytes,
+        /// Free memory at which it is left.
+        leave: Bytes,
+    },
+    /// The critical level would be entered before the low one, or left after it.
+    #[error("the critical level must lie within the low one at both ends")]
+    NotNested,
+    /// The level refuses new models.
+    #[error("no new model while free memory is {level}: {free} are free, and {needed} must be")]
+    Refused {
+        /// The level.
+        level: crate::pressure::PressureLevel,
+        /// Free memory when last observed.
+        free: Bytes,
+        /// Free memory at which new models are accepted again.
+        needed: Bytes,
+    },
+}
+
+impl PressureError {
+    /// A refusal passes with time; thresholds must change.
+    #[must_use]
+    pub fn category(&self) -> Category {
+        match self {
+            Self::NoHysteresis { .. } | Self::NotNested => Category::Permanent,
+            Self::Refused { .. } => Category::Transient,
+        }
+    }
+}
+
 /// An offset at which no live block begins: freed twice, or never allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no live block begins at offset {offset}")]
@@ -307,13 +345,16 @@ impl UnknownBlock {
 #[non_exhaustive]
 pub enum MemoryError {
     /// The models do not fit: the inequality that failed, with its numbers.
-    #[error("{why}{}", in_holes(*holes))]
+    #[error("{why}{}{}", in_holes(*holes), planned_anew(*replanned))]
     Refused {
         /// Always [`Refusal::DeviceMemory`]. Its `persistent` is where the last resident byte
         /// would end, holes below it included.
         why: Refusal,
         /// Bytes below that end which no tensor uses: lost to alignment and to evicted models.
         holes: Bytes,
+        /// What all models together would take if every one were planned anew, when that fits:
+        /// the caller may evict and admit again. Nothing is ever moved without being asked.
+        replanned: Option<Bytes>,
     },
     /// The request means nothing.
     #[error("the memory request is faulty")]
@@ -371,6 +412,13 @@ fn in_holes(holes: Bytes) -> String {
     if holes == Bytes::ZERO { String::new() } else { format!(" ({holes} of it in holes)") }
 }
 
+/// The end of a refusal's message: what a plan of everything would do.
+fn planned_anew(replanned: Option<Bytes>) -> String {
+    replanned.map_or_else(String::new, |total| {
+        format!("; planned anew, all models together would take {total} and fit")
+    })
+}
+
 impl MemoryError {
     /// What the caller can do: retry, give up on the request, or end the process.
     #[must_use]
@@ -384,6 +432,19 @@ impl MemoryError {
                 Category::Permanent
             }
             Self::Device { cause, .. } => cause.category(),
+        }
+    }
+
+    /// How much a plan of everything anew would save, when it would fit.
+    #[must_use]
+    pub fn saved_by_replanning(&self) -> Option<Bytes> {
+        match self {
+            Self::Refused {
+                why: Refusal::DeviceMemory { persistent, scratch, .. },
+                replanned: Some(total),
+                ..
+            } => Some(persistent.checked_add(*scratch)?.saturating_sub(*total)),
+            _ => None,
         }
     }
 

@@ -10,6 +10,7 @@
 //! | file          | what it does                                             | cost         |
 //! |---------------|----------------------------------------------------------|--------------|
 //! | `stacked.rs`  | a request from two ends: weights below, scratch above    | O(n^2)       |
+//! | `device.rs`   | a device: its partitions one above the other             | O(n^2)       |
 //! | `bottom.rs`   | its lower end: best fit in the holes                     |              |
 //! | `top.rs`      | its upper end: the scratch of one model                  |              |
 //! | `problem.rs`  | the bare problem: buffers with lifetimes and sizes       |              |
@@ -21,6 +22,7 @@
 //! | `search/`     | is there a plan within a capacity? exact                 | by budget    |
 
 mod bottom;
+pub mod device;
 mod greedy;
 mod parts;
 pub mod problem;
@@ -31,6 +33,7 @@ pub mod stacked;
 mod sweep;
 mod top;
 
+pub use device::{DevicePlan, PartitionShare, device};
 pub use problem::{Buffer, Problem};
 pub use search::Stop;
 pub use solution::{BoundReason, Method, Solution, Verdict, Witness};

@@ -41,12 +41,15 @@ struct Slot {
     span: Lifespan,
 }
 
+/// A tensor that was hung, its size, and its far depth.
+type Hung = (TensorId, Bytes, u64);
+
 /// The scratch of one model, hanging from the end of the range.
 #[derive(Debug)]
 pub(super) struct Top {
     capacity: Bytes,
     slots: Vec<Slot>,
-    hung: Vec<(TensorId, Bytes, u64)>, // With the far depth.
+    hung: Vec<Hung>,
     depth: u64,
 }
 
@@ -94,7 +97,7 @@ impl Top {
 
     /// The tensors as [`solve`] places them, upwards from an address that is aligned for all: the
     /// depth of it, and the far depth of each. `None` for what is no problem or fits no address.
-    fn solved(&self, tensors: &[TensorLifetime]) -> Option<(u64, Vec<(TensorId, Bytes, u64)>)> {
+    fn solved(&self, tensors: &[TensorLifetime]) -> Option<(u64, Vec<Hung>)> {
         let buffer = |tensor: &TensorLifetime| Buffer {
             lower: i64::from(tensor.span.start()),
             upper: i64::from(tensor.span.end()),
@@ -129,7 +132,7 @@ impl Top {
         model: ModelId,
         capacity: Bytes,
     ) -> impl Iterator<Item = Placement> {
-        let place = move |(tensor, size, far): (TensorId, Bytes, u64)| Placement {
+        let place = move |(tensor, size, far): Hung| Placement {
             model,
             tensor,
             offset: capacity.0 - far,

@@ -10,5 +10,6 @@ mod placing;
 mod planning;
 mod problems;
 mod requests;
+mod staged;
 mod twin;
 mod worked_examples;
