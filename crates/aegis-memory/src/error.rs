@@ -324,6 +324,32 @@ impl PressureError {
     }
 }
 
+/// A buffer that holds no whole number of elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ViewError {
+    /// Size or offset is no multiple of the element's size.
+    #[error("{length} bytes at {offset} are no whole number of aligned elements of {size} bytes")]
+    Uneven {
+        /// Where the buffer begins.
+        offset: u64,
+        /// How many bytes it has.
+        length: u64,
+        /// The size of an element in bytes.
+        size: u64,
+    },
+}
+
+impl ViewError {
+    /// Always [`Category::Permanent`].
+    #[must_use]
+    pub fn category(&self) -> Category {
+        match self {
+            Self::Uneven { .. } => Category::Permanent,
+        }
+    }
+}
+
 /// An offset at which no live block begins: freed twice, or never allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no live block begins at offset {offset}")]

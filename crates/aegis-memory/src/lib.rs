@@ -62,12 +62,16 @@ pub mod place;
 pub mod plan;
 pub mod pressure;
 pub mod usage;
+pub mod view;
 
 pub use binding::MemoryBinding;
 pub use check_device::{CheckedDevicePlan, check_device};
 pub use check_offsets::{CheckedOffsets, check_offsets};
 pub use device_error::{DevicePlanError, DevicePlanFault, ExclusivityFault};
-pub use error::{MemoryError, OffsetFault, PlanFault, ProblemFault, RequestFault, UnknownBlock};
+pub use error::{
+    MemoryError, OffsetFault, PlanFault, PressureError, ProblemFault, RequestFault, UnknownBlock,
+    ViewError,
+};
 pub use exclusivity::{Exclusivity, StagedModel};
 pub use first_fit::FirstFit;
 pub use lifetime::{ALIGNMENT_MAX, Lifespan, ModelMemory, TensorClass, TensorLifetime};
@@ -75,3 +79,4 @@ pub use orchestrator::{MemoryOrchestrator, PlannedModel};
 pub use plan::{AllocationPlan, Checked, Draft, Placement, PlanRequest};
 pub use pressure::{Band, PressureChange, PressureLevel, PressurePolicy, PressureThresholds};
 pub use usage::Usage;
+pub use view::{Element, TensorView};

@@ -12,4 +12,5 @@ mod problems;
 mod requests;
 mod staged;
 mod twin;
+mod views;
 mod worked_examples;

@@ -138,11 +138,11 @@ fn rectangle(out: &mut String, frame: &Frame, id: &str, buffer: &Buffer, offset:
     let (low, high) = (frame.y(offset as f64), frame.y((offset + buffer.size) as f64));
     let (width, height) = (right - left, low - high);
     let id = escaped(id);
-    write!(
+    writeln!(
         out,
         "<rect x=\"{left:.2}\" y=\"{high:.2}\" width=\"{width:.2}\" height=\"{height:.2}\" \
          fill=\"hsl({},60%,78%)\" stroke=\"#555\" stroke-width=\"0.4\"><title>{id}: {} bytes at \
-         {offset}, lives [{}, {})</title></rect>\n",
+         {offset}, lives [{}, {})</title></rect>",
         hue(&id),
         buffer.size,
         buffer.lower,
@@ -164,26 +164,26 @@ fn hue(id: &str) -> u32 {
 
 fn level(out: &mut String, frame: &Frame, at: Bytes, colour: &str) {
     let y = frame.y(at.0 as f64);
-    write!(
+    writeln!(
         out,
         "<line x1=\"{LEFT}\" y1=\"{y:.2}\" x2=\"{}\" y2=\"{y:.2}\" stroke=\"{colour}\" \
-         stroke-width=\"1.5\" stroke-dasharray=\"6 3\"/>\n",
+         stroke-width=\"1.5\" stroke-dasharray=\"6 3\"/>",
         WIDTH - RIGHT
     )
     .expect("a string takes what is written");
 }
 
 fn line(out: &mut String, (x1, y1): (f64, f64), (x2, y2): (f64, f64), colour: &str) {
-    write!(
+    writeln!(
         out,
-        "<line x1=\"{x1:.2}\" y1=\"{y1:.2}\" x2=\"{x2:.2}\" y2=\"{y2:.2}\" stroke=\"{colour}\"/>\n"
+        "<line x1=\"{x1:.2}\" y1=\"{y1:.2}\" x2=\"{x2:.2}\" y2=\"{y2:.2}\" stroke=\"{colour}\"/>"
     )
     .expect("a string takes what is written");
 }
 
 /// `words` are escaped already.
 fn text(out: &mut String, (x, y): (f64, f64), anchor: &str, words: &str) {
-    write!(out, "<text x=\"{x:.2}\" y=\"{y:.2}\" text-anchor=\"{anchor}\">{words}</text>\n")
+    writeln!(out, "<text x=\"{x:.2}\" y=\"{y:.2}\" text-anchor=\"{anchor}\">{words}</text>")
         .expect("a string takes what is written");
 }
 
