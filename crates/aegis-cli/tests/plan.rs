@@ -55,7 +55,7 @@ fn a_plan_is_printed_with_its_proof_and_written_with_its_offsets() {
         peak         96 (96 B)
         lower bound  96 (96 B): 2 buffers live at time 2
         gap          0.0 %
-        method       sweep, 0 search steps
+        method       forced, 0 search steps
         yes: no plan has a lower peak
     "#]]
     .assert_eq(&shown(&output));
