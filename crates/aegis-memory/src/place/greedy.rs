@@ -42,8 +42,13 @@ pub(super) struct Greedy {
 struct Slot {
     offset: u64,
     end: u64,
-    first: usize,
-    last: usize,
+    first: u32,
+    last: u32,
+}
+
+/// A section's number, which no problem that is placed here exceeds.
+fn narrow(section: usize) -> u32 {
+    u32::try_from(section).expect("sections number no more than items")
 }
 
 impl Greedy {
@@ -72,7 +77,8 @@ impl Greedy {
                 Fit::Best => best_fit(&slots, item),
             };
             offsets[at] = offset;
-            let slot = Slot { offset, end: offset + item.size, first: item.first, last: item.last };
+            let (first, last) = (narrow(item.first), narrow(item.last));
+            let slot = Slot { offset, end: offset + item.size, first, last };
             let index = slots.partition_point(|other| other.offset <= offset);
             slots.insert(index, slot);
         }
@@ -108,7 +114,7 @@ fn conflicts(part: &Part, item: &Item) -> u64 {
 
 /// The slots that live with `item`, in order of offset.
 fn around<'a>(slots: &'a [Slot], item: &Item) -> impl Iterator<Item = &'a Slot> {
-    let (first, last) = (item.first, item.last);
+    let (first, last) = (narrow(item.first), narrow(item.last));
     slots.iter().filter(move |slot| slot.first < last && first < slot.last)
 }
 

@@ -32,10 +32,10 @@ use crate::place::sweep::Sweep;
 const INCIDENCES_MAX: usize = 1 << 22;
 /// Comparisons that greedy placements may make in one part, counted as n^2 / 2 for each; two are
 /// made in any case where there are [`GREEDY_MAX`] items at most.
-const GREEDY_COMPARISONS: usize = 2_000_000;
+const GREEDY_COMPARISONS: usize = 1_000_000;
 const GREEDY_MAX: usize = 10_000;
-/// Buffers that all sweeps together may place in one part; one is made in any case.
-const SWEPT_MAX: usize = 200_000;
+/// Buffers that all sweeps together may place in one part; two are made in any case.
+const SWEPT_MAX: usize = 6_000;
 /// Up to this many buffers the bound of every start of a life is computed with its padding.
 const PADDED_BOUNDS_MAX: usize = 2_000;
 /// The nodes for an attempt of the first pass, for each item: two rounds of the portfolio.
@@ -272,7 +272,7 @@ impl Plan {
             part,
         };
         let n = plan.part.items.len();
-        for sweep in Sweep::all().take((SWEPT_MAX / n).max(1)) {
+        for sweep in Sweep::all().take((SWEPT_MAX / n).max(2)) {
             if plan.peak <= goal {
                 return plan;
             }
