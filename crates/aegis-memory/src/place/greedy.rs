@@ -1,6 +1,6 @@
-//! Greedy placement: one buffer after the other, each at the first or best address that is free
-//! for all of its life.
+//! Greedy placements by size, length, area and other orders.
 //!
+//! One buffer after the other, each at the first or best address that is free for all of its life.
 //! Where a sweep sees one moment, this sees the whole life of a buffer, at a price: what is placed
 //! is kept by offset and looked at in full, O(n) for each buffer. Six orders, each with first and
 //! best fit.

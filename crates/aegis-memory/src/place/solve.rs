@@ -1,8 +1,10 @@
-//! The planner of bare problems: heuristics, then exact searches until the peak is proved least,
-//! the capacity is met, or the budget is spent.
+//! The planner of bare problems.
+//!
+//! Heuristics first, then exact searches until the peak is proved least, the capacity is met, or the
+//! budget is spent.
 //!
 //! ```text
-//!   prepare -> sweeps -> greedy -> search at the lower bound -> bisect upwards -> search below the best
+//!   prepare -> sweeps -> greedy -> search at the bound -> bisect up to the best -> with more nodes
 //!              \______ each stops as soon as the goal is met: the lower bound, or the capacity
 //! ```
 //!

@@ -1,4 +1,6 @@
-//! The search tree: is there a plan within a capacity?
+//! The search tree under one rule.
+//!
+//! It answers whether there is a plan within a capacity, and with which offsets.
 //!
 //! # The argument
 //! *Normal form.* Any plan can be pushed down until every item lies at 0 or at the end of some item
