@@ -48,8 +48,8 @@ pub enum BoundReason {
     /// The witness needs that much. Anybody can add it up.
     Witness,
     /// A complete search found no plan with a lower peak. Believed of the program: it remembers
-    /// failed states by fingerprints of 128 bits, so a false claim is not impossible, only less
-    /// likely than one in 2^80 for a billion states.
+    /// failed states by fingerprints of 128 bits, so a false claim is not impossible; see
+    /// `docs/adr/0021` for its likelihood.
     Exhausted,
 }
 
