@@ -4,7 +4,7 @@
 //! budget is spent.
 //!
 //! ```text
-//!   prepare -> sweeps -> greedy -> search at the bound -> bisect up to the best -> with more nodes
+//!   prepare -> sweeps -> greedy -> search at the bound -> and between it and the best
 //!              \______ each stops as soon as the goal is met: the lower bound, or the capacity
 //! ```
 //!
@@ -47,6 +47,8 @@ const FIRST_SHARE: u64 = 160;
 const SMALL: u64 = 64;
 /// How many times as many nodes an attempt of the next pass has.
 const SHARE_GROWTH: u64 = 4;
+/// How many goals a pass tries between bound and peak.
+const STEPS: u64 = 8;
 
 /// What planning may use, and what it is for.
 #[derive(Clone, Copy)]
@@ -158,9 +160,8 @@ impl<'a> Solver<'a> {
         if self.peak() == self.bound { Verdict::Optimal } else { Verdict::WithinCapacity }
     }
 
-    /// Lowers the peak until it meets the bound or the budget is spent. Each pass tries the bound,
-    /// where most problems have a plan, then the middle between what failed and what was found;
-    /// the next pass tries again with more nodes for each attempt.
+    /// Lowers the peak until it meets the bound or the budget is spent. The next pass tries again
+    /// with more nodes for each attempt.
     fn minimise(&mut self) -> Verdict {
         let items = self.plans.iter().map(|plan| plan.part.items.len() as u64).max().unwrap_or(0);
         let mut share = items.saturating_mul(FIRST_SHARE);
@@ -169,25 +170,34 @@ impl<'a> Solver<'a> {
         }
         while self.bound < self.peak() && self.may_go_on() {
             let before = (self.nodes, self.bound, self.peak());
-            let mut low = self.bound; // Below it there is no plan, or none was found.
-            let mut goal = low;
-            while low < self.peak() && self.may_go_on() {
-                match self.attempt(goal, share) {
-                    Attempt::Found => {}
-                    Attempt::Refuted => {
-                        self.refuted(goal);
-                        low = goal + 1;
-                    }
-                    Attempt::Unknown => low = goal + 1,
-                }
-                goal = low + self.peak().saturating_sub(low) / 2;
-            }
+            self.pass(share);
             if (self.nodes, self.bound, self.peak()) == before {
                 break; // What is too high has no tables to be searched with.
             }
             share = share.saturating_mul(SHARE_GROWTH);
         }
         if self.peak() == self.bound { Verdict::Optimal } else { Verdict::Gap }
+    }
+
+    /// Tries the bound, where most problems have a plan, and then goals at even distances from it
+    /// to the peak. Not by halves: that a goal was missed says little of the goals below it, since
+    /// another capacity makes another search. Any plan that is found begins the distances anew.
+    fn pass(&mut self, share: u64) {
+        let (mut step, mut last) = (0, None);
+        while step < STEPS && self.bound < self.peak() && self.may_go_on() {
+            let gap = u128::from(self.peak() - self.bound) * u128::from(step) / u128::from(STEPS);
+            let goal = self.bound + u64::try_from(gap).expect("less than the peak");
+            step += 1;
+            if last == Some(goal) {
+                continue;
+            }
+            last = Some(goal);
+            match self.attempt(goal, share) {
+                Attempt::Found => step = 1,
+                Attempt::Refuted => self.refuted(goal),
+                Attempt::Unknown => {}
+            }
+        }
     }
 
     fn refuted(&mut self, goal: u64) {
