@@ -5,6 +5,7 @@
 
 mod checker;
 mod first_fit;
+mod networks;
 mod orchestrator;
 mod placing;
 mod planning;
