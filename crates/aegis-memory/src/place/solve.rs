@@ -75,12 +75,12 @@ impl Limits<'_> {
         Self { capacity: None, nodes, threads: NonZeroUsize::MIN, stop: &|| false }
     }
 
-    /// To meet `capacity`: as [`minimise`](Self::minimise), with eight times the nodes, since there
-    /// is no second best.
+    /// To meet `capacity`: as [`minimise`](Self::minimise), with 32 times the nodes, since there is
+    /// no second best.
     #[must_use]
     pub fn fit(capacity: Bytes, buffers: usize) -> Self {
         let limits = Self::minimise(buffers);
-        Self { capacity: Some(capacity), nodes: limits.nodes * 8, ..limits }
+        Self { capacity: Some(capacity), nodes: limits.nodes * 32, ..limits }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The exact search: is there a plan within a capacity? A portfolio of tree searches.
 //!
 //! No rule for choosing valleys, and no static order, is best everywhere: the right one walks
-//! straight to a plan, the wrong one never arrives. So each gets a few nodes, then each gets twice
-//! as many, until one has an answer or the budget is spent. Each round also draws new noise.
+//! straight to a plan, the wrong one never arrives. So each gets a few nodes, and now and then more,
+//! until one has an answer or the budget is spent. Each round also draws new noise.
 //!
 //! # Guarantees
 //! 1. The answer is that of the first run, in the order of rounds and runs, that has one; it
@@ -97,22 +97,20 @@ pub(in crate::place) fn search(
     capacity: u64,
     budget: Budget<'_>,
 ) -> (Answer, u64) {
+    let mut rounds = Rounds::new(tables.items.len());
     let mut spent = 0;
-    let mut limit = NODES_PER_ITEM * tables.items.len() as u64;
-    let patient = tables.items.len() <= PATIENT_ITEMS;
-    for round in 0.. {
+    loop {
         // The first round is over sooner than threads are made.
-        let threads = if round == 0 { NonZeroUsize::MIN } else { budget.threads };
-        let nodes = budget.nodes - spent;
-        let runs = runs(round, limit, patient, nodes);
-        let (answer, used) = play(tables, capacity, &runs, Budget { nodes, threads, ..budget });
+        let threads = if spent == 0 { NonZeroUsize::MIN } else { budget.threads };
+        let runs = rounds.next(budget.nodes - spent);
+        let (answer, used) = play(tables, capacity, &runs, Budget { threads, ..budget });
         spent += used;
-        if answer != Answer::Unknown || spent >= budget.nodes || (budget.stop)() {
+        // Runs that are never tried use no nodes: with none left, there is no round to come.
+        if answer != Answer::Unknown || runs.is_empty() || spent >= budget.nodes || (budget.stop)()
+        {
             return (answer, spent);
         }
-        limit = limit.saturating_mul(2);
     }
-    unreachable!("the limit doubles each round, so the budget is spent before rounds run out")
 }
 
 /// What one run of a round may use.
@@ -122,21 +120,56 @@ struct Run {
     limit: u64,
 }
 
-/// The runs of a round, as far as `nodes` reach.
-fn runs(round: u64, limit: u64, patient: bool, nodes: u64) -> Vec<Run> {
-    let noise = |(run, rule)| (rule, StaticOrder::Noisy(round * NOISY.len() as u64 + run));
-    let hasty = LEADS.into_iter().chain((0..).zip(NOISY).map(noise)).map(|it| (it, limit));
-    let patient = patient.then_some((PATIENT, limit.saturating_mul(PATIENCE)));
-    let mut left = nodes;
-    let mut runs = Vec::new();
-    for (strategy, limit) in hasty.chain(patient) {
-        let limit = limit.min(left);
-        if limit > 0 {
-            runs.push(Run { strategy, limit });
-        }
-        left -= limit;
+/// The rounds of a search, one after the other.
+///
+/// Limits follow the sequence of Luby: 1, 1, 2, 1, 1, 2, 4 and so on, so that chance gets many short
+/// tries and obstinacy a few long ones. With the same limit the leads would do the same again, so
+/// they run where the limit is larger than ever before, and noisy runs always.
+struct Rounds {
+    unit: u64,
+    round: u64,
+    longest: u64,
+    is_patient: bool,
+}
+
+impl Rounds {
+    fn new(items: usize) -> Self {
+        let unit = NODES_PER_ITEM * items as u64;
+        Self { unit, round: 0, longest: 0, is_patient: items <= PATIENT_ITEMS }
     }
-    runs
+
+    /// The runs of the next round, as far as `nodes` reach.
+    fn next(&mut self, nodes: u64) -> Vec<Run> {
+        let first_noise = self.round * NOISY.len() as u64;
+        self.round += 1;
+        let limit = self.unit.saturating_mul(luby(self.round));
+        let is_longest = limit > self.longest;
+        self.longest = self.longest.max(limit);
+        let leads = LEADS.iter().filter(|_| is_longest).copied();
+        let noisy = (first_noise..).zip(NOISY).map(|(seed, rule)| (rule, StaticOrder::Noisy(seed)));
+        let hasty = leads.chain(noisy).map(|strategy| (strategy, limit));
+        let patient =
+            (is_longest && self.is_patient).then_some((PATIENT, limit.saturating_mul(PATIENCE)));
+        let mut left = nodes;
+        let affordable = hasty.chain(patient).map(|(strategy, limit)| {
+            let limit = limit.min(left);
+            left -= limit;
+            Run { strategy, limit }
+        });
+        affordable.filter(|run| run.limit > 0).collect()
+    }
+}
+
+/// Number `index`, counted from one, of the sequence of Luby, Sinclair and Zuckerman.
+fn luby(mut index: u64) -> u64 {
+    loop {
+        let power = (index + 1).next_power_of_two();
+        if power == index + 1 {
+            return power / 2;
+        }
+        // Between two powers the sequence repeats itself from the beginning.
+        index -= power / 2 - 1;
+    }
 }
 
 /// One round, on as many threads as the budget says.
@@ -190,4 +223,28 @@ fn on_threads<T: Send>(threads: NonZeroUsize, work: &(impl Fn() -> Vec<T> + Sync
         }
         results
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_follow_the_sequence_of_luby() {
+        let sequence: Vec<_> = (1..=15).map(luby).collect();
+        assert_eq!(sequence, [1, 1, 2, 1, 1, 2, 4, 1, 1, 2, 1, 1, 2, 4, 8]);
+    }
+
+    #[test]
+    fn rounds_spend_no_more_than_there_is() {
+        let mut rounds = Rounds::new(10);
+        let first: u64 = rounds.next(100).iter().map(|run| run.limit).sum();
+        assert_eq!(first, 100);
+        assert_eq!(rounds.next(0).len(), 0);
+        let limits: Vec<_> = rounds.next(10_000_000).iter().map(|run| run.limit).collect();
+        // The third round is the first of twice the limit: leads, noise, and the patient run.
+        assert_eq!(limits.len(), LEADS.len() + NOISY.len() + 1);
+        assert_eq!(limits[0], 60);
+        assert_eq!(limits.last(), Some(&(60 * PATIENCE)));
+    }
 }
