@@ -15,7 +15,7 @@
 //!    machine and number of threads.
 //! 3. Anytime: there is always a plan, whatever the limits.
 //! 4. Memory is linear in the number of buffers, but for searches, which are left out where their
-//!    tables would exceed [`INCIDENCES_MAX`] entries.
+//!    tables would be too large (`INCIDENCES_MAX`).
 
 use std::num::NonZeroUsize;
 
@@ -37,7 +37,7 @@ const INCIDENCES_MAX: usize = 1 << 22;
 const GREEDY_COMPARISONS: usize = 1_000_000;
 const GREEDY_MAX: usize = 10_000;
 /// Buffers that all sweeps together may place in one part; two are made in any case.
-const SWEPT_MAX: usize = 6_000;
+const SWEPT_MAX: usize = 3_000;
 /// Up to this many buffers the bound of every start of a life is computed with its padding.
 const PADDED_BOUNDS_MAX: usize = 2_000;
 /// The nodes for an attempt of the first pass, for each item: two rounds of the portfolio.

@@ -1,7 +1,7 @@
 //! Memory plans of files: tensor lifetimes in, offsets out, without models or a device.
 //!
 //! [`LifetimeTable`] reads a CSV file and says what is wrong with it and where; [`plan`] finds
-//! offsets; [`LifetimeTable::with_offsets`] writes them beside the lifetimes, and [`svg`] draws
+//! offsets; [`PlanReport::to_csv`] writes them beside the lifetimes, and [`svg`] draws
 //! them. What decides is `aegis-memory`; this module reads clocks and files for it.
 //!
 //! ```
