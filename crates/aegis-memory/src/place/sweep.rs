@@ -19,6 +19,8 @@ use std::collections::BTreeSet;
 
 use crate::place::parts::{Item, Part};
 
+/// The rank of the end of a life: before every beginning at the same time, since lives are half-open.
+const END: usize = 0;
 /// How many holes a fit looks at.
 const LOOKS_MAX: usize = 64;
 
@@ -60,20 +62,20 @@ impl Sweep {
     /// An offset for every item of `part`, from its base up.
     pub(super) fn place(self, part: &Part) -> Vec<u64> {
         let mut edges = Vec::with_capacity(part.items.len() * 2);
-        for (at, item) in part.items.iter().enumerate() {
+        for ((at, item), rank) in part.items.iter().enumerate().zip(self.ranks(part)) {
             let (from, to) = self.life(item, part.sections);
-            edges.push((from, true, self.rank(item), at));
-            edges.push((to, false, (Reverse(0), Reverse(0)), at));
+            edges.push((from, rank, at));
+            edges.push((to, END, at));
         }
         edges.sort_unstable();
         let mut holes = Holes::default();
         let mut offsets = vec![0; part.items.len()];
-        for (_, starts, _, at) in edges {
+        for (_, rank, at) in edges {
             let item = &part.items[at];
-            if starts {
-                offsets[at] = holes.take(item, self.fit);
-            } else {
+            if rank == END {
                 holes.give_back(offsets[at], offsets[at] + item.size);
+            } else {
+                offsets[at] = holes.take(item, self.fit);
             }
         }
         offsets
@@ -87,12 +89,23 @@ impl Sweep {
         }
     }
 
-    fn rank(self, item: &Item) -> (Reverse<u128>, Reverse<u128>) {
+    /// For each item its place among those that begin with it, counted from one.
+    fn ranks(self, part: &Part) -> Vec<usize> {
+        let mut order: Vec<_> = (0..part.items.len()).collect();
+        order.sort_by_cached_key(|at| (Reverse(self.key(&part.items[*at])), *at));
+        let mut ranks = vec![0; order.len()];
+        for (rank, at) in (END + 1..).zip(order) {
+            ranks[at] = rank;
+        }
+        ranks
+    }
+
+    fn key(self, item: &Item) -> (u128, u128) {
         let (size, length) = (u128::from(item.size), (item.last - item.first) as u128);
         match self.tie {
-            Tie::Largest => (Reverse(size), Reverse(length)),
-            Tie::Longest => (Reverse(length), Reverse(size)),
-            Tie::Area => (Reverse(size * length), Reverse(size)),
+            Tie::Largest => (size, length),
+            Tie::Longest => (length, size),
+            Tie::Area => (size * length, size),
         }
     }
 }
