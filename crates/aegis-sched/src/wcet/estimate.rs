@@ -398,7 +398,9 @@ impl<'c> Evidence<'c> {
                 found.push(Diagnosis::TailTies);
             }
         }
-        if self.evt.as_ref().is_some_and(|evt| evt.xi > SHAPE_BLOCKS) {
+        // The shape of a tail of ties is one of the clock.
+        let resolved = self.tests.as_ref().is_some_and(|tests| tests.resolution.passed);
+        if resolved && self.evt.as_ref().is_some_and(|evt| evt.xi > SHAPE_BLOCKS) {
             found.push(Diagnosis::VeryHeavyTail);
         }
         found

@@ -33,7 +33,7 @@ const SHAPE_MAX: f64 = 2.0;
 /// The smallest shape that is fitted: below it the likelihood is not regular.
 const SHAPE_MIN: f64 = -0.5;
 /// Cells of the search for the fit, and for the profile.
-const FIT_CELLS: u32 = 40;
+const FIT_CELLS: u32 = 16;
 const PROFILE_CELLS: u32 = 8;
 /// Shapes closer to zero than this are zero: the formulas lose digits there.
 const SHAPE_EPSILON: f64 = 1e-7;

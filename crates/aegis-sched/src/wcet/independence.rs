@@ -1,30 +1,37 @@
 //! Tests of independence: whether a sample tells anything about the next ones.
 //!
-//! Three tests: serial correlation of the ranks, serial correlation of being in the slowest tenth
-//! (bursts, which a bound suffers from most), and runs about the median. Correlations of the times
-//! themselves would be decided by a few outliers where tails are heavy.
+//! Four tests: serial correlation of the ranks, serial correlation of being in the slowest tenth, runs
+//! about the median, and runs of the slowest fiftieth (bursts of outliers, which a bound suffers from
+//! most). Correlations of the times themselves would be decided by a few outliers where tails are heavy.
 //!
 //! # Sources
 //! Ljung and Box, "On a Measure of Lack of Fit in Time Series Models", Biometrika 65 (1978). Wald and
 //! Wolfowitz, "On a Test Whether Two Samples are from the Same Population", Annals of Mathematical
-//! Statistics 11 (1940).
+//! Statistics 11 (1940), for both tests of runs; that of the slowest is exact and one-sided, since the
+//! normal approximation does not hold for a few samples among many.
 
 use aegis_trace::Nanos;
 use serde::Serialize;
 use statrs::distribution::{ChiSquared, ContinuousCDF};
+use statrs::function::factorial::ln_binomial;
 
 use super::campaign::Campaign;
 use super::ranks;
 use super::share::Share;
 use super::stationarity::two_sided;
 
-/// The level of the whole group; each test has a third of it.
+/// The level of the whole group; each test has a quarter of it.
 const ALPHA: f64 = 0.01;
-const TESTS: f64 = 3.0;
+const TESTS: f64 = 4.0;
 /// Lags of the tests of serial correlation.
 const LAGS: usize = 20;
 
-/// What the three tests found, and how many independent samples these are worth.
+/// One sample in this many is among the slowest.
+const SLOWEST: usize = 50;
+/// And at least this many are.
+const SLOWEST_MIN: usize = 5;
+
+/// What the four tests found, and how many independent samples these are worth.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Independence {
     /// Whether none of them rejects.
@@ -37,6 +44,8 @@ pub struct Independence {
     pub exceedances_p: f64,
     /// The same for the number of runs about the median.
     pub runs_p: f64,
+    /// The same for as few runs of the slowest fiftieth.
+    pub bursts_p: f64,
     /// The autocorrelation time of exceeding the 90 % quantile, at least one.
     pub exceedance_time: f64,
 }
@@ -49,9 +58,10 @@ impl Independence {
         let ranks_p = ljung_box(&ranks::centred(ranks));
         let exceedances_p = ljung_box(&exceeds);
         let runs_p = runs(campaign);
-        let passed = [ranks_p, exceedances_p, runs_p].iter().all(|p| *p >= level);
+        let bursts_p = bursts(campaign);
+        let passed = [ranks_p, exceedances_p, runs_p, bursts_p].iter().all(|p| *p >= level);
         let exceedance_time = ranks::autocorrelation_time(&exceeds);
-        Self { passed, level, ranks_p, exceedances_p, runs_p, exceedance_time }
+        Self { passed, level, ranks_p, exceedances_p, runs_p, bursts_p, exceedance_time }
     }
 
     /// The number of independent samples that `n` of these are worth: all of them when no test
@@ -105,4 +115,19 @@ fn runs(campaign: &Campaign) -> f64 {
     let expected = 2.0 * above * below / all + 1.0;
     let variance = (expected - 1.0) * (expected - 2.0) / (all - 1.0);
     if variance <= 0.0 { 1.0 } else { two_sided((runs - expected) / variance.sqrt()) }
+}
+
+/// The probability that the slowest samples form as few runs as they do, or fewer. In a random order,
+/// `m` marked among `n` form `r` runs with probability `C(m-1, r-1) C(n-m+1, r) / C(n, m)`.
+fn bursts(campaign: &Campaign) -> f64 {
+    let n = campaign.count();
+    let limit = campaign.order_statistic(n - SLOWEST_MIN.max(n / SLOWEST).min(n - 1));
+    let marks: Vec<bool> = campaign.times().iter().map(|time| *time > limit).collect();
+    let marked = marks.iter().filter(|marked| **marked).count() as u64;
+    let begins = marks.windows(2).filter(|pair| pair[1] && !pair[0]).count() as u64;
+    let runs = begins + u64::from(marks[0]);
+    let all = n as u64;
+    let ln_choices = ln_binomial(all, marked);
+    let ln_share = |r: u64| ln_binomial(marked - 1, r - 1) + ln_binomial(all - marked + 1, r);
+    (1..=runs).map(|r| (ln_share(r) - ln_choices).exp()).sum::<f64>().min(1.0)
 }

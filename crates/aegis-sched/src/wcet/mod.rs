@@ -16,6 +16,7 @@
 
 pub mod campaign;
 pub mod estimate;
+pub mod experiment;
 pub mod gev;
 mod gpd;
 pub mod independence;
