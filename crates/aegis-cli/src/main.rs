@@ -11,6 +11,7 @@ mod output;
 mod profile;
 mod run;
 mod table;
+mod wcet;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Admit the models of a workload, run them at their periods, and report.
     Run(run::RunArgs),
+    /// Bound an execution time from measured samples, with the confidence it carries.
+    Wcet(wcet::WcetArgs),
 }
 
 /// The answer of a command that ran to its end.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Profile(args) => profile::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Wcet(args) => wcet::run(&args),
     };
     match answer {
         Ok(Answer::Yes) => ExitCode::SUCCESS,

@@ -63,6 +63,7 @@ mod runtime;
 mod source;
 mod tensor;
 mod trace_pump;
+pub mod wcet;
 pub mod workload;
 
 pub use aegis_context::{

@@ -159,7 +159,10 @@ mod tests {
     #[test]
     fn figures_are_those_of_the_samples() {
         let it = campaign(&[700, 300, 500, 300]);
-        assert_eq!((it.min(), it.max(), it.mean(), it.count()), (Nanos(300), Nanos(700), Nanos(450), 4));
+        assert_eq!(
+            (it.min(), it.max(), it.mean(), it.count()),
+            (Nanos(300), Nanos(700), Nanos(450), 4)
+        );
         assert_eq!(it.quantile("0.5".parse().expect("a share")), Nanos(300));
         assert_eq!(it.quantile("0.75".parse().expect("a share")), Nanos(500));
         assert_eq!(it.quantile(Share::P99), Nanos(700));

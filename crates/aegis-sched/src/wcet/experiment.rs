@@ -73,7 +73,13 @@ pub struct Coverage {
 
 /// Draws `campaigns` of `n` samples and asks `question` about each.
 #[must_use]
-pub fn run(family: Family, n: usize, question: &Question, campaigns: usize, seed: Seed) -> Coverage {
+pub fn run(
+    family: Family,
+    n: usize,
+    question: &Question,
+    campaigns: usize,
+    seed: Seed,
+) -> Coverage {
     let mut random = Random::new(seed);
     let quantile = family.quantile(question.coverage.as_f64());
     let mut found =
@@ -100,10 +106,7 @@ impl Family {
     /// Whether the samples are independent and identically distributed.
     #[must_use]
     pub fn is_independent(self) -> bool {
-        !matches!(
-            self,
-            Self::Autoregressive(_) | Self::Bursts | Self::Trend(_) | Self::Step(_)
-        )
+        !matches!(self, Self::Autoregressive(_) | Self::Bursts | Self::Trend(_) | Self::Step(_))
     }
 
     /// Draws a campaign of `n` samples.

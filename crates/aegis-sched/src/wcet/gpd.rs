@@ -181,7 +181,8 @@ impl Fit {
         // where theta is infinite.
         let theta = |u: f64| if u < 0.0 { u / largest } else { u / (1.0 - u) / mean };
         let at = |u: f64| Self::with(excesses, theta(u), mean);
-        let (best, _) = optimise::maximise(-0.999_999, 0.999_9, FIT_CELLS, |u| at(u).log_likelihood);
+        let (best, _) =
+            optimise::maximise(-0.999_999, 0.999_9, FIT_CELLS, |u| at(u).log_likelihood);
         at(best)
     }
 
@@ -199,11 +200,8 @@ impl Fit {
         }
         let shape = excesses.iter().map(|excess| (theta * excess).ln_1p()).sum::<f64>() / k;
         let scale = shape / theta;
-        let log_likelihood = if shape < SHAPE_MIN {
-            f64::NEG_INFINITY
-        } else {
-            -k * (scale.ln() + shape + 1.0)
-        };
+        let log_likelihood =
+            if shape < SHAPE_MIN { f64::NEG_INFINITY } else { -k * (scale.ln() + shape + 1.0) };
         Self { shape, scale, log_likelihood }
     }
 

@@ -217,3 +217,83 @@ fn wrong(text: &str) -> Wrong {
 fn shown(text: &str) -> String {
     text.chars().take(SHOWN_MAX).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(text: &[u8]) -> String {
+        read(text).expect_err("no samples").to_string()
+    }
+
+    fn times(text: &str) -> Vec<u64> {
+        let campaign = read(text.as_bytes()).expect("samples");
+        campaign.times().iter().map(|time| time.0).collect()
+    }
+
+    #[test]
+    fn numbers_are_read_in_order_with_or_without_a_header() {
+        assert_eq!(times("3\n1\n2\n"), [3, 1, 2]);
+        assert_eq!(times("time_ns\n3\n1"), [3, 1]);
+        assert_eq!(times("\u{feff}\"time, ns\"\r\n 3 \r\n1\r\n\r\n\n"), [3, 1]);
+        assert_eq!(times("# device events\n18446744073709551615\n"), [u64::MAX]);
+    }
+
+    #[test]
+    fn nothing_to_read_is_told_from_nothing_but_a_header() {
+        assert_eq!(faults(b""), "there are no samples: the input is empty");
+        assert_eq!(faults(b"\n\n"), "there are no samples: the input is empty");
+        assert_eq!(faults(b"ns\n"), "there are no samples: only a header");
+    }
+
+    #[test]
+    fn every_fault_has_its_line_and_what_is_wrong() {
+        let text = b"ns\n0\n-4\n1.5\nNaN\nfoo\n1,2\n\n99999999999999999999\n\xff\n7\n";
+        let expected = "line 2: a time of zero: the clock was too coarse, or nothing ran; \
+            line 3: `-4` is negative; line 4: `1.5` is not a whole number of nanoseconds; \
+            line 5: `NaN` is not a number; line 6: `foo` is not a number; \
+            line 7: `1,2` holds several values; write one number a line; \
+            line 8: it is blank, and samples follow; \
+            line 9: `99999999999999999999` is more than 18446744073709551615; \
+            line 10: it is not UTF-8";
+        assert_eq!(faults(text), expected);
+    }
+
+    #[test]
+    fn a_first_line_that_stands_for_a_number_is_no_header() {
+        for text in ["nan", "Infinity", "-inf", "1e9", "0x10"] {
+            assert!(faults(format!("{text}\n5\n").as_bytes()).starts_with("line 1: "), "{text}");
+        }
+    }
+
+    #[test]
+    fn reading_ends_after_ten_faults_or_one_endless_line() {
+        assert!(
+            faults("x\n".repeat(1000).as_bytes())
+                .ends_with("line 11: `x` is not a number; and perhaps more")
+        );
+        let endless = [b"5\n".as_slice(), &b"9".repeat(1 << 20), b"\n6\n"].concat();
+        assert_eq!(faults(&endless), "line 2: it is longer than 256 bytes");
+    }
+
+    /// An input without an end: the same line again and again.
+    struct Endless;
+
+    impl Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = buffer.len() / 2 * 2;
+            buffer[..length].chunks_exact_mut(2).for_each(|line| line.copy_from_slice(b"7\n"));
+            Ok(length)
+        }
+    }
+
+    #[test]
+    fn samples_without_end_are_refused_at_the_stated_limit() {
+        let error = read(io::BufReader::new(Endless)).expect_err("too many");
+        assert_eq!(
+            error.to_string(),
+            "line 10000001: more than 10000000 samples, which is the limit"
+        );
+        assert_eq!(error.category(), Category::Permanent);
+    }
+}

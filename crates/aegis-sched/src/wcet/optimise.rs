@@ -95,10 +95,7 @@ pub(super) fn simplex<const N: usize>(
 }
 
 /// One step on corners that are sorted, the best first.
-fn step<const N: usize>(
-    corners: &mut [([f64; N], f64)],
-    f: &mut impl FnMut(&[f64; N]) -> f64,
-) {
+fn step<const N: usize>(corners: &mut [([f64; N], f64)], f: &mut impl FnMut(&[f64; N]) -> f64) {
     let (worst, at_worst) = corners[N];
     let mut centre = [0.0; N];
     for (corner, _) in &corners[..N] {
@@ -130,10 +127,7 @@ fn step<const N: usize>(
 }
 
 /// Moves every corner half way to the best.
-fn shrink<const N: usize>(
-    corners: &mut [([f64; N], f64)],
-    f: &mut impl FnMut(&[f64; N]) -> f64,
-) {
+fn shrink<const N: usize>(corners: &mut [([f64; N], f64)], f: &mut impl FnMut(&[f64; N]) -> f64) {
     let best = corners[0].0;
     for (corner, value) in &mut corners[1..] {
         for axis in 0..N {

@@ -27,7 +27,9 @@ const ONE: u64 = 1_000_000_000_000;
 #[non_exhaustive]
 pub enum ShareError {
     /// It is not a decimal number.
-    #[error("`{text}` is no share; write a decimal number between 0 and 1, or a percentage, as 0.999 or 99.9%")]
+    #[error(
+        "`{text}` is no share; write a decimal number between 0 and 1, or a percentage, as 0.999 or 99.9%"
+    )]
     NotDecimal {
         /// What was written, shortened.
         text: String,
