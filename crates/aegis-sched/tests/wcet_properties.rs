@@ -112,7 +112,10 @@ fn one_sample_and_equal_samples_are_degenerate() {
     for times in [vec![7], vec![7; 5000]] {
         let estimate = ask(&campaign(times), Share::P99, Share::P99, Method::Auto);
         assert_eq!((estimate.bound_ns, estimate.kind), (Nanos(7), Kind::ObservedMax));
-        assert_eq!((estimate.claim, estimate.diagnose.as_slice()), (false, &[Diagnosis::Degenerate][..]));
+        assert_eq!(
+            (estimate.claim, estimate.diagnose.as_slice()),
+            (false, &[Diagnosis::Degenerate][..])
+        );
         assert!(matches!(estimate.warnings[..], [Warning::Degenerate { .. }]));
     }
 }

@@ -77,7 +77,7 @@ pub use aegis_sched::policy::PolicyKind;
 pub use aegis_sched::task::Overheads;
 pub use aegis_trace::{
     Assumption, Bytes, Category, Clock, DropReason, EventKind, JobId, ModelId, Nanos, Query,
-    Record, Refusal, SubmitRefusal, Timestamp, Trace, TraceError, TraceEvent,
+    Record, Refusal, Staleness, SubmitRefusal, Timestamp, Trace, TraceError, TraceEvent,
 };
 
 pub use builder::RuntimeBuilder;

@@ -14,7 +14,7 @@ pub use aegis_sched::wcet::margin::{SAFETY_MARGIN_PERCENT, compute_wcet};
 pub use aegis_sched::wcet::order::{samples_needed, supported_coverage, tolerance_rank};
 pub use aegis_sched::wcet::stationarity::{ChangePoint, Stationarity};
 pub use aegis_sched::wcet::{
-    Campaign, CampaignError, Diagnosis, Estimate, Share, ShareError, Warning, lines,
+    Campaign, CampaignError, Diagnosis, Estimate, Share, ShareError, StageMonitor, Warning, lines,
 };
 
 use crate::error::Error;

@@ -14,6 +14,7 @@ use aegis_trace::{JobId, ModelId, Nanos, StageIndex, SubmitRefusal, Timestamp};
 use crate::metrics::ModelMetrics;
 use crate::policy::ReadyJob;
 use crate::task::Task;
+use crate::wcet::StageMonitor;
 
 /// Whether a model takes jobs; shared between its lane and the submitting threads.
 ///
@@ -67,6 +68,8 @@ pub struct Lane {
     pub(crate) gate: LaneGate,
     /// Accepted jobs that have not ended.
     pub(crate) pending: usize,
+    /// Whether the evidence for its stages still holds, one for each; none for declared costs.
+    pub(crate) monitors: Vec<StageMonitor>,
     /// The earliest nominal release of its next job.
     next_release: Timestamp,
     /// The number of its next job.
@@ -104,9 +107,20 @@ impl Lane {
             metrics,
             gate,
             pending: 0,
+            monitors: Vec::new(),
             next_release: Timestamp::ZERO,
             sequence: 0,
         }
+    }
+
+    /// Watches the times of its stages with `monitors`, one for each stage in order.
+    ///
+    /// # Panics
+    /// When there are more or fewer of them than stages, and not none.
+    pub fn watch(&mut self, monitors: Vec<StageMonitor>) {
+        let stages = self.task.stages().len();
+        assert!(monitors.is_empty() || monitors.len() == stages, "one monitor for each stage");
+        self.monitors = monitors;
     }
 
     /// Whose lane it is.
