@@ -15,6 +15,7 @@
 //! 3. No claim without a passed test of what it rests on, and no lost claim without the reason.
 
 pub mod campaign;
+pub mod contention;
 pub mod estimate;
 pub mod experiment;
 pub mod gev;
@@ -34,10 +35,11 @@ mod tail;
 pub mod warning;
 
 pub use campaign::{Campaign, CampaignError};
+pub use contention::{ContentionFactor, Scenario};
 pub use estimate::{Estimate, Kind, Method, Question};
 pub use margin::compute_wcet;
 pub use monitor::StageMonitor;
-pub use profile::{StageProfile, WcetProfile};
+pub use profile::{CostRule, StageProfile, WcetProfile};
 pub use samples::{SampleError, Samples};
 pub use share::{Share, ShareError};
 pub use warning::{Diagnosis, Warning};
