@@ -7,6 +7,7 @@
 mod check;
 mod device;
 mod findings;
+mod histogram;
 mod output;
 mod profile;
 mod run;
@@ -29,7 +30,7 @@ struct Arguments {
 enum Command {
     /// Show what the device is and has.
     Device(device::DeviceArgs),
-    /// Measure every model of a workload alone on the device and write the evidence beside it.
+    /// Measure every model of a workload on its device and write the evidence beside it.
     Profile(profile::ProfileArgs),
     /// Decide whether every model of a workload can be admitted; load and run nothing.
     Check(check::CheckArgs),

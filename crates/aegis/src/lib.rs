@@ -51,12 +51,15 @@
 //! 3. The program `aegis` uses this crate alone.
 #![forbid(unsafe_code)]
 
+mod aggressor;
 mod builder;
 pub mod drive;
+pub mod environment;
 mod error;
 pub mod evidence;
 mod handle;
 pub mod pipeline;
+pub mod plot;
 pub mod profile;
 mod report;
 mod runtime;

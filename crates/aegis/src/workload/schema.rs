@@ -6,9 +6,10 @@
 use std::ops::RangeInclusive;
 
 use aegis_sched::policy::PolicyKind;
+use aegis_sched::wcet::Method;
 use aegis_trace::{Bytes, Nanos};
 
-use super::Driver;
+use super::{Driver, Unclaimed};
 
 /// A table and the keys it may have.
 #[derive(Debug)]
@@ -59,8 +60,18 @@ pub(super) const OVERHEADS: Table =
     Table { name: "[overheads]", keys: &[key("dispatch", "\"300us\""), key("wake", "\"1ms\"")] };
 
 /// `[wcet]`.
-pub(super) const WCET: Table =
-    Table { name: "[wcet]", keys: &[key("samples", "100"), key("margin_percent", "20")] };
+pub(super) const WCET: Table = Table {
+    name: "[wcet]",
+    keys: &[
+        key("samples", "100"),
+        key("margin_percent", "20"),
+        key("method", "\"auto\""),
+        key("coverage", "\"0.99\""),
+        key("confidence", "\"0.99\""),
+        key("unclaimed", "\"refuse\""),
+        key("accept", "[\"kernel\"]"),
+    ],
+};
 
 /// `[[model]]`.
 pub(super) const MODEL: Table = Table {
@@ -117,6 +128,23 @@ pub(super) const POLICIES: &[(&str, PolicyKind)] = &[
     ("edf", PolicyKind::Edf),
     ("priority", PolicyKind::Priority),
 ];
+
+/// The rules for costs by name.
+pub(super) const METHODS: &[(&str, Method)] = &[
+    ("margin", Method::Margin),
+    ("auto", Method::Auto),
+    ("order", Method::Order),
+    ("gpd", Method::Gpd),
+];
+
+/// What becomes of costs without a claim, by name.
+pub(super) const UNCLAIMED: &[(&str, Unclaimed)] =
+    &[("refuse", Unclaimed::Refuse), ("accept", Unclaimed::Accept)];
+
+/// One element of `accept`.
+pub(super) const PROPERTY: Key = key("property", "\"kernel\"");
+/// How many properties may be accepted.
+pub(super) const PROPERTIES: RangeInclusive<u32> = 0..=7;
 
 /// The kinds of backend, before what each of them needs is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
