@@ -75,20 +75,20 @@ struct Measured {
     max: f64,
 }
 
-/// Runs the benches and prints the table.
+/// Counts how often bounds hold, runs the benches and prints both tables.
 ///
 /// # Errors
 /// A bench fails, or criterion left nothing to read.
 pub(crate) fn run(root: &Path, args: &BenchArgs) -> anyhow::Result<()> {
-    runtimes::run(root, &RuntimesArgs::default())?;
-    for set in [ModelSet::Golden, ModelSet::Host24] {
-        models::write_set(set, &models::default_dir(set))?;
-    }
     if args.filter.as_deref().is_none_or(|filter| COVERAGE.contains(filter)) {
         run_coverage(root)?;
     }
     if args.filter.as_deref() == Some(COVERAGE) {
         return Ok(()); // No bench is called like that.
+    }
+    runtimes::run(root, &RuntimesArgs::default())?;
+    for set in [ModelSet::Golden, ModelSet::Host24] {
+        models::write_set(set, &models::default_dir(set))?;
     }
     let results = tools::target_folder(root)?.join("criterion");
     let start = SystemTime::now();
@@ -109,7 +109,8 @@ pub(crate) fn run(root: &Path, args: &BenchArgs) -> anyhow::Result<()> {
 fn run_coverage(root: &Path) -> anyhow::Result<()> {
     let mut count = tools::cargo(root);
     count.args(["run", "--release", "-p", "aegis-benches", "--bin", COVERAGE]);
-    process::show_and_run(&mut count)
+    process::show_and_run(&mut count)?;
+    Ok(())
 }
 
 /// Every result below `folder` that was written after `start`, in the order of their names.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use aegis::evidence::{Evidence, Scenario, StageProfile, WcetProfile};
 use aegis::wcet::{Kind, Method};
-use aegis::{Nanos, Pipeline, plot, profile};
+use aegis::{Bytes, Nanos, Pipeline, plot, profile};
 use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -136,12 +136,12 @@ fn rule(pipeline: &Pipeline, evidence: &Evidence) -> String {
     )
 }
 
+/// What all models take together; `aegis check` shows each.
 fn memory(evidence: &Evidence) -> String {
-    let of = |(name, model): (&String, &aegis::evidence::ModelEvidence)| {
-        format!("{name} {} + {}", mib(model.memory.resident), mib(model.memory.scratch))
-    };
-    let models: Vec<String> = evidence.models.iter().map(of).collect();
-    format!("memory, resident + scratch MiB: {}", models.join(", "))
+    let needs = || evidence.models.values().map(|model| model.memory);
+    let resident = needs().map(|need| need.resident).sum::<Bytes>();
+    let scratch = needs().map(|need| need.scratch).max().unwrap_or(Bytes::ZERO);
+    format!("memory: {} MiB resident + {} MiB shared scratch", mib(resident), mib(scratch))
 }
 
 /// Why a stage has no claim, where one was asked for.

@@ -118,7 +118,7 @@ fn panel(area: &Area<'_>, title: &str, stage: &StageProfile, target: f64) -> Res
         .light_line_style(WHITE)
         .x_desc("execution time, ms")
         .y_desc("share of jobs above")
-        .y_label_formatter(&|share| format!("{share:.0e}"))
+        .y_label_formatter(&|share| format!("{share}"))
         .draw()
         .map_err(failed)?;
     for (colour, (scenario, (campaign, _))) in COLOURS.iter().cycle().zip(&stage.evidence) {
@@ -141,10 +141,10 @@ fn panel(area: &Area<'_>, title: &str, stage: &StageProfile, target: f64) -> Res
             PathElement::new([(x, y), (x + 16, y)], BOUND_COLOUR.stroke_width(width))
         });
     }
-    let labels = chart.configure_series_labels();
-    let mut labels = labels;
-    labels
-        .position(SeriesLabelPosition::LowerLeft)
+    // Above the curves, which fall, and behind the upright lines at worst.
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
         .background_style(WHITE.mix(0.85))
         .border_style(BLACK.mix(0.2))
         .label_font(("sans-serif", 12))

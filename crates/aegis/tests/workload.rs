@@ -538,7 +538,7 @@ fn a_rule_for_costs_states_coverage_confidence_and_what_it_accepts() {
         ("coverage = 0.99", "a share in quotes"),
         (r#"method = "gev""#, "there is no method `gev`; write one of margin, auto, order, gpd"),
         (r#"unclaimed = "maybe""#, "write one of refuse, accept"),
-        (r#"accept = ["colour"]"#, "there is no accept `colour`"),
+        (r#"accept = ["colour"]"#, "there is no property `colour`"),
     ] {
         let faults = read(wrong).expect_err("a faulty rule").to_string();
         assert!(faults.contains(told), "{wrong}: {faults}");
