@@ -29,6 +29,10 @@ pub(crate) struct ProfileArgs {
 
 pub(crate) fn run(args: &ProfileArgs) -> Result<Answer> {
     let pipeline = Pipeline::open(&args.workload)?;
+    if let Some(path) = &args.plot {
+        // Better known before minutes of measuring than after.
+        fs::write(path, []).with_context(|| path.display().to_string())?;
+    }
     eprintln!("loading {} models", pipeline.workload().models.len());
     let bar = ProgressBar::new(0);
     let style = "profiling {bar:40} round {pos}/{len}, {eta} left";

@@ -155,7 +155,7 @@ impl Peaks {
             let scale = d / shape_ratio(shape, reach);
             log_likelihood(&self.excesses, shape, scale)
         };
-        optimise::maximise(0.0, SHAPE_MAX, PROFILE_CELLS, at).1
+        optimise::maximise(0.0, SHAPE_MAX, PROFILE_CELLS, optimise::EXACT, at).1
     }
 
     /// `u + d`, rounded up.
@@ -175,6 +175,15 @@ impl Fit {
     /// The likeliest law for `excesses`, with a shape of at least -0.5. In the variable
     /// `theta = xi / sigma` the likeliest shape is a mean of logarithms, so one variable is left.
     pub(super) fn to(excesses: &[f64]) -> Self {
+        Self::searched(excesses, optimise::EXACT)
+    }
+
+    /// As [`Fit::to`], in half the time and to three digits: for the draws of a bootstrap.
+    pub(super) fn quickly(excesses: &[f64]) -> Self {
+        Self::searched(excesses, optimise::QUICK)
+    }
+
+    fn searched(excesses: &[f64], steps: usize) -> Self {
         let largest = excesses.iter().copied().fold(0.0, f64::max);
         let mean = excesses.iter().sum::<f64>() / excesses.len() as f64;
         // From -1, where the law ends at the largest excess, over 0, the exponential law, to 1,
@@ -182,7 +191,7 @@ impl Fit {
         let theta = |u: f64| if u < 0.0 { u / largest } else { u / (1.0 - u) / mean };
         let at = |u: f64| Self::with(excesses, theta(u), mean);
         let (best, _) =
-            optimise::maximise(-0.999_999, 0.999_9, FIT_CELLS, |u| at(u).log_likelihood);
+            optimise::maximise(-0.999_999, 0.999_9, FIT_CELLS, steps, |u| at(u).log_likelihood);
         at(best)
     }
 

@@ -202,7 +202,9 @@ mod tests {
     fn more_exceedances_than_promised_are_told_once() {
         let campaign = campaign(&mut Random::new(Seed(1)));
         let mut monitor = StageMonitor::new(&campaign, campaign.max(), Some(Share::P99));
-        let time = |at: u32| if at % 20 == 0 { campaign.max() + Nanos(1) } else { campaign.min() };
+        let time = |at: u32| {
+            if at.is_multiple_of(20) { campaign.max() + Nanos(1) } else { campaign.min() }
+        };
         let told: Vec<Staleness> = (1..=2000).filter_map(|at| monitor.observe(time(at))).collect();
         assert_eq!(told, [Staleness::Exceedances { jobs: 440, exceeded: 22, alarm: 22 }]);
     }

@@ -9,8 +9,11 @@
 //! (1953). Simplex: Nelder and Mead, "A Simplex Method for Function Minimization", The Computer
 //! Journal 7 (1965).
 
-/// Steps of a golden-section search: the interval shrinks by 0.618 each, to 3e-10 of its length.
-const GOLDEN_STEPS: usize = 46;
+/// Steps of a golden-section search that is to be exact: the interval shrinks by 0.618 each, to 3e-10 of
+/// its length.
+pub(super) const EXACT: usize = 46;
+/// Steps of one that is to be quick: to 1e-4.
+pub(super) const QUICK: usize = 19;
 /// Steps of a bisection: to the last bit of a float between neighbouring powers of two.
 const BISECT_STEPS: usize = 60;
 /// Most steps of the simplex.
@@ -23,6 +26,7 @@ pub(super) fn maximise(
     low: f64,
     high: f64,
     cells: u32,
+    steps: usize,
     mut f: impl FnMut(f64) -> f64,
 ) -> (f64, f64) {
     let width = (high - low) / f64::from(cells);
@@ -30,17 +34,22 @@ pub(super) fn maximise(
     let (best, _) = (0..=cells)
         .map(|cell| (cell, f(at(cell))))
         .fold((0, f64::NEG_INFINITY), |best, next| if next.1 > best.1 { next } else { best });
-    golden(at(best.saturating_sub(1)), at((best + 1).min(cells)), f)
+    golden(at(best.saturating_sub(1)), at((best + 1).min(cells)), steps, f)
 }
 
 /// The `x` in `low..=high` where the unimodal `f` is largest, and its value.
-pub(super) fn golden(low: f64, high: f64, mut f: impl FnMut(f64) -> f64) -> (f64, f64) {
+pub(super) fn golden(
+    low: f64,
+    high: f64,
+    steps: usize,
+    mut f: impl FnMut(f64) -> f64,
+) -> (f64, f64) {
     let ratio = (5.0_f64.sqrt() - 1.0) / 2.0;
     let (mut low, mut high) = (low, high);
     let (mut left, mut right) = (high - ratio * (high - low), low + ratio * (high - low));
     let (mut at_left, mut at_right) = (f(left), f(right));
     let ends = [(low, f(low)), (high, f(high))];
-    for _ in 0..GOLDEN_STEPS {
+    for _ in 0..steps {
         if at_left >= at_right {
             (high, right, at_right) = (right, left, at_left);
             left = high - ratio * (high - low);
@@ -144,11 +153,14 @@ mod tests {
     #[test]
     fn maxima_inside_and_at_the_ends_are_found() {
         let near = |found: (f64, f64), x: f64| assert!((found.0 - x).abs() < 1e-6, "{found:?}");
-        near(golden(0.0, 3.0, |x| -(x - 1.0) * (x - 1.0)), 1.0);
-        near(golden(0.0, 3.0, |x| x), 3.0);
-        near(golden(0.0, 3.0, |x| -x), 0.0);
+        near(golden(0.0, 3.0, EXACT, |x| -(x - 1.0) * (x - 1.0)), 1.0);
+        near(golden(0.0, 3.0, EXACT, |x| x), 3.0);
+        near(golden(0.0, 3.0, EXACT, |x| -x), 0.0);
         // Two maxima: the higher one is narrow, but in a cell of its own.
-        near(maximise(0.0, 8.0, 8, |x| (-(x - 6.1).powi(2)).exp() + 0.5 * (-x * x).exp()), 6.1);
+        near(
+            maximise(0.0, 8.0, 8, EXACT, |x| (-(x - 6.1).powi(2)).exp() + 0.5 * (-x * x).exp()),
+            6.1,
+        );
     }
 
     #[test]
