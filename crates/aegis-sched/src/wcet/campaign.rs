@@ -47,7 +47,7 @@ impl CampaignError {
 
 impl Campaign {
     /// The most samples of one campaign. A coverage of 0.999999 at 99 % confidence needs 4 605 168;
-    /// an estimate holds about 100 bytes for each sample at its peak, so 1 GB in all.
+    /// an estimate holds about 65 bytes for each sample at its peak, so 650 MB in all.
     pub const MOST_SAMPLES: usize = 10_000_000;
 
     /// Checks `times`, which are in the order of measuring, and sorts a copy: `O(n log n)`.
