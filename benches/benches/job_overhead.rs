@@ -10,7 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aegis::{
-    Bytes, ModelHandle, ModelSource, Nanos, Overheads, PolicyKind, Runtime, Tensor, Terms,
+    Bytes, ModelHandle, ModelSource, Nanos, Overheads, PolicyKind, Runtime, ServiceTerms, Tensor,
+    Terms,
 };
 use aegis_backend_onnx::Library;
 use aegis_benches::Sampling;
@@ -173,7 +174,8 @@ impl Pair {
 /// No compute budget: a neighbour that takes the core away must not cost later jobs their turn.
 fn terms(case: &Case) -> Terms {
     let mut terms = Terms::periodic(case.cost, case.period, MEMORY);
-    terms.deadline = DEADLINE;
+    let (period, jitter, priority) = (case.period, Nanos::ZERO, 0);
+    terms.service = ServiceTerms::Guaranteed { period, deadline: DEADLINE, jitter, priority };
     terms.budget.compute = Nanos::MAX;
     terms
 }

@@ -7,9 +7,9 @@ use aegis_benches::Sampling;
 use aegis_context::ModelDescription;
 use aegis_context::slot::JobSlot;
 use aegis_sched::policy::{PolicyKind, ReadyJob, SchedulingPolicy};
-use aegis_sched::queue::{Ready, ReadyQueue};
+use aegis_sched::queue::{Class, Ready, ReadyQueue};
 use aegis_sched::sim::{Random, Seed};
-use aegis_trace::{JobId, ModelId, Nanos, Reason, StageIndex, Timestamp};
+use aegis_trace::{JobId, ModelId, Nanos, Reason, Timestamp};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 /// Jobs that are ready throughout.
@@ -77,14 +77,7 @@ fn scan(ready: &mut Vec<ReadyJob>) -> ReadyJob {
 }
 
 fn ready(job: ReadyJob, slot: Arc<JobSlot>) -> Ready {
-    Ready {
-        job,
-        slot,
-        arrival: job.release,
-        stage: StageIndex(0),
-        consumed: Nanos::ZERO,
-        execution: Nanos::ZERO,
-    }
+    Ready::new(job, Class::Guaranteed, slot, job.release)
 }
 
 /// Endless releases of models with random periods and priorities.

@@ -13,12 +13,12 @@ use aegis_cuda::{DeviceContext, HostConfig, SimConfig};
 use aegis_memory::MemoryOrchestrator;
 use aegis_sched::admission::{AdmissionConfig, AdmissionController, AdmissionRequest, Terms};
 use aegis_sched::dispatch::orchestrator::{Orchestrator, Pace};
-use aegis_sched::dispatch::{Dispatcher, DispatcherConfig};
+use aegis_sched::dispatch::{Dispatcher, DispatcherConfig, OverrunPolicy};
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::queue::SubmissionQueue;
 use aegis_sched::submit::{Submitter, SubmitterParts};
 use aegis_sched::task::Overheads;
-use aegis_trace::{Bytes, MonotonicClock, Nanos, TraceCollector};
+use aegis_trace::{Bytes, MonotonicClock, Nanos, ServiceTerms, TraceCollector};
 
 /// Device memory; the model takes a page or two of it.
 const MEMORY: Bytes = Bytes::from_mib(1);
@@ -124,6 +124,7 @@ impl Stack {
             DispatcherConfig {
                 max_models: 1,
                 overheads,
+                overrun: OverrunPolicy::Record,
                 hang_factor: HANG_FACTOR,
                 hang_floor: HANG_FLOOR,
             },
@@ -171,7 +172,12 @@ fn request(device: &DeviceContext, config: StackConfig) -> AdmissionRequest {
     AdmissionRequest {
         name: "declared".into(),
         terms: Terms {
-            deadline: DEADLINE,
+            service: ServiceTerms::Guaranteed {
+                period: config.period,
+                deadline: DEADLINE,
+                jitter: Nanos::ZERO,
+                priority: 0,
+            },
             budget: ResourceBudget { memory: MEMORY, streams: 1, compute: Nanos::MAX },
             slots: SLOTS,
             ..Terms::periodic(config.cost, config.period, MEMORY)

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use aegis::evidence::Evidence;
-use aegis::{Error, ModelReport, Pipeline, Report, Verdict, profile};
+use aegis::{CounterOffer, Error, ModelReport, Pipeline, Report, ServiceTerms, Verdict, profile};
 use anyhow::{Result, anyhow};
 use clap::Args;
 
 use crate::Answer;
+use crate::edge::Edge;
 use crate::output::print;
-use crate::table::{self, mib, ms, ms_down, percent};
+use crate::table::{self, mib, ms, ms_down, or_dash, percent};
 
 #[derive(Args)]
 pub(crate) struct CheckArgs {
@@ -18,13 +19,29 @@ pub(crate) struct CheckArgs {
     /// Print the report as JSON instead of a table.
     #[arg(long)]
     json: bool,
+    /// Show for each model how far it is from the edge: the smallest period and deadline, the largest
+    /// cost, and the longest stage of somebody else that it tolerates.
+    #[arg(long)]
+    sensitivity: bool,
 }
+
+/// How many counter-offers are shown for one model; `--json` has them all.
+const OFFERS_SHOWN: usize = 6;
 
 pub(crate) fn run(args: &CheckArgs) -> Result<Answer> {
     let pipeline = Pipeline::open(&args.workload)?;
     let (runtime, verdicts) = pipeline.check()?;
-    print(answered(&runtime.report(), &verdicts, args.json)?)?;
-    if let (false, Some(warning)) = (args.json, undercharged(&pipeline)) {
+    let edge = Edge::of(&runtime, args.sensitivity);
+    if args.json {
+        let mut whole = json(&runtime.report(), &verdicts);
+        edge.add_to(&mut whole);
+        print(serde_json::to_string_pretty(&whole)?)?;
+        return self::answer(verdicts);
+    }
+    let report = runtime.report();
+    let shown = [promises(&report), edge.shown(), conclusion(&report, &verdicts)];
+    print(shown.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"))?;
+    if let Some(warning) = undercharged(&pipeline) {
         print(warning)?;
     }
     answer(verdicts)
@@ -35,7 +52,7 @@ pub(crate) fn answered(report: &Report, verdicts: &[Verdict], as_json: bool) -> 
     if as_json {
         return Ok(serde_json::to_string_pretty(&json(report, verdicts))?);
     }
-    Ok(format!("{}\n{}", promises(report), conclusion(verdicts)))
+    Ok(format!("{}\n{}", promises(report), conclusion(report, verdicts)))
 }
 
 /// A warning when profiling saw larger overheads than the analysis charges.
@@ -65,17 +82,17 @@ fn promises(report: &Report) -> String {
         "scratch MiB",
     ]);
     for model in &report.models {
-        let ModelReport { cost, period, deadline, bound, blocking, slack, .. } = *model;
+        let ModelReport { cost, bound, blocking, slack, .. } = *model;
         table::add(
             &mut shown,
             &[
                 model.name.clone(),
                 ms(cost),
-                ms(period),
-                ms(deadline),
-                ms(bound),
-                ms(blocking),
-                ms_down(slack),
+                or_dash(model.period().map(ms)),
+                or_dash(model.deadline().map(ms)),
+                or_dash(bound.map(ms)),
+                or_dash(blocking.map(ms)),
+                or_dash(slack.map(ms_down)),
                 mib(model.resident),
                 mib(model.scratch),
             ],
@@ -87,8 +104,9 @@ fn promises(report: &Report) -> String {
         None => format!("{} policy, nothing to prove", report.policy),
     };
     format!(
-        "{shown}\n{grounds}\nC includes {} per stage; waking up may take {}; utilisation {} without \
+        "{shown}\n{grounds}\n{}C includes {} per stage; waking up may take {}; utilisation {} without \
          overheads\nmemory: {} resident + {} shared scratch of {}",
+        best_effort(report),
         report.overheads.dispatch,
         report.overheads.wake,
         percent(report.utilisation_ppm),
@@ -98,20 +116,53 @@ fn promises(report: &Report) -> String {
     )
 }
 
+/// The models without deadlines and how they are served, one a line; empty when there are none.
+pub(crate) fn best_effort(report: &Report) -> String {
+    let background = report.background;
+    let line = |model: &ModelReport| match model.service {
+        ServiceTerms::Guaranteed { .. } => None,
+        ServiceTerms::Background => Some(format!(
+            "{}: best effort, while nothing else is ready; no stage in the background is longer \
+             than {background}\n",
+            model.name
+        )),
+        ServiceTerms::Server { budget, period, .. } => {
+            Some(format!("{}: best effort, {budget} of device time every {period}\n", model.name))
+        }
+    };
+    report.models.iter().filter(|model| !model.evicted).filter_map(line).collect()
+}
+
 /// Every refusal with its inequality, and the answer for all together.
-pub(crate) fn conclusion(verdicts: &[Verdict]) -> String {
+pub(crate) fn conclusion(report: &Report, verdicts: &[Verdict]) -> String {
     let mut lines: Vec<String> = Vec::new();
-    for Verdict { model, outcome } in verdicts {
+    for Verdict { model, outcome, offers } in verdicts {
         if let Err(Error::Refused { explained, .. }) = outcome {
-            lines.push(format!("no: {model} is refused: {explained}"));
+            lines.push(format!("no: {model} is refused: {explained}{}", bargain(offers)));
         }
     }
     let (all, refused) = (verdicts.len(), lines.len());
-    lines.push(match refused {
-        0 => format!("yes: all {all} models meet every deadline under the stated assumptions"),
+    let is_served = |model: &&ModelReport| !model.evicted && !model.service.is_guaranteed();
+    lines.push(match (refused, report.models.iter().filter(is_served).count()) {
+        (0, 0) => format!("yes: all {all} models meet every deadline under the stated assumptions"),
+        (0, served) => format!(
+            "yes: every deadline is met under the stated assumptions, beside {served} of {all} \
+             models without one"
+        ),
         _ => format!("no: {} of {all} models can be admitted together", all - refused),
     });
     lines.join("\n")
+}
+
+/// What would have been admitted instead, one offer a line.
+fn bargain(offers: &[CounterOffer]) -> String {
+    let shown = offers.iter().take(OFFERS_SHOWN);
+    let mut lines: String =
+        shown.map(|offer| format!("\n    admitted if {}", offer.explained)).collect();
+    if let Some(more @ 1..) = offers.len().checked_sub(OFFERS_SHOWN) {
+        lines.push_str(&format!("\n    and {more} more ways, with --json"));
+    }
+    lines
 }
 
 /// *Yes* when no model is refused.
@@ -139,6 +190,7 @@ pub(crate) fn json(report: &Report, verdicts: &[Verdict]) -> serde_json::Value {
                 "model": verdict.model,
                 "refusal": refusal,
                 "explained": explained,
+                "offers": verdict.offers,
             })),
             _ => None,
         })

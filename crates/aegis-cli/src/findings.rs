@@ -19,7 +19,28 @@ struct Kind {
     count: fn(&Counts) -> u64,
     tell: fn(&Report, &TraceEvent) -> Option<Told>,
     /// Whether one of them makes the run a *no*.
-    fatal: bool,
+    fatal: Fatal,
+    /// Whether it is said that there are none.
+    said_if_none: bool,
+}
+
+/// When a finding makes the run a *no*.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fatal {
+    Never,
+    /// Where it is about a model with deadlines: nothing was promised to the others.
+    IfPromised,
+    Always,
+}
+
+impl Fatal {
+    fn concerns(self, model: &ModelReport) -> bool {
+        match self {
+            Self::Never => false,
+            Self::IfPromised => model.service.is_guaranteed(),
+            Self::Always => true,
+        }
+    }
 }
 
 /// One finding in words, with how bad it is: by how many thousandths it exceeds what was allowed.
@@ -28,32 +49,62 @@ struct Told {
     excess: u64,
 }
 
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 8] = [
     Kind {
         heading: "assumptions broken",
         count: |counts| counts.broken.total(),
         tell: broken,
-        fatal: false,
+        said_if_none: true,
+        fatal: Fatal::Never,
     },
     Kind {
         heading: "bounds exceeded because of a broken assumption",
         count: |counts| counts.bound_excused,
         tell: excused,
-        fatal: false,
+        said_if_none: true,
+        fatal: Fatal::Never,
+    },
+    Kind {
+        heading: "busy periods with a broken assumption, after which all guarantees held again",
+        count: |counts| counts.restored,
+        tell: restored,
+        said_if_none: false,
+        fatal: Fatal::Never,
+    },
+    Kind {
+        heading: "releases put off to repay an overrun",
+        count: |counts| counts.debts,
+        tell: indebted,
+        said_if_none: false,
+        fatal: Fatal::Never,
     },
     Kind {
         heading: "bounds violated with every assumption intact (a defect of AegisRT)",
         count: |counts| counts.bound_violated,
         tell: violated,
-        fatal: true,
+        said_if_none: true,
+        fatal: Fatal::Always,
     },
-    Kind { heading: "deadlines missed", count: |counts| counts.missed, tell: missed, fatal: true },
-    Kind { heading: "jobs dropped", count: |counts| counts.dropped, tell: dropped, fatal: true },
+    Kind {
+        heading: "deadlines missed",
+        count: |counts| counts.missed,
+        tell: missed,
+        said_if_none: true,
+        fatal: Fatal::Always,
+    },
+    Kind {
+        heading: "jobs dropped",
+        count: |counts| counts.dropped,
+        tell: dropped,
+        said_if_none: true,
+        fatal: Fatal::IfPromised,
+    },
     Kind {
         heading: "jobs failed, and their models fenced",
         count: |counts| counts.failed,
         tell: failed,
-        fatal: true,
+        said_if_none: true,
+        fatal: Fatal::Always,
     },
 ];
 
@@ -64,7 +115,7 @@ pub(crate) fn show(report: &Report, trace: &TraceSummary) -> String {
         let total: u64 =
             report.models.iter().map(|model| (kind.count)(&model.observed.counts)).sum();
         if total == 0 {
-            lines.push(format!("{}: none", kind.heading));
+            lines.extend(kind.said_if_none.then(|| format!("{}: none", kind.heading)));
             continue;
         }
         lines.push(format!("{}: {total} ({})", kind.heading, by_model(report, kind)));
@@ -93,11 +144,11 @@ fn stale(report: &Report, trace: &TraceSummary) -> Vec<String> {
 /// What keeps a run from being a *yes*, each with its count; empty for a *yes*.
 pub(crate) fn faults(report: &Report) -> Vec<String> {
     let total = |kind: &Kind| -> u64 {
-        report.models.iter().map(|model| (kind.count)(&model.observed.counts)).sum()
+        let concerned = report.models.iter().filter(|model| kind.fatal.concerns(model));
+        concerned.map(|model| (kind.count)(&model.observed.counts)).sum()
     };
     KINDS
         .iter()
-        .filter(|kind| kind.fatal)
         .map(|kind| (kind.heading, total(kind)))
         .filter(|(_, count)| *count > 0)
         .map(|(heading, count)| format!("{heading}: {count}"))
@@ -163,6 +214,19 @@ fn violated(report: &Report, event: &TraceEvent) -> Option<Told> {
     };
     let words = format!("{}: response {response} > bound {bound}", name(report, *job));
     Some(Told { words, excess: over(*bound, *response) })
+}
+
+fn restored(report: &Report, event: &TraceEvent) -> Option<Told> {
+    let TraceEvent::GuaranteesRestored { since } = event else { return None };
+    Some(Told { words: format!("first broken by {}", name(report, *since)), excess: 0 })
+}
+
+fn indebted(report: &Report, event: &TraceEvent) -> Option<Told> {
+    let TraceEvent::DebtIncurred { job, excess, postponed } = event else { return None };
+    let job = name(report, *job);
+    let words =
+        format!("{job}: {excess} beyond its charge, its model's next release {postponed} later");
+    Some(Told { words, excess: excess.as_nanos() })
 }
 
 fn missed(report: &Report, event: &TraceEvent) -> Option<Told> {

@@ -1,11 +1,14 @@
 //! The `aegis` command: one file per subcommand, no logic a library should own.
 //!
-//! Exit status: 0 *yes*; 1 *no* (a model is refused or failed, a deadline was missed, or a bound was
-//! violated without a broken assumption); 2 the input is broken or the command failed.
+//! Exit status: 0 *yes*; 1 *no* (a model is refused or failed, a deadline was missed, a bound was
+//! violated without a broken assumption, or a line of task sets makes no sense); 2 the input is
+//! broken or the command failed.
 #![forbid(unsafe_code)]
 
+mod analyse;
 mod check;
 mod device;
+mod edge;
 mod findings;
 mod histogram;
 mod output;
@@ -34,6 +37,8 @@ enum Command {
     Profile(profile::ProfileArgs),
     /// Decide whether every model of a workload can be admitted; load and run nothing.
     Check(check::CheckArgs),
+    /// Decide for task sets in JSON Lines whether each meets its deadlines, and bound every response.
+    Analyse(analyse::AnalyseArgs),
     /// Admit the models of a workload, run them at their periods, and report.
     Run(run::RunArgs),
     /// Bound an execution time from measured samples, with the confidence it carries.
@@ -52,6 +57,7 @@ fn main() -> ExitCode {
         Command::Device(args) => device::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Analyse(args) => analyse::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Wcet(args) => wcet::run(&args),
     };

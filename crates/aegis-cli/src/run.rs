@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::output::print;
-use crate::table::{self, ms};
+use crate::table::{self, ms, or_dash};
 use crate::{Answer, check, findings};
 
 /// How often the progress line is renewed and Ctrl-C is looked for.
@@ -116,7 +116,7 @@ impl Seen<'_> {
         lines.push(format!("real-time priority: orchestrator {orchestrator}, workers {workers}"));
         lines.push(self.load(args));
         if self.verdicts.iter().any(|verdict| verdict.outcome.is_err()) {
-            lines.push(check::conclusion(self.verdicts));
+            lines.push(check::conclusion(&self.report, self.verdicts));
         }
         lines.push(match &self.faults()[..] {
             [] => "yes: every job met its deadline".into(),
@@ -128,11 +128,15 @@ impl Seen<'_> {
     fn load(&self, args: &RunArgs) -> String {
         let stopped: u64 =
             self.report.models.iter().map(|model| model.observed.counts.stopped).sum();
-        let LoadSummary { due, submitted, refused } = self.load;
+        let LoadSummary { due, submitted, refused, refused_best_effort } = self.load;
         let mut line = format!(
             "ran {:.1} s: {submitted} of {due} due jobs submitted (the rest came late), {refused} \
-             turned away, {stopped} ended by stopping; {} events recorded, {} lost",
+             turned away{}, {stopped} ended by stopping; {} events recorded, {} lost",
             self.ran.as_secs_f64(),
+            match refused_best_effort {
+                0 => String::new(),
+                some => format!(" and {some} of best effort"),
+            },
             self.trace.records,
             self.trace.dropped
         );
@@ -144,10 +148,11 @@ impl Seen<'_> {
 
     fn json(&self) -> Result<String> {
         let mut whole = check::json(&self.report, self.verdicts);
-        let LoadSummary { due, submitted, refused } = self.load;
+        let LoadSummary { due, submitted, refused, refused_best_effort } = self.load;
         whole["run"] = serde_json::json!({
             "seconds": self.ran.as_secs_f64(),
-            "jobs": { "due": due, "submitted": submitted, "turned_away": refused },
+            "jobs": { "due": due, "submitted": submitted, "turned_away": refused,
+                "turned_away_best_effort": refused_best_effort },
             "realtime": self.realtime,
             "events": { "recorded": self.trace.records, "lost": self.trace.dropped },
             "faults": self.faults(),
@@ -234,25 +239,28 @@ fn observed(report: &Report) -> String {
     ]);
     for model in &report.models {
         let seen = &model.observed;
-        let share = seen.response.max.as_nanos() as f64 / model.bound.as_nanos().max(1) as f64;
+        let share = |bound: Nanos| {
+            let share = seen.response.max.as_nanos() as f64 / bound.as_nanos().max(1) as f64;
+            format!("{share:.2}")
+        };
         table::add(
             &mut shown,
             &[
                 model.name.clone(),
                 seen.counts.completed.to_string(),
                 ms(model.cost),
-                ms(model.period),
-                ms(model.deadline),
-                ms(model.bound),
+                or_dash(model.period().map(ms)),
+                or_dash(model.deadline().map(ms)),
+                or_dash(model.bound.map(ms)),
                 ms(seen.response.p50),
                 ms(seen.response.p99),
                 ms(seen.response.max),
-                format!("{share:.2}"),
-                seen.counts.missed.to_string(),
+                or_dash(model.bound.map(share)),
+                or_dash(model.bound.map(|_| seen.counts.missed.to_string())),
                 format!("{:.1}", seen.response.variation * 100.0),
                 ms(seen.execution.max),
             ],
         );
     }
-    shown.to_string()
+    format!("{shown}\n{}", check::best_effort(report)).trim_end().to_owned()
 }

@@ -34,6 +34,11 @@ pub(crate) fn ms_down(time: Nanos) -> String {
     format!("{}.{:03}", micros / 1_000, micros % 1_000)
 }
 
+/// A figure, or a dash where there is none.
+pub(crate) fn or_dash(figure: Option<String>) -> String {
+    figure.unwrap_or_else(|| "-".into())
+}
+
 /// Megabytes with one decimal, rounded up.
 pub(crate) fn mib(size: Bytes) -> String {
     let tenths = (u128::from(size.as_u64()) * 10).div_ceil(1 << 20);

@@ -8,7 +8,8 @@
 //! 1. The set that was analysed last is exactly the set that is installed, plus models that are
 //!    leaving. A leaving model counts until it is [`release`](AdmissionController::release)d.
 //! 2. A refusal leaves the task set, the memory plan and the ids as they were.
-//! 3. A model id is not reused: the next tenant of a slot has the next generation.
+//! 3. The background of the set is the longest stage of all models admitted to it.
+//! 4. A model id is not reused: the next tenant of a slot has the next generation.
 
 use std::sync::Arc;
 
@@ -17,13 +18,15 @@ use aegis_context::{
     ContextError, ExecutionContext, MemoryLedger, ModelDescription, ResourceBudget, RuntimeBackend,
 };
 use aegis_memory::{MemoryError, MemoryOrchestrator, ModelMemory, Usage};
-use aegis_trace::{AdmittedModel, Bytes, Category, ModelId, Nanos, Refusal};
+use aegis_trace::{AdmittedModel, Bytes, Category, ModelId, Nanos, Refusal, ServiceTerms};
 
-use crate::analysis::{Analysis, Bound, analyse};
-use crate::dispatch::{Lane, LaneGate};
+use crate::analysis::counter_offer::{Offer, counter_offers};
+use crate::analysis::incremental::{AnalysedSet, JoinError};
+use crate::analysis::{Analysis, Bound, Setting};
+use crate::dispatch::{Lane, LaneGate, LaneService, Server};
 use crate::metrics::ModelMetrics;
 use crate::policy::PolicyKind;
-use crate::task::{Overheads, Task, TaskError, TaskSet, TaskSpec};
+use crate::task::{Background, Overheads, ServerSpec, Task, TaskError, TaskSet, TaskSpec};
 
 /// The most jobs of one model that may be outstanding at once.
 pub const SLOTS_MAX: usize = 1024;
@@ -31,14 +34,8 @@ pub const SLOTS_MAX: usize = 1024;
 /// What a model asks for when it asks to be admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// `T`: least time between two releases.
-    pub period: Nanos,
-    /// `D`: from release to completion; less than, equal to or beyond the period.
-    pub deadline: Nanos,
-    /// `J`: from nominal release to submission.
-    pub jitter: Nanos,
-    /// Smaller is more urgent; only the priority policy reads it.
-    pub priority: u32,
+    /// The kind of service: guaranteed, or one of best effort.
+    pub service: ServiceTerms,
     /// Worst-case execution time of each stage, without overheads.
     pub costs: Vec<Nanos>,
     /// Hard limits.
@@ -53,12 +50,26 @@ impl Terms {
     #[must_use]
     pub fn periodic(cost: Nanos, period: Nanos, memory: Bytes) -> Self {
         Self {
-            period,
-            deadline: period,
-            jitter: Nanos::ZERO,
-            priority: 0,
+            service: ServiceTerms::Guaranteed {
+                period,
+                deadline: period,
+                jitter: Nanos::ZERO,
+                priority: 0,
+            },
             costs: vec![cost],
             budget: ResourceBudget { memory, streams: 1, compute: period },
+            slots: 2,
+        }
+    }
+
+    /// One stage of `cost` whenever nothing else is ready, without a deadline; one stream, two slots,
+    /// no limit of compute time, and at most `memory`.
+    #[must_use]
+    pub fn background(cost: Nanos, memory: Bytes) -> Self {
+        Self {
+            service: ServiceTerms::Background,
+            costs: vec![cost],
+            budget: ResourceBudget { memory, streams: 1, compute: Nanos::MAX },
             slots: 2,
         }
     }
@@ -93,6 +104,15 @@ pub struct Admission {
     pub promise: AdmittedModel,
     /// The bounds of all models in the new set, this one's included.
     pub analysis: Analysis,
+}
+
+impl From<JoinError> for AdmissionError {
+    fn from(error: JoinError) -> Self {
+        match error {
+            JoinError::Refused(refusal) => Self::Refused(refusal),
+            JoinError::Invalid(cause) => Self::Invalid(cause),
+        }
+    }
 }
 
 /// A request that was not admitted.
@@ -172,9 +192,7 @@ pub struct AdmissionConfig {
 pub struct AdmissionController {
     config: AdmissionConfig,
     memory: MemoryOrchestrator,
-    tasks: TaskSet,
-    /// Of `tasks`; `None` while there are none.
-    analysis: Option<Analysis>,
+    admitted: AnalysedSet,
     slots: Vec<Slot>,
 }
 
@@ -187,6 +205,8 @@ enum Slot {
         model: ModelId,
         name: String,
         ledger: MemoryLedger,
+        /// Its longest stage if it runs in the background, else zero.
+        chunk: Nanos,
     },
     /// Out of generations.
     Spent,
@@ -197,25 +217,28 @@ impl AdmissionController {
     #[must_use]
     pub fn new(config: AdmissionConfig, memory: MemoryOrchestrator) -> Self {
         let slots = (0..config.max_models).map(|index| Slot::Free(ModelId::first(index))).collect();
-        let tasks = TaskSet::new(Vec::new()).expect("no task breaks no rule");
-        Self { config, memory, tasks, analysis: None, slots }
+        let AdmissionConfig { policy, overheads, .. } = config;
+        let admitted = AnalysedSet::new(TaskSet::default(), policy, overheads)
+            .expect("no task misses no deadline");
+        Self { config, memory, admitted, slots }
     }
 
     /// Decides about `request`, and on *yes* commits it: the model counts from then on.
     ///
-    /// Costs one analysis of the whole set (see [`analyse`]) and one memory plan. Allocates, and
+    /// Costs one analysis of what the newcomer can have changed (see [`AnalysedSet`]) and one memory
+    /// plan. Allocates, and
     /// lets the backend bind, which may call its runtime; does not wait for the device.
     ///
     /// # Errors
     /// [`AdmissionError`]; nothing has changed, and the backend is dropped.
     pub fn admit(&mut self, request: AdmissionRequest) -> Result<Admission, AdmissionError> {
         let (index, model) = self.free_slot().map_err(AdmissionError::Refused)?;
-        let task = self.task(model, &request)?;
+        check_shape(&request)?;
+        let proposal = self.propose(model, &request.terms)?;
         let memory = ModelMemory { model, tensors: request.backend.memory().to_vec() };
-        self.check_budget(&task, &request.terms.budget).map_err(AdmissionError::Refused)?;
-        let tasks = self.tasks.with(task.clone())?;
-        let analysis = analyse(&tasks, self.config.policy, &self.config.overheads)
-            .map_err(AdmissionError::Refused)?;
+        self.check_budget(&request.terms).map_err(AdmissionError::Refused)?;
+        let admitted = self.join(&proposal)?;
+        let Proposal { task, chunk } = proposal;
         let planned = self.memory.plan(memory).map_err(memory_refusal)?;
         let usage = planned.usage();
         let ledger = MemoryLedger::new(request.terms.budget.memory);
@@ -223,7 +246,7 @@ impl AdmissionController {
             let (needed, limit) = (usage.total(), request.terms.budget.memory);
             AdmissionError::Refused(Refusal::MemoryBudget { needed, limit })
         })?;
-        let AdmissionRequest { name, terms: Terms { budget, slots, .. }, mut backend } = request;
+        let AdmissionRequest { name, terms, mut backend } = request;
         let binding = self.memory.bind(planned).map_err(memory_refusal)?;
         if let Err(error) = backend.bind(binding) {
             drop(backend);
@@ -231,44 +254,42 @@ impl AdmissionController {
             return Err(AdmissionError::Context(error.into()));
         }
         let description = Arc::new(backend.description().clone());
-        let slots = SlotPool::new(&description, slots);
-        let context = ExecutionContext::new(model, budget, backend, slots.clone(), charge);
-        let bound = *bound_of(&analysis, model);
-        let promise = self.promise(&name, &task, &bound, usage);
-        self.tasks = tasks;
-        self.analysis = Some(analysis.clone());
-        self.slots[index] = Slot::Taken { model, name, ledger };
+        let slots = SlotPool::new(&description, terms.slots);
+        let context = ExecutionContext::new(model, terms.budget, backend, slots.clone(), charge);
+        let analysis = admitted.analysis().clone();
+        let service = lane_service(&terms, task, &analysis, model);
+        let promise = self.promise(&name, &terms, &service, usage);
+        self.admitted = admitted;
+        self.slots[index] = Slot::Taken { model, name, ledger, chunk: chunk.1 };
         let (metrics, gate) = (ModelMetrics::default(), LaneGate::default());
-        let lane = Lane::new(context, task, bound.response, metrics.clone(), gate.clone());
+        let lane = Lane::new(context, terms.costs, service, metrics.clone(), gate.clone());
         Ok(Admission { model, lane, description, slots, metrics, gate, promise, analysis })
     }
 
     /// Gives back what a departed model held. Its context, and with it its memory binding, must
     /// have been dropped. The analysis of the remaining models, whose bounds can only shrink; `None`
-    /// when none remain or the analysis gave up, and the bounds stay as they were.
+    /// when no task remains.
     ///
     /// # Errors
     /// [`AdmissionError::Memory`] when its memory is still bound, or the model is not known.
     pub fn release(&mut self, model: ModelId) -> Result<Option<Analysis>, AdmissionError> {
         self.memory.release(model).map_err(AdmissionError::Memory)?;
-        self.tasks = self.tasks.without(model);
         let next = model.next_generation().map_or(Slot::Spent, Slot::Free);
         self.slots[usize::from(model.index)] = next;
-        self.analysis = None;
-        if self.tasks.is_empty() {
-            return Ok(None);
+        self.admitted = self.admitted.without(model);
+        let background = self.longest_in_background(None);
+        if background != self.admitted.tasks().background() {
+            // A search that ends without an answer leaves the old bounds, which are still true.
+            let eased = self.admitted.with_background(background);
+            self.admitted = eased.unwrap_or_else(|_| self.admitted.clone());
         }
-        // A subset of a schedulable set is schedulable; the bounds need computing all the same.
-        // An analysis that gives up leaves the old bounds, which are larger and so still true.
-        let fewer = analyse(&self.tasks, self.config.policy, &self.config.overheads).ok();
-        self.analysis = fewer.clone();
-        Ok(fewer)
+        Ok(self.analysis().cloned())
     }
 
     /// The analysis of the admitted set; `None` while there are no models.
     #[must_use]
     pub fn analysis(&self) -> Option<&Analysis> {
-        self.analysis.as_ref()
+        (!self.tasks().is_empty()).then(|| self.admitted.analysis())
     }
 
     /// What admission is held to.
@@ -277,10 +298,11 @@ impl AdmissionController {
         &self.config
     }
 
-    /// The admitted tasks, without overheads.
+    /// The admitted tasks without overheads: guaranteed models, servers, and the longest stage of the
+    /// models in the background.
     #[must_use]
     pub fn tasks(&self) -> &TaskSet {
-        &self.tasks
+        self.admitted.tasks()
     }
 
     /// The memory of all models.
@@ -289,14 +311,19 @@ impl AdmissionController {
         &self.memory
     }
 
+    /// The name of an admitted model, if it is one.
+    #[must_use]
+    pub fn find_name(&self, model: ModelId) -> Option<&str> {
+        self.slots.iter().find_map(|slot| match slot {
+            Slot::Taken { model: known, name, .. } if *known == model => Some(name.as_str()),
+            Slot::Taken { .. } | Slot::Free(_) | Slot::Spent => None,
+        })
+    }
+
     /// The name of an admitted model; its id for one that is not known.
     #[must_use]
     pub fn name_of(&self, model: ModelId) -> String {
-        let taken = self.slots.iter().find_map(|slot| match slot {
-            Slot::Taken { model: known, name, .. } if *known == model => Some(name.clone()),
-            Slot::Taken { .. } | Slot::Free(_) | Slot::Spent => None,
-        });
-        taken.unwrap_or_else(|| model.to_string())
+        self.find_name(model).map_or_else(|| model.to_string(), str::to_owned)
     }
 
     /// What an admitted model has charged to its own budget.
@@ -316,28 +343,78 @@ impl AdmissionController {
         free.ok_or(Refusal::TooManyModels { limit: u32::from(self.config.max_models) })
     }
 
-    fn task(&self, model: ModelId, request: &AdmissionRequest) -> Result<Task, AdmissionError> {
-        let (terms, stages) = (&request.terms, request.backend.description().stages);
-        if terms.costs.len() != usize::from(stages) {
-            return Err(AdmissionError::WrongStages { costs: terms.costs.len(), stages });
+    /// What a newcomer of these terms is to the analysis.
+    fn propose(&self, model: ModelId, terms: &Terms) -> Result<Proposal, AdmissionError> {
+        let (task, chunk) = match terms.service {
+            ServiceTerms::Guaranteed { period, deadline, jitter, priority } => {
+                let stages = terms.costs.clone();
+                let spec = TaskSpec { model, period, deadline, jitter, priority, stages };
+                (Some(Task::new(spec)?), Nanos::ZERO)
+            }
+            ServiceTerms::Background => (None, longest_stage(model, &terms.costs)?),
+            ServiceTerms::Server { budget, period, priority } => {
+                let stage = longest_stage(model, &terms.costs)?;
+                let chunk = stage.saturating_add(self.config.overheads.dispatch);
+                if chunk > budget {
+                    let refusal = Refusal::ServerBudget { stage: chunk, budget };
+                    return Err(AdmissionError::Refused(refusal));
+                }
+                let spec = ServerSpec { model, period, priority, budget, chunk };
+                (Some(Task::server(spec)?), Nanos::ZERO)
+            }
+        };
+        Ok(Proposal { task, chunk: (model, chunk) })
+    }
+
+    /// The admitted set with a newcomer.
+    fn join(&self, newcomer: &Proposal) -> Result<AnalysedSet, AdmissionError> {
+        match &newcomer.task {
+            Some(task) => Ok(self.admitted.with(task.clone())?),
+            None => {
+                let background = self.longest_in_background(Some(newcomer.chunk));
+                self.admitted.with_background(background).map_err(AdmissionError::Refused)
+            }
         }
-        if !(1..=SLOTS_MAX).contains(&terms.slots) {
-            return Err(AdmissionError::Slots { slots: terms.slots });
-        }
-        Ok(Task::new(TaskSpec {
-            model,
-            period: terms.period,
-            deadline: terms.deadline,
-            jitter: terms.jitter,
-            priority: terms.priority,
-            stages: terms.costs.clone(),
-        })?)
+    }
+
+    /// The longest stage in the background and whose it is, with that of a `newcomer`; zero is none.
+    fn longest_in_background(&self, newcomer: Option<(ModelId, Nanos)>) -> Background {
+        let known = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Taken { model, chunk, .. } => Some((*model, *chunk)),
+            Slot::Free(_) | Slot::Spent => None,
+        });
+        let chunks = newcomer.into_iter().chain(known).filter(|(_, chunk)| *chunk > Nanos::ZERO);
+        let longest = chunks.max_by_key(|(_, chunk)| *chunk);
+        longest.map_or(Background::default(), |(model, longest)| Background {
+            longest,
+            of: Some(model),
+        })
+    }
+
+    /// What would be admitted in the place of a guaranteed model of these terms, which is refused: see
+    /// [`counter_offers`]. The newcomer goes by the id that the next admission gives. None for best
+    /// effort, which asks for nothing that could be negotiated.
+    ///
+    /// Costs up to some hundred analyses; does not block.
+    #[must_use]
+    pub fn counter_offers(&self, terms: &Terms) -> Vec<Offer> {
+        let AdmissionConfig { policy, overheads, .. } = self.config;
+        let newcomer = self.free_slot().ok().and_then(|(_, model)| {
+            let proposal = self.propose(model, terms).ok()?;
+            proposal.task.filter(|task| !task.is_server())
+        });
+        let set = newcomer.and_then(|task| self.tasks().with(task).ok());
+        let offers = |set| counter_offers(&set, &Setting::admission(policy, overheads));
+        set.map_or_else(Vec::new, offers)
     }
 
     /// Compute and streams; memory is checked against the plan.
-    fn check_budget(&self, task: &Task, budget: &ResourceBudget) -> Result<(), Refusal> {
-        let overhead = self.config.overheads.dispatch.saturating_mul(task.stages().len() as u64);
-        let needed = task.cost().saturating_add(overhead);
+    fn check_budget(&self, terms: &Terms) -> Result<(), Refusal> {
+        let budget = &terms.budget;
+        let charged = |sum: Nanos, cost: &Nanos| {
+            sum.saturating_add(*cost).saturating_add(self.config.overheads.dispatch)
+        };
+        let needed = terms.costs.iter().fold(Nanos::ZERO, charged);
         if needed > budget.compute {
             return Err(Refusal::ComputeBudget { needed, limit: budget.compute });
         }
@@ -351,18 +428,72 @@ impl AdmissionController {
         Ok(())
     }
 
-    fn promise(&self, name: &str, task: &Task, bound: &Bound, usage: Usage) -> AdmittedModel {
+    fn promise(
+        &self,
+        name: &str,
+        terms: &Terms,
+        service: &LaneService,
+        usage: Usage,
+    ) -> AdmittedModel {
+        let bound = match service {
+            LaneService::Guaranteed { bound, .. } => Some(*bound),
+            LaneService::Background | LaneService::Server(_) => None,
+        };
         AdmittedModel {
             name: name.to_owned(),
-            period: task.period(),
-            deadline: task.deadline(),
-            jitter: task.jitter(),
-            priority: task.priority(),
-            stages: task.stages().to_vec(),
+            service: terms.service,
+            stages: terms.costs.clone(),
             overhead: self.config.overheads.dispatch,
-            bound: bound.response,
+            bound,
             persistent: usage.resident,
             scratch: usage.scratch,
+        }
+    }
+}
+
+/// A newcomer, not yet analysed.
+struct Proposal {
+    /// What the newcomer is to the analysis; `None` in the background.
+    task: Option<Task>,
+    /// Whose it is, and its longest stage if it runs in the background, else zero.
+    chunk: (ModelId, Nanos),
+}
+
+/// Whether costs and slots fit the model.
+fn check_shape(request: &AdmissionRequest) -> Result<(), AdmissionError> {
+    let (terms, stages) = (&request.terms, request.backend.description().stages);
+    if terms.costs.len() != usize::from(stages) {
+        return Err(AdmissionError::WrongStages { costs: terms.costs.len(), stages });
+    }
+    if !(1..=SLOTS_MAX).contains(&terms.slots) {
+        return Err(AdmissionError::Slots { slots: terms.slots });
+    }
+    Ok(())
+}
+
+/// The longest stage of a model of best effort, checked as the stages of a task are.
+fn longest_stage(model: ModelId, costs: &[Nanos]) -> Result<Nanos, TaskError> {
+    let (period, deadline) = (Task::LONGEST, Task::LONGEST);
+    let (jitter, priority, stages) = (Nanos::ZERO, 0, costs.to_vec());
+    let unhurried = TaskSpec { model, period, deadline, jitter, priority, stages };
+    Ok(Task::new(unhurried)?.longest_stage())
+}
+
+/// What the lane of an accepted model owes its jobs.
+fn lane_service(
+    terms: &Terms,
+    task: Option<Task>,
+    analysis: &Analysis,
+    model: ModelId,
+) -> LaneService {
+    match terms.service {
+        ServiceTerms::Guaranteed { .. } => LaneService::Guaranteed {
+            task: task.expect("a guaranteed model was proposed as a task"),
+            bound: bound_of(analysis, model).response,
+        },
+        ServiceTerms::Background => LaneService::Background,
+        ServiceTerms::Server { budget, period, priority } => {
+            LaneService::Server(Server::new(budget, period, priority, terms.slots))
         }
     }
 }

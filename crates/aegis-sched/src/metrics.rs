@@ -39,6 +39,17 @@ pub struct Counts {
     pub missed: u64,
     /// Jobs given up without a result while running.
     pub dropped: u64,
+    /// Of those dropped, jobs that an overrun left too little time for before they began.
+    pub skipped: u64,
+    /// Of those dropped, jobs stopped between stages because they had used more than their charge.
+    pub cut_short: u64,
+    /// Jobs that used more than their charge and put off the next release of their model.
+    pub debts: u64,
+    /// Accepted jobs whose release a debt has moved.
+    pub postponed: u64,
+    /// Busy periods in which its job was the first to break an assumption, and after whose end every
+    /// bound held again.
+    pub restored: u64,
     /// Jobs that had not begun when the runtime stopped.
     pub stopped: u64,
     /// Jobs the model failed in.

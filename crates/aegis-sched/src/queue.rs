@@ -93,11 +93,24 @@ impl SubmissionQueue {
     }
 }
 
+/// What a job was promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// To complete within its deadline.
+    Guaranteed,
+    /// To run while nothing else is ready.
+    Background,
+    /// A share of its server's budget.
+    Server,
+}
+
 /// A ready job with everything needed to run it.
 #[derive(Clone, Debug)]
 pub struct Ready {
-    /// What the policy sees.
+    /// What the policy sees. Of a job under a server, release and deadline are those of the refill.
     pub job: ReadyJob,
+    /// What it was promised.
+    pub class: Class,
     /// Where its inputs and outputs are.
     pub slot: Arc<JobSlot>,
     /// When it became visible to the orchestrator, at the earliest.
@@ -106,8 +119,31 @@ pub struct Ready {
     pub stage: StageIndex,
     /// The time it held the device so far, overheads included.
     pub consumed: Nanos,
+    /// What the analysis charges for the stages it has run so far.
+    pub charged: Nanos,
     /// The device time of its stages so far.
     pub execution: Nanos,
+}
+
+impl Ready {
+    /// A job that has not begun.
+    #[must_use]
+    pub fn new(job: ReadyJob, class: Class, slot: Arc<JobSlot>, arrival: Timestamp) -> Self {
+        let (consumed, charged, execution) = (Nanos::ZERO, Nanos::ZERO, Nanos::ZERO);
+        Self { job, class, slot, arrival, stage: StageIndex(0), consumed, charged, execution }
+    }
+
+    /// Whether it has run a stage already.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.stage.0 > 0
+    }
+
+    /// What it used beyond the charges of the stages it has run.
+    #[must_use]
+    pub fn excess(&self) -> Nanos {
+        self.consumed.saturating_sub(self.charged)
+    }
 }
 
 /// The position of a job in the policy's order.
@@ -206,14 +242,7 @@ mod tests {
 
     fn ready(job: ReadyJob) -> Ready {
         let description = ModelDescription { inputs: vec![], outputs: vec![], stages: 1 };
-        Ready {
-            job,
-            slot: Arc::new(JobSlot::new(&description)),
-            arrival: job.release,
-            stage: StageIndex(0),
-            consumed: Nanos::ZERO,
-            execution: Nanos::ZERO,
-        }
+        Ready::new(job, Class::Guaranteed, Arc::new(JobSlot::new(&description)), job.release)
     }
 
     #[test]

@@ -5,9 +5,10 @@
 //!
 //! # Invariants
 //! 1. Every [`Task`] has a period, a deadline and at least one stage, none of them zero.
-//! 2. No time in a [`Task`] exceeds [`Task::LONGEST`] and no [`TaskSet`] exceeds
-//!    [`TaskSet::MOST_TASKS`], so sums over a whole set stay below 2^60 ns.
+//! 2. No time in a [`Task`] exceeds [`Task::LONGEST`], so the sum of any two does not overflow, and
+//!    no [`TaskSet`] exceeds [`TaskSet::MOST_TASKS`].
 //! 3. A [`TaskSet`] holds each model at most once, in the order in which it was given.
+//! 4. A server's longest stage is at most its budget, and both contain their overheads.
 
 use aegis_trace::{Category, ModelId, Nanos};
 
@@ -34,18 +35,34 @@ pub struct TaskSpec {
     pub stages: Vec<Nanos>,
 }
 
-/// A [`TaskSpec`] that was checked.
+/// A polling server: best-effort jobs that share a budget in each period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerSpec {
+    /// Whose server it is.
+    pub model: ModelId,
+    /// The least time between two refills, `T_s`; also the relative deadline of each.
+    pub period: Nanos,
+    /// The explicit priority; smaller is more urgent.
+    pub priority: u32,
+    /// Device time for each refill, `C_s`, with the overhead of every stage included.
+    pub budget: Nanos,
+    /// The longest stage of any of its jobs, overhead included.
+    pub chunk: Nanos,
+}
+
+/// A [`TaskSpec`] or a [`ServerSpec`] that was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
     spec: TaskSpec,
     cost: Nanos,
     longest_stage: Nanos,
     last_stage: Nanos,
+    is_server: bool,
 }
 
 impl Task {
-    /// The longest period, deadline, jitter or cost that is accepted: 2^50 ns, about 13 days.
-    pub const LONGEST: Nanos = Nanos(1 << 50);
+    /// The longest period, deadline, jitter or cost that is accepted: 2^62 ns, about 146 years.
+    pub const LONGEST: Nanos = Nanos(1 << 62);
     /// The most stages that are accepted.
     pub const MOST_STAGES: usize = 1 << 12;
 
@@ -69,7 +86,54 @@ impl Task {
             return Err(TaskError::CostTooLong { model, cost, limit: Self::LONGEST });
         }
         let longest_stage = spec.stages.iter().copied().max().unwrap_or(last_stage);
-        Ok(Self { spec, cost, longest_stage, last_stage })
+        Ok(Self { spec, cost, longest_stage, last_stage, is_server: false })
+    }
+
+    /// A polling server with sporadic start as a task: released when a refill begins, with a
+    /// deadline one period later.
+    ///
+    /// Where its stages end is not known beforehand. What is known is that none holds the device for
+    /// longer than the chunk, and that they add up to no more than the budget. The last one counts
+    /// as 1 ns: the shorter it is, the longer others can delay the end, so this is safe. Overheads
+    /// are in both figures, and must not be charged again ([`Task::is_server`]).
+    ///
+    /// # Errors
+    /// Permanent: as [`Task::new`], and a chunk longer than the budget, which would never run.
+    pub fn server(server: ServerSpec) -> Result<Self, TaskError> {
+        let ServerSpec { model, period, priority, budget, chunk } = server;
+        if chunk > budget {
+            return Err(TaskError::ChunkExceedsBudget { model, chunk, budget });
+        }
+        let (deadline, jitter, stages) = (period, Nanos::ZERO, vec![budget]);
+        let whole = Self::new(TaskSpec { model, period, deadline, jitter, priority, stages })?;
+        if chunk == Nanos::ZERO {
+            return Err(TaskError::ZeroStage { model, stage: 0 });
+        }
+        Ok(Self { longest_stage: chunk, last_stage: Nanos::EPSILON, is_server: true, ..whole })
+    }
+
+    /// Whether it stands for a server: then overheads are in its figures already.
+    #[must_use]
+    pub fn is_server(&self) -> bool {
+        self.is_server
+    }
+
+    /// The same task with other numbers; a server stays one, and its chunk grows with its budget.
+    pub(crate) fn respecified(&self, spec: TaskSpec) -> Result<Self, TaskError> {
+        let task = Self::new(spec)?;
+        if !self.is_server {
+            return Ok(task);
+        }
+        let grown = u128::from(self.longest_stage.0) * u128::from(task.cost.0);
+        let grown = u64::try_from(grown.div_ceil(u128::from(self.cost.0))).unwrap_or(u64::MAX);
+        let longest_stage = Nanos(grown).min(task.cost);
+        Ok(Self { longest_stage, last_stage: Nanos::EPSILON, is_server: true, ..task })
+    }
+
+    /// What was checked.
+    #[must_use]
+    pub fn spec(&self) -> &TaskSpec {
+        &self.spec
     }
 
     /// Whose task it is.
@@ -102,7 +166,8 @@ impl Task {
         self.spec.priority
     }
 
-    /// The worst-case cost of each stage, in order; not empty, none zero.
+    /// The worst-case cost of each stage, in order; not empty, none zero. For a server the whole
+    /// budget as one: it runs in pieces of at most [`Task::longest_stage`].
     #[must_use]
     pub fn stages(&self) -> &[Nanos] {
         &self.spec.stages
@@ -148,15 +213,32 @@ fn check_times(spec: &TaskSpec) -> Result<(), TaskError> {
     Ok(())
 }
 
+/// Work without deadlines that runs while nothing else is ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Background {
+    /// The longest piece of it that cannot be preempted, dispatch overhead not included; zero for
+    /// none.
+    pub longest: Nanos,
+    /// Whose piece that is, where it is known.
+    pub of: Option<ModelId>,
+}
+
+impl From<Nanos> for Background {
+    fn from(longest: Nanos) -> Self {
+        Self { longest, of: None }
+    }
+}
+
 /// Tasks that share one serial device, each model at most once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskSet {
     tasks: Vec<Task>,
+    background: Background,
 }
 
 impl TaskSet {
     /// The most tasks of one set.
-    pub const MOST_TASKS: usize = 1 << 10;
+    pub const MOST_TASKS: usize = 1 << 16;
 
     /// Checks that `tasks` can live together, and keeps their order. Costs `O(n log n)`.
     ///
@@ -170,8 +252,20 @@ impl TaskSet {
         models.sort_unstable();
         match models.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(TaskError::DuplicateModel { model: pair[0] }),
-            None => Ok(Self { tasks }),
+            None => Ok(Self { tasks, background: Background::default() }),
         }
+    }
+
+    /// This set beside jobs without deadlines that run while nothing else is ready.
+    #[must_use]
+    pub fn with_background(self, background: impl Into<Background>) -> Self {
+        Self { background: background.into(), ..self }
+    }
+
+    /// The work in the background, of which every piece can block every task.
+    #[must_use]
+    pub fn background(&self) -> Background {
+        self.background
     }
 
     /// The tasks, in the order in which they were given.
@@ -193,20 +287,28 @@ impl TaskSet {
     pub fn with(&self, task: Task) -> Result<Self, TaskError> {
         let mut tasks = self.tasks.clone();
         tasks.push(task);
-        Self::new(tasks)
+        Ok(Self::new(tasks)?.with_background(self.background))
     }
 
     /// This set without `model`; the same set when it is not in it.
     #[must_use]
     pub fn without(&self, model: ModelId) -> Self {
         let tasks = self.tasks.iter().filter(|task| task.model() != model).cloned().collect();
-        Self { tasks }
+        Self { tasks, background: self.background }
+    }
+
+    /// This set with another task in one place; `None` where that breaks a rule.
+    pub(crate) fn replaced(&self, index: usize, spec: TaskSpec) -> Option<Self> {
+        let mut tasks = self.tasks.clone();
+        tasks[index] = tasks[index].respecified(spec).ok()?;
+        Some(Self::new(tasks).ok()?.with_background(self.background))
     }
 
     /// `sum C/T` in millionths without overheads, rounded down: for display alone.
     #[must_use]
     pub fn utilisation_ppm(&self) -> u64 {
-        Utilisation::of(self.tasks.iter().map(|task| (task.cost(), task.period()))).ppm()
+        let shares = || self.tasks.iter().map(|task| (task.cost(), task.period()));
+        Utilisation::of(shares()).ppm(shares)
     }
 
     /// How many tasks there are.
@@ -313,6 +415,16 @@ pub enum TaskError {
         /// The limit.
         limit: Nanos,
     },
+    /// A server whose budget its longest stage never fits.
+    #[error("a stage of {model} takes {chunk}, and its server's budget is {budget}")]
+    ChunkExceedsBudget {
+        /// The model.
+        model: ModelId,
+        /// Its longest stage, overhead included.
+        chunk: Nanos,
+        /// The budget.
+        budget: Nanos,
+    },
     /// More tasks than one set holds.
     #[error("{tasks} tasks are more than {limit}")]
     TooManyTasks {
@@ -343,6 +455,7 @@ impl TaskError {
             | Self::DeadlineTooLong { .. }
             | Self::JitterTooLong { .. }
             | Self::CostTooLong { .. }
+            | Self::ChunkExceedsBudget { .. }
             | Self::TooManyTasks { .. }
             | Self::DuplicateModel { .. } => Category::Permanent,
         }
@@ -388,9 +501,11 @@ mod tests {
         assert_eq!(refused(|s| s.deadline = Nanos::ZERO), "the deadline of m0 is zero");
         let many = vec![Nanos(1); Task::MOST_STAGES + 1];
         assert_eq!(refused(|s| s.stages = many), "m0 has 4097 stages, more than 4096");
-        assert!(refused(|s| s.period = long).starts_with("the period of m0, 1125899.906 s,"));
-        assert!(refused(|s| s.deadline = long).starts_with("the deadline of m0, 1125899.906 s,"));
-        assert!(refused(|s| s.jitter = long).starts_with("the jitter of m0, 1125899.906 s,"));
+        assert!(refused(|s| s.period = long).starts_with("the period of m0, 4611686018.427 s,"));
+        assert!(
+            refused(|s| s.deadline = long).starts_with("the deadline of m0, 4611686018.427 s,")
+        );
+        assert!(refused(|s| s.jitter = long).starts_with("the jitter of m0, 4611686018.427 s,"));
         assert!(refused(|s| s.stages.push(Nanos::MAX)).starts_with("the cost of m0, 18446744073."));
     }
 
@@ -408,10 +523,41 @@ mod tests {
 
     #[test]
     fn a_set_is_bounded() {
-        let limit = u16::try_from(TaskSet::MOST_TASKS).expect("1024 fits");
-        let tasks = (0..=limit).map(|model| Task::new(spec(model)).expect("a valid task"));
-        let error = TaskSet::new(tasks.collect()).expect_err("one too many");
-        assert_eq!(error.to_string(), "1025 tasks are more than 1024");
+        let one = Task::new(spec(0)).expect("a valid task");
+        let tasks = vec![one; TaskSet::MOST_TASKS + 1];
+        let error = TaskSet::new(tasks).expect_err("one too many");
+        assert_eq!(error.to_string(), "65537 tasks are more than 65536");
+    }
+
+    #[test]
+    fn a_server_is_a_task_whose_stages_are_only_bounded() {
+        let server = ServerSpec {
+            model: ModelId::first(0),
+            period: Nanos(10),
+            priority: 3,
+            budget: Nanos(4),
+            chunk: Nanos(2),
+        };
+        let task = Task::server(server).expect("a valid server");
+        let derived = (task.cost(), task.longest_stage(), task.last_stage(), task.deadline());
+        assert_eq!(derived, (Nanos(4), Nanos(2), Nanos(1), Nanos(10)));
+        assert!(task.is_server());
+        let refused = |server| Task::server(server).expect_err("an invalid server").to_string();
+        let long = ServerSpec { chunk: Nanos(5), ..server };
+        assert_eq!(refused(long), "a stage of m0 takes 5 ns, and its server's budget is 4 ns");
+        let none = ServerSpec { budget: Nanos::ZERO, chunk: Nanos::ZERO, ..server };
+        assert_eq!(refused(none), "stage 0 of m0 costs nothing");
+        let still = ServerSpec { chunk: Nanos::ZERO, ..server };
+        assert_eq!(refused(still), "stage 0 of m0 costs nothing");
+    }
+
+    #[test]
+    fn the_background_stays_with_the_set() {
+        let task = |model| Task::new(spec(model)).expect("a valid task");
+        let set = TaskSet::new(vec![task(0)]).expect("one model").with_background(Nanos(7));
+        let set = set.with(task(1)).expect("two models").without(ModelId::first(0));
+        assert_eq!((set.background().longest, set.len()), (Nanos(7), 1));
+        assert_eq!(set.with_background(Nanos::ZERO).background(), Background::default());
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use aegis_sched::analysis::{Analysis, Bound, analyse};
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::task::{Overheads, Task, TaskSet, TaskSpec};
-use aegis_trace::{Category, ModelId, Nanos, Refusal};
+use aegis_trace::{Category, Limit, ModelId, Nanos, Refusal};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
-const POLICIES: [PolicyKind; 4] =
-    [PolicyKind::Fifo, PolicyKind::Rms, PolicyKind::Edf, PolicyKind::Priority];
+const POLICIES: [PolicyKind; 5] =
+    [PolicyKind::Fifo, PolicyKind::Rms, PolicyKind::Dm, PolicyKind::Edf, PolicyKind::Priority];
 
 /// So many cases, with failing seeds kept beside this file.
 fn cases(cases: u32) -> ProptestConfig {
@@ -105,16 +105,22 @@ mod naive_priority {
     }
 }
 
-/// The definition of the EDF verdict: every window, one by one, up to the busy window.
+/// The definition of the EDF verdict: every window, one by one, up to the busy window, or where it
+/// never ends up to one hyperperiod past the longest deadline.
 mod naive_edf {
     use super::*;
 
-    /// `None` when the busy window does not end within a bound far past any small set's.
+    /// `None` when the set exceeds the device.
     pub(crate) fn accepts(specs: &[TaskSpec]) -> Option<bool> {
         let work = |end: u64| -> u64 {
             specs.iter().map(|t| (end + t.jitter.0).div_ceil(t.period.0) * total(t)).sum()
         };
-        let busy = (1..100_000).find(|end| work(*end) == *end)?;
+        let cycle = specs.iter().fold(1, |all, t| lcm(all, t.period.0));
+        if specs.iter().map(|t| cycle / t.period.0 * total(t)).sum::<u64>() > cycle {
+            return None;
+        }
+        let longest = specs.iter().map(|t| t.deadline.0).max()?;
+        let busy = (1..100_000).find(|end| work(*end) == *end).unwrap_or(longest + cycle);
         let shortest = specs.iter().map(|t| t.deadline.0 - t.jitter.0).min()?;
         Some(
             (shortest..=busy)
@@ -122,18 +128,24 @@ mod naive_edf {
         )
     }
 
+    fn lcm(a: u64, b: u64) -> u64 {
+        let (mut x, mut y) = (a, b);
+        while y > 0 {
+            (x, y) = (y, x % y);
+        }
+        a / x * b
+    }
+
     fn demand(specs: &[TaskSpec], window: u64) -> u64 {
         let jobs = |t: &TaskSpec| {
-            let due_by = |k: &u64| t.deadline.0 - t.jitter.0 + k * t.period.0 <= window;
-            u64::try_from((0..).take_while(due_by).count()).expect("few jobs")
+            let first = t.deadline.0 - t.jitter.0;
+            window.checked_sub(first).map_or(0, |room| room / t.period.0 + 1)
         };
         specs.iter().map(|t| jobs(t) * total(t)).sum()
     }
 
     fn blocking(specs: &[TaskSpec], window: u64) -> u64 {
-        let leaves = |t: &TaskSpec| {
-            if t.jitter <= t.period { t.deadline.0 - t.jitter.0 } else { t.deadline.0 }
-        };
+        let leaves = |t: &TaskSpec| t.deadline.0 - t.jitter.0;
         let blockers = specs.iter().filter(|t| leaves(t) > window);
         blockers.flat_map(|t| &t.stages).max().map_or(0, |stage| stage.0)
     }
@@ -313,7 +325,11 @@ fn a_busy_window_of_too_many_jobs_is_given_up_not_accepted() {
     let specs = [patient, blocker];
     for policy in [PolicyKind::Rms, PolicyKind::Priority] {
         let refusal = answer(&specs, policy).expect_err("more jobs than the budget");
-        assert_eq!(refusal, Refusal::GaveUp { steps: 20_000_000 }, "{policy:?}");
+        assert_eq!(
+            refusal,
+            Refusal::Undecided { limit: Limit::Steps { steps: 20_000_000 } },
+            "{policy:?}"
+        );
     }
     for policy in [PolicyKind::Edf, PolicyKind::Fifo] {
         assert!(answer(&specs, policy).is_ok(), "{policy:?} needs no walk through the window");

@@ -1,7 +1,9 @@
 //! What admission promises, the simulator cannot break: shipped code, hostile arrivals.
 
 use aegis_sched::policy::PolicyKind;
-use aegis_sched::sim::{Arrivals, Behaviour, Costs, Model, Random, Seed, World, WorldConfig};
+use aegis_sched::sim::{
+    Arrivals, Behaviour, Costs, Model, ModelService, Random, Seed, World, WorldConfig,
+};
 use aegis_sched::task::Overheads;
 use aegis_trace::{Bytes, EventKind, Nanos, Query, Trace, TraceEvent};
 
@@ -53,6 +55,7 @@ fn model(n: u64, random: &mut Random) -> Model {
     };
     Model {
         name: format!("model{n}"),
+        service: ModelService::Guaranteed,
         period: Nanos(period),
         deadline: Nanos(deadline),
         jitter: Nanos(jitter),

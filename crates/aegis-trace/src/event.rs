@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::category::Category;
 use crate::id::{JobId, ModelId, StageIndex, StreamId};
 use crate::refusal::Refusal;
+use crate::service::ServiceTerms;
 use crate::unit::{Bytes, Nanos, Timestamp};
 
 /// One fact about the run. A new kind of fact is a new variant, never a new string.
@@ -62,8 +63,8 @@ pub enum TraceEvent {
         arrival: Timestamp,
         /// Its release: the point its response time and deadline count from.
         release: Timestamp,
-        /// `release + D`.
-        deadline: Timestamp,
+        /// `release + D`; `None` for a job of best effort.
+        deadline: Option<Timestamp>,
     },
     /// A submission was turned away.
     SubmissionRefused {
@@ -161,6 +162,39 @@ pub enum TraceEvent {
         /// The job that broke an assumption in the same busy period.
         cause: Option<JobId>,
     },
+    /// The rest of its server's budget is too short for the job's next stage: it waits for the next
+    /// refill.
+    OutOfBudget {
+        /// The job.
+        job: JobId,
+        /// When the budget is full again.
+        until: Timestamp,
+    },
+    /// A job used more device time than its stages are charged, and its model pays with time: its
+    /// next release is put off. Only where overruns are contained.
+    DebtIncurred {
+        /// The job.
+        job: JobId,
+        /// What it used beyond the charges of the stages it ran.
+        excess: Nanos,
+        /// By how much the next release moves.
+        postponed: Nanos,
+    },
+    /// A job that was accepted before its model incurred a debt is released later than it was told.
+    Postponed {
+        /// The job.
+        job: JobId,
+        /// The release that its response and deadline count from now.
+        release: Timestamp,
+        /// `release + D`.
+        deadline: Timestamp,
+    },
+    /// The busy period in which an assumption was broken is over: nothing of it remains, and every
+    /// bound holds again.
+    GuaranteesRestored {
+        /// The first job that broke one.
+        since: JobId,
+    },
     /// A running stage has been on the device longer than the watchdog allows.
     Hanging {
         /// The job.
@@ -188,7 +222,8 @@ pub enum TraceEvent {
         /// What was seen.
         why: Staleness,
     },
-    /// The ready queue ran empty and the device fell idle: a busy period ended.
+    /// The device was free and no job but those in the background was ready: a busy period ended.
+    /// A stage in the background that follows begins one of its own.
     Idle,
     /// The orchestration loop ended.
     Stopped,
@@ -199,20 +234,15 @@ pub enum TraceEvent {
 pub struct AdmittedModel {
     /// The model's name in the workload.
     pub name: String,
-    /// `T`: least time between two releases.
-    pub period: Nanos,
-    /// `D`: from release to completion.
-    pub deadline: Nanos,
-    /// `J`: from nominal release to submission.
-    pub jitter: Nanos,
-    /// Smaller is more urgent; only fixed-priority policies read it.
-    pub priority: u32,
+    /// The kind of service, with its numbers.
+    #[serde(flatten)]
+    pub service: ServiceTerms,
     /// Worst-case execution time of each stage, without overheads.
     pub stages: Vec<Nanos>,
     /// Dispatch overhead charged to each stage.
     pub overhead: Nanos,
-    /// Worst-case response time.
-    pub bound: Nanos,
+    /// Worst-case response time; `None` for best effort.
+    pub bound: Option<Nanos>,
     /// Memory that stays: weights, state, inputs and outputs.
     pub persistent: Bytes,
     /// Memory shared with the other models between jobs.
@@ -256,6 +286,13 @@ pub enum Reason {
         /// The next one's.
         next: Nanos,
     },
+    /// Its relative deadline is the shortest.
+    ShortestDeadline {
+        /// Its relative deadline.
+        chosen: Nanos,
+        /// The next one's.
+        next: Nanos,
+    },
     /// Its priority is the most urgent (smaller goes first).
     MostUrgent {
         /// Its priority.
@@ -265,6 +302,8 @@ pub enum Reason {
     },
     /// It was between two stages and nothing strictly more urgent waits.
     Continues,
+    /// It runs in the background, and nothing else was ready.
+    Background,
 }
 
 /// Why a submission was turned away.
@@ -320,6 +359,10 @@ pub enum DropReason {
     ComputeBudget,
     /// Its model still owes compute time from an earlier overrun.
     ComputeDebt,
+    /// An overrun left too little time to its deadline, and it had not begun.
+    CannotFinish,
+    /// It had used more device time than the stages it ran are charged.
+    Overrun,
 }
 
 impl std::fmt::Display for DropReason {
@@ -329,6 +372,8 @@ impl std::fmt::Display for DropReason {
             Self::ModelFenced => "the model is fenced after a fault",
             Self::ComputeBudget => "the job used up its compute budget",
             Self::ComputeDebt => "the model repays an overrun of its compute budget",
+            Self::CannotFinish => "an overrun left too little time before the job began",
+            Self::Overrun => "the job had used more than the charges of its stages",
         })
     }
 }
@@ -418,6 +463,10 @@ pub enum EventKind {
     Fenced,
     AssumptionBroken,
     BoundExceeded,
+    OutOfBudget,
+    DebtIncurred,
+    Postponed,
+    GuaranteesRestored,
     Hanging,
     AllocationRefused,
     EvidenceStale,
@@ -448,6 +497,10 @@ impl TraceEvent {
             Self::Fenced { .. } => EventKind::Fenced,
             Self::AssumptionBroken { .. } => EventKind::AssumptionBroken,
             Self::BoundExceeded { .. } => EventKind::BoundExceeded,
+            Self::OutOfBudget { .. } => EventKind::OutOfBudget,
+            Self::DebtIncurred { .. } => EventKind::DebtIncurred,
+            Self::Postponed { .. } => EventKind::Postponed,
+            Self::GuaranteesRestored { .. } => EventKind::GuaranteesRestored,
             Self::Hanging { .. } => EventKind::Hanging,
             Self::AllocationRefused { .. } => EventKind::AllocationRefused,
             Self::EvidenceStale { .. } => EventKind::EvidenceStale,
@@ -479,6 +532,10 @@ impl TraceEvent {
             | Self::AssumptionBroken { job, .. }
             | Self::BoundExceeded { job, .. }
             | Self::EvidenceStale { job, .. }
+            | Self::OutOfBudget { job, .. }
+            | Self::DebtIncurred { job, .. }
+            | Self::Postponed { job, .. }
+            | Self::GuaranteesRestored { since: job }
             | Self::Hanging { job, .. } => Some(job.model),
         }
     }
@@ -491,6 +548,24 @@ mod tests {
     #[test]
     fn an_event_fits_in_one_cache_line() {
         assert!(size_of::<TraceEvent>() <= 64, "{} bytes", size_of::<TraceEvent>());
+    }
+
+    #[test]
+    fn an_admission_says_which_service_was_given() {
+        let what = AdmittedModel {
+            name: "logger".into(),
+            service: ServiceTerms::Background,
+            stages: vec![Nanos(5)],
+            overhead: Nanos(1),
+            bound: None,
+            persistent: Bytes(0),
+            scratch: Bytes(0),
+        };
+        let event = TraceEvent::Admitted { model: ModelId::first(0), what: Box::new(what) };
+        let text = serde_json::to_string(&event).expect("events serialise");
+        expect_test::expect![[r#"{"event":"admitted","model":"m0","what":{"name":"logger","service":"background","stages":[5],"overhead":1,"bound":null,"persistent":0,"scratch":0}}"#]]
+            .assert_eq(&text);
+        assert_eq!(serde_json::from_str::<TraceEvent>(&text).expect("our own"), event);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod export;
 pub mod id;
 pub mod query;
 pub mod refusal;
+pub mod service;
 pub mod unit;
 
 pub use category::Category;
@@ -35,5 +36,6 @@ pub use event::{
 };
 pub use id::{JobId, ModelId, PartitionId, StageIndex, StreamId, TensorId};
 pub use query::{Query, Trace};
-pub use refusal::Refusal;
+pub use refusal::{Limit, Refusal};
+pub use service::ServiceTerms;
 pub use unit::{Bytes, Nanos, Timestamp};

@@ -14,8 +14,7 @@ use crate::unit::{Bytes, Nanos};
 #[serde(tag = "refusal", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The costs alone exceed the device: `sum C/T > 1`, or `= 1` with blocking or jitter, which
-    /// leaves no room to ever catch up.
+    /// The costs alone exceed the device: `sum C/T > 1`, so the backlog grows for ever.
     Overutilised {
         /// `sum C/T` in millionths, rounded down.
         utilisation_ppm: u64,
@@ -54,10 +53,10 @@ pub enum Refusal {
         /// Its relative deadline.
         deadline: Nanos,
     },
-    /// The search passed its step limit before it had an answer, which counts as *no*.
-    GaveUp {
-        /// The limit.
-        steps: u64,
+    /// The search ended before it had an answer, which counts as *no*.
+    Undecided {
+        /// What ended it.
+        limit: Limit,
     },
     /// The model needs more memory than its own budget.
     MemoryBudget {
@@ -83,6 +82,13 @@ pub enum Refusal {
         /// The budget.
         limit: Nanos,
     },
+    /// A stage of a model under a server never fits its budget: `q > C_s`.
+    ServerBudget {
+        /// Its longest stage, overhead included.
+        stage: Nanos,
+        /// The server's budget.
+        budget: Nanos,
+    },
     /// A partition of streams the budget asks for is not to be had.
     Streams {
         /// Streams asked for.
@@ -97,6 +103,45 @@ pub enum Refusal {
     },
 }
 
+/// Why a search ended without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "limit", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Limit {
+    /// It took this many steps.
+    Steps {
+        /// The limit.
+        steps: u64,
+    },
+    /// A window got longer than any that is looked at.
+    Window {
+        /// The longest.
+        longest: Nanos,
+    },
+    /// The tasks use the device completely, its busy windows never end, and their periods have no
+    /// common multiple below the longest window that is looked at.
+    Hyperperiod {
+        /// The longest window.
+        longest: Nanos,
+    },
+}
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Steps { steps } => write!(f, "no answer within {steps} steps of analysis"),
+            Self::Window { longest } => {
+                write!(f, "a busy window is longer than {}, the longest looked at", longest.0)
+            }
+            Self::Hyperperiod { longest } => write!(
+                f,
+                "the device is used completely and the periods have no common multiple below {}",
+                longest.0
+            ),
+        }
+    }
+}
+
 impl Refusal {
     /// Always [`Category::Permanent`]: the same request against the same set is refused again.
     #[must_use]
@@ -106,19 +151,34 @@ impl Refusal {
 
     /// The inequality in words and numbers, with models named by `name`.
     pub fn explain(&self, name: impl Fn(ModelId) -> String) -> String {
+        self.explain_in(name, |time| time.to_string())
+    }
+
+    /// The same with times written by `time`, for sets in another unit than nanoseconds.
+    pub fn explain_in(
+        &self,
+        name: impl Fn(ModelId) -> String,
+        time: impl Fn(Nanos) -> String,
+    ) -> String {
         let blocker = |by: &Option<ModelId>| match by {
             Some(model) => format!("a stage of {}", name(*model)),
             None => "the orchestrator's wake-up".into(),
         };
         match self {
+            Self::Overutilised { utilisation_ppm: 1_000_000..1_000_100 } => {
+                "utilisation exceeds the device by less than 0.0001: sum C/T must not exceed 1"
+                    .into()
+            }
             Self::Overutilised { utilisation_ppm } => format!(
-                "utilisation {}.{:04} leaves no room: sum C/T must stay below 1 (at most 1 without \
-                 blocking and jitter)",
+                "utilisation {}.{:04} is more than the device: sum C/T must not exceed 1",
                 utilisation_ppm / 1_000_000,
                 utilisation_ppm % 1_000_000 / 100
             ),
             Self::DemandExceedsWindow { window, demand, blocking, blocked_by } => {
-                if *blocking == Nanos::ZERO {
+                let held = *blocking > Nanos::ZERO;
+                let (window, demand) = (time(*window), time(*demand));
+                let blocking = time(*blocking);
+                if !held {
                     format!("demand {demand} > window {window}")
                 } else {
                     let by = blocker(blocked_by);
@@ -126,8 +186,10 @@ impl Refusal {
                 }
             }
             Self::ResponseExceedsDeadline { model, response, deadline, blocking, blocked_by } => {
-                let model = name(*model);
-                if *blocking == Nanos::ZERO {
+                let held = *blocking > Nanos::ZERO;
+                let (response, deadline) = (time(*response), time(*deadline));
+                let (model, blocking) = (name(*model), time(*blocking));
+                if !held {
                     format!("{model}: response {response} > deadline {deadline}")
                 } else {
                     format!(
@@ -138,11 +200,10 @@ impl Refusal {
                 }
             }
             Self::CostExceedsDeadline { model, cost, deadline } => {
+                let (cost, deadline) = (time(*cost), time(*deadline));
                 format!("{}: jitter + cost {cost} > deadline {deadline}", name(*model))
             }
-            Self::GaveUp { steps } => {
-                format!("no answer within {steps} steps of analysis, which counts as no")
-            }
+            Self::Undecided { limit } => format!("undecided, which counts as no: {limit}"),
             Self::MemoryBudget { needed, limit } => {
                 format!("needs {needed} > memory budget {limit}")
             }
@@ -150,7 +211,11 @@ impl Refusal {
                 format!("persistent {persistent} + shared scratch {scratch} > device limit {limit}")
             }
             Self::ComputeBudget { needed, limit } => {
+                let (needed, limit) = (time(*needed), time(*limit));
                 format!("cost {needed} > compute budget {limit} per period")
+            }
+            Self::ServerBudget { stage, budget } => {
+                format!("a stage of {stage} > the server's budget {budget}, so it would never run")
             }
             Self::Streams { needed, available } => {
                 format!("needs {needed} streams > {available} left on the device")
@@ -189,6 +254,8 @@ mod tests {
     #[test]
     fn utilisation_prints_four_digits_cut() {
         let refusal = Refusal::Overutilised { utilisation_ppm: 1_333_333 };
-        assert!(refusal.to_string().starts_with("utilisation 1.3333 leaves"));
+        assert!(refusal.to_string().starts_with("utilisation 1.3333 is more"));
+        let just = Refusal::Overutilised { utilisation_ppm: 1_000_000 };
+        assert!(just.to_string().starts_with("utilisation exceeds the device by less than"));
     }
 }

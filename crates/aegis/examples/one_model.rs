@@ -64,7 +64,8 @@ fn run(source: &ModelSource) -> Result<(), Error> {
     let promised = &runtime.report().models[0];
     println!(
         "admitted with ten times its cost, {}, as its period: bound {}",
-        promised.period, promised.bound
+        period,
+        promised.bound.expect("a guaranteed model has one")
     );
 
     runtime.start()?;

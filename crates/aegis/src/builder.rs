@@ -10,7 +10,7 @@ use aegis_cuda::{
 use aegis_memory::MemoryOrchestrator;
 use aegis_sched::admission::{AdmissionConfig, AdmissionController};
 use aegis_sched::dispatch::orchestrator::Pace;
-use aegis_sched::dispatch::{Dispatcher, DispatcherConfig};
+use aegis_sched::dispatch::{Dispatcher, DispatcherConfig, OverrunPolicy};
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::queue::SubmissionQueue;
 use aegis_sched::task::Overheads;
@@ -43,6 +43,7 @@ pub struct RuntimeBuilder {
     queue_depth: Option<usize>,
     max_models: Option<u16>,
     overheads: Option<Overheads>,
+    overrun: OverrunPolicy,
     trace_capacity: Option<usize>,
     spin: Option<Nanos>,
     realtime: bool,
@@ -82,6 +83,11 @@ impl RuntimeBuilder {
     /// What the analysis charges for dispatching and for waking up; every run is held to it.
     pub fn overheads(self, overheads: Overheads) -> Self {
         Self { overheads: Some(overheads), ..self }
+    }
+
+    /// What happens to jobs after an overrun; nothing but recording it unless this is called.
+    pub fn overrun(self, overrun: OverrunPolicy) -> Self {
+        Self { overrun, ..self }
     }
 
     /// Events each recording thread can hold between two drains of the trace.
@@ -125,6 +131,7 @@ impl RuntimeBuilder {
             DispatcherConfig {
                 max_models: checked.max_models,
                 overheads: checked.overheads,
+                overrun: checked.overrun,
                 hang_factor: HANG_FACTOR,
                 hang_floor: HANG_FLOOR,
             },
@@ -183,6 +190,7 @@ impl RuntimeBuilder {
                     queue_depth: queue,
                     max_models: models,
                     overheads,
+                    overrun: self.overrun,
                     trace_capacity: trace,
                     spin: self.spin.unwrap_or(Nanos::ZERO),
                     realtime: self.realtime,
@@ -217,6 +225,7 @@ struct Checked {
     queue_depth: usize,
     max_models: u16,
     overheads: Overheads,
+    overrun: OverrunPolicy,
     trace_capacity: usize,
     spin: Nanos,
     realtime: bool,

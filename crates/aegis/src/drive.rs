@@ -29,15 +29,24 @@ pub struct Driven {
     pub period: Nanos,
     /// The inputs of every job.
     pub inputs: Vec<Tensor>,
+    /// Whether jobs that are turned away are of no concern: a model of best effort that cannot keep
+    /// up with its load loses some.
+    pub best_effort: bool,
 }
 
 impl Driven {
+    /// The same without concern for jobs that are turned away.
+    #[must_use]
+    pub fn best_effort(self) -> Self {
+        Self { best_effort: true, ..self }
+    }
+
     /// `model` at `period` with made-up inputs: every element in range for an index (see
     /// [`sample_input`]), the same on every run.
     #[must_use]
     pub fn with_sample_inputs(model: ModelHandle, period: Nanos) -> Self {
         let inputs = model.description().inputs.iter().map(sample_input).collect();
-        Self { model, period, inputs }
+        Self { model, period, inputs, best_effort: false }
     }
 }
 
@@ -69,6 +78,8 @@ pub struct LoadSummary {
     pub submitted: u64,
     /// Submissions that were turned away; the trace says why.
     pub refused: u64,
+    /// The same of models of best effort, which are not among the others.
+    pub refused_best_effort: u64,
 }
 
 /// The running generator.
@@ -83,6 +94,7 @@ pub struct Load {
 struct Counts {
     submitted: AtomicU64,
     refused: AtomicU64,
+    refused_best_effort: AtomicU64,
 }
 
 impl Load {
@@ -119,6 +131,7 @@ impl Load {
             due,
             submitted: self.counts.submitted.load(Ordering::Relaxed),
             refused: self.counts.refused.load(Ordering::Relaxed),
+            refused_best_effort: self.counts.refused_best_effort.load(Ordering::Relaxed),
         }
     }
 }
@@ -156,9 +169,10 @@ impl Generator {
     }
 
     fn submit(&mut self, index: usize) {
-        let Driven { model, inputs, .. } = &self.models[index];
+        let Driven { model, inputs, best_effort, .. } = &self.models[index];
         self.jobs[index].retain(|job| !job.has_ended());
-        let (submitted, refused) = (&self.counts.submitted, &self.counts.refused);
+        let Counts { submitted, refused, refused_best_effort } = &*self.counts;
+        let refused = if *best_effort { refused_best_effort } else { refused };
         match model.submit(inputs) {
             Ok(job) => {
                 submitted.fetch_add(1, Ordering::Relaxed);

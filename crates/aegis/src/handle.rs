@@ -66,7 +66,8 @@ impl ModelHandle {
 
     /// Submits a job whose nominal release was at `release` on the runtime's clock, at most the
     /// model's jitter ago. An earlier claim is cut to that and recorded as a broken assumption; a
-    /// claim that lies in the future counts as now.
+    /// claim that lies in the future counts as now. A model of best effort has no releases: its jobs
+    /// count from their arrival, whatever is claimed.
     ///
     /// # Errors
     /// As [`submit`](Self::submit).

@@ -40,7 +40,8 @@
 //! runtime.stop()?;
 //! let report = runtime.report();
 //! assert_eq!(report.models[0].observed.counts.missed, 0);
-//! assert!(report.models[0].observed.response.max <= report.models[0].bound);
+//! let bound = report.models[0].bound.expect("a guaranteed model has one");
+//! assert!(report.models[0].observed.response.max <= bound);
 //! # Ok(())
 //! # }
 //! ```
@@ -58,12 +59,14 @@ pub mod environment;
 mod error;
 pub mod evidence;
 mod handle;
+mod margin;
 pub mod pipeline;
 pub mod plot;
 pub mod profile;
 mod report;
 mod runtime;
 mod source;
+pub mod task_sets;
 mod tensor;
 mod trace_pump;
 pub mod wcet;
@@ -75,17 +78,21 @@ pub use aegis_context::{
 };
 pub use aegis_cuda::{ComputeUnits, DeviceCapabilities, DeviceError, DriverKind, Realtime};
 pub use aegis_sched::admission::Terms;
+pub use aegis_sched::analysis::TimeModel;
+pub use aegis_sched::dispatch::OverrunPolicy;
 pub use aegis_sched::metrics::{Broken, Counts, Snapshot, Summary};
 pub use aegis_sched::policy::PolicyKind;
 pub use aegis_sched::task::Overheads;
 pub use aegis_trace::{
     Assumption, Bytes, Category, Clock, DropReason, EventKind, JobId, ModelId, Nanos, Query,
-    Record, Refusal, Staleness, SubmitRefusal, Timestamp, Trace, TraceError, TraceEvent,
+    Record, Refusal, ServiceTerms, Staleness, SubmitRefusal, Timestamp, Trace, TraceError,
+    TraceEvent,
 };
 
 pub use builder::RuntimeBuilder;
 pub use error::Error;
 pub use handle::{Job, ModelHandle, Outputs, Timing};
+pub use margin::{CounterOffer, Margins, ModelSensitivity};
 pub use pipeline::{Pipeline, Verdict};
 pub use report::{MemoryReport, ModelReport, RealtimeReport, Report};
 pub use runtime::Runtime;

@@ -6,8 +6,8 @@ use aegis_context::{ModelDescription, ResourceBudget, SimModel};
 use aegis_cuda::{DeviceCapabilities, DriverKind};
 use aegis_sched::admission::Terms;
 use aegis_sched::task::Overheads;
-use aegis_sched::wcet::{Method, Scenario, WcetProfile};
-use aegis_trace::{Bytes, Nanos};
+use aegis_sched::wcet::{Method, Scenario, StageMonitor, WcetProfile};
+use aegis_trace::{Bytes, Nanos, ServiceTerms};
 
 use crate::builder::{self, RuntimeBuilder, ThreadOptions};
 use crate::drive::Driven;
@@ -15,10 +15,11 @@ use crate::environment::{Environment, Property};
 use crate::error::Error;
 use crate::evidence::{DeviceFingerprint, Evidence, EvidenceError, Here, ModelEvidence};
 use crate::handle::ModelHandle;
+use crate::margin::CounterOffer;
 use crate::profile::{self, ProfileOptions};
 use crate::runtime::Runtime;
-use crate::source::{MemoryNeed, ModelSource};
-use crate::workload::{Backend, Driver, Model, Unclaimed, Workload};
+use crate::source::{LoadedModel, MemoryNeed, ModelSource};
+use crate::workload::{Backend, BestEffort, Driver, Model, Server, Unclaimed, Workload};
 
 /// How long idle threads poll before they sleep, when a workload runs.
 const SPIN: Nanos = Nanos::from_micros(50);
@@ -42,6 +43,26 @@ pub struct Verdict {
     /// Its handle, or the error: [`Error::Refused`] with the inequality, or what kept it from
     /// being decided.
     pub outcome: Result<ModelHandle, Error>,
+    /// What would have been admitted instead; see [`Runtime::counter_offers`].
+    pub offers: Vec<CounterOffer>,
+}
+
+impl Verdict {
+    /// Admits what was loaded, and bargains for it where it is refused.
+    fn of(
+        model: &str,
+        loaded: Result<LoadedModel, Error>,
+        terms: &Terms,
+        monitors: Vec<StageMonitor>,
+        runtime: &Runtime,
+    ) -> Self {
+        let outcome = loaded.and_then(|loaded| runtime.admit_watched(loaded, terms, monitors));
+        let offers = match &outcome {
+            Err(Error::Refused { .. }) => runtime.counter_offers(model, terms),
+            _ => Vec::new(),
+        };
+        Self { model: model.to_owned(), outcome, offers }
+    }
 }
 
 impl Pipeline {
@@ -123,10 +144,8 @@ impl Pipeline {
             let evidence = evidence_of(evidence.as_ref(), model);
             let stand_in = stand_in(model, evidence);
             let terms = self.terms(model, evidence.map(|it| self.wcet(it)).as_ref());
-            let outcome = runtime
-                .load(&model.name, &stand_in)
-                .and_then(|loaded| runtime.admit(loaded, &terms));
-            Verdict { model: model.name.clone(), outcome }
+            let loaded = runtime.load(&model.name, &stand_in);
+            Verdict::of(&model.name, loaded, &terms, Vec::new(), &runtime)
         };
         let verdicts = self.workload.models.iter().map(verdict).collect();
         Ok((runtime, verdicts))
@@ -155,8 +174,7 @@ impl Pipeline {
             let profile = evidence.map(|evidence| self.wcet(evidence));
             let terms = self.terms(model, profile.as_ref());
             let monitors = profile.as_ref().map_or_else(Vec::new, WcetProfile::monitors);
-            let outcome = runtime.admit_watched(loaded, &terms, monitors);
-            verdicts.push(Verdict { model: model.name.clone(), outcome });
+            verdicts.push(Verdict::of(&model.name, Ok(loaded), &terms, monitors, &runtime));
         }
         Ok((runtime, verdicts))
     }
@@ -166,7 +184,8 @@ impl Pipeline {
     pub fn load(&self, verdicts: &[Verdict]) -> Vec<Driven> {
         let driven = |(model, verdict): (&Model, &Verdict)| {
             let handle = verdict.outcome.as_ref().ok()?.clone();
-            Some(Driven::with_sample_inputs(handle, model.period))
+            let driven = Driven::with_sample_inputs(handle, model.period);
+            Some(if model.best_effort.is_some() { driven.best_effort() } else { driven })
         };
         self.workload.models.iter().zip(verdicts).filter_map(driven).collect()
     }
@@ -210,6 +229,7 @@ impl Pipeline {
             .policy(scheduler.policy)
             .queue_depth(usize::try_from(scheduler.queue_depth).unwrap_or(usize::MAX))
             .max_models(u16::try_from(models.len()).unwrap_or(u16::MAX))
+            .overrun(scheduler.overrun)
             .overheads(Overheads { dispatch: overheads.dispatch, wake: overheads.wake })
             .trace_capacity(TRACE_CAPACITY)
             .spin(SPIN)
@@ -269,10 +289,7 @@ impl Pipeline {
             (Backend::Onnx(_), None) => unreachable!("evidence was checked for every real model"),
         };
         Terms {
-            period: model.period,
-            deadline: model.deadline,
-            jitter: model.jitter,
-            priority: model.priority.unwrap_or(0),
+            service: service(model),
             costs,
             budget: ResourceBudget {
                 memory: model.budget.memory.unwrap_or(self.workload.device.memory),
@@ -280,6 +297,21 @@ impl Pipeline {
                 compute: model.budget.compute.unwrap_or(Nanos::MAX),
             },
             slots: usize::try_from(model.slots).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+/// What a model of a workload asks to be promised.
+fn service(model: &Model) -> ServiceTerms {
+    let Model { period, deadline, jitter, .. } = *model;
+    match model.best_effort {
+        None => {
+            let priority = model.priority.unwrap_or(0);
+            ServiceTerms::Guaranteed { period, deadline, jitter, priority }
+        }
+        Some(BestEffort::Background) => ServiceTerms::Background,
+        Some(BestEffort::Server(Server { budget, period, priority })) => {
+            ServiceTerms::Server { budget, period, priority: priority.unwrap_or(0) }
         }
     }
 }

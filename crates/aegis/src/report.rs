@@ -6,7 +6,7 @@ use aegis_sched::analysis::{Bound, Test};
 use aegis_sched::metrics::Snapshot;
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::task::Overheads;
-use aegis_trace::{AdmittedModel, Bytes, ModelId, Nanos};
+use aegis_trace::{AdmittedModel, Bytes, ModelId, Nanos, ServiceTerms};
 use serde::Serialize;
 
 /// The state of a runtime at one moment.
@@ -21,8 +21,11 @@ pub struct Report {
     pub overheads: Overheads,
     /// Device memory.
     pub memory: MemoryReport,
-    /// `sum C/T` in millionths, overheads left out, rounded down; for display.
+    /// `sum C/T` in millionths, overheads left out but in servers, rounded down; for display.
     pub utilisation_ppm: u64,
+    /// The longest stage in the background, overhead left out: it can block every model. Zero for
+    /// none.
+    pub background: Nanos,
     /// Every model ever admitted, in that order.
     pub models: Vec<ModelReport>,
     /// Trace events lost to full rings.
@@ -36,18 +39,17 @@ pub struct ModelReport {
     pub model: ModelId,
     /// Its name.
     pub name: String,
+    /// What it was promised, with the numbers of the promise.
+    #[serde(flatten)]
+    pub service: ServiceTerms,
     /// `C`: cost of one job, overheads included.
     pub cost: Nanos,
-    /// `T`.
-    pub period: Nanos,
-    /// `D`.
-    pub deadline: Nanos,
-    /// Worst-case response time in the present set.
-    pub bound: Nanos,
+    /// Worst-case response time in the present set; `None` for best effort.
+    pub bound: Option<Nanos>,
     /// The part of it that is blocking by a stage that cannot be preempted.
-    pub blocking: Nanos,
+    pub blocking: Option<Nanos>,
     /// Deadline minus bound.
-    pub slack: Nanos,
+    pub slack: Option<Nanos>,
     /// Memory that stays.
     pub resident: Bytes,
     /// Memory shared with the other models.
@@ -87,27 +89,57 @@ impl MemoryReport {
 
 impl ModelReport {
     pub(crate) fn promised(model: ModelId, promise: AdmittedModel) -> Self {
-        Self {
+        let AdmittedModel { name, service, stages, overhead, bound, persistent, scratch } = promise;
+        let cost = stages
+            .iter()
+            .fold(Nanos::ZERO, |sum, stage| sum.saturating_add(*stage).saturating_add(overhead));
+        let mut report = Self {
             model,
-            cost: Nanos::ZERO,
-            period: promise.period,
-            deadline: promise.deadline,
-            bound: promise.bound,
-            blocking: Nanos::ZERO,
-            slack: promise.deadline.saturating_sub(promise.bound),
-            resident: promise.persistent,
-            scratch: promise.scratch,
-            name: promise.name,
+            name,
+            service,
+            cost,
+            bound,
+            blocking: None,
+            slack: None,
+            resident: persistent,
+            scratch,
             evicted: false,
             observed: Snapshot::default(),
+        };
+        report.slack = report.deadline().zip(bound).map(|(d, bound)| d.saturating_sub(bound));
+        report
+    }
+
+    /// Takes over a bound of the present set. That of a server is about its refills, and is promised
+    /// to no job.
+    pub(crate) fn update(&mut self, bound: &Bound) {
+        if !self.service.is_guaranteed() {
+            return;
+        }
+        self.cost = bound.cost;
+        self.bound = Some(bound.response);
+        self.blocking = Some(bound.blocking);
+        self.slack = Some(bound.slack);
+    }
+
+    /// `T`: of a server, that of its refills; `None` in the background.
+    #[must_use]
+    pub fn period(&self) -> Option<Nanos> {
+        match self.service {
+            ServiceTerms::Guaranteed { period, .. } | ServiceTerms::Server { period, .. } => {
+                Some(period)
+            }
+            ServiceTerms::Background => None,
         }
     }
 
-    pub(crate) fn update(&mut self, bound: &Bound) {
-        self.cost = bound.cost;
-        self.bound = bound.response;
-        self.blocking = bound.blocking;
-        self.slack = bound.slack;
+    /// `D`; `None` for best effort.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Nanos> {
+        match self.service {
+            ServiceTerms::Guaranteed { deadline, .. } => Some(deadline),
+            ServiceTerms::Background | ServiceTerms::Server { .. } => None,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use aegis_trace::{Clock, Record, Recorder, RefusedModel, TraceCollector, TraceEv
 use crate::builder::RuntimeBuilder;
 use crate::error::Error;
 use crate::handle::ModelHandle;
+use crate::margin::{self, CounterOffer, Margins, ModelSensitivity};
 use crate::report::{MemoryReport, ModelReport, RealtimeReport, Report};
 use crate::source::{LoadedModel, ModelSource};
 
@@ -168,10 +169,7 @@ impl Runtime {
         let what = RefusedModel { name: name.to_owned(), why: refusal.clone() };
         self.record(TraceEvent::Refused { what: Box::new(what) });
         // A model that was never admitted is known by its slot's next id alone.
-        let explained = refusal.explain(|model| match known.tasks().get(model) {
-            Some(_) => known.name_of(model),
-            None => name.to_owned(),
-        });
+        let explained = refusal.explain(|model| known.find_name(model).unwrap_or(name).to_owned());
         Error::Refused { model: name.to_owned(), explained, refusal }
     }
 
@@ -235,7 +233,7 @@ impl Runtime {
         };
         let mut admission = lock(&self.admission);
         let Some(context) = context else {
-            let known = admission.tasks().get(id).is_some();
+            let known = admission.find_name(id).is_some();
             return Err(if known { Error::Hanging } else { Error::UnknownModel });
         };
         context.evict();
@@ -378,9 +376,38 @@ impl Runtime {
             overheads: admission.config().overheads,
             memory: MemoryReport::of(admission.memory()),
             utilisation_ppm: admission.tasks().utilisation_ppm(),
+            background: admission.tasks().background().longest,
             models: models.iter().map(snapshot).collect(),
             events_dropped: self.collector.dropped(),
         }
+    }
+
+    /// How far the admitted models are from the edge, all together; `None` while there are none.
+    ///
+    /// Costs some hundred analyses of the whole set; does not touch the device.
+    #[must_use]
+    pub fn margins(&self) -> Option<Margins> {
+        Margins::of(&lock(&self.admission))
+    }
+
+    /// How far each admitted model is from the edge, everything else as it is.
+    ///
+    /// Costs some hundred analyses of the whole set for each model.
+    #[must_use]
+    pub fn sensitivities(&self) -> Vec<ModelSensitivity> {
+        margin::sensitivities(&lock(&self.admission))
+    }
+
+    /// What would be admitted in the place of the guaranteed model `name`, which was refused on these
+    /// `terms`. Every offer was tried. Empty where time was not what it was refused for.
+    ///
+    /// Costs up to some hundred analyses of the whole set.
+    #[must_use]
+    pub fn counter_offers(&self, name: &str, terms: &Terms) -> Vec<CounterOffer> {
+        let admission = lock(&self.admission);
+        let named = |model| admission.find_name(model).unwrap_or(name).to_owned();
+        let offers = admission.counter_offers(terms).into_iter();
+        offers.map(|offer| CounterOffer::new(offer, named)).collect()
     }
 
     fn record(&self, event: TraceEvent) {

@@ -36,8 +36,8 @@ pub struct TraceSummary {
     pub records: u64,
     /// Events lost to full rings.
     pub dropped: u64,
-    /// Broken assumptions, exceeded bounds, missed deadlines, dropped jobs, faults, hangs and
-    /// refused allocations, in order of time.
+    /// Broken assumptions, exceeded bounds, missed deadlines, dropped jobs, debts, faults, hangs,
+    /// refused allocations, and the points at which guarantees held again, in order of time.
     pub findings: Vec<Record>,
     /// Findings beyond the first thousand, which are only counted.
     pub findings_omitted: u64,
@@ -130,6 +130,8 @@ fn is_finding(event: &TraceEvent) -> bool {
         event,
         TraceEvent::AssumptionBroken { .. }
             | TraceEvent::BoundExceeded { .. }
+            | TraceEvent::DebtIncurred { .. }
+            | TraceEvent::GuaranteesRestored { .. }
             | TraceEvent::MissedDeadline { .. }
             | TraceEvent::Faulted { .. }
             | TraceEvent::Fenced { .. }

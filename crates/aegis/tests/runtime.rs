@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use aegis::{
-    Bytes, Category, DType, Error, EventKind, ModelDescription, ModelHandle, ModelSource, Nanos,
-    Overheads, PolicyKind, Query, Refusal, ResourceBudget, Runtime, SimModel, SubmitRefusal,
-    Tensor, TensorSpec, Terms, Timestamp, Trace, TraceEvent,
+    Bytes, Category, DType, DropReason, Error, EventKind, ModelDescription, ModelHandle,
+    ModelSource, Nanos, Overheads, PolicyKind, Query, Refusal, ResourceBudget, Runtime,
+    ServiceTerms, SimModel, SubmitRefusal, Tensor, TensorSpec, Terms, Timestamp, Trace, TraceEvent,
 };
 
 fn ms(n: u64) -> Nanos {
@@ -97,11 +97,20 @@ fn terms_that_make_no_sense_are_errors_and_not_refusals() {
         runtime.admit(model, &terms).expect_err("makes no sense")
     };
     let sound = Terms::periodic(ms(1), ms(10), Bytes::from_mib(1));
+    let timed = |period, deadline| {
+        let (jitter, priority) = (Nanos::ZERO, 0);
+        let service = ServiceTerms::Guaranteed { period, deadline, jitter, priority };
+        Terms { service, ..sound.clone() }
+    };
+    let server = ServiceTerms::Server { budget: ms(2), period: Nanos::ZERO, priority: 0 };
+    let background = Terms::background(Nanos::ZERO, Bytes::from_mib(1));
     for terms in [
-        Terms { period: Nanos::ZERO, ..sound.clone() },
-        Terms { deadline: Nanos::ZERO, ..sound.clone() },
+        timed(Nanos::ZERO, ms(10)),
+        timed(ms(10), Nanos::ZERO),
         Terms { costs: vec![Nanos::ZERO], ..sound.clone() },
-        Terms { period: Nanos::MAX, ..sound.clone() },
+        timed(Nanos::MAX, ms(10)),
+        Terms { service: server, ..sound.clone() },
+        background,
         Terms { costs: vec![ms(1), ms(1)], ..sound.clone() },
     ] {
         let error = attempt(terms.clone());
@@ -364,7 +373,9 @@ fn a_claimed_release_counts_from_where_it_was_claimed_up_to_the_jitter() {
     let runtime = runtime();
     let source = declared(&[ms(1)], Bytes(64));
     let model = runtime.load("m", &source).expect("declared");
-    let terms = Terms { jitter: ms(2), ..Terms::periodic(ms(1), ms(10), Bytes::from_mib(1)) };
+    let (period, deadline, jitter) = (ms(10), ms(10), ms(2));
+    let service = ServiceTerms::Guaranteed { period, deadline, jitter, priority: 0 };
+    let terms = Terms { service, ..Terms::periodic(ms(1), ms(10), Bytes::from_mib(1)) };
     let model = runtime.admit(model, &terms).expect("10 %");
     runtime.start().expect("first start");
     // Virtual time moves only with work, so a first job brings the clock to 1 ms.
@@ -372,4 +383,103 @@ fn a_claimed_release_counts_from_where_it_was_claimed_up_to_the_jitter() {
     let claimed = model.submit_released(&input(), Some(Timestamp(0))).expect("accepted");
     let timing = *claimed.wait().expect("ran").timing();
     assert_eq!(timing.release, Timestamp(10_000_000), "one period after the first, never sooner");
+}
+
+/// A runtime with a camera of 4 ms every 10 ms, and a model of two stages of 2 ms on `service`.
+fn beside_a_camera(service: ServiceTerms) -> (Runtime, ModelHandle, ModelHandle) {
+    let runtime = runtime();
+    let camera = admit(&runtime, "camera", ms(4), ms(10)).expect("40 %");
+    let source = declared(&[ms(2), ms(2)], Bytes::from_kib(64));
+    let other = runtime.load("other", &source).expect("declared");
+    let memory = Bytes::from_mib(1);
+    let costs = vec![ms(2), ms(2)];
+    let terms = Terms { service, costs, slots: 4, ..Terms::background(ms(2), memory) };
+    let other = runtime.admit(other, &terms).expect("2 ms block nobody");
+    (runtime, camera, other)
+}
+
+const SERVER: ServiceTerms = ServiceTerms::Server {
+    budget: Nanos::from_millis(2),
+    period: Nanos::from_millis(10),
+    priority: 0,
+};
+
+#[test]
+fn best_effort_has_no_bound_and_is_never_late() {
+    for service in [ServiceTerms::Background, SERVER] {
+        let (runtime, camera, other) = beside_a_camera(service);
+        runtime.start().expect("first start");
+        let slow: Vec<_> = (0..4).map(|_| other.submit(&input()).expect("accepted")).collect();
+        let response = camera.submit(&input()).expect("accepted").wait().expect("ran");
+        assert!(response.timing().response <= ms(6), "{:?}", response.timing());
+        for job in slow {
+            let timing = *job.wait().expect("ran").timing();
+            assert_eq!((timing.late, timing.execution), (Nanos::ZERO, ms(4)));
+        }
+        runtime.stop().expect("nothing failed");
+        let report = runtime.report();
+        let [camera, other] = &report.models[..] else { panic!("two models") };
+        assert!(camera.bound.is_some_and(|bound| bound == ms(6) || bound == ms(8)), "{camera:?}");
+        assert_eq!((other.bound, other.slack, other.deadline()), (None, None, None));
+        assert_eq!((other.cost, other.observed.counts.completed), (ms(4), 4));
+        assert_eq!(other.observed.counts.missed, 0);
+        let in_background = service == ServiceTerms::Background;
+        assert_eq!(report.background, if in_background { ms(2) } else { Nanos::ZERO });
+    }
+}
+
+#[test]
+fn stopping_ends_jobs_of_best_effort_wherever_they_wait() {
+    for service in [ServiceTerms::Background, SERVER] {
+        let (runtime, _, other) = beside_a_camera(service);
+        runtime.start().expect("first start");
+        let jobs: Vec<_> = (0..4).map(|_| other.submit(&input()).expect("accepted")).collect();
+        runtime.stop().expect("nothing failed");
+        for job in jobs {
+            match job.wait() {
+                Ok(outputs) => assert_eq!(outputs.timing().execution, ms(4), "whole or not at all"),
+                Err(Error::Dropped { why, .. }) => assert_eq!(why, DropReason::Stopping),
+                // Taken by nobody before the stop.
+                Err(Error::Submission { why }) => assert_eq!(why, SubmitRefusal::NotRunning),
+                Err(other) => panic!("{other}"),
+            }
+        }
+        let counts = runtime.report().models[1].observed.counts;
+        assert_eq!(counts.submitted, counts.completed + counts.stopped, "{counts:?}");
+    }
+}
+
+#[test]
+fn evicting_best_effort_while_running_finishes_its_jobs_and_frees_its_share() {
+    for service in [ServiceTerms::Background, SERVER] {
+        let (runtime, camera, other) = beside_a_camera(service);
+        runtime.start().expect("first start");
+        let jobs: Vec<_> = (0..4).map(|_| other.submit(&input()).expect("accepted")).collect();
+        runtime.evict(&other).expect("it was there");
+        for job in jobs {
+            match job.wait() {
+                Ok(outputs) => assert_eq!(outputs.timing().execution, ms(4)),
+                // Not taken before the eviction began.
+                Err(Error::Submission { why }) => assert_eq!(why, SubmitRefusal::ModelEvicted),
+                Err(other) => panic!("{other}"),
+            }
+        }
+        let report = runtime.report();
+        assert_eq!((report.models[0].bound, report.background), (Some(ms(4)), Nanos::ZERO));
+        assert!(matches!(runtime.evict(&other), Err(Error::UnknownModel)));
+        camera.submit(&input()).expect("accepted").wait().expect("ran");
+    }
+}
+
+#[test]
+fn a_model_that_the_background_blocks_is_told_by_whom() {
+    let (runtime, ..) = beside_a_camera(ServiceTerms::Background);
+    let source = declared(&[ms(5), ms(5)], Bytes::from_kib(64));
+    let second = runtime.load("second", &source).expect("declared");
+    let mut terms = Terms::background(ms(5), Bytes::from_mib(1));
+    terms.costs = vec![ms(5), ms(5)];
+    runtime.admit(second, &terms).expect("5 ms block nobody");
+    let error = admit(&runtime, "lidar", ms(1), ms(5)).expect_err("blocked for 5 ms");
+    let Error::Refused { explained, .. } = error else { panic!("{error}") };
+    assert!(explained.contains("blocking 5 ms by a stage of second"), "{explained}");
 }

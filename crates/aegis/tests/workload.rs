@@ -4,9 +4,10 @@ use std::path::Path;
 
 use aegis::environment::Property;
 use aegis::workload::{
-    Backend, Budget, Driver, FILE_BYTES_MAX, FaultKind, MODELS_MAX, Overheads, SourceText, Span,
-    Unclaimed, WcetRule, Workload, WorkloadFaults,
+    Backend, BestEffort, Budget, Driver, FILE_BYTES_MAX, FaultKind, MODELS_MAX, Overheads, Server,
+    SourceText, Span, Unclaimed, WcetRule, Workload, WorkloadFaults,
 };
+use aegis_sched::dispatch::OverrunPolicy;
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::wcet::{Method, Share};
 use aegis_trace::{Bytes, Category, Nanos};
@@ -50,8 +51,9 @@ fn the_documented_example_is_read_as_it_says() {
     assert_eq!(workload.device.driver, Driver::Host);
     assert_eq!(workload.device.memory, Bytes::from_gib(2));
     assert_eq!(workload.scheduler.policy, PolicyKind::Edf);
-    let [detector, segmenter, planner] = workload.models.as_slice() else {
-        panic!("three models, not {}", workload.models.len())
+    assert_eq!(workload.scheduler.overrun, OverrunPolicy::Contain);
+    let [detector, segmenter, planner, map_builder] = workload.models.as_slice() else {
+        panic!("four models, not {}", workload.models.len())
     };
     let Backend::Onnx(onnx) = &detector.backend else { panic!("a model of ONNX Runtime") };
     assert_eq!(onnx.stages[0].path, Path::new("folder/models/front_detector.onnx"));
@@ -60,6 +62,10 @@ fn the_documented_example_is_read_as_it_says() {
     let Backend::Sim(sim) = &planner.backend else { panic!("a model of declared costs") };
     assert_eq!(sim.stages, [Nanos::from_millis(2), Nanos::from_millis(3)]);
     assert_eq!(sim.persistent, Bytes::from_mib(10));
+    assert_eq!(planner.best_effort, None);
+    let (budget, period) = (Nanos::from_millis(5), Nanos::from_millis(50));
+    let server = Server { budget, period, priority: Some(9) };
+    assert_eq!(map_builder.best_effort, Some(BestEffort::Server(server)));
 }
 
 #[test]
@@ -69,7 +75,9 @@ fn what_is_not_stated_has_its_documented_default() {
     let (dispatch, wake) = (Nanos::from_micros(300), Nanos::from_millis(1));
     assert_eq!(workload.overheads, Overheads { dispatch, wake });
     assert_eq!(workload.wcet, WcetRule { samples: 100, margin_percent: 20, ..WcetRule::default() });
+    assert_eq!(workload.scheduler.overrun, OverrunPolicy::Record);
     let camera = &workload.models[0];
+    assert_eq!(camera.best_effort, None);
     assert_eq!((camera.deadline, camera.jitter), (Nanos::from_millis(33), Nanos::ZERO));
     assert_eq!((camera.priority, camera.slots), (None, 2));
     assert_eq!(camera.budget, Budget::default());
@@ -402,6 +410,108 @@ stages = ["there.onnx", "missing.onnx", "."]"#;
         7 | stages = ["there.onnx", "missing.onnx", "."]
           |                                         ^^^"#]]
     .assert_eq(&rendered);
+}
+
+#[test]
+fn best_effort_is_in_the_background_unless_it_has_a_server() {
+    let with = |more: &str| parse(&format!("{SMALL}{more}")).unwrap_or_else(|f| panic!("{f}"));
+    let of = |more: &str| with(more).models[0].best_effort;
+    assert_eq!(of("best_effort = false"), None);
+    assert_eq!(of("best_effort = true"), Some(BestEffort::Background));
+    let server = "best_effort = true\nserver = { budget = \"2ms\", period = \"10ms\" }";
+    let (budget, period) = (Nanos::from_millis(2), Nanos::from_millis(10));
+    let expected = Server { budget, period, priority: None };
+    assert_eq!(of(server), Some(BestEffort::Server(expected)));
+}
+
+/// Four models with everything that can be wrong with best effort.
+const BAD_BEST_EFFORT: &str = r#"
+device = { driver = "sim", memory = "1GiB" }
+scheduler = { policy = "priority", queue_depth = 8, overrun = "contained" }
+[[model]]
+name = "a"
+backend = "sim"
+period = "33ms"
+deadline = "20ms"
+priority = 1
+best_effort = true
+sim.stages = ["2ms"]
+[[model]]
+name = "b"
+backend = "sim"
+period = "33ms"
+priority = 1
+server = { budget = "2ms", period = "10ms", priority = 3 }
+sim.stages = ["2ms"]
+[[model]]
+name = "c"
+backend = "sim"
+period = "33ms"
+best_effort = 1
+sim.stages = ["2ms"]
+[[model]]
+name = "d"
+backend = "sim"
+period = "33ms"
+best_effort = true
+server = { budget = "20ms", period = "10ms", slots = 2 }
+sim.stages = ["2ms"]
+"#;
+
+#[test]
+fn every_fault_of_best_effort_is_reported() {
+    check(
+        BAD_BEST_EFFORT,
+        expect![[r#"
+        error: folder/edge.toml:3:63: there is no overrun `contained`; write one of record, contain
+          |
+        3 | ...", queue_depth = 8, overrun = "contained" }
+          |                                  ^^^^^^^^^^^ did you mean `contain`?
+
+        error: folder/edge.toml:8:12: `deadline` is not for a model of best effort
+           |
+         8 | deadline = "20ms"
+           |            ^^^^^^ leave it out
+        ...
+        10 | best_effort = true
+           |               ---- best effort
+
+        error: folder/edge.toml:9:12: `priority` is not for a model of best effort
+           |
+         9 | priority = 1
+           |            ^ leave it out
+        10 | best_effort = true
+           |               ---- best effort
+
+        error: folder/edge.toml:17:10: [model.server] is for models of best effort alone
+           |
+        17 | server = { budget = "2ms", period = "10ms", priority = 3 }
+           |          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ add best_effort = true to its [[model]]
+
+        error: folder/edge.toml:23:15: `best_effort` must be true or false, not an integer
+           |
+        23 | best_effort = 1
+           |               ^ e.g. true
+
+        error: folder/edge.toml:30:10: [model.server] lacks the key `priority`, which the policy `priority` needs
+           |
+         3 | scheduler = { policy = "priority", queue_depth = 8, overrun = "contained" }
+           |                        ---------- needed by this policy
+        ...
+        30 | server = { budget = "20ms", period = "10ms", slots = 2 }
+           |          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ add priority = 9
+
+        error: folder/edge.toml:30:21: `budget` of 20 ms is longer than the period of 10 ms
+           |
+        30 | server = { budget = "20ms", period = "10ms", slots = 2 }
+           |                     ^^^^^^ at most 10 ms
+           |                                      ------ the period
+
+        error: folder/edge.toml:30:46: [model.server] has no key `slots`
+           |
+        30 | server = { budget = "20ms", period = "10ms", slots = 2 }
+           |                                              ^^^^^ its keys are budget, period, priority"#]],
+    );
 }
 
 #[test]

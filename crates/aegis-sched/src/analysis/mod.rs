@@ -1,19 +1,19 @@
 //! The proof that admitted work is on time: one file per theorem.
 //!
-//! [`analyse`] answers, for a set of tasks on one serial device and a policy, either with a sound
-//! worst-case response time for every task or with the inequality that failed. [`Test`] lists the
-//! theorems and says for which sets each is exact.
+//! [`decide`] gives the verdict on a set of tasks on one serial device under a policy, [`analyse`]
+//! adds a sound worst-case response time for every task of an accepted set, and [`examine`] finds
+//! out all there is to know, accepted or not. [`Test`] lists the theorems and says for which sets
+//! each is exact.
 //!
 //! The device does not preempt a running stage. At the end of a stage the job goes on unless a
 //! strictly more urgent job is ready; a started job under FIFO always goes on.
 //!
 //! # Invariants
-//! 1. Time is dense and its parameters are whole nanoseconds: a blocker counts in full, and windows
-//!    that begin with one are open at their end. `arrivals.rs` alone knows this rule.
+//! 1. Everything is computed on ticks; `time.rs` alone knows what dense time adds.
 //! 2. Nothing is rounded in a task's favour: costs and demand round up, slack down, utilisation is
 //!    compared as an exact rational, and no floating-point number takes part.
-//! 3. Every search has a budget. Running out of it is a refusal ([`Refusal::GaveUp`]), or, where
-//!    only a tighter bound was sought, the deadline itself.
+//! 3. Every search has a budget. Running out of it is no answer ([`Refusal::Undecided`]), which
+//!    counts as *no*, or, where only a tighter bound was sought, the deadline itself.
 //! 4. All bounds of one answer are sound together; one late task refuses the whole set.
 //! 5. Answers are a pure function of the arguments and do not depend on the order of the tasks,
 //!    except for which of several late tasks, or of equally long blockers, is named.
@@ -21,103 +21,134 @@
 //! # Sources
 //! The [`Test`] variants name them; each theorem's file gives the titles and the recurrences.
 
-mod arrivals;
+mod argument;
+pub mod chain;
+pub mod counter_offer;
+mod demand;
 mod fifo;
+mod findings;
 mod fixed_point;
+pub mod incremental;
 mod np_edf;
 mod np_edf_response;
 mod np_fixed_priority;
 mod offsets;
+mod outcome;
+pub mod priority_assignment;
+pub mod quick;
+pub mod sensitivity;
+mod time;
 pub(crate) mod utilisation;
+mod window;
+mod wording;
 mod workload;
 
-use aegis_trace::{ModelId, Nanos, Refusal};
-use serde::{Deserialize, Serialize};
+pub use argument::{Argument, Case, Explanation, Share, Window, explain};
+pub use findings::{Analysis, Bound, Findings, Response, Test};
+pub use time::TimeModel;
+pub use wording::Words;
+
+use aegis_trace::{Nanos, Refusal};
 
 use crate::policy::PolicyKind;
 use crate::task::{Overheads, TaskSet};
 
+use self::demand::Demand;
 use self::fixed_point::Budget;
-use self::workload::{Charged, Workload};
+use self::np_fixed_priority::Levels;
+use self::outcome::{Outcome, Until};
+use self::window::GrowingWork;
+use self::workload::{Blocker, Charged, Workload};
 
-/// What was proved about an accepted set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Analysis {
-    /// One bound for each task, in the set's order.
-    pub bounds: Vec<Bound>,
-    /// The theorem that accepted the set.
-    pub test: Test,
-    /// `sum C/T` in millionths with overheads charged, rounded down: for display alone.
-    pub utilisation_ppm: u64,
+/// What a set is analysed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The order of the ready jobs.
+    pub policy: PolicyKind,
+    /// What the orchestrator itself costs.
+    pub overheads: Overheads,
+    /// At which instants things happen.
+    pub time: TimeModel,
+    /// How much stages may run beyond their costs inside one busy window, all together.
+    pub overrun: Nanos,
+    /// How much work the verdict may cost, in terms of a nanosecond or a few each; the response
+    /// times under EDF may cost as much again.
+    pub terms: u64,
 }
 
-impl Analysis {
-    /// The bound of each task on its response, in the set's order.
+impl Setting {
+    /// What admission uses: dense time, and an answer within a fraction of a second.
     #[must_use]
-    pub fn responses(&self) -> Vec<(ModelId, Nanos)> {
-        self.bounds.iter().map(|bound| (bound.model, bound.response)).collect()
+    pub fn admission(policy: PolicyKind, overheads: Overheads) -> Self {
+        Self { policy, overheads, time: TimeModel::Dense, overrun: Nanos::ZERO, terms: 20_000_000 }
     }
 }
 
-/// The worst that can happen to the jobs of one task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bound {
-    /// Whose bound it is.
-    pub model: ModelId,
-    /// The cost of one job, overheads included.
-    pub cost: Nanos,
-    /// An upper bound on the time from a job's nominal release, hence with its own jitter, to its
-    /// completion; at most the deadline.
-    pub response: Nanos,
-    /// The longest time that a job can be held up by something less urgent already on the device.
-    pub blocking: Nanos,
-    /// Whose stage that is; `None` for the wake-up latency, or when there is nothing.
-    pub blocked_by: Option<ModelId>,
-    /// Deadline minus response.
-    pub slack: Nanos,
+/// Which theorem a policy falls under.
+enum Order {
+    /// By release.
+    Release,
+    /// By absolute deadline.
+    Deadline,
+    /// By a fixed urgency of each task; smaller is more urgent.
+    Fixed(fn(&Charged) -> u64),
 }
 
-/// The theorem behind an answer.
+impl Order {
+    fn of(policy: PolicyKind) -> Self {
+        match policy {
+            PolicyKind::Fifo => Self::Release,
+            PolicyKind::Edf => Self::Deadline,
+            PolicyKind::Rms => Self::Fixed(|task| task.period.0),
+            PolicyKind::Dm => Self::Fixed(|task| task.deadline.0),
+            PolicyKind::Priority => Self::Fixed(|task| u64::from(task.priority)),
+        }
+    }
+
+    fn test(&self) -> Test {
+        match self {
+            Self::Release => Test::Fifo,
+            Self::Deadline => Test::NpEdf,
+            Self::Fixed(_) => Test::NpFixedPriority,
+        }
+    }
+
+    /// Whether a set that the theorem refuses has a legal schedule that misses.
+    fn is_exact(&self, tasks: &[Charged], set: &TaskSet) -> bool {
+        let staged = |index: usize| set.tasks()[index].stages().len() > 1;
+        match self {
+            Self::Release => true,
+            // A blocking stage behind others is reached at no cost only if those end early.
+            Self::Deadline => !(0..tasks.len()).any(staged),
+            // Between its stages a job goes on against equal priorities, which are taken to win.
+            Self::Fixed(urgency) => {
+                let same = |index: usize| {
+                    tasks.iter().filter(|task| urgency(task) == urgency(&tasks[index])).count()
+                };
+                !(0..tasks.len()).any(|index| staged(index) && same(index) > 1)
+            }
+        }
+    }
+}
+
+/// Decides whether `set` meets every deadline, without bounding responses beyond that.
 ///
-/// All of them assume sporadic releases with bounded jitter, one serial device that does not idle
-/// while a job is ready (up to the wake-up latency), stages within their costs, jobs of one task in
-/// release order, and the policy's key computed from the **nominal** release.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Test {
-    /// Response times over the whole busy window under fixed priorities, explicit or by period.
-    /// Exact for tasks of one stage without equal priorities; sound otherwise.
-    ///
-    /// Davis, Burns, Bril, Lukkien 2007; Bril, Lukkien, Verhaegh 2009; Bertogna, Buttazzo, Yao
-    /// 2011.
-    NpFixedPriority,
-    /// Demand and blocking under EDF, windows searched downwards (QPA). The verdict is exact for
-    /// tasks of one stage and sufficient for several. Responses are exact for tasks of one stage
-    /// without jitter as long as the search stays within its budget, and the deadline otherwise.
-    ///
-    /// Jeffay, Stanat, Martel 1991; George, Rivierre, Spuri 1996; Spuri 1996; Baruah 2005; Zhang,
-    /// Burns 2009.
-    NpEdfDescent,
-    /// Demand and blocking under EDF, every window searched, because a jitter exceeds its period.
-    /// Sufficient; responses are the deadlines.
-    ///
-    /// George, Rivierre, Spuri 1996; Baruah 2005.
-    NpEdfScan,
-    /// All work released before or with the job, under first in, first out. Exact where jobs queue
-    /// in the order in which they become ready, sound where they queue by nominal release. The
-    /// theorem needs no source: a job waits for what came before it and for nothing else.
-    Fifo,
-}
-
-impl std::fmt::Display for Test {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::NpFixedPriority => "non-preemptive fixed-priority response times",
-            Self::NpEdfDescent => "non-preemptive EDF demand and blocking, searched downwards",
-            Self::NpEdfScan => "non-preemptive EDF demand and blocking, every window",
-            Self::Fifo => "first in, first out response times",
-        })
+/// Does not block or touch the device. Costs as [`analyse`], without the responses under EDF.
+///
+/// # Errors
+/// Permanent: the inequality that failed, with its numbers, or [`Refusal::Undecided`].
+pub fn decide(set: &TaskSet, setting: &Setting) -> Result<(), Refusal> {
+    let workload = Workload::new(set, setting);
+    workload.check_necessary()?;
+    let mut budget = Budget::new(setting.terms);
+    match Order::of(setting.policy) {
+        Order::Release => bounds(&workload, fifo::outcomes(&workload, &mut budget)).map(drop),
+        Order::Fixed(urgency) => {
+            fixed_bounds(&workload, urgency, |_, _| None, &mut budget).map(drop)
+        }
+        Order::Deadline => {
+            np_edf::check(&workload, &Demand::new(&workload), Nanos::ZERO, &mut budget)
+        }
     }
 }
 
@@ -130,7 +161,7 @@ impl std::fmt::Display for Test {
 /// fall against each task. An empty set is accepted.
 ///
 /// # Errors
-/// Permanent: the inequality that failed, with its numbers, or [`Refusal::GaveUp`].
+/// Permanent: the inequality that failed, with its numbers, or [`Refusal::Undecided`].
 ///
 /// # Examples
 /// ```
@@ -168,26 +199,164 @@ pub fn analyse(
     policy: PolicyKind,
     overheads: &Overheads,
 ) -> Result<Analysis, Refusal> {
-    let workload = Workload::new(set, overheads)?;
-    let mut budget = Budget::new(Budget::VERDICT);
-    let (test, bounds) = match policy {
-        PolicyKind::Fifo => (Test::Fifo, fifo::bounds(&workload, &mut budget)?),
-        PolicyKind::Rms => by_urgency(&workload, |task| task.period.0, &mut budget)?,
-        PolicyKind::Priority => {
-            by_urgency(&workload, |task| u64::from(task.priority), &mut budget)?
-        }
-        PolicyKind::Edf => {
-            let test = np_edf::check(&workload, &mut budget)?;
-            (test, np_edf_response::bounds(&workload, Budget::RESPONSES)?)
+    let setting = Setting::admission(policy, *overheads);
+    let workload = Workload::new(set, &setting);
+    workload.check_necessary()?;
+    let mut budget = Budget::new(setting.terms);
+    let order = Order::of(policy);
+    let bounds = match order {
+        Order::Release => bounds(&workload, fifo::outcomes(&workload, &mut budget))?,
+        Order::Fixed(urgency) => fixed_bounds(&workload, urgency, |_, _| None, &mut budget)?,
+        Order::Deadline => {
+            let demand = Demand::new(&workload);
+            np_edf::check(&workload, &demand, Nanos::ZERO, &mut budget)?;
+            edf_bounds(&workload, &demand, &[], setting.terms)?
         }
     };
-    Ok(Analysis { bounds, test, utilisation_ppm: workload.utilisation.ppm() })
+    Ok(Analysis { bounds, test: order.test(), utilisation_ppm: workload.ppm() })
 }
 
-fn by_urgency(
+/// Finds out all there is to know about `set`: the verdict, and the worst response of every task
+/// also where the set is refused, as long as its backlog is bounded.
+///
+/// Does not block or touch the device. Costs as [`analyse`], but goes to the end of every busy
+/// window, also past the first job that is late.
+#[must_use]
+pub fn examine(set: &TaskSet, setting: &Setting) -> Findings {
+    let workload = Workload::new(set, setting);
+    let mut budget = Budget::new(setting.terms);
+    let outcomes = worst_cases(&workload, setting.policy, &mut budget);
+    found(set, setting, &workload, &outcomes)
+}
+
+/// What is told of a set once its worst cases are known.
+fn found(set: &TaskSet, setting: &Setting, workload: &Workload, outcomes: &[Outcome]) -> Findings {
+    let responses = outcomes.iter().map(Outcome::response).collect();
+    let order = Order::of(setting.policy);
+    let exact = order.is_exact(&workload.tasks, set);
+    Findings { verdict: decide(set, setting), test: order.test(), exact, responses }
+}
+
+/// The worst case of every task, late or not, in the set's order.
+fn worst_cases(workload: &Workload, policy: PolicyKind, budget: &mut Budget) -> Vec<Outcome> {
+    match Order::of(policy) {
+        Order::Release => fifo::outcomes(workload, budget),
+        Order::Fixed(urgency) => Levels::new(workload, urgency).outcomes(budget),
+        Order::Deadline if workload.load().is_gt() => {
+            vec![Outcome::Unbounded; workload.tasks.len()]
+        }
+        Order::Deadline => {
+            let workload = workload.with_deadlines_past_jitter();
+            np_edf_response::outcomes(&workload, &Demand::new(&workload), budget)
+        }
+    }
+}
+
+/// The worst response of one task, if a stage of length `foreign` of somebody less urgent could
+/// block it, overhead included. Costs as much as one task's part of [`examine`].
+fn response_of(set: &TaskSet, index: usize, foreign: Nanos, setting: &Setting) -> Response {
+    let mut workload = Workload::new(set, setting);
+    workload.floor = workload.floor.or_longer(Blocker { length: foreign, model: None });
+    let mut budget = Budget::new(setting.terms);
+    let outcome = match Order::of(setting.policy) {
+        Order::Release => fifo::outcomes(&workload, &mut budget)[index],
+        Order::Fixed(urgency) => Levels::new(&workload, urgency).outcome_of(index, &mut budget),
+        Order::Deadline if workload.load().is_gt() => Outcome::Unbounded,
+        Order::Deadline => {
+            let workload = workload.with_deadlines_past_jitter();
+            np_edf_response::outcome_of(&workload, &Demand::new(&workload), index, &mut budget)
+        }
+    };
+    outcome.response()
+}
+
+/// The bounds under fixed priorities, in the set's order. `known` gives the bound of a task, by its
+/// index and its blocker, where it need not be computed.
+///
+/// # Errors
+/// The first task, from the most urgent down, that is late; or the first that has no answer, if none
+/// is known to be late.
+fn fixed_bounds(
     workload: &Workload,
     urgency: impl Fn(&Charged) -> u64,
+    known: impl Fn(usize, Blocker) -> Option<Bound>,
     budget: &mut Budget,
-) -> Result<(Test, Vec<Bound>), Refusal> {
-    Ok((Test::NpFixedPriority, np_fixed_priority::bounds(workload, urgency, budget)?))
+) -> Result<Vec<Bound>, Refusal> {
+    let levels = Levels::new(workload, urgency);
+    let mut work = GrowingWork::new();
+    let mut bounds: Vec<Option<Bound>> = vec![None; workload.tasks.len()];
+    let mut undecided = None;
+    for (place, index, blocker) in levels.places() {
+        let found = known(index, blocker).map_or_else(
+            || {
+                let late = Until::Late;
+                let outcome = budget.lend_half(|half| levels.outcome(place, late, &mut work, half));
+                bound(workload, &workload.tasks[index], outcome)
+            },
+            Ok,
+        );
+        match found {
+            Ok(found) => bounds[index] = Some(found),
+            Err(no_answer @ Refusal::Undecided { .. }) => {
+                undecided.get_or_insert(no_answer);
+            }
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    match undecided {
+        None => Ok(bounds.into_iter().flatten().collect()),
+        Some(no_answer) => Err(no_answer),
+    }
+}
+
+/// The bounds of all tasks, in the set's order.
+///
+/// # Errors
+/// The first task in the set's order that is late or has no answer.
+fn bounds(workload: &Workload, outcomes: Vec<Outcome>) -> Result<Vec<Bound>, Refusal> {
+    let tasks = workload.tasks.iter().zip(outcomes);
+    tasks.map(|(task, outcome)| bound(workload, task, outcome)).collect()
+}
+
+fn bound(workload: &Workload, task: &Charged, outcome: Outcome) -> Result<Bound, Refusal> {
+    match outcome {
+        Outcome::Worst(worst) => within_deadline(task, worst.response, worst.blocker),
+        Outcome::Unbounded => Err(workload.overutilised()),
+        Outcome::Undecided(limit) => Err(Refusal::Undecided { limit }),
+    }
+}
+
+/// The bounds of a set that [`np_edf::check`] accepted: where a response is not found within the
+/// budget, the deadline is one, which the verdict has proved. `known` gives responses that the first
+/// tasks are known to have at least.
+fn edf_bounds(
+    workload: &Workload,
+    demand: &Demand,
+    known: &[Nanos],
+    terms: u64,
+) -> Result<Vec<Bound>, Refusal> {
+    let responses = np_edf_response::bounds(workload, demand, known, &mut Budget::new(terms));
+    let tasks = workload.tasks.iter().zip(responses);
+    tasks
+        .map(|(task, response)| {
+            let response = response.unwrap_or(task.deadline);
+            within_deadline(task, response, demand.blocker(task.first_deadline()))
+        })
+        .collect()
+}
+
+/// The bound of one task, or a refusal when it is late.
+fn within_deadline(task: &Charged, response: Nanos, blocker: Blocker) -> Result<Bound, Refusal> {
+    let Charged { model, cost, deadline, .. } = *task;
+    let Blocker { length: blocking, model: blocked_by } = blocker;
+    match deadline.checked_sub(response) {
+        Some(slack) => Ok(Bound { model, cost, response, blocking, blocked_by, slack }),
+        None => Err(Refusal::ResponseExceedsDeadline {
+            model,
+            response,
+            deadline,
+            blocking,
+            blocked_by,
+        }),
+    }
 }

@@ -1,165 +1,312 @@
 //! Worst-case response times under non-preemptive and staged EDF.
 //!
 //! Under EDF the worst job need not be released together with the others: it suffers most when
-//! their deadlines just precede its own. So the release offset `a` of the job in its busy window is
-//! varied over all instants at which a deadline of the others can fall on `d = a + D_i`:
+//! their deadlines just precede its own. With the start of the busy window at 0 and the others
+//! released `J` late there, the deadline `d` of the job is varied over all instants
+//! `D_j - J_j + k T_j` at which a deadline of any task can fall. On ticks (see [`super::time`]),
+//! with the job's nominal release at `a = d - D_i >= -J_i`:
 //!
 //! ```text
-//! b = longest stage of a task with D_k > d, or the wake-up latency where that is longer
+//! b = longest stage of a task with D_k - J_k > d, or the floor where that is longer
 //! start of the last stage:
-//!     w = b + floor(a / T_i) C_i + (C_i - last_i)
-//!           + sum over j != i with D_j <= d of min(jobs_within(w), floor((d - D_j) / T_j) + 1) C_j
-//! R = max(C_i, w + last_i - a)
+//!     w = (b - 1) + floor((a + J_i) / T_i) C_i + (C_i - last_i)
+//!           + sum over j != i with D_j - J_j <= d of
+//!               min(floor((w + J_j) / T_j), floor((d - D_j + J_j) / T_j)) + 1) C_j
+//! R = max(J_i + C_i, w + last_i - a),   plus 1 in dense time if b > 0
 //! ```
 //!
-//! # Assumptions
-//! Those of [`super::np_edf`], and no jitter.
+//! for `a` below the longest busy window `L`. When windows never end (utilisation 1 with jitter or
+//! a floor), everything repeats with the least common multiple of the periods once `d` has passed
+//! every `D - J`, and deadlines up to there and one cycle more are all there is to see.
 //!
-//! Exact for tasks of one stage, sound for several. With jitter, or where the search would take
-//! longer than its share of the budget, the bound is `D_i`: sound because the verdict of
-//! [`super::np_edf`] holds. The share is the same for every task, so the order of the set does not
-//! matter. Costs `O(n)` terms for each offset and step; offsets that cannot beat the worst response
-//! found so far cost one step.
+//! **What is skipped, and why that is exact.** The job completes when the work of all jobs due by
+//! `d`, the blocker and nothing else has run, at the latest; and within the busy window. So with
+//! `h`, `b` of `demand.rs`,
+//!
+//! ```text
+//! R <= min(h(d) + b(d), L + 1) - a = potential(d) + D_i
+//! ```
+//!
+//! and `potential` does not depend on the task. It is computed once for each deadline, in a window
+//! that slides over the tasks by `D - J`; for each task the most promising deadline is looked at
+//! first, and then only those that could still be worse. Most tasks need a handful of fixed points
+//! where the plain search needs as many as there are jobs in the busy window.
+//!
+//! # Assumptions
+//! Those of [`super::np_edf`]. Deadlines need not be met: late jobs run all the same.
+//!
+//! Exact for tasks of one stage, also with jitter; sound for several. The search is cut off by a
+//! budget; a task without an answer is [`Outcome::Undecided`]. Costs `O(log n)` for each deadline in
+//! reach of a task and `O(n)` terms for each one looked at.
 //!
 //! # Sources
-//! Spuri, "Analysis of deadline scheduled real-time systems", INRIA RR-2772, 1996. George,
-//! Rivierre, Spuri, "Preemptive and non-preemptive real-time uniprocessor scheduling", INRIA
-//! RR-2966, 1996. The last stage as in Prosa's machine-checked analysis of EDF with limited
-//! preemptions.
+//! Spuri, "Analysis of deadline scheduled real-time systems", INRIA RR-2772, 1996, for offsets and
+//! jitter. George, Rivierre, Spuri, "Preemptive and non-preemptive real-time uniprocessor
+//! scheduling", INRIA RR-2966, 1996, for the blocker. The last stage as in Prosa's machine-checked
+//! analysis of EDF with limited preemptions. The potential is our own.
 
-use aegis_trace::{Nanos, Refusal};
+use std::collections::VecDeque;
 
-use super::Bound;
-use super::arrivals::{Edge, jobs_within};
+use aegis_trace::Nanos;
+
+use super::demand::{Demand, jobs_due};
 use super::fixed_point::{Budget, Exhausted};
-use super::np_edf;
 use super::offsets::Offsets;
+use super::outcome::{Outcome, Worst};
+use super::window::GrowingWork;
 use super::workload::{Blocker, Charged, Workload};
 
-/// The bounds of all tasks of a set that [`np_edf::check`] accepted, in the set's order.
-///
-/// # Errors
-/// None for an accepted set; a bound past its deadline is refused all the same.
-pub(super) fn bounds(workload: &Workload, terms: u64) -> Result<Vec<Bound>, Refusal> {
-    let tasks = u64::try_from(workload.tasks.len()).unwrap_or(u64::MAX);
-    let share = terms / (tasks + 1); // One more for the busy window they share.
-    let busy = workload.busy_window(Nanos::MAX, &mut Budget::new(share)).ok();
-    let busy = busy.filter(|_| !workload.has_jitter());
-    (0..workload.tasks.len())
-        .map(|index| {
-            let task = &workload.tasks[index];
-            let blocker = np_edf::blocker(workload, task.deadline.saturating_sub(task.jitter));
-            let search = busy.map(|busy| Search { workload, index, task, busy });
-            let found = search.and_then(|search| search.response(&mut Budget::new(share)).ok());
-            Workload::bound(task, found.unwrap_or(task.deadline), blocker)
-        })
-        .collect()
+/// The worst case of every task, in the set's order.
+pub(super) fn outcomes(workload: &Workload, demand: &Demand, budget: &mut Budget) -> Vec<Outcome> {
+    let mut outcomes = vec![Outcome::Unbounded; workload.tasks.len()];
+    match Sweep::new(workload, demand, budget) {
+        Ok(mut sweep) => {
+            for (index, task) in demand.tasks() {
+                outcomes[*index] = budget.lend_half(|half| sweep.outcome(*index, task, half));
+            }
+        }
+        Err(spent) => outcomes.fill(Outcome::Undecided(spent.limit)),
+    }
+    outcomes
 }
 
-/// The search for the worst offset of one task.
-struct Search<'a> {
-    workload: &'a Workload,
+/// The worst response of every task, in the set's order; `None` where the search ended without an
+/// answer. `known` gives responses that the first tasks are known to have at least: deadlines that
+/// promise no more are not looked at.
+pub(super) fn bounds(
+    workload: &Workload,
+    demand: &Demand,
+    known: &[Nanos],
+    budget: &mut Budget,
+) -> Vec<Option<Nanos>> {
+    let mut bounds = vec![None; workload.tasks.len()];
+    let Ok(mut sweep) = Sweep::new(workload, demand, budget) else { return bounds };
+    for (index, task) in demand.tasks() {
+        let least = known.get(*index).copied().unwrap_or(Nanos::ZERO);
+        let worse = budget.lend_half(|half| sweep.worse_than(least, *index, task, half));
+        let worse = worse.map(|worse| worse.map_or(least, |worst| worst.response));
+        bounds[*index] = worse.ok();
+    }
+    bounds
+}
+
+/// The worst case of one task.
+pub(super) fn outcome_of(
+    workload: &Workload,
+    demand: &Demand,
     index: usize,
-    task: &'a Charged,
-    /// The longest busy window of the whole set.
-    busy: Nanos,
+    budget: &mut Budget,
+) -> Outcome {
+    match Sweep::new(workload, demand, budget) {
+        Ok(mut sweep) => sweep.outcome(index, &workload.tasks[index], budget),
+        Err(spent) => Outcome::Undecided(spent.limit),
+    }
 }
 
-/// What can interfere with one job. All that has a deadline in time for it interferes at least
-/// once, since it may be released with the window's first job.
-#[derive(Default)]
-struct Rivals {
-    /// Tasks of which one job at most has its deadline in time: their costs, summed.
-    once: Nanos,
-    /// The others.
-    often: Vec<Rival>,
+/// The searches of several tasks, which share the deadlines they look at.
+struct Sweep<'a> {
+    workload: &'a Workload,
+    demand: &'a Demand,
+    reach: Reach,
+    deadlines: Deadlines<'a>,
+    work: GrowingWork,
 }
 
-/// At most `jobs` jobs of one other task.
-struct Rival {
-    period: Nanos,
-    cost: Nanos,
-    jobs: u64,
+impl<'a> Sweep<'a> {
+    fn new(
+        workload: &'a Workload,
+        demand: &'a Demand,
+        budget: &mut Budget,
+    ) -> Result<Self, Exhausted> {
+        let reach = Reach::of(workload, demand, budget)?;
+        let deadlines = Deadlines::new(demand, reach, workload.overrun);
+        Ok(Self { workload, demand, reach, deadlines, work: GrowingWork::new() })
+    }
+
+    fn outcome(&mut self, index: usize, task: &Charged, budget: &mut Budget) -> Outcome {
+        match self.worse_than(Nanos::ZERO, index, task, budget) {
+            Ok(worst) => worst.map_or(Outcome::Unbounded, Outcome::Worst),
+            Err(spent) => Outcome::Undecided(spent.limit),
+        }
+    }
+
+    /// The worst case of `task`, whose `D - J` is no less than that of the task before, if its
+    /// response is longer than `known`.
+    fn worse_than(
+        &mut self,
+        known: Nanos,
+        index: usize,
+        task: &Charged,
+        budget: &mut Budget,
+    ) -> Result<Option<Worst>, Exhausted> {
+        let Self { workload, demand, reach, .. } = *self;
+        let last = reach.last_due(task);
+        self.deadlines.slide(task.first_deadline(), last, budget)?;
+        let search = Search { workload, demand, index, task };
+        search.worse_than(known, &self.deadlines, last, &mut self.work, budget)
+    }
 }
 
-impl Rivals {
-    fn interference(&self, window: Nanos, edge: Edge) -> Nanos {
-        self.often.iter().fold(self.once, |sum, rival| {
-            let jobs = jobs_within(window, Nanos::ZERO, rival.period, edge).min(rival.jobs);
-            sum.saturating_add(rival.cost.saturating_mul(jobs))
+/// How far the releases of a busy window reach.
+#[derive(Clone, Copy)]
+enum Reach {
+    /// Releases before the end of the window.
+    Window(Nanos),
+    /// Deadlines up to this one.
+    Due(Nanos),
+}
+
+impl Reach {
+    fn of(workload: &Workload, demand: &Demand, budget: &mut Budget) -> Result<Self, Exhausted> {
+        match workload.cycle()? {
+            Some(cycle) => Ok(Self::Due(demand.unblocked().saturating_add(cycle))),
+            None => workload.busy_window(Nanos::MAX, budget).map(Self::Window),
+        }
+    }
+
+    /// The last deadline that a job of `task` in the window can have.
+    fn last_due(self, task: &Charged) -> Nanos {
+        match self {
+            Self::Window(length) => length.saturating_add(task.deadline).saturating_sub(Nanos(1)),
+            Self::Due(last) => last.max(task.first_deadline()),
+        }
+    }
+
+    /// By when a job due at `due` is complete at the latest, if `needed` must be done by then.
+    fn completion(self, needed: Nanos) -> Nanos {
+        match self {
+            Self::Window(length) => needed.min(length.saturating_add(Nanos::EPSILON)),
+            Self::Due(_) => needed,
+        }
+    }
+}
+
+/// The deadlines in reach of one task, ascending, each with the latest completion of a job due
+/// then. They are made once and slide on from task to task.
+struct Deadlines<'a> {
+    demand: &'a Demand,
+    reach: Reach,
+    /// Deadlines to come, with the work that becomes due at each.
+    ahead: Offsets,
+    /// The next of them.
+    next: Option<(Nanos, Nanos)>,
+    /// Work beyond all costs.
+    overrun: Nanos,
+    /// The work due before `next`.
+    due: Nanos,
+    /// Deadline and latest completion.
+    seen: VecDeque<(Nanos, Nanos)>,
+}
+
+impl<'a> Deadlines<'a> {
+    fn new(demand: &'a Demand, reach: Reach, overrun: Nanos) -> Self {
+        let ahead = Offsets::new(std::iter::empty());
+        let seen = VecDeque::new();
+        Self { demand, reach, ahead, next: None, overrun, due: Nanos::ZERO, seen }
+    }
+
+    /// Moves on to the deadlines from `first` to `last`; `first` never decreases.
+    fn slide(&mut self, first: Nanos, last: Nanos, budget: &mut Budget) -> Result<(), Exhausted> {
+        let before = self.seen.partition_point(|(due, _)| *due < first);
+        self.seen.drain(..before);
+        if self.next.is_none_or(|(next, _)| next < first) {
+            self.seek(first, budget)?;
+        }
+        while let Some((due, more)) = self.next.filter(|(due, _)| *due <= last) {
+            budget.spend(Offsets::TERMS)?;
+            self.due = self.due.saturating_add(more);
+            let needed = self.due.saturating_add(self.demand.blocker(due).length);
+            let needed = needed.saturating_add(self.overrun);
+            self.seen.push_back((due, self.reach.completion(needed)));
+            self.next = self.ahead.next();
+        }
+        Ok(())
+    }
+
+    /// Begins anew at `first`, which all deadlines seen so far precede.
+    fn seek(&mut self, first: Nanos, budget: &mut Budget) -> Result<(), Exhausted> {
+        budget.spend(2 * self.demand.tasks().len())?;
+        let before = first.saturating_sub(Nanos::EPSILON);
+        self.due = if before < first { self.demand.within(before) } else { Nanos::ZERO };
+        let steps = self.demand.tasks().iter().map(|(_, task)| {
+            let begin = task.first_deadline();
+            let missed = first.saturating_sub(begin).div_ceil(task.period);
+            let next = begin.saturating_add(task.period.saturating_mul(missed));
+            (next, task.period, task.cost)
+        });
+        self.ahead = Offsets::new(steps);
+        self.next = self.ahead.next();
+        Ok(())
+    }
+
+    /// Deadlines up to `last` with what the response of `task` cannot exceed there.
+    fn potentials(&self, task: &Charged, last: Nanos) -> impl Iterator<Item = (Nanos, Nanos)> {
+        let until = self.seen.partition_point(|(due, _)| *due <= last);
+        let deadline = task.deadline;
+        self.seen.range(..until).map(move |(due, completion)| {
+            (*due, completion.saturating_add(deadline).saturating_sub(*due))
         })
     }
 }
 
+/// The search for the worst deadline of one task.
+struct Search<'a> {
+    workload: &'a Workload,
+    demand: &'a Demand,
+    index: usize,
+    task: &'a Charged,
+}
+
 impl Search<'_> {
-    fn response(&self, budget: &mut Budget) -> Result<Nanos, Exhausted> {
-        let latest = self.busy.saturating_add(self.workload.blocker(|_| true).length);
-        let mut worst = self.task.cost;
-        let mut rivals = Rivals::default();
-        for offset in self.offsets().take_while(|offset| *offset < self.busy) {
-            if latest <= offset.saturating_add(worst) {
-                break; // Whatever is released later is complete soon enough.
+    /// The job with the longest response, if it is longer than `known`.
+    fn worse_than(
+        &self,
+        known: Nanos,
+        deadlines: &Deadlines<'_>,
+        last: Nanos,
+        work: &mut GrowingWork,
+        budget: &mut Budget,
+    ) -> Result<Option<Worst>, Exhausted> {
+        budget.spend(deadlines.seen.len() / 8)?; // A pass without divisions.
+        let potentials = || deadlines.potentials(self.task, last);
+        let best = potentials().max_by_key(|(_, most)| *most).map(|(due, _)| due);
+        let mut worst: Option<Worst> = None;
+        // The most promising deadline first, then all others in their order.
+        for (due, most) in potentials().filter(|(due, _)| Some(*due) == best).chain(potentials()) {
+            let least = worst.map_or(known, |worst| worst.response);
+            if most > least {
+                let found = self.at(due, work, budget)?;
+                worst = if found.response > least { Some(found) } else { worst };
             }
-            budget.spend(self.workload.tasks.len())?;
-            self.collect_rivals(offset, &mut rivals);
-            worst = self.response_at(offset, worst, &rivals, budget)?;
         }
         Ok(worst)
     }
 
-    /// The offsets at which a deadline of some task meets the job's own.
-    fn offsets(&self) -> Offsets {
-        let own = self.task.deadline;
-        Offsets::new(self.workload.tasks.iter().map(|other| {
-            let first = match other.deadline.checked_sub(own) {
-                Some(after) => after,
-                None => match (own - other.deadline) % other.period {
-                    Nanos::ZERO => Nanos::ZERO,
-                    past => other.period - past,
-                },
-            };
-            (first, other.period)
-        }))
-    }
-
-    /// Refills `rivals`, so that its memory is taken once for a whole search.
-    fn collect_rivals(&self, offset: Nanos, rivals: &mut Rivals) {
-        let due = offset.saturating_add(self.task.deadline);
-        rivals.once = Nanos::ZERO;
-        rivals.often.clear();
-        for (index, other) in self.workload.tasks.iter().enumerate() {
-            let Charged { period, cost, deadline, .. } = *other;
-            match due.checked_sub(deadline).map(|room| room / period) {
-                Some(_) if index == self.index => {}
-                Some(0) => rivals.once = rivals.once.saturating_add(cost),
-                Some(more) => rivals.often.push(Rival { period, cost, jobs: more + 1 }),
-                None => {}
-            }
-        }
-    }
-
-    /// The larger of `worst` and the response of a job released at `offset`.
-    fn response_at(
+    /// The response of a job due at `due`.
+    fn at(
         &self,
-        offset: Nanos,
-        worst: Nanos,
-        rivals: &Rivals,
+        due: Nanos,
+        work: &mut GrowingWork,
         budget: &mut Budget,
-    ) -> Result<Nanos, Exhausted> {
-        let Charged { cost, last_stage, period, deadline, .. } = *self.task;
-        let due = offset.saturating_add(deadline);
-        let Blocker { length, .. } = np_edf::blocker(self.workload, due);
-        let edge = Edge::after(length);
-        let own = cost.saturating_mul(offset / period + 1).saturating_sub(last_stage);
-        let base = length.saturating_add(own);
-        let step = |start| base.saturating_add(rivals.interference(start, edge));
-        // A point at or above its image has the least fixed point below it: nothing worse here.
-        let known = worst.saturating_add(offset).saturating_sub(last_stage);
-        budget.spend(rivals.often.len())?;
-        if step(known) <= known {
-            return Ok(worst);
+    ) -> Result<Worst, Exhausted> {
+        let Charged { cost, last_stage, jitter, .. } = *self.task;
+        let rivals = self.demand.due_within(due);
+        budget.spend(rivals.len())?;
+        work.clear();
+        for (_, rival) in rivals.iter().filter(|(index, _)| *index != self.index) {
+            work.add(rival, jobs_due(rival, due));
         }
-        let start = budget.least_fixed_point(base, rivals.often.len(), step)?;
-        Ok(worst.max(start.saturating_add(last_stage).saturating_sub(offset)))
+        let blocker: Blocker = self.demand.blocker(due);
+        let job = jobs_due(self.task, due) - 1;
+        let own = cost.saturating_mul(job + 1).saturating_sub(last_stage);
+        let base = blocker.ticks().saturating_add(self.workload.overrun).saturating_add(own);
+        let start = work.climb(base, Nanos::ZERO, Nanos::MAX, budget)?;
+        // The nominal release is `J` before `since`, which is never before the window's start.
+        let since = due - self.task.first_deadline();
+        let completion = start.saturating_add(last_stage);
+        let instant = self.workload.time.instant(blocker.length);
+        let response = completion.saturating_add(instant).saturating_add(jitter);
+        let response = response.saturating_sub(since).max(self.task.alone());
+        Ok(Worst { response, job, start, due: Some(due), blocker })
     }
 }

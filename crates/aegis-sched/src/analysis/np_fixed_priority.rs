@@ -2,17 +2,21 @@
 //!
 //! The job that suffers most is not always the first: a job pushed out by its predecessor can be
 //! the worst, even when deadlines do not exceed periods. So every job of the level-i busy window
-//! is examined, with the blocker at its start. In dense time (see [`super::arrivals`]):
+//! is examined, with the blocker at its start. On ticks (see [`super::time`]):
 //!
 //! ```text
 //! hp = the tasks at least as urgent as i, without i
-//! B  = the longest stage of the less urgent ones, or the wake-up latency where that is longer
+//! B  = the longest stage of the less urgent ones, or the floor (wake-up, background) if longer
 //! start of the last stage of job n = 0, 1, ...:
-//!     w = B + n C_i + (C_i - last_i) + sum over hp of jobs_within(w) C_j
-//!     R = J_i + w + last_i - n T_i
+//!     w = (B - 1) + n C_i + (C_i - last_i) + sum over hp of (floor((w + J_j) / T_j) + 1) C_j
+//!     R = J_i + w + last_i - n T_i,   plus 1 in dense time if B > 0
 //! until the window ends before job n + 1 can be ready:
-//!     e = B + (n + 1) C_i + sum over hp of ceil((e + J_j) / T_j) C_j  <=  (n + 1) T_i - J_i
+//!     e = (B - 1) + (n + 1) C_i + sum over hp of ceil((e + J_j) / T_j) C_j  <=  (n + 1) T_i - J_i
 //! ```
+//!
+//! When the tasks of a level use the device completely, and something blocks or is late, the window
+//! never ends. Its equations repeat after the least common multiple of the periods, so the jobs of
+//! one such cycle are all there is to see.
 //!
 //! # Assumptions
 //! 1. At least `T` between nominal releases of a task; each ready at most `J` after its own.
@@ -20,12 +24,10 @@
 //!    is ready. A task's jobs run in release order.
 //! 3. The device never idles while a job is ready, up to the wake-up latency.
 //! 4. Every stage stays within its cost; stages may be shorter.
-//! 5. Utilisation is below 1, or 1 without jitter and wake-up, which [`super::workload`] checks.
 //!
-//! Exact for tasks of one stage when jobs of equal priority may run in any order; where they run
-//! in release order it is exact without ties and sound with them. Sound for several stages; Bril et
-//! al. prove it exact, and no stage set explored in the tests stayed below its bound.
-//! Costs `O(n)` terms for each step, with as many steps as there are arrivals in the busy windows.
+//! Exact for tasks of one stage when jobs of equal priority may run in any order. Exact for several
+//! stages without equal priorities (Bril et al.), sound with them.
+//! Costs `O(n)` terms for each window at which some task releases a job, `O(1)` for the others.
 //!
 //! # Sources
 //! Davis, Burns, Bril, Lukkien, "Controller Area Network (CAN) schedulability analysis: refuted,
@@ -34,112 +36,244 @@
 //! preemption", Real-Time Systems 42, 2009. Bertogna, Buttazzo, Yao, "Improving feasibility of
 //! fixed priority tasks using non-preemptive regions", RTSS 2011, for the last stage.
 
-use aegis_trace::{Nanos, Refusal};
+use std::cmp::Ordering;
 
-use super::Bound;
-use super::arrivals::{Edge, jobs_within};
+use aegis_trace::Nanos;
+
 use super::fixed_point::{Budget, Exhausted};
-use super::workload::{Blocker, Charged, Workload};
+use super::outcome::{Outcome, Until, Worst};
+use super::time::{TimeModel, ticks};
+use super::utilisation::Utilisation;
+use super::window::GrowingWork;
+use super::workload::{Blocker, Charged, Workload, hyperperiod};
 
-/// The bounds of all tasks, ordered by `urgency` (smaller is more urgent), in the set's order.
-///
-/// # Errors
-/// The first task in the set's order that is late, or that the budget left no answer for.
-pub(super) fn bounds(
-    workload: &Workload,
-    urgency: impl Fn(&Charged) -> u64,
-    budget: &mut Budget,
-) -> Result<Vec<Bound>, Refusal> {
-    (0..workload.tasks.len())
-        .map(|index| Level::new(workload, index, &urgency).bound(budget))
-        .collect()
+/// The tasks of a set from the most urgent down, with what each of them has to know of the others.
+pub(super) struct Levels<'a> {
+    workload: &'a Workload,
+    /// Indices of tasks, more urgent ones first.
+    order: Vec<usize>,
+    /// For each place in `order`, where the tasks begin that are less urgent.
+    ends: Vec<usize>,
+    /// For each place, the longest stage from there on, or the floor.
+    blockers: Vec<Blocker>,
+    /// For each place, the utilisation of all before it.
+    loads: Vec<Utilisation>,
 }
 
-/// One task with all that can delay it.
-struct Level<'a> {
-    task: &'a Charged,
-    /// The other tasks at least as urgent.
-    rivals: Vec<&'a Charged>,
-    blocker: Blocker,
+impl<'a> Levels<'a> {
+    /// Orders the tasks by `urgency`; smaller is more urgent. Costs `O(n log n)`.
+    pub(super) fn new(workload: &'a Workload, urgency: impl Fn(&Charged) -> u64) -> Self {
+        let tasks = &workload.tasks;
+        let mut order: Vec<usize> = (0..tasks.len()).collect();
+        order.sort_by_key(|index| urgency(&tasks[*index]));
+        let mut ends = vec![order.len(); order.len()];
+        for place in (1..order.len()).rev() {
+            let same = urgency(&tasks[order[place - 1]]) == urgency(&tasks[order[place]]);
+            ends[place - 1] = if same { ends[place] } else { place };
+        }
+        let mut blockers = vec![workload.floor; order.len() + 1];
+        for place in (0..order.len()).rev() {
+            let Charged { longest_stage: length, model, .. } = tasks[order[place]];
+            let stage = Blocker { length, model: Some(model) };
+            blockers[place] = blockers[place + 1].or_longer(stage);
+        }
+        let mut loads = vec![Utilisation::default()];
+        for index in &order {
+            let (cost, period) = tasks[*index].share();
+            loads.push(loads[loads.len() - 1].with(cost, period));
+        }
+        Self { workload, order, ends, blockers, loads }
+    }
+
+    /// The worst case of every task, late or not, in the set's order.
+    pub(super) fn outcomes(&self, budget: &mut Budget) -> Vec<Outcome> {
+        let mut work = GrowingWork::new();
+        let mut outcomes = vec![Outcome::Unbounded; self.order.len()];
+        for place in 0..self.order.len() {
+            outcomes[self.order[place]] =
+                budget.lend_half(|half| self.outcome(place, Until::End, &mut work, half));
+        }
+        outcomes
+    }
+
+    /// The places from the most urgent down: the index of the task at each, and what can block it.
+    pub(super) fn places(&self) -> impl Iterator<Item = (usize, usize, Blocker)> {
+        (0..self.order.len()).map(|place| (place, self.order[place], self.blocker(place)))
+    }
+
+    fn blocker(&self, place: usize) -> Blocker {
+        self.blockers[self.ends[place]]
+    }
+
+    /// The worst case of one task, late or not.
+    pub(super) fn outcome_of(&self, index: usize, budget: &mut Budget) -> Outcome {
+        let place = self.order.iter().position(|task| *task == index);
+        place.map_or(Outcome::Unbounded, |place| {
+            self.outcome(place, Until::End, &mut GrowingWork::new(), budget)
+        })
+    }
+
+    /// The worst case of the task at one place. `work` is memory to use.
+    pub(super) fn outcome(
+        &self,
+        place: usize,
+        until: Until,
+        work: &mut GrowingWork,
+        budget: &mut Budget,
+    ) -> Outcome {
+        let level = Level {
+            task: self.task(place),
+            blocker: self.blocker(place),
+            overrun: self.workload.overrun,
+            time: self.workload.time,
+        };
+        let rivals = || self.rivals(place).map(|rival| self.task(rival));
+        // Where nobody else is as urgent, the sum over the rivals is at hand.
+        let alone = place + 1 == self.ends[place];
+        let load = alone.then(|| self.loads[place]);
+        level.outcome(rivals, load, until, work, budget)
+    }
+
+    fn task(&self, place: usize) -> &'a Charged {
+        &self.workload.tasks[self.order[place]]
+    }
+
+    /// The places of the others at least as urgent as the task at `place`.
+    fn rivals(&self, place: usize) -> impl Iterator<Item = usize> + use<'_> {
+        (0..self.ends[place]).filter(move |rival| *rival != place)
+    }
+}
+
+/// One task, what is ahead of it whatever its rivals do, and in which time.
+#[derive(Clone, Copy)]
+pub(super) struct Level<'a> {
+    pub(super) task: &'a Charged,
+    pub(super) blocker: Blocker,
+    pub(super) overrun: Nanos,
+    pub(super) time: TimeModel,
 }
 
 impl<'a> Level<'a> {
-    fn new(workload: &'a Workload, index: usize, urgency: &impl Fn(&Charged) -> u64) -> Self {
-        let task = &workload.tasks[index];
-        let level = urgency(task);
-        let others = workload.tasks.iter().enumerate().filter(|(other, _)| *other != index);
-        let rivals = others.map(|(_, rival)| rival).filter(|rival| urgency(rival) <= level);
-        Self {
-            task,
-            rivals: rivals.collect(),
-            blocker: workload.blocker(|other| urgency(other) > level),
-        }
-    }
-
-    /// Examines every job of the busy window, and stops early at one that is late.
-    fn bound(&self, budget: &mut Budget) -> Result<Bound, Refusal> {
-        let mut worst = Nanos::ZERO;
-        let mut start = self.blocker.length;
-        for job in 0.. {
-            start = self.last_stage_start(job, start, budget).or_else(|spent| {
-                // Late at what was reached is late, however long the rest would take.
-                let late = self.response(job, spent.reached) > self.task.deadline;
-                if late { Ok(spent.reached) } else { Err(Refusal::from(spent)) }
-            })?;
-            worst = worst.max(self.response(job, start));
-            if worst > self.task.deadline || self.window_ends_after(job, start, budget)? {
-                break;
+    /// The worst case beside `rivals`, the others at least as urgent, whose utilisation is `load`
+    /// if that is known. `work` is memory to use.
+    pub(super) fn outcome<I: Iterator<Item = &'a Charged>>(
+        &self,
+        rivals: impl Fn() -> I,
+        load: Option<Utilisation>,
+        until: Until,
+        work: &mut GrowingWork,
+        budget: &mut Budget,
+    ) -> Outcome {
+        let load = load.unwrap_or_else(|| Utilisation::of(rivals().map(Charged::share)));
+        match self.jobs(&rivals, load) {
+            Err(spent) => Outcome::Undecided(spent.limit),
+            Ok(0) => Outcome::Unbounded,
+            Ok(jobs) => {
+                work.clear();
+                rivals().for_each(|rival| work.add(rival, u64::MAX));
+                self.worst(Search { load, jobs, until, work, budget })
             }
         }
-        Workload::bound(self.task, worst, self.blocker)
     }
 
-    /// When the last stage of `job` starts, from the window's beginning. Starts of successive jobs
-    /// only grow, so the previous one is where to begin.
-    fn last_stage_start(
+    /// How many jobs have to be looked at: none if the level exceeds the device, those of one
+    /// cycle if it fills it for ever, and otherwise as many as the window holds.
+    fn jobs<I: Iterator<Item = &'a Charged>>(
         &self,
-        job: u64,
-        from: Nanos,
-        budget: &mut Budget,
-    ) -> Result<Nanos, Exhausted> {
-        let edge = Edge::after(self.blocker.length);
-        let before_last = self.own_work(job + 1).saturating_sub(self.task.last_stage);
-        let base = self.blocker.length.saturating_add(before_last);
-        let step = |start| base.saturating_add(self.interference(start, edge));
-        budget.least_fixed_point(from, self.rivals.len(), step)
+        rivals: impl Fn() -> I,
+        load: Utilisation,
+    ) -> Result<u64, Exhausted> {
+        let level = || rivals().chain([self.task]);
+        let (cost, period) = self.task.share();
+        match load.with(cost, period).cmp_one(|| level().map(Charged::share)) {
+            Ordering::Less => Ok(u64::MAX),
+            Ordering::Greater => Ok(0),
+            Ordering::Equal => {
+                let late = level().any(|task| task.jitter > Nanos::ZERO);
+                if !late && self.ahead() == Nanos::ZERO {
+                    return Ok(u64::MAX);
+                }
+                Ok(hyperperiod(level().map(|task| task.period))? / period)
+            }
+        }
+    }
+
+    /// Looks at every job of the busy window.
+    fn worst(&self, search: Search<'_>) -> Outcome {
+        let Search { load, jobs, until, work, budget } = search;
+        let late = |worst: &Worst| until == Until::Late && worst.response > self.task.deadline;
+        let mut worst: Option<Worst> = None;
+        let mut from = Nanos::ZERO;
+        for job in 0..jobs {
+            let base = self.before_last_stage(job);
+            let begin = from.max(load.reach(base));
+            let start = match work.climb(base, begin, Nanos::MAX, budget) {
+                Ok(start) => start,
+                // Late at what was reached is late, however long the rest would take.
+                Err(spent) if late(&self.at(job, spent.reached)) => spent.reached,
+                Err(spent) => return Outcome::Undecided(spent.limit),
+            };
+            let found = self.at(job, start);
+            worst = Some(worst.filter(|known| known.response >= found.response).unwrap_or(found));
+            if worst.as_ref().is_some_and(late) {
+                break;
+            }
+            match self.window_end(job, start, work, budget) {
+                Ok(None) => break,
+                Ok(Some(reached)) => from = reached,
+                Err(spent) => return Outcome::Undecided(spent.limit),
+            }
+        }
+        worst.map_or(Outcome::Unbounded, Outcome::Worst)
+    }
+
+    /// What runs before the last stage of `job`, but for the rivals.
+    fn before_last_stage(&self, job: u64) -> Nanos {
+        let own = self.task.cost.saturating_mul(job + 1).saturating_sub(self.task.last_stage);
+        self.ahead().saturating_add(own)
+    }
+
+    /// The blocker and what runs beyond its cost.
+    fn ahead(&self) -> Nanos {
+        self.blocker.ticks().saturating_add(self.overrun)
     }
 
     /// The response of `job` from its nominal release, if its last stage starts at `start`.
-    fn response(&self, job: u64, start: Nanos) -> Nanos {
-        let completion = start.saturating_add(self.task.last_stage);
+    fn at(&self, job: u64, start: Nanos) -> Worst {
+        let instant = self.time.instant(self.blocker.length);
+        let completion = start.saturating_add(self.task.last_stage).saturating_add(instant);
         let since_ready = completion.saturating_sub(self.task.period.saturating_mul(job));
-        since_ready.saturating_add(self.task.jitter)
+        let response = since_ready.saturating_add(self.task.jitter);
+        Worst { response, job, start, due: None, blocker: self.blocker }
     }
 
-    /// Whether all work of this level is done before the job after `job` can be ready.
-    fn window_ends_after(
+    /// `None` if all work of this level is done before the job after `job` can be ready; otherwise
+    /// a point that the last stage of that job does not start before.
+    fn window_end(
         &self,
         job: u64,
         start: Nanos,
+        work: &mut GrowingWork,
         budget: &mut Budget,
-    ) -> Result<bool, Exhausted> {
+    ) -> Result<Option<Nanos>, Exhausted> {
         let next = self.task.period.saturating_mul(job + 1).saturating_sub(self.task.jitter);
-        let completion = start.saturating_add(self.task.last_stage);
-        let base = self.blocker.length.saturating_add(self.own_work(job + 1));
-        let step = |end| base.saturating_add(self.interference(end, Edge::Open));
-        let end = budget.climb(completion, next, self.rivals.len(), step)?;
-        Ok(end <= next)
+        // ceil(e / T) = floor((e - 1) / T) + 1, so what climbs is e - 1, from the completion.
+        let own = self.task.cost.saturating_mul(job + 1);
+        let base = ticks(self.ahead().saturating_add(own));
+        let from = ticks(start.saturating_add(self.task.last_stage));
+        let end = work.climb(base, from, ticks(next), budget)?;
+        Ok((end >= next).then_some(end))
     }
+}
 
-    fn own_work(&self, jobs: u64) -> Nanos {
-        self.task.cost.saturating_mul(jobs)
-    }
-
-    /// What the rivals can run of the jobs that count in `window`.
-    fn interference(&self, window: Nanos, edge: Edge) -> Nanos {
-        self.rivals.iter().fold(Nanos::ZERO, |sum, rival| {
-            let jobs = jobs_within(window, rival.jitter, rival.period, edge);
-            sum.saturating_add(rival.cost.saturating_mul(jobs))
-        })
-    }
+/// What a search needs beside its level.
+struct Search<'a> {
+    /// Of the rivals alone.
+    load: Utilisation,
+    /// Jobs to look at, at most.
+    jobs: u64,
+    until: Until,
+    /// Of the rivals.
+    work: &'a mut GrowingWork,
+    budget: &'a mut Budget,
 }

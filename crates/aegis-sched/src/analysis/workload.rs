@@ -4,22 +4,23 @@
 //! 1. Every stage, of a blocker too, is charged the dispatch overhead once. The dispatcher decides
 //!    only when a stage ends, so there is exactly one decision for each stage and the charge is
 //!    exact, not only safe.
-//! 2. All arithmetic on times saturates upwards. Times of a task are at most 2^50 ns and sets at
-//!    most 2^10 tasks, so only absurd overheads get there, and a saturated cost can only refuse.
-//! 3. A [`Bound`] is made in one place, [`Workload::bound`], which refuses what is late.
+//! 2. All arithmetic on times saturates upwards. A time of a task is at most 2^62 and a window
+//!    2^63, so what saturates is past every window, and the search that meets it says so.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use aegis_trace::{ModelId, Nanos, Refusal};
+use aegis_trace::{Limit, ModelId, Nanos, Refusal};
 
-use super::Bound;
-use super::arrivals::{Edge, jobs_within};
-use super::fixed_point::{Budget, Exhausted};
+use super::Setting;
+use super::fixed_point::{Budget, Exhausted, LONGEST_WINDOW};
+use super::time::{TimeModel, ticks};
 use super::utilisation::Utilisation;
-use crate::task::{Overheads, Task, TaskSet};
+use super::window::GrowingWork;
+use crate::task::{Background, Overheads, Task, TaskSet};
 
 /// A task with the overheads charged.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Charged {
     pub(super) model: ModelId,
     pub(super) period: Nanos,
@@ -32,7 +33,8 @@ pub(super) struct Charged {
 }
 
 impl Charged {
-    fn new(task: &Task, dispatch: Nanos) -> Self {
+    pub(super) fn new(task: &Task, dispatch: Nanos) -> Self {
+        let dispatch = if task.is_server() { Nanos::ZERO } else { dispatch };
         let stages = u64::try_from(task.stages().len()).unwrap_or(u64::MAX);
         Self {
             model: task.model(),
@@ -45,112 +47,190 @@ impl Charged {
             last_stage: task.last_stage().saturating_add(dispatch),
         }
     }
+
+    /// Cost and period, for sums of utilisation.
+    pub(super) fn share(&self) -> (Nanos, Nanos) {
+        (self.cost, self.period)
+    }
+
+    /// The shortest window that can hold the release and the deadline of a job, `D - J`.
+    pub(super) fn first_deadline(&self) -> Nanos {
+        self.deadline.saturating_sub(self.jitter)
+    }
+
+    /// What a job needs in any case: its release jitter and its cost.
+    pub(super) fn alone(&self) -> Nanos {
+        self.jitter.saturating_add(self.cost)
+    }
 }
 
 /// What holds the device when a window begins, and cannot be preempted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Blocker {
+    /// Its full length.
     pub(super) length: Nanos,
-    /// `None` for the wake-up latency, or when there is nothing.
+    /// `None` for the wake-up and for background work of nobody in particular, or when there is nothing.
     pub(super) model: Option<ModelId>,
 }
 
-/// Every task that shares the device, charged, and the wake-up latency.
+impl Blocker {
+    /// What it counts on ticks.
+    pub(super) fn ticks(&self) -> Nanos {
+        ticks(self.length)
+    }
+
+    /// The longer of the two, and this one if they are equally long.
+    pub(super) fn or_longer(self, other: Self) -> Self {
+        if other.length > self.length { other } else { self }
+    }
+}
+
+/// Every task that shares the device, charged, and what can block them all.
 #[derive(Clone, Debug)]
 pub(super) struct Workload {
     pub(super) tasks: Vec<Charged>,
-    pub(super) wake: Nanos,
+    /// What is less urgent than every task and can hold the device when a window begins: the
+    /// wake-up latency, or the longest background piece where that is longer.
+    pub(super) floor: Blocker,
+    /// Work beyond all costs inside one busy window. It delays like a blocker, but in addition to
+    /// one: Prosa's machine-checked analyses of overruns add it in the same two places, to what runs
+    /// before a job and to the window's end.
+    pub(super) overrun: Nanos,
+    pub(super) time: TimeModel,
     pub(super) utilisation: Utilisation,
 }
 
 impl Workload {
-    /// Charges `overheads` to `set` and asks what every policy requires.
+    /// Charges the overheads of `setting` to `set`.
+    pub(super) fn new(set: &TaskSet, setting: &Setting) -> Self {
+        let Overheads { dispatch, .. } = setting.overheads;
+        let tasks: Vec<Charged> =
+            set.tasks().iter().map(|task| Charged::new(task, dispatch)).collect();
+        let utilisation = Utilisation::of(tasks.iter().map(Charged::share));
+        let floor = floor(set.background(), &setting.overheads);
+        Self { tasks, floor, overrun: setting.overrun, time: setting.time, utilisation }
+    }
+
+    /// What every policy requires.
     ///
     /// # Errors
-    /// A job alone misses its deadline, or the tasks together exceed the device: `sum C/T > 1`, or
-    /// `= 1` with jitter or a wake-up. In that last case busy windows never end. Responses may then
-    /// still be bounded, so this refusal is the one that is only sufficient.
-    pub(super) fn new(set: &TaskSet, overheads: &Overheads) -> Result<Self, Refusal> {
-        let charged = |task: &Task| Charged::new(task, overheads.dispatch);
-        let tasks: Vec<Charged> = set.tasks().iter().map(charged).collect();
-        let utilisation = Utilisation::of(tasks.iter().map(|task| (task.cost, task.period)));
-        let workload = Self { tasks, wake: overheads.wake, utilisation };
-        workload.check_each_job_alone()?;
-        workload.check_utilisation()?;
-        Ok(workload)
-    }
-
-    fn check_each_job_alone(&self) -> Result<(), Refusal> {
-        let needed = |task: &Charged| task.jitter.saturating_add(task.cost);
-        match self.tasks.iter().find(|task| needed(task) > task.deadline) {
-            None => Ok(()),
-            Some(task) => Err(Refusal::CostExceedsDeadline {
-                model: task.model,
-                cost: needed(task),
-                deadline: task.deadline,
-            }),
+    /// A job alone misses its deadline, or the tasks together exceed the device.
+    pub(super) fn check_necessary(&self) -> Result<(), Refusal> {
+        if let Some(task) = self.tasks.iter().find(|task| task.alone() > task.deadline) {
+            let Charged { model, deadline, .. } = *task;
+            return Err(Refusal::CostExceedsDeadline { model, cost: task.alone(), deadline });
+        }
+        match self.load() {
+            Ordering::Less | Ordering::Equal => Ok(()),
+            Ordering::Greater => Err(self.overutilised()),
         }
     }
 
-    fn check_utilisation(&self) -> Result<(), Refusal> {
-        let ends_on_time = self.wake == Nanos::ZERO && !self.has_jitter();
-        match self.utilisation.cmp_one() {
-            Ordering::Less => Ok(()),
-            Ordering::Equal if ends_on_time => Ok(()),
-            Ordering::Equal | Ordering::Greater => {
-                Err(Refusal::Overutilised { utilisation_ppm: self.utilisation.ppm() })
-            }
+    /// The same with every deadline later by the same time, so that none precedes the jitter of its
+    /// task. The order of absolute deadlines stays as it is, and with it every response under EDF;
+    /// but `D - J`, at which a job enters the demand, is not cut at zero any more.
+    pub(super) fn with_deadlines_past_jitter(&self) -> Cow<'_, Self> {
+        let ahead = |task: &Charged| task.jitter.saturating_sub(task.deadline);
+        let later = self.tasks.iter().map(ahead).max().unwrap_or(Nanos::ZERO);
+        if later == Nanos::ZERO {
+            return Cow::Borrowed(self);
         }
+        let mut shifted = self.clone();
+        for task in &mut shifted.tasks {
+            task.deadline = task.deadline.saturating_add(later);
+        }
+        Cow::Owned(shifted)
     }
 
-    pub(super) fn has_jitter(&self) -> bool {
-        self.tasks.iter().any(|task| task.jitter > Nanos::ZERO)
+    /// How the utilisation of all tasks compares with 1.
+    pub(super) fn load(&self) -> Ordering {
+        self.utilisation.cmp_one(|| self.tasks.iter().map(Charged::share))
     }
 
-    /// The longest time the device can stay busy without a break, or any value above `enough`:
-    /// the least fixed point of `L = wake + sum ceil((L + J) / T) C`.
+    pub(super) fn ppm(&self) -> u64 {
+        self.utilisation.ppm(|| self.tasks.iter().map(Charged::share))
+    }
+
+    pub(super) fn overutilised(&self) -> Refusal {
+        Refusal::Overutilised { utilisation_ppm: self.ppm() }
+    }
+
+    /// The longest time the device can stay busy without a break, on ticks: the least fixed point
+    /// of `L = floor + overrun + sum ceil((L + J) / T) C`; or any value above `enough`.
+    ///
+    /// There is none when utilisation is 1 and something blocks or is late, and the search then
+    /// ends with the budget: ask [`Workload::cycle`] first.
     pub(super) fn busy_window(
         &self,
         enough: Nanos,
         budget: &mut Budget,
     ) -> Result<Nanos, Exhausted> {
-        let work = |window: Nanos| {
-            self.tasks.iter().fold(self.wake, |sum, task| {
-                let jobs = jobs_within(window, task.jitter, task.period, Edge::Open);
-                sum.saturating_add(task.cost.saturating_mul(jobs))
-            })
-        };
-        budget.climb(work(Nanos::EPSILON), enough, self.tasks.len(), work)
-    }
-
-    /// The longest stage among the tasks that `can_block`, or the wake-up where that is longer. Of
-    /// equally long ones the first in the set's order is named.
-    pub(super) fn blocker(&self, can_block: impl Fn(&Charged) -> bool) -> Blocker {
-        let stages = self.tasks.iter().filter(|task| can_block(task));
-        let named = |task: &Charged| (task.longest_stage, Some(task.model));
-        let (length, model) = stages.map(named).fold((self.wake, None), |longest, stage| {
-            if stage.0 > longest.0 { stage } else { longest }
-        });
-        Blocker { length, model }
-    }
-
-    /// The bound of one task, or a refusal when it is late.
-    pub(super) fn bound(
-        task: &Charged,
-        response: Nanos,
-        blocker: Blocker,
-    ) -> Result<Bound, Refusal> {
-        let Charged { model, cost, deadline, .. } = *task;
-        let Blocker { length: blocking, model: blocked_by } = blocker;
-        match deadline.checked_sub(response) {
-            Some(slack) => Ok(Bound { model, cost, response, blocking, blocked_by, slack }),
-            None => Err(Refusal::ResponseExceedsDeadline {
-                model,
-                response,
-                deadline,
-                blocking,
-                blocked_by,
-            }),
+        if self.tasks.is_empty() {
+            return Ok(self.ahead());
         }
+        let mut work = GrowingWork::new();
+        self.tasks.iter().for_each(|task| work.add(task, u64::MAX));
+        // ceil(L / T) = floor((L - 1) / T) + 1, so the point that is sought is L - 1.
+        let base = self.ahead();
+        let from = ticks(self.utilisation.reach(base).max(Nanos::EPSILON));
+        let mut at = from;
+        while at < enough {
+            if at >= LONGEST_WINDOW {
+                return Err(Exhausted::too_long(at));
+            }
+            budget.spend(self.tasks.len()).map_err(|spent| spent.at(at))?;
+            let next = ticks(base.saturating_add(work.in_window(at)));
+            if next <= at {
+                break;
+            }
+            at = next;
+        }
+        Ok(at.saturating_add(Nanos::EPSILON))
     }
+
+    /// What is ahead of every task in a busy window, on ticks.
+    fn ahead(&self) -> Nanos {
+        self.floor.ticks().saturating_add(self.overrun)
+    }
+
+    /// After which time everything repeats, if the tasks use the device completely and some window
+    /// never ends: the least common multiple of the periods. `None` when all windows end.
+    ///
+    /// # Errors
+    /// It is longer than any window that is looked at.
+    pub(super) fn cycle(&self) -> Result<Option<Nanos>, Exhausted> {
+        let ends =
+            self.ahead() == Nanos::ZERO && self.tasks.iter().all(|task| task.jitter == Nanos::ZERO);
+        if ends || self.load() != Ordering::Equal {
+            return Ok(None);
+        }
+        hyperperiod(self.tasks.iter().map(|task| task.period)).map(Some)
+    }
+}
+
+/// What is less urgent than every task: waking up, or a background piece with its dispatch. Only one
+/// of the two can be under way when a window begins.
+fn floor(background: Background, overheads: &Overheads) -> Blocker {
+    let wake = Blocker { length: overheads.wake, model: None };
+    if background.longest == Nanos::ZERO {
+        return wake;
+    }
+    let length = background.longest.saturating_add(overheads.dispatch);
+    wake.or_longer(Blocker { length, model: background.of })
+}
+
+/// The least common multiple of `periods`.
+///
+/// # Errors
+/// It exceeds the longest window that is looked at.
+pub(super) fn hyperperiod(mut periods: impl Iterator<Item = Nanos>) -> Result<Nanos, Exhausted> {
+    let limit = Limit::Hyperperiod { longest: LONGEST_WINDOW };
+    let too_long = Exhausted { limit, reached: Nanos::ZERO };
+    periods.try_fold(Nanos::EPSILON, |all, period| {
+        let (mut a, mut b) = (all.0, period.0);
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        period.checked_mul(all / Nanos(a)).filter(|all| *all < LONGEST_WINDOW).ok_or(too_long)
+    })
 }

@@ -25,6 +25,13 @@ pub(crate) struct Charge {
     pub(crate) overhead: Nanos,
 }
 
+impl Charge {
+    /// Both together.
+    pub(crate) fn total(self) -> Nanos {
+        self.cost.saturating_add(self.overhead)
+    }
+}
+
 /// A value the proof took for granted, and the one that was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BrokenAssumption {
@@ -68,7 +75,7 @@ impl Audit {
     ) -> impl Iterator<Item = BrokenAssumption> + use<> {
         let executed = times.finished.saturating_since(times.started);
         let spent = service.saturating_sub(executed);
-        let exceeded = service > charge.cost + charge.overhead;
+        let exceeded = service > charge.total();
         if exceeded {
             self.taint.get_or_insert(job);
         }
@@ -104,7 +111,7 @@ impl Audit {
         charge: Charge,
         service: Nanos,
     ) -> Option<BrokenAssumption> {
-        let assumed = charge.cost + charge.overhead;
+        let assumed = charge.total();
         if service <= assumed {
             return None;
         }
@@ -118,9 +125,14 @@ impl Audit {
         (response > bound).then_some(TraceEvent::BoundExceeded { job, bound, response, cause })
     }
 
-    /// The busy period ended.
-    pub(crate) fn idle(&mut self) {
-        self.taint = None;
+    /// Whether an assumption was broken in the present busy period.
+    pub(crate) fn is_tainted(&self) -> bool {
+        self.taint.is_some()
+    }
+
+    /// The busy period ended; the job that had tainted it, if one had.
+    pub(crate) fn idle(&mut self) -> Option<JobId> {
+        self.taint.take()
     }
 }
 
@@ -158,8 +170,9 @@ mod tests {
             })
         };
         assert_eq!(exceeded(&audit), with_cause(Some(job(0))));
-        audit.idle();
+        assert_eq!(audit.idle(), Some(job(0)));
         assert_eq!(exceeded(&audit), with_cause(None));
+        assert_eq!(audit.idle(), None);
         assert_eq!(audit.response(job(1), Nanos(5), Nanos(5)), None);
     }
 

@@ -11,8 +11,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use aegis_context::{ContextError, ExecutionContext, StreamPool};
 use aegis_trace::{JobId, ModelId, Nanos, StageIndex, SubmitRefusal, Timestamp};
 
+use super::audit::Charge;
+use super::server::Server;
 use crate::metrics::ModelMetrics;
 use crate::policy::ReadyJob;
+use crate::queue::Class;
 use crate::task::Task;
 use crate::wcet::StageMonitor;
 
@@ -53,15 +56,31 @@ impl LaneGate {
     }
 }
 
+/// What a lane owes its jobs.
+#[derive(Debug)]
+pub(crate) enum LaneService {
+    /// Each completes within its deadline.
+    Guaranteed {
+        /// Costs without overheads, and timing.
+        task: Task,
+        /// The worst-case response time.
+        bound: Nanos,
+    },
+    /// They run while nothing else is ready.
+    Background,
+    /// They share the budget of a server.
+    Server(Server),
+}
+
 /// One admitted model.
 #[derive(Debug)]
 pub struct Lane {
     /// Its context.
     pub(crate) context: ExecutionContext,
-    /// Its costs without overheads, and its timing.
-    pub(crate) task: Task,
-    /// Its worst-case response time.
-    pub(crate) bound: Nanos,
+    /// The worst-case cost of each stage, without overheads.
+    pub(crate) costs: Vec<Nanos>,
+    /// What its jobs were promised.
+    pub(crate) service: LaneService,
     /// Its counters.
     pub(crate) metrics: ModelMetrics,
     /// Whether it takes jobs.
@@ -72,6 +91,8 @@ pub struct Lane {
     pub(crate) monitors: Vec<StageMonitor>,
     /// The earliest nominal release of its next job.
     next_release: Timestamp,
+    /// By how much its debts have put off its releases, all together.
+    postponed: Nanos,
     /// The number of its next job.
     sequence: u64,
 }
@@ -90,25 +111,39 @@ pub(crate) struct Release {
     pub(crate) excess_jitter: Nanos,
 }
 
+impl Release {
+    /// A job without a deadline: the policies of guaranteed jobs never see it as it is here.
+    fn at_arrival(id: JobId, arrival: Timestamp) -> Self {
+        let job = ReadyJob {
+            id,
+            release: arrival,
+            deadline: Timestamp::NEVER,
+            period: Nanos::MAX,
+            priority: u32::MAX,
+        };
+        Self { job, arrival, eligible: arrival, excess_jitter: Nanos::ZERO }
+    }
+}
+
 impl Lane {
     /// A lane for `context`, whose job slots bound the number of its pending jobs.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         context: ExecutionContext,
-        task: Task,
-        bound: Nanos,
+        costs: Vec<Nanos>,
+        service: LaneService,
         metrics: ModelMetrics,
         gate: LaneGate,
     ) -> Self {
         Self {
             context,
-            task,
-            bound,
+            costs,
+            service,
             metrics,
             gate,
             pending: 0,
             monitors: Vec::new(),
             next_release: Timestamp::ZERO,
+            postponed: Nanos::ZERO,
             sequence: 0,
         }
     }
@@ -118,7 +153,7 @@ impl Lane {
     /// # Panics
     /// When there are more or fewer of them than stages, and not none.
     pub fn watch(&mut self, monitors: Vec<StageMonitor>) {
-        let stages = self.task.stages().len();
+        let stages = self.costs.len();
         assert!(monitors.is_empty() || monitors.len() == stages, "one monitor for each stage");
         self.monitors = monitors;
     }
@@ -129,32 +164,76 @@ impl Lane {
         self.context.model()
     }
 
+    /// What the analysis charges for a stage.
+    pub(crate) fn charge(&self, stage: StageIndex, dispatch: Nanos) -> Charge {
+        Charge { cost: self.costs[usize::from(stage.0)], overhead: dispatch }
+    }
+
+    /// What the analysis charges for a whole job.
+    pub(crate) fn charged_cost(&self, dispatch: Nanos) -> Nanos {
+        self.costs
+            .iter()
+            .fold(Nanos::ZERO, |sum, cost| sum.saturating_add(cost.saturating_add(dispatch)))
+    }
+
+    /// Which jobs it has.
+    pub(crate) fn class(&self) -> Class {
+        match self.service {
+            LaneService::Guaranteed { .. } => Class::Guaranteed,
+            LaneService::Background => Class::Background,
+            LaneService::Server(_) => Class::Server,
+        }
+    }
+
+    /// The task it was admitted as, if its jobs have deadlines.
+    pub(crate) fn task(&self) -> Option<&Task> {
+        match &self.service {
+            LaneService::Guaranteed { task, .. } => Some(task),
+            LaneService::Background | LaneService::Server(_) => None,
+        }
+    }
+
+    /// By how much its debts have put off its releases, all together.
+    pub(crate) fn postponed(&self) -> Nanos {
+        self.postponed
+    }
+
+    /// Puts off its next release, and with it all later ones, by `by`.
+    pub(crate) fn postpone(&mut self, by: Nanos) {
+        self.next_release = self.next_release.saturating_add(by);
+        self.postponed = self.postponed.saturating_add(by);
+    }
+
     /// Decides the release of a job that was submitted at `stamp`, became visible at `arrival`, and
     /// claims the nominal release `claimed`.
     ///
     /// The release is the claimed one, but no later than the arrival, at least a period after the
-    /// one before, and at least `arrival - J`. A job without a claim is released when it arrives.
+    /// one before, and at least `arrival - J`. A job without a claim is released when it arrives, and
+    /// so is every job of best effort: nothing is promised that a release could matter for.
     pub(crate) fn release(
         &mut self,
         stamp: Timestamp,
         arrival: Timestamp,
         claimed: Option<Timestamp>,
     ) -> Release {
-        let jitter = self.task.jitter();
+        let id = JobId { model: self.model(), sequence: self.sequence };
+        self.sequence += 1;
+        let LaneService::Guaranteed { task, .. } = &self.service else {
+            return Release::at_arrival(id, arrival);
+        };
+        let jitter = task.jitter();
         let claimed = claimed.map_or(arrival, |claimed| claimed.min(arrival));
         let allowed = stamp.saturating_sub(jitter);
         let excess_jitter = allowed.saturating_since(claimed.max(self.next_release));
         let earliest = arrival.saturating_sub(jitter);
         let release = claimed.max(earliest).max(self.next_release);
-        self.next_release = release.saturating_add(self.task.period());
-        let id = JobId { model: self.model(), sequence: self.sequence };
-        self.sequence += 1;
+        self.next_release = release.saturating_add(task.period());
         let job = ReadyJob {
             id,
             release,
-            deadline: release.saturating_add(self.task.deadline()),
-            period: self.task.period(),
-            priority: self.task.priority(),
+            deadline: release.saturating_add(task.deadline()),
+            period: task.period(),
+            priority: task.priority(),
         };
         Release { job, arrival, eligible: release.max(arrival), excess_jitter }
     }
@@ -163,7 +242,7 @@ impl Lane {
     /// done when no slot is free.
     pub(crate) fn run_unseen(&mut self, streams: &Arc<StreamPool>) -> Result<(), ContextError> {
         let Some(slot) = self.context.slots().claim() else { return Ok(()) };
-        let ran = (0u16..).take(self.task.stages().len()).try_for_each(|stage| {
+        let ran = (0u16..).take(self.costs.len()).try_for_each(|stage| {
             let busy = self.context.launch(StageIndex(stage), &slot, streams.lease()?)?;
             busy.wait()?;
             self.context.stage_done();

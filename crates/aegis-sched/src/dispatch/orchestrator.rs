@@ -266,7 +266,10 @@ impl Orchestration {
                 Command::Bounds { bounds } => self.dispatcher.set_bounds(now, &bounds),
                 Command::Evict { model, context } => self.evict(now, model, context),
                 Command::Stop => {
-                    self.dispatcher.stop(now);
+                    // What was submitted before the stop is dropped as such, not refused as if it had
+                    // come after.
+                    self.step();
+                    self.dispatcher.stop(self.clock.now());
                     stop = true;
                 }
             }

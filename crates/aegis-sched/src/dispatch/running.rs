@@ -1,14 +1,12 @@
 //! Jobs between acceptance and their end: held back until their release, or on the device.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 
 use aegis_context::BusyStream;
-use aegis_context::slot::JobSlot;
-use aegis_trace::{JobId, ModelId, Nanos, StageIndex, Timestamp};
+use aegis_trace::{JobId, ModelId, Nanos, Timestamp};
 
 use super::audit::Charge;
-use super::lane::Release;
+use crate::policy::ReadyJob;
 use crate::queue::Ready;
 
 /// The stage on the device.
@@ -44,20 +42,40 @@ impl Running {
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
     eligible: Timestamp,
+    /// How far its model's releases had been put off when its own was decided.
+    postponed: Nanos,
     ready: Ready,
 }
 
 impl Held {
-    pub(crate) fn new(release: Release, slot: Arc<JobSlot>) -> Self {
-        let ready = Ready {
-            job: release.job,
-            slot,
-            arrival: release.arrival,
-            stage: StageIndex(0),
-            consumed: Nanos::ZERO,
-            execution: Nanos::ZERO,
-        };
-        Self { eligible: release.eligible, ready }
+    pub(crate) fn new(ready: Ready, eligible: Timestamp, postponed: Nanos) -> Self {
+        Self { eligible, postponed, ready }
+    }
+
+    /// This job with its release moved, if releases of its model are put off further by now than
+    /// when its own was decided.
+    ///
+    /// # Errors
+    /// None: `Err` is the job as it was.
+    pub(crate) fn postponed_to(mut self, postponed: Nanos) -> Result<Self, Self> {
+        let by = postponed.saturating_sub(self.postponed);
+        if by == Nanos::ZERO {
+            return Err(self);
+        }
+        self.postponed = postponed;
+        let job = &mut self.ready.job;
+        job.release = job.release.saturating_add(by);
+        job.deadline = job.deadline.saturating_add(by);
+        self.eligible = self.eligible.max(job.release);
+        Ok(self)
+    }
+
+    pub(crate) fn job(&self) -> &ReadyJob {
+        &self.ready.job
+    }
+
+    pub(crate) fn ready(&self) -> &Ready {
+        &self.ready
     }
 
     /// When it may run.

@@ -10,11 +10,13 @@
 //!    model run in the order of their releases.
 //! 3. The urgency a policy gives is the one its analysis in [`crate::analysis`] assumes.
 
+mod dm;
 mod edf;
 mod fifo;
 mod priority;
 mod rms;
 
+pub use dm::DmPolicy;
 pub use edf::EdfPolicy;
 pub use fifo::FifoPolicy;
 pub use priority::PriorityPolicy;
@@ -34,6 +36,8 @@ pub enum PolicyKind {
     Fifo,
     /// Shorter period first (rate monotonic).
     Rms,
+    /// Shorter relative deadline first (deadline monotonic).
+    Dm,
     /// Earlier absolute deadline first.
     Edf,
     /// Smaller explicit priority number first.
@@ -47,6 +51,7 @@ impl PolicyKind {
         match self {
             Self::Fifo => Box::new(FifoPolicy),
             Self::Rms => Box::new(RmsPolicy),
+            Self::Dm => Box::new(DmPolicy),
             Self::Edf => Box::new(EdfPolicy),
             Self::Priority => Box::new(PriorityPolicy),
         }
@@ -58,6 +63,7 @@ impl fmt::Display for PolicyKind {
         f.pad(match self {
             Self::Fifo => "fifo",
             Self::Rms => "rms",
+            Self::Dm => "dm",
             Self::Edf => "edf",
             Self::Priority => "priority",
         })
@@ -111,22 +117,24 @@ mod tests {
 
     #[test]
     fn each_policy_puts_its_own_favourite_first() {
-        // (released first, shortest period, earliest deadline, smallest number): four models.
+        // (released first, shortest period, earliest deadline, smallest number, shortest deadline).
         let jobs = [
             job(0, 1, 90, 80, 9),
             job(1, 5, 85, 10, 8),
             job(2, 6, 20, 70, 7),
             job(3, 7, 95, 90, 1),
+            job(4, 18, 31, 60, 6),
         ];
         let first = |kind: PolicyKind| {
             let policy = kind.policy();
-            let best = jobs.iter().min_by_key(|job| policy.urgency(job)).expect("four jobs");
+            let best = jobs.iter().min_by_key(|job| policy.urgency(job)).expect("five jobs");
             best.id.model.index
         };
         assert_eq!(first(PolicyKind::Fifo), 0);
         assert_eq!(first(PolicyKind::Rms), 1);
         assert_eq!(first(PolicyKind::Edf), 2);
         assert_eq!(first(PolicyKind::Priority), 3);
+        assert_eq!(first(PolicyKind::Dm), 4);
     }
 
     #[test]

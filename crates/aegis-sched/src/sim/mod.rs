@@ -17,7 +17,7 @@
 mod model;
 mod random;
 
-pub use model::{Arrivals, Behaviour, Costs, Model};
+pub use model::{Arrivals, Behaviour, Costs, Model, ModelService};
 pub use random::{Random, Seed};
 
 use std::cmp::Reverse;
@@ -33,7 +33,7 @@ use aegis_trace::{
 
 use crate::admission::{AdmissionConfig, AdmissionController, AdmissionError};
 use crate::analysis::Analysis;
-use crate::dispatch::{Dispatcher, DispatcherConfig, Turn};
+use crate::dispatch::{Dispatcher, DispatcherConfig, OverrunPolicy, Turn};
 use crate::metrics::{ModelMetrics, Snapshot};
 use crate::policy::PolicyKind;
 use crate::queue::SubmissionQueue;
@@ -53,6 +53,8 @@ pub struct WorldConfig {
     pub charged: Overheads,
     /// The overheads that really occur; above `charged` they break the proof's assumption.
     pub real: Overheads,
+    /// What happens to jobs after an overrun.
+    pub overrun: OverrunPolicy,
     /// Device memory.
     pub memory: Bytes,
 }
@@ -66,6 +68,7 @@ impl WorldConfig {
             policy: PolicyKind::Edf,
             charged: Overheads::default(),
             real: Overheads::default(),
+            overrun: OverrunPolicy::Record,
             memory: Bytes::from_gib(1),
         }
     }
@@ -121,6 +124,7 @@ impl World {
         let dispatcher = DispatcherConfig {
             max_models: MAX_MODELS,
             overheads: config.charged,
+            overrun: config.overrun,
             hang_factor: HANG_FACTOR,
             hang_floor: Nanos::ZERO,
         };

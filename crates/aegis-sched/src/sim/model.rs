@@ -2,7 +2,7 @@
 
 use aegis_context::{ModelDescription, ResourceBudget, SimBackend, SimModel};
 use aegis_cuda::{DeviceContext, SimFault, SimWork};
-use aegis_trace::{Bytes, ModelId, Nanos, StageIndex, Timestamp};
+use aegis_trace::{Bytes, ModelId, Nanos, ServiceTerms, StageIndex, Timestamp};
 
 use super::random::Random;
 use crate::admission::{AdmissionRequest, Terms};
@@ -14,7 +14,9 @@ use crate::submit::Submitter;
 pub struct Model {
     /// Its name.
     pub name: String,
-    /// `T`.
+    /// What it is promised beside the timing below.
+    pub service: ModelService,
+    /// `T`; of a model of best effort, the distance that its arrivals keep of themselves.
     pub period: Nanos,
     /// `D`.
     pub deadline: Nanos,
@@ -30,6 +32,22 @@ pub struct Model {
     pub scratch: Bytes,
     /// How it behaves.
     pub behaviour: Behaviour,
+}
+
+/// What a simulated model is promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelService {
+    /// Its deadlines.
+    Guaranteed,
+    /// To run while nothing else is ready.
+    Background,
+    /// A share of the device.
+    Server {
+        /// Device time in each period, overheads included.
+        budget: Nanos,
+        /// Least time between two refills.
+        period: Nanos,
+    },
 }
 
 /// How a model behaves at run time.
@@ -70,6 +88,11 @@ pub enum Costs {
     Full,
     /// Anything up to the worst case, often exactly that.
     UpTo,
+    /// Always this much more than the worst case: a cost that admission was not told of.
+    Beyond {
+        /// How much.
+        extra: Nanos,
+    },
 }
 
 impl Model {
@@ -79,6 +102,7 @@ impl Model {
     pub fn periodic(name: &str, cost: Nanos, period: Nanos) -> Self {
         Self {
             name: name.into(),
+            service: ModelService::Guaranteed,
             period,
             deadline: period,
             jitter: Nanos::ZERO,
@@ -103,15 +127,25 @@ impl Model {
         };
         let backend = SimBackend::new(declared, device.kind(), Box::new(self.cost_model(random)));
         let terms = Terms {
-            period: self.period,
-            deadline: self.deadline,
-            jitter: self.jitter,
-            priority: self.priority,
+            service: self.service_terms(),
             costs: self.stages.clone(),
             budget: ResourceBudget { memory: Bytes(u64::MAX), streams: 1, compute: Nanos::MAX },
             slots: self.outstanding(),
         };
         AdmissionRequest { name: self.name.clone(), terms, backend: Box::new(backend) }
+    }
+
+    fn service_terms(&self) -> ServiceTerms {
+        let Self { period, deadline, jitter, priority, .. } = *self;
+        match self.service {
+            ModelService::Guaranteed => {
+                ServiceTerms::Guaranteed { period, deadline, jitter, priority }
+            }
+            ModelService::Background => ServiceTerms::Background,
+            ModelService::Server { budget, period } => {
+                ServiceTerms::Server { budget, period, priority }
+            }
+        }
     }
 
     /// Jobs that can be outstanding at once while deadlines are kept, and some for when not.
@@ -132,6 +166,7 @@ impl Model {
                 Costs::Full => worst,
                 Costs::UpTo if random.once_in(3) => worst,
                 Costs::UpTo => Nanos(random.between(1, worst.0)),
+                Costs::Beyond { extra } => worst + extra,
             };
             let planned = faults.iter().find(|(at, n, _)| (*at, *n) == (stage, launch));
             SimWork { cost, fault: planned.map(|(_, _, fault)| *fault) }

@@ -193,6 +193,19 @@ pub enum FaultKind {
     /// A model without a priority under the priority policy, which is the related place.
     #[error("[[model]] lacks the key `priority`, which the policy `priority` needs")]
     MissingPriority,
+    /// A server without a priority under the priority policy, which is the related place.
+    #[error("[model.server] lacks the key `priority`, which the policy `priority` needs")]
+    MissingServerPriority,
+    /// A key that promises something, of a model of best effort; the related place is what makes it
+    /// one.
+    #[error("`{key}` is not for a model of best effort")]
+    NotForBestEffort {
+        /// The key.
+        key: &'static str,
+    },
+    /// A server for a model whose jobs have deadlines.
+    #[error("[model.server] is for models of best effort alone")]
+    ServerWithoutBestEffort,
     /// A model file that is not there.
     #[error("there is no file {}", path.display())]
     NoSuchFile {
@@ -247,6 +260,9 @@ impl FaultKind {
             Self::BudgetAboveDevice { limit, .. } => format!("at most {limit}"),
             Self::AbovePeriod { period, .. } => format!("at most {period}"),
             Self::MissingPriority => "add priority = 1".into(),
+            Self::MissingServerPriority => "add priority = 9".into(),
+            Self::NotForBestEffort { .. } => "leave it out".into(),
+            Self::ServerWithoutBestEffort => "add best_effort = true to its [[model]]".into(),
             Self::NoSuchFile { .. } => "relative to the folder of this file".into(),
             Self::Unreadable { .. }
             | Self::FileTooLarge { .. }
@@ -267,6 +283,8 @@ impl FaultKind {
                 | Self::NeitherPathNorStages
                 | Self::NoModels
                 | Self::MissingPriority
+                | Self::MissingServerPriority
+                | Self::ServerWithoutBestEffort
         )
     }
 }

@@ -25,6 +25,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aegis_sched::dispatch::OverrunPolicy;
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::wcet::{CostRule, Method, Question, Share};
 use aegis_trace::{Bytes, Nanos};
@@ -141,6 +142,8 @@ pub struct Scheduler {
     pub policy: PolicyKind,
     /// How many submitted jobs may wait, from one to [`QUEUE_DEPTH_MAX`].
     pub queue_depth: u32,
+    /// What happens to jobs after an overrun.
+    pub overrun: OverrunPolicy,
 }
 
 /// The `[overheads]` table: costs of the runtime itself, at most [`OVERHEAD_MAX`] each.
@@ -199,9 +202,13 @@ pub struct Model {
     pub name: String,
     /// What executes it, and what of.
     pub backend: Backend,
-    /// The minimum time between releases, from [`PERIOD_MIN`] to [`PERIOD_MAX`].
+    /// `None` for a model whose every job has a deadline.
+    pub best_effort: Option<BestEffort>,
+    /// The minimum time between releases, from [`PERIOD_MIN`] to [`PERIOD_MAX`]; of a model of best
+    /// effort the time between two jobs of the load generator, and nothing else.
     pub period: Nanos,
-    /// Relative to the release, in the same range as the period; may be longer than it.
+    /// Relative to the release, in the same range as the period; may be longer than it. Without
+    /// meaning for a model of best effort, as are `jitter` and `priority`.
     pub deadline: Nanos,
     /// How much later than its nominal release a job may be submitted; at most the period.
     pub jitter: Nanos,
@@ -211,6 +218,26 @@ pub struct Model {
     pub slots: u32,
     /// The hard limits of this model alone.
     pub budget: Budget,
+}
+
+/// How a model without deadlines is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BestEffort {
+    /// While nothing else is ready.
+    Background,
+    /// By a server.
+    Server(Server),
+}
+
+/// The `[model.server]` table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Device time in each period, overheads included; from one nanosecond to the period.
+    pub budget: Nanos,
+    /// Least time between two refills, from [`PERIOD_MIN`] to [`PERIOD_MAX`].
+    pub period: Nanos,
+    /// Smaller is more urgent; stated when the policy is by priority.
+    pub priority: Option<u32>,
 }
 
 /// What executes a model, with what only this backend needs.

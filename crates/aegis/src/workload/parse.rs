@@ -4,9 +4,12 @@
 //! priority are judged against them. A part that is wrong does not stop the rest from being read;
 //! what later checks need is kept in [`Facts`], which holds only what was read without a fault.
 
+mod best_effort;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use aegis_sched::dispatch::OverrunPolicy;
 use aegis_sched::policy::PolicyKind;
 use aegis_trace::{Bytes, Nanos};
 use toml::de::DeTable;
@@ -111,8 +114,13 @@ impl Parser<'_> {
         let policy = table.required(found, "policy", |raw| raw.one_of(schema::POLICIES));
         let depths = 1..=super::QUEUE_DEPTH_MAX;
         let queue_depth = table.required(found, "queue_depth", |raw| raw.count(depths));
+        let overrun = table.optional(found, "overrun", |raw| raw.one_of(schema::OVERRUNS));
         self.facts.policy = policy.ok();
-        Ok(Scheduler { policy: policy?.value, queue_depth: queue_depth?.value })
+        Ok(Scheduler {
+            policy: policy?.value,
+            queue_depth: queue_depth?.value,
+            overrun: or_default(overrun?, OverrunPolicy::default()),
+        })
     }
 
     fn overheads(&mut self, top: &Section<'_>) -> Result<Overheads, Reported> {
@@ -180,8 +188,14 @@ impl Parser<'_> {
         let name = self.name(&table);
         let backend = self.backend(&table);
         let period = self.period(&table);
+        let best_effort = self.best_effort(&table);
         let timing = self.timing(&table, period);
-        let priority = self.priority(&table);
+        let priority = match best_effort {
+            Ok(Some(_)) => Ok(None),
+            Ok(None) => self.priority(&table),
+            // Whether a priority is needed is not known.
+            Err(reported) => Err(reported),
+        };
         let slots = 1..=super::SLOTS_MAX;
         let slots = table.optional(&mut self.findings, "slots", |raw| raw.count(slots));
         let budget = self.budget(&table, period);
@@ -189,6 +203,7 @@ impl Parser<'_> {
         Ok(Model {
             name: name?,
             backend: backend?,
+            best_effort: best_effort?,
             period,
             deadline,
             jitter,

@@ -181,6 +181,11 @@ impl<'t> Raw<'t> {
         text.parse().map_err(wrong)
     }
 
+    /// Yes or no.
+    pub(super) fn flag(&self) -> Result<bool, FaultKind> {
+        self.value.as_bool().ok_or_else(|| self.wrong_type("true or false"))
+    }
+
     /// One of a closed set of names.
     pub(super) fn one_of<T: Copy>(
         &self,

@@ -5,6 +5,7 @@
 
 use std::ops::RangeInclusive;
 
+use aegis_sched::dispatch::OverrunPolicy;
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::wcet::Method;
 use aegis_trace::{Bytes, Nanos};
@@ -52,8 +53,10 @@ pub(super) const DEVICE: Table = Table {
 };
 
 /// `[scheduler]`.
-pub(super) const SCHEDULER: Table =
-    Table { name: "[scheduler]", keys: &[key("policy", "\"edf\""), key("queue_depth", "64")] };
+pub(super) const SCHEDULER: Table = Table {
+    name: "[scheduler]",
+    keys: &[key("policy", "\"edf\""), key("queue_depth", "64"), key("overrun", "\"contain\"")],
+};
 
 /// `[overheads]`.
 pub(super) const OVERHEADS: Table =
@@ -87,7 +90,9 @@ pub(super) const MODEL: Table = Table {
         key("jitter", "\"1ms\""),
         key("priority", "1"),
         key("slots", "2"),
+        key("best_effort", "true"),
         key("budget", "[model.budget]"),
+        key("server", "[model.server]"),
         key("sim", "[model.sim]"),
     ],
 };
@@ -96,6 +101,12 @@ pub(super) const MODEL: Table = Table {
 pub(super) const BUDGET: Table = Table {
     name: "[model.budget]",
     keys: &[key("memory", "\"64MiB\""), key("streams", "1"), key("compute", "\"8ms\"")],
+};
+
+/// `[model.server]`.
+pub(super) const SERVER: Table = Table {
+    name: "[model.server]",
+    keys: &[key("budget", "\"5ms\""), key("period", "\"50ms\""), key("priority", "9")],
 };
 
 /// `[model.sim]`.
@@ -125,6 +136,7 @@ pub(super) const DRIVERS: &[(&str, Driver)] = &[("host", Driver::Host), ("sim", 
 pub(super) const POLICIES: &[(&str, PolicyKind)] = &[
     ("fifo", PolicyKind::Fifo),
     ("rms", PolicyKind::Rms),
+    ("dm", PolicyKind::Dm),
     ("edf", PolicyKind::Edf),
     ("priority", PolicyKind::Priority),
 ];
@@ -145,6 +157,10 @@ pub(super) const UNCLAIMED: &[(&str, Unclaimed)] =
 pub(super) const PROPERTY: Key = key("property", "\"kernel\"");
 /// How many properties may be accepted.
 pub(super) const PROPERTIES: RangeInclusive<u32> = 0..=7;
+
+/// What happens after an overrun, by name.
+pub(super) const OVERRUNS: &[(&str, OverrunPolicy)] =
+    &[("record", OverrunPolicy::Record), ("contain", OverrunPolicy::Contain)];
 
 /// The kinds of backend, before what each of them needs is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +212,7 @@ mod tests {
     #[test]
     fn the_documented_keys_are_the_accepted_keys() {
         let mut accepted = Vec::new();
-        for table in [&DEVICE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SIM] {
+        for table in [&DEVICE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SERVER, &SIM] {
             let is_value = |key: &&Key| !key.example.starts_with("[model.");
             let keys = table.keys.iter().filter(is_value);
             accepted.extend(keys.map(|key| (table.name.to_owned(), key.name.to_owned())));
@@ -240,7 +256,7 @@ mod tests {
     #[test]
     fn every_table_is_a_key_of_the_file_or_of_a_model() {
         let headers: Vec<_> = TOP.keys.iter().chain(MODEL.keys).map(|key| key.example).collect();
-        for table in [&DEVICE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SIM] {
+        for table in [&DEVICE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SERVER, &SIM] {
             assert!(headers.contains(&table.name), "{} cannot be reached", table.name);
         }
     }
@@ -250,6 +266,10 @@ mod tests {
         for (name, policy) in POLICIES {
             let text: StrDeserializer<'_, Error> = name.into_deserializer();
             assert_eq!(PolicyKind::deserialize(text).as_ref(), Ok(policy));
+        }
+        for (name, overrun) in OVERRUNS {
+            let text: StrDeserializer<'_, Error> = name.into_deserializer();
+            assert_eq!(OverrunPolicy::deserialize(text).as_ref(), Ok(overrun));
         }
     }
 }

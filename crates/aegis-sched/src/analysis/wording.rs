@@ -1,0 +1,187 @@
+//! The wording of an argument: columns that a reader can add up.
+//!
+//! Names of models and the unit of time are the caller's, since the analyses know neither.
+
+use std::fmt;
+
+use aegis_trace::{ModelId, Nanos};
+
+use super::argument::{Argument, Case, Explanation, Share, Window};
+use super::findings::Response;
+use super::time::TimeModel;
+
+/// How models and times are written.
+#[derive(Clone, Copy)]
+pub struct Words<'a> {
+    /// What a model is called.
+    pub name: &'a dyn Fn(ModelId) -> String,
+    /// How a time is written, with its unit.
+    pub time: &'a dyn Fn(Nanos) -> String,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = Words { name: &|model| model.to_string(), time: &|time| time.to_string() };
+        f.write_str(&self.in_words(&words))
+    }
+}
+
+impl Explanation {
+    /// The answer, then a column for what was refused, then one for each task; without a line end.
+    #[must_use]
+    pub fn in_words(&self, words: &Words<'_>) -> String {
+        let mut lines = vec![self.verdict(words)];
+        if let Some(window) = &self.window {
+            lines.extend(in_window(window, self.setting.time, words));
+        }
+        for task in &self.tasks {
+            lines.push(headline(task, words));
+            if let Some(case) = &task.case {
+                lines.extend(in_case(task, case, self.setting.time, words));
+            }
+        }
+        lines.join("\n")
+    }
+
+    fn verdict(&self, words: &Words<'_>) -> String {
+        let ppm = self.utilisation_ppm;
+        let load = format!("utilisation {}.{:06}", ppm / 1_000_000, ppm % 1_000_000);
+        let test = self.findings.test;
+        let exact = if self.findings.exact { "exact" } else { "sufficient" };
+        let verdict = match &self.findings.verdict {
+            Ok(()) => "schedulable".into(),
+            Err(why) => format!("not schedulable: {}", why.explain_in(words.name, words.time)),
+        };
+        format!("{verdict}\n  {load}, decided by {test} ({exact} here)")
+    }
+}
+
+fn headline(task: &Argument, words: &Words<'_>) -> String {
+    let time = words.time;
+    let (name, deadline) = ((words.name)(task.model), time(task.deadline));
+    match task.response {
+        Response::Bounded(response) => match task.deadline.checked_sub(response) {
+            Some(slack) => format!(
+                "{name}: response {} <= deadline {deadline}, slack {}",
+                time(response),
+                time(slack)
+            ),
+            None => format!("{name}: response {} > deadline {deadline}", time(response)),
+        },
+        Response::Unbounded => format!("{name}: no bound, the backlog can grow for ever"),
+        Response::Undecided(limit) => format!("{name}: undecided, {limit}"),
+    }
+}
+
+/// A column of times with what each is; the result comes last.
+struct Column {
+    entries: Vec<(&'static str, String, String)>,
+}
+
+impl Column {
+    fn add(&mut self, sign: &'static str, time: String, what: impl Into<String>) {
+        self.entries.push((sign, time, what.into()));
+    }
+
+    fn lines(self) -> Vec<String> {
+        let width = self.entries.iter().map(|(_, time, _)| time.len()).max().unwrap_or(0);
+        let line = |(sign, time, what): (&str, String, String)| {
+            format!("  {sign:1} {time:>width$}  {what}")
+        };
+        self.entries.into_iter().map(line).collect()
+    }
+}
+
+fn in_case(task: &Argument, case: &Case, at: TimeModel, words: &Words<'_>) -> Vec<String> {
+    let time = words.time;
+    let busy = case
+        .busy
+        .map_or("that can last for ever".into(), |busy| format!("of at most {}", time(busy)));
+    let due = case.due.map_or(String::new(), |due| format!(", due at {}", time(due)));
+    let mut lines = vec![format!(
+        "  worst is job {} in a busy period {busy}: visible at {}{due}",
+        case.job + 1,
+        time(case.visible)
+    )];
+    let mut column = Column { entries: Vec::new() };
+    blocked(&mut column, case.blocking, case.blocked_by, at, words);
+    overrun(&mut column, case.overrun, words);
+    let others = case.shares.len().saturating_sub(1);
+    shares(&mut column, &case.shares[..others], words);
+    for own in &case.shares[others..] {
+        let start = time(case.completion.saturating_sub(case.last_stage));
+        let what = format!(
+            "{}, its last stage ({}) from {start} on",
+            jobs(own, words),
+            time(case.last_stage)
+        );
+        column.add("+", time(own.work()), what);
+    }
+    column.add("=", time(case.completion), "when it ends");
+    if case.visible > Nanos::ZERO {
+        column.add("-", time(case.visible), "when it is visible");
+    }
+    if task.jitter > Nanos::ZERO {
+        column.add("+", time(task.jitter), "by which that may be later than its release");
+    }
+    if let Response::Bounded(response) = task.response {
+        column.add("=", time(response), "response");
+    }
+    lines.extend(column.lines());
+    lines
+}
+
+fn in_window(window: &Window, at: TimeModel, words: &Words<'_>) -> Vec<String> {
+    let time = words.time;
+    let mut lines = vec![format!("  in a window of {}:", time(window.length))];
+    let mut column = Column { entries: Vec::new() };
+    blocked(&mut column, window.blocking, window.blocked_by, at, words);
+    overrun(&mut column, window.overrun, words);
+    shares(&mut column, &window.demand, words);
+    let held = window.blocking.saturating_add(window.overrun);
+    let work = window.demand.iter().map(Share::work).fold(held, Nanos::saturating_add);
+    column.add("=", time(work), format!("which is more than {}", time(window.length)));
+    lines.extend(column.lines());
+    lines
+}
+
+/// Who blocks, and since when: an instant in dense time, a tick in discrete time.
+fn blocked(
+    column: &mut Column,
+    blocking: Nanos,
+    by: Option<ModelId>,
+    at: TimeModel,
+    words: &Words<'_>,
+) {
+    let since = match at {
+        TimeModel::Dense => "had just started",
+        TimeModel::Discrete => "had started a tick before",
+    };
+    if blocking > Nanos::ZERO {
+        let by = by.map_or("the wake-up or a background piece".into(), |model| {
+            format!("a stage of {}", (words.name)(model))
+        });
+        column.add("+", (words.time)(blocking), format!("blocking by {by} that {since}"));
+    }
+}
+
+fn overrun(column: &mut Column, overrun: Nanos, words: &Words<'_>) {
+    if overrun > Nanos::ZERO {
+        column.add("+", (words.time)(overrun), "by which jobs may exceed their costs");
+    }
+}
+
+fn shares(column: &mut Column, shares: &[Share], words: &Words<'_>) {
+    for share in shares {
+        column.add("+", (words.time)(share.work()), jobs(share, words));
+    }
+}
+
+/// `2 jobs of camera, 40 us each`.
+fn jobs(share: &Share, words: &Words<'_>) -> String {
+    let (name, cost) = ((words.name)(share.model), (words.time)(share.cost));
+    match share.jobs {
+        1 => format!("1 job of {name}"),
+        jobs => format!("{jobs} jobs of {name}, {cost} each"),
+    }
+}

@@ -1,0 +1,100 @@
+//! How far an admitted set is from the edge, and what would be admitted in place of what was not.
+
+use aegis_sched::admission::AdmissionController;
+use aegis_sched::analysis::Setting;
+use aegis_sched::analysis::counter_offer::Offer;
+use aegis_sched::analysis::sensitivity::{
+    TaskSensitivity, largest_background, largest_scale_ppm, overrun_margin, task_sensitivities,
+};
+use aegis_trace::{ModelId, Nanos};
+use serde::Serialize;
+
+/// How far the whole set is from the edge, everything else as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Margins {
+    /// All costs can be this many millionths of what they are, overheads unchanged.
+    pub scale_ppm: u64,
+    /// What stages may run beyond their costs inside one busy period, all together.
+    pub overrun: Nanos,
+    /// The longest stage in the background that every model tolerates, without its overhead.
+    pub background: Nanos,
+}
+
+impl Margins {
+    /// `None` while nothing is admitted.
+    pub(crate) fn of(admission: &AdmissionController) -> Option<Self> {
+        let (set, setting) = (admission.tasks(), setting(admission));
+        (!set.is_empty()).then_some(())?;
+        Some(Self {
+            scale_ppm: largest_scale_ppm(set, &setting),
+            overrun: overrun_margin(set, &setting)?,
+            background: largest_background(set, &setting)?,
+        })
+    }
+}
+
+/// How far one admitted model is from the edge, everything else as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ModelSensitivity {
+    /// Its name.
+    pub model: String,
+    /// Deadline minus bound.
+    pub slack: Nanos,
+    /// The smallest period at which all deadlines are still met.
+    pub smallest_period: Nanos,
+    /// The smallest deadline of its own.
+    pub smallest_deadline: Nanos,
+    /// The largest cost of a job, its stages growing alike, without overhead.
+    pub largest_cost: Nanos,
+    /// The longest stage of somebody else, overhead included, that it tolerates for itself.
+    pub longest_foreign_stage: Nanos,
+}
+
+/// One for each task, in the order of admission; a server counts as its task.
+pub(crate) fn sensitivities(admission: &AdmissionController) -> Vec<ModelSensitivity> {
+    let found = task_sensitivities(admission.tasks(), &setting(admission)).unwrap_or_default();
+    let named = |task: TaskSensitivity| ModelSensitivity {
+        model: admission.name_of(task.model),
+        slack: task.slack,
+        smallest_period: task.smallest_period,
+        smallest_deadline: task.smallest_deadline,
+        largest_cost: task.largest_cost,
+        longest_foreign_stage: task.longest_foreign_stage,
+    };
+    found.into_iter().map(named).collect()
+}
+
+fn setting(admission: &AdmissionController) -> Setting {
+    let config = admission.config();
+    Setting::admission(config.policy, config.overheads)
+}
+
+/// A change with which a refused model would be admitted; tried before it is offered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CounterOffer {
+    /// The change.
+    #[serde(flatten)]
+    pub offer: Offer,
+    /// The same in words, with the names of the models: what follows "admitted if".
+    pub explained: String,
+}
+
+impl CounterOffer {
+    pub(crate) fn new(offer: Offer, name: impl Fn(ModelId) -> String) -> Self {
+        let explained = match &offer {
+            Offer::Period { period } => format!("its period is at least {period}"),
+            Offer::Deadline { deadline } => format!("its deadline is at least {deadline}"),
+            Offer::Stages { model, stages } => {
+                format!("{} runs in {stages} equal stages", name(*model))
+            }
+            Offer::Without { model } => format!("{} is not there", name(*model)),
+            Offer::Priorities { priorities } => {
+                let each = priorities.iter().map(|(model, of)| format!("{} {of}", name(*model)));
+                format!("the priorities are {}", each.collect::<Vec<_>>().join(", "))
+            }
+            // `Offer` grows with the library; what is new there has no words here yet.
+            other => format!("{other:?}"),
+        };
+        Self { offer, explained }
+    }
+}
