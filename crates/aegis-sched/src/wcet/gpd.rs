@@ -245,3 +245,56 @@ fn log_likelihood(excesses: &[f64], shape: f64, scale: f64) -> f64 {
     };
     -k * scale.ln() - sum
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::{Random, Seed};
+
+    fn law(shape: f64, scale: f64) -> Fit {
+        Fit { shape, scale, log_likelihood: 0.0 }
+    }
+
+    fn drawn(law: &Fit, n: usize) -> Vec<f64> {
+        let mut random = Random::new(Seed(17));
+        let uniform =
+            |random: &mut Random| ((random.bits() >> 12) as f64 + 0.5) / (1u64 << 52) as f64;
+        (0..n).map(|_| law.quantile(uniform(&mut random))).collect()
+    }
+
+    #[test]
+    fn distribution_and_quantile_undo_each_other() {
+        for shape in [-0.4, 0.0, 1e-9, 0.3, 1.5] {
+            let law = law(shape, 2.0);
+            for tail in [0.9, 0.5, 0.01, 1e-6] {
+                let back = 1.0 - law.cdf(law.quantile(tail));
+                assert!((back / tail - 1.0).abs() < 1e-6, "{shape} {tail} {back}");
+            }
+        }
+    }
+
+    #[test]
+    fn fits_find_the_law_that_was_drawn_from() {
+        for shape in [-0.3, 0.0, 0.25, 0.8] {
+            let fit = Fit::to(&drawn(&law(shape, 3.0), 20_000));
+            assert!((fit.shape - shape).abs() < 0.03, "{fit:?}");
+            assert!((fit.scale / 3.0 - 1.0).abs() < 0.06, "{fit:?}");
+            let quick = Fit::quickly(&drawn(&law(shape, 3.0), 20_000));
+            assert!((quick.shape - fit.shape).abs() < 1e-2, "{quick:?} {fit:?}");
+        }
+    }
+
+    #[test]
+    fn no_shape_and_scale_on_a_grid_are_likelier() {
+        let excesses = drawn(&law(0.2, 1.0), 100);
+        let fit = Fit::to(&excesses);
+        for shape in (1..=40).map(|step| f64::from(step) * 0.02) {
+            for scale in (10..=40).map(|step| f64::from(step) * 0.05) {
+                let other = log_likelihood(&excesses, shape, scale);
+                assert!(other <= fit.log_likelihood + 1e-6, "{shape} {scale}");
+            }
+        }
+        let itself = log_likelihood(&excesses, fit.shape, fit.scale);
+        assert!((itself - fit.log_likelihood).abs() < 1e-6, "{itself} {fit:?}");
+    }
+}

@@ -131,3 +131,74 @@ fn bursts(campaign: &Campaign) -> f64 {
     let ln_share = |r: u64| ln_binomial(marked - 1, r - 1) + ln_binomial(all - marked + 1, r);
     (1..=runs).map(|r| (ln_share(r) - ln_choices).exp()).sum::<f64>().min(1.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::{Random, Seed};
+    use crate::wcet::experiment::Family;
+
+    fn test(campaign: &Campaign) -> Independence {
+        let values: Vec<u64> = campaign.times().iter().map(|time| time.0).collect();
+        Independence::test(campaign, &ranks::mid_ranks(&values))
+    }
+
+    /// The times of a campaign of ten whose five slowest stand where `mask` has its bits.
+    fn marked(mask: u32) -> Campaign {
+        let time = |at: u32| Nanos(if mask & (1 << at) == 0 { 10 } else { 100 } + u64::from(at));
+        Campaign::new((0..10).map(time).collect()).expect("valid times")
+    }
+
+    /// Groups of neighbouring bits.
+    fn runs_of(mask: u32) -> u32 {
+        (mask & !(mask << 1)).count_ones()
+    }
+
+    #[test]
+    fn the_probability_of_bursts_is_that_of_counting_every_order() {
+        let orders: Vec<u32> = (0..1 << 10).filter(|mask: &u32| mask.count_ones() == 5).collect();
+        assert_eq!(orders.len(), 252);
+        for mask in &orders {
+            let fewer = orders.iter().filter(|other| runs_of(**other) <= runs_of(*mask)).count();
+            let expected = fewer as f64 / 252.0;
+            let found = bursts(&marked(*mask));
+            assert!((found - expected).abs() < 1e-9, "{mask:b}: {found} {expected}");
+        }
+    }
+
+    #[test]
+    fn memory_and_bursts_are_found_and_counted() {
+        let mut random = Random::new(Seed(21));
+        let free = test(&Family::Lognormal(0.5).draw(4_000, &mut random));
+        assert!(free.passed, "{free:?}");
+        assert_eq!(free.effective_count(4_000), 4_000);
+        let memory = test(&Family::Autoregressive(0.6).draw(4_000, &mut random));
+        assert!(memory.ranks_p < memory.level && memory.runs_p < memory.level, "{memory:?}");
+        assert!((1_000..3_000).contains(&memory.effective_count(4_000)), "{memory:?}");
+        let bursts = test(&Family::Bursts.draw(4_000, &mut random));
+        assert!(bursts.exceedances_p < bursts.level, "{bursts:?}");
+        assert!(bursts.bursts_p < bursts.level, "{bursts:?}");
+    }
+
+    #[test]
+    fn one_burst_of_four_outliers_is_found_by_runs_alone() {
+        let drawn = Family::Normal.draw(500, &mut Random::new(Seed(22)));
+        let slow = |(at, time): (usize, &Nanos)| {
+            if (300..304).contains(&at) { Nanos(time.0 + 400_000) } else { *time }
+        };
+        let times = drawn.times().iter().enumerate().map(slow).collect();
+        let found = test(&Campaign::new(times).expect("valid times"));
+        assert!(found.bursts_p < found.level, "{found:?}");
+        assert!(found.ranks_p >= found.level, "{found:?}");
+    }
+
+    #[test]
+    fn chance_alone_is_seldom_taken_for_dependence() {
+        let mut random = Random::new(Seed(23));
+        for family in [Family::Normal, Family::BoundedPareto(3.0), Family::Mixture] {
+            let passed = |_: &i32| test(&family.draw(300, &mut random)).passed;
+            let rejected = 300 - (0..300).filter(passed).count();
+            assert!(rejected <= 12, "{family:?}: {rejected} of 300 at a level of 1 %");
+        }
+    }
+}

@@ -13,8 +13,12 @@
 const WINDOW_FACTOR: f64 = 5.0;
 /// The longest lag that is looked at: a series that remembers longer carries no claim anyway.
 const LAG_MAX: usize = 1_000;
-/// Segments that are centred each for itself.
-const SEGMENTS: usize = 8;
+/// Segments that are centred each for itself, at most.
+const SEGMENTS_MAX: usize = 8;
+/// Samples of one segment, at least, while there are two of them.
+const SEGMENT_MIN: usize = 50;
+/// The largest part of the segments' own correlation that is corrected for.
+const CORRECTION_MAX: f64 = 0.75;
 
 /// Ranks from one; equal values share the mean of theirs. `O(n log n)`.
 pub(super) fn mid_ranks(values: &[u64]) -> Vec<f64> {
@@ -44,10 +48,18 @@ pub(super) fn centred(values: &[f64]) -> Vec<f64> {
     values.iter().map(|value| value - mean).collect()
 }
 
-/// `values` less the mean of their segment, for segments of equal length.
-pub(super) fn segment_centred(values: &[f64]) -> Vec<f64> {
-    let length = values.len().div_ceil(SEGMENTS).max(1);
-    values.chunks(length).flat_map(centred).collect()
+/// The autocorrelation time of `values`, centred segment by segment so that a trend or a step does not
+/// pass for memory; at least one.
+///
+/// Centring `m` samples lowers each of their correlations by about `time / m`, hence the sum over a
+/// window of `w` lags by `(2 w + 1) / m` of itself, which is corrected for.
+pub(super) fn segment_time(values: &[f64]) -> f64 {
+    let segments = (values.len() / SEGMENT_MIN).clamp(2, SEGMENTS_MAX);
+    let length = values.len().div_ceil(segments).max(1);
+    let centred: Vec<f64> = values.chunks(length).flat_map(centred).collect();
+    let (time, window) = integrated(&centred);
+    let lowered = (2 * window + 1) as f64 / length as f64;
+    (time / (1.0 - lowered.min(CORRECTION_MAX))).max(1.0)
 }
 
 /// The correlations of a centred series with itself 1, 2, 3 ... later; zeros for a constant series.
@@ -64,15 +76,21 @@ pub(super) fn autocorrelations(centred: &[f64]) -> impl Iterator<Item = f64> {
 /// samples know as much about their mean as `n` over it independent ones. `O(n)` for each lag of the
 /// window.
 pub(super) fn autocorrelation_time(centred: &[f64]) -> f64 {
+    integrated(centred).0.max(1.0)
+}
+
+/// `1 + 2 sum rho` over Sokal's window, and the last lag of that.
+fn integrated(centred: &[f64]) -> (f64, usize) {
     let longest = (centred.len() / 4).min(LAG_MAX);
-    let mut time = 1.0;
+    let (mut time, mut window) = (1.0, 0);
     for (lag, correlation) in (1..=longest).zip(autocorrelations(centred)) {
         time += 2.0 * correlation;
+        window = lag;
         if lag as f64 >= WINDOW_FACTOR * time.max(1.0) {
             break;
         }
     }
-    time.max(1.0)
+    (time, window)
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -126,6 +144,7 @@ mod tests {
             .map(|(index, value)| value + if index < 4_000 { 0.0 } else { 10.0 })
             .collect();
         assert!(autocorrelation_time(&centred(&step)) > 100.0);
-        near(autocorrelation_time(&segment_centred(&step)), 1.0, 0.2);
+        near(segment_time(&step), 1.0, 0.2);
+        near(segment_time(&autoregressive(0.5, 2_000)), 3.0, 0.8);
     }
 }

@@ -56,8 +56,8 @@ impl Stationarity {
     /// Tests `campaign`; `ranks` are its mid-ranks in time order. `O(n log n)`.
     pub(super) fn test(campaign: &Campaign, ranks: &[f64]) -> Self {
         let spread = spread_ranks(campaign);
-        let time = ranks::autocorrelation_time(&ranks::segment_centred(ranks));
-        let spread_time = ranks::autocorrelation_time(&ranks::segment_centred(&spread));
+        let time = ranks::segment_time(ranks);
+        let spread_time = ranks::segment_time(&spread);
         let level = ALPHA / TESTS;
         let pettitt = change_point(ranks, time);
         let pettitt_spread = change_point(&spread, spread_time);
@@ -182,4 +182,123 @@ fn warm_up(ranks: &[f64], time: f64) -> f64 {
 /// The probability that a standard normal is as far from zero as `z`.
 pub(super) fn two_sided(z: f64) -> f64 {
     2.0 * Normal::standard().cdf(-z.abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::{Random, Seed};
+    use crate::wcet::experiment::Family;
+    use proptest::prelude::*;
+
+    fn campaign(times: &[u64]) -> Campaign {
+        Campaign::new(times.iter().copied().map(Nanos).collect()).expect("valid times")
+    }
+
+    fn test(campaign: &Campaign) -> Stationarity {
+        let values: Vec<u64> = campaign.times().iter().map(|time| time.0).collect();
+        Stationarity::test(campaign, &ranks::mid_ranks(&values))
+    }
+
+    /// Pettitt's statistic by its definition: pairs before and after each place, compared one by one.
+    fn pettitt_by_pairs(times: &[u64]) -> (i64, usize) {
+        let sign = |a: u64, b: u64| i64::from(a > b) - i64::from(a < b);
+        let at = |t: usize| -> i64 {
+            let pairs =
+                times[..=t].iter().flat_map(|a| times[t + 1..].iter().map(|b| sign(*a, *b)));
+            pairs.sum::<i64>().abs()
+        };
+        let all = (0..times.len()).map(|t| (at(t), t));
+        all.fold((0, 0), |best, next| if next.0 > best.0 { next } else { best })
+    }
+
+    /// The largest distance of two empirical distributions, looked for at every value.
+    fn distance_by_counting(a: &[u64], b: &[u64]) -> f64 {
+        let share = |of: &[u64], at: u64| {
+            of.iter().filter(|value| **value <= at).count() as f64 / of.len() as f64
+        };
+        let gaps = a.iter().chain(b).map(|at| (share(a, *at) - share(b, *at)).abs());
+        gaps.fold(0.0, f64::max)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn the_change_point_is_that_of_the_definition(
+            times in prop::collection::vec(1u64..40, 2..60),
+        ) {
+            let found = change_point(&ranks::mid_ranks(&times), 1.0);
+            let (k, index) = pettitt_by_pairs(&times);
+            // Partial sums of ranks are half of the sums of signs.
+            let variance = ranks::variance(&ranks::mid_ranks(&times));
+            if variance > 0.0 {
+                let x = (k as f64 / 2.0).powi(2) / (times.len() as f64 * variance);
+                let expected = (2.0 * (-2.0 * x).exp()).min(1.0);
+                prop_assert!((found.p - expected).abs() < 1e-9, "{found:?} {expected}");
+                prop_assert!(found.index == index || found.p > 0.99 || ties(&times, index, found.index));
+            }
+        }
+
+        #[test]
+        fn the_distance_of_halves_is_that_of_counting(
+            mut a in prop::collection::vec(1u64..30, 1..40),
+            mut b in prop::collection::vec(1u64..30, 1..40),
+        ) {
+            a.sort_unstable();
+            b.sort_unstable();
+            let nanos = |times: &[u64]| times.iter().copied().map(Nanos).collect::<Vec<_>>();
+            let found = distance(&nanos(&a), &nanos(&b));
+            prop_assert!((found - distance_by_counting(&a, &b)).abs() < 1e-12);
+        }
+    }
+
+    /// Whether two places are equally clear: rounding then decides between them.
+    fn ties(times: &[u64], a: usize, b: usize) -> bool {
+        let sum = |t: usize| {
+            let centred = ranks::centred(&ranks::mid_ranks(times));
+            centred[..=t].iter().sum::<f64>().abs()
+        };
+        (sum(a) - sum(b)).abs() < 1e-6
+    }
+
+    #[test]
+    fn the_distribution_of_kolmogorov_has_its_tabled_values() {
+        for (x, p) in [(0.1, 1.0), (0.828, 0.5), (1.224, 0.1), (1.358, 0.05), (1.628, 0.01)] {
+            assert!((kolmogorov(x) - p).abs() < 1e-3, "{x}: {}", kolmogorov(x));
+        }
+    }
+
+    #[test]
+    fn each_kind_of_change_is_found_by_its_test() {
+        let mut random = Random::new(Seed(11));
+        let normal = Family::Normal.draw(1_000, &mut random);
+        let changed = |change: &dyn Fn(usize, u64) -> u64| {
+            let times = normal.times().iter().enumerate().map(|(at, time)| change(at, time.0));
+            test(&campaign(&times.collect::<Vec<_>>()))
+        };
+        let step = changed(&|at, time| if at < 400 { time } else { time + 30_000 });
+        assert!(step.pettitt.p < step.level && step.halves_p < step.level, "{step:?}");
+        assert!((380..420).contains(&step.change_index()), "{step:?}");
+        let spread = changed(&|at, time| {
+            if at < 500 { time } else { 1_000_000 + (time - 850_000) * 2 - 300_000 }
+        });
+        assert!(spread.pettitt_spread.p < spread.level, "{spread:?}");
+        let trend = changed(&|at, time| time + 60 * at as u64);
+        assert!(trend.trend_p < trend.level, "{trend:?}");
+        let cold = changed(&|at, time| if at < 60 { time + 40_000 } else { time });
+        assert!(cold.warm_up_p < cold.level, "{cold:?}");
+        let same = changed(&|_, time| time);
+        assert!(same.passed, "{same:?}");
+    }
+
+    #[test]
+    fn chance_alone_is_seldom_taken_for_a_change() {
+        let mut random = Random::new(Seed(12));
+        for family in [Family::Lognormal(0.5), Family::Autoregressive(0.6), Family::Mixture] {
+            let passed = |_: &i32| test(&family.draw(600, &mut random)).passed;
+            let rejected = 300 - (0..300).filter(passed).count();
+            assert!(rejected <= 12, "{family:?}: {rejected} of 300 at a level of 1 %");
+        }
+    }
 }

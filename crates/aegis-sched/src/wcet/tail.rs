@@ -50,3 +50,35 @@ fn distance(excesses: &[f64], fit: &Fit) -> f64 {
 fn uniform(random: &mut Random) -> f64 {
     ((random.bits() >> 12) as f64 + 0.5) / (1u64 << 52) as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drawn(law: &Fit, n: usize, random: &mut Random) -> Vec<f64> {
+        let mut excesses: Vec<f64> = (0..n).map(|_| law.quantile(uniform(random))).collect();
+        excesses.sort_unstable_by(f64::total_cmp);
+        excesses
+    }
+
+    #[test]
+    fn a_tail_of_the_law_passes_about_as_often_as_it_should() {
+        let mut random = Random::new(Seed(5));
+        let law = Fit { shape: 0.1, scale: 1.0, log_likelihood: 0.0 };
+        let rejected = |_: &i32| {
+            let excesses = drawn(&law, 64, &mut random);
+            goodness_of_fit(&excesses, &Fit::to(&excesses)) <= 0.1
+        };
+        let rejected = (0..60).filter(rejected).count();
+        assert!((1..=14).contains(&rejected), "{rejected} of 60 at a level of 10 %");
+    }
+
+    #[test]
+    fn a_second_mode_in_the_tail_is_no_tail_of_the_law() {
+        let mut random = Random::new(Seed(6));
+        let law = Fit { shape: 0.0, scale: 1.0, log_likelihood: 0.0 };
+        let mut excesses = drawn(&law, 40, &mut random);
+        excesses.extend((0..24).map(|at| 20.0 + 0.01 * f64::from(at)));
+        assert!(goodness_of_fit(&excesses, &Fit::to(&excesses)) <= ALPHA);
+    }
+}
