@@ -46,21 +46,24 @@ pub struct Independence {
     pub runs_p: f64,
     /// The same for as few runs of the slowest fiftieth.
     pub bursts_p: f64,
-    /// The autocorrelation time of exceeding the 90 % quantile, at least one.
+    /// The autocorrelation time of exceeding the 90 % or the 95 % quantile, the larger of the two; at
+    /// least one. A slow mode rarer than a tenth is diluted at 90 %.
     pub exceedance_time: f64,
 }
 
 impl Independence {
     /// Tests `campaign`; `ranks` are its mid-ranks in time order. `O(n)` for each lag.
     pub(super) fn test(campaign: &Campaign, ranks: &[f64]) -> Self {
-        let exceeds = exceedances(campaign);
+        let exceeds = exceedances(campaign, 90);
+        let rarer = exceedances(campaign, 95);
         let level = ALPHA / TESTS;
         let ranks_p = ljung_box(&ranks::centred(ranks));
         let exceedances_p = ljung_box(&exceeds);
         let runs_p = runs(campaign);
         let bursts_p = bursts(campaign);
         let passed = [ranks_p, exceedances_p, runs_p, bursts_p].iter().all(|p| *p >= level);
-        let exceedance_time = ranks::autocorrelation_time(&exceeds);
+        let exceedance_time =
+            ranks::autocorrelation_time(&exceeds).max(ranks::autocorrelation_time(&rarer));
         Self { passed, level, ranks_p, exceedances_p, runs_p, bursts_p, exceedance_time }
     }
 
@@ -81,10 +84,10 @@ impl Independence {
     }
 }
 
-/// One for each sample above the 90 % quantile, zero for the others, less the mean.
-fn exceedances(campaign: &Campaign) -> Vec<f64> {
-    let ninety = Share::from_trillionths(900_000_000_000).expect("a share");
-    let limit = campaign.quantile(ninety);
+/// One for each sample above a quantile, zero for the others, less the mean.
+fn exceedances(campaign: &Campaign, percent: u64) -> Vec<f64> {
+    let share = Share::from_trillionths(percent * 10_000_000_000).expect("a share");
+    let limit = campaign.quantile(share);
     let above = |time: &Nanos| if *time > limit { 1.0 } else { 0.0 };
     ranks::centred(&campaign.times().iter().map(above).collect::<Vec<_>>())
 }
