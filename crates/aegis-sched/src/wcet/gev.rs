@@ -30,6 +30,8 @@ const SHAPE_EPSILON: f64 = 1e-6;
 const DOUBLINGS_MAX: usize = 40;
 /// Steps of the search for the limit: to a millionth of it.
 const LIMIT_STEPS: usize = 24;
+/// Steps of the search along the edge `xi = 0`.
+const EDGE_STEPS: usize = 30;
 const EULER: f64 = 0.577_215_664_901_532_9;
 
 /// A fit to block maxima.
@@ -65,8 +67,8 @@ impl GevFit {
     /// are equal. Some thousand evaluations of a likelihood of `sqrt n` terms.
     pub(super) fn to(campaign: &Campaign, coverage: Share, confidence: Share) -> Option<Self> {
         let maxima = Maxima::of(campaign)?;
-        let (law, best) = maxima.fit();
-        let bound_ns = maxima.upper_limit(law, best, coverage, confidence);
+        let law = maxima.fit();
+        let bound_ns = maxima.upper_limit(law, coverage, confidence);
         let [location, log_scale, xi] = law;
         Some(Self {
             bound_ns,
@@ -95,13 +97,26 @@ impl Maxima {
         (unit > 0.0).then_some(Self { values, mean, unit, block })
     }
 
-    /// The likeliest law and its log-likelihood; the search begins at the Gumbel law of equal moments.
-    fn fit(&self) -> (Law, f64) {
+    /// The likeliest law; the search begins at the Gumbel law of equal moments.
+    fn fit(&self) -> Law {
         let scale = 6.0_f64.sqrt() / std::f64::consts::PI;
         let start = [-EULER * scale, scale.ln(), 0.05];
         let f = |law: &Law| self.log_likelihood(*law);
         let (first, _) = optimise::simplex(start, [0.3, 0.3, 0.1], f);
-        optimise::simplex(first, [0.05, 0.05, 0.05], f) // A simplex that collapsed begins anew.
+        optimise::simplex(first, [0.05, 0.05, 0.05], f).0 // A simplex that collapsed begins anew.
+    }
+
+    /// The likeliest law with `xi >= 0`, which the limit supposes: where the likeliest of all has an
+    /// end, the Gumbel law.
+    fn constrained(&self, law: Law) -> Law {
+        if law[2] > 0.0 {
+            return law;
+        }
+        let gumbel =
+            |[location, log_scale]: &[f64; 2]| self.log_likelihood([*location, *log_scale, 0.0]);
+        let start = [law[0], law[1]];
+        let ([location, log_scale], _) = optimise::simplex(start, [0.2, 0.2], gumbel);
+        [location, log_scale, 0.0]
     }
 
     fn log_likelihood(&self, [location, log_scale, shape]: Law) -> f64 {
@@ -118,18 +133,13 @@ impl Maxima {
         if sum.is_nan() { f64::NEG_INFINITY } else { sum - self.values.len() as f64 * log_scale }
     }
 
-    fn upper_limit(
-        &self,
-        law: Law,
-        best: f64,
-        coverage: Share,
-        confidence: Share,
-    ) -> Option<Nanos> {
+    fn upper_limit(&self, law: Law, coverage: Share, confidence: Share) -> Option<Nanos> {
         let z = Normal::standard().inverse_cdf(confidence.as_f64()).max(0.0);
-        let level = best - z * z / 2.0;
+        let law = self.constrained(law);
+        let level = self.log_likelihood(law) - z * z / 2.0;
         // -ln(p^b), accurate for p close to one.
         let exponent = -(self.block as f64) * (-coverage.complement().as_f64()).ln_1p();
-        let start = [law[1], law[2].max(0.0)];
+        let start = [law[1], law[2]];
         let likely = |level_at: f64| self.profile(level_at, exponent, start) >= level;
         let mut low = law[0] + law[1].exp() * ratio(law[2], exponent);
         let mut reach = law[1].exp();
@@ -159,7 +169,11 @@ impl Maxima {
             let location = level - log_scale.exp() * ratio(*shape, exponent);
             self.log_likelihood([location, *log_scale, *shape])
         };
-        optimise::simplex(start, [0.2, 0.1], at).1
+        // At its edge, `xi = 0`, a simplex in two variables can fold up: one variable is searched alone.
+        let edge = optimise::golden(start[0] - 2.0, start[0] + 3.0, EDGE_STEPS, |log_scale| {
+            at(&[log_scale, 0.0])
+        });
+        optimise::simplex(start, [0.2, 0.1], at).1.max(edge.1)
     }
 
     fn time(&self, value: f64) -> Option<Nanos> {
