@@ -366,3 +366,19 @@ fn a_reader_who_leaves_early_ends_it_quietly() {
     child.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
     assert_eq!((child.wait().expect("it ends").code(), said.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn where_the_search_gives_up_on_a_schedulable_set_the_deadline_is_the_bound() {
+    // The verdict takes one look at the longest window; the responses want every deadline.
+    let tasks: Vec<String> =
+        (0..40).map(|index| format!(r#"{{"C":20,"T":{0},"D":{0}}}"#, 1_000 + 17 * index)).collect();
+    let line = format!(r#"{{"unit":"ms","policies":["np-edf"],"tasks":[{}]}}"#, tasks.join(","));
+    let few = answers(&analyse(line.as_bytes(), &["--terms", "150"]));
+    assert_eq!((&few[0]["schedulable"], &few[0]["wcrt"][39]), (&json!(true), &json!(1_663)));
+    let text = analyse(line.as_bytes(), &["--terms", "150", "--explain"]).stdout;
+    let text = String::from_utf8(text).expect("output is UTF-8");
+    let last = text.lines().rfind(|line| line.starts_with("tasks[39]")).expect("its line");
+    expect!["tasks[39]: response <= deadline 1663 ms, how much less is not known: no answer within 150 steps of analysis"].assert_eq(last);
+    let all = answers(&analyse(line.as_bytes(), &[]));
+    assert!(all[0]["wcrt"][39].as_u64().is_some_and(|found| found < 1_663), "{all:?}");
+}

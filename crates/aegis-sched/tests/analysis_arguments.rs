@@ -216,3 +216,20 @@ fn first_in_first_out_with_jitter_is_written_out_too() {
           = 7 ns  response"#]]
     .assert_eq(&explanation.to_string());
 }
+
+#[test]
+fn a_set_too_large_to_be_read_by_anybody_keeps_its_bounds() {
+    let tasks: Vec<Numbers> =
+        (0..1_600).map(|index| (vec![1], 1 << 20, 1 << 20, 0, index)).collect();
+    let explanation = explain(&set(&tasks), &setting(PolicyKind::Rms, TimeModel::Dense));
+    let (written, _) = adds_up_so_far(&explanation);
+    assert_eq!(written, (1 << 20) / 1_600);
+    assert!(explanation.tasks.iter().all(|task| task.response == Response::Bounded(Nanos(1_600))));
+    assert!(explanation.to_string().ends_with("not written out: the set is too large"));
+}
+
+/// As [`adds_up`], for those that are written out.
+fn adds_up_so_far(explanation: &Explanation) -> (usize, usize) {
+    let tasks = explanation.tasks.iter().filter(|task| task.case.is_some()).cloned().collect();
+    adds_up(&Explanation { tasks, ..explanation.clone() })
+}

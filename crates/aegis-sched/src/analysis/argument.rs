@@ -40,6 +40,12 @@ pub struct Explanation {
     pub tasks: Vec<Argument>,
 }
 
+impl Explanation {
+    /// The most shares that are written out, over all cases: enough for every case of 1000 tasks,
+    /// which is more than anybody reads. What lies past it has its bounds all the same.
+    pub const MOST_SHARES: usize = 1 << 20;
+}
+
 /// One task and its worst case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Argument {
@@ -55,7 +61,8 @@ pub struct Argument {
     pub jitter: Nanos,
     /// The longest response of any job.
     pub response: Response,
-    /// The job that attains it; `None` where there is no bound.
+    /// The job that attains it; `None` where there is no bound, and past
+    /// [`Explanation::MOST_SHARES`].
     pub case: Option<Case>,
 }
 
@@ -64,7 +71,7 @@ pub struct Argument {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
     /// How long the device can be busy with work as urgent as this without a break; `None` if for
-    /// ever.
+    /// ever, or if the budget ended before that was known.
     pub busy: Option<Nanos>,
     /// How many jobs of the task precede it there.
     pub job: u64,
@@ -159,7 +166,16 @@ pub fn explain(set: &TaskSet, setting: &Setting) -> Explanation {
     let outcomes = worst_cases(&workload, setting.policy, &mut budget);
     let findings = found(set, setting, &workload, &outcomes);
     let window = findings.verdict.as_ref().err().and_then(|why| window(&workload, why));
-    let case = Cases::new(&workload, setting.policy, &mut budget);
+    let cases = Cases::new(&workload, setting.policy, &mut budget);
+    let mut shares_left = Explanation::MOST_SHARES;
+    let mut case = |index, outcome: &Outcome| match outcome {
+        Outcome::Worst(worst) if shares_left >= workload.tasks.len() => {
+            let case = cases.of(index, worst, &mut budget);
+            shares_left -= case.shares.len();
+            Some(case)
+        }
+        Outcome::Worst(_) | Outcome::Unbounded | Outcome::Undecided(_) => None,
+    };
     let tasks = workload.tasks.iter().zip(&outcomes).enumerate();
     let tasks = tasks.map(|(index, (task, outcome))| Argument {
         model: task.model,
@@ -168,10 +184,7 @@ pub fn explain(set: &TaskSet, setting: &Setting) -> Explanation {
         deadline: task.deadline,
         jitter: task.jitter,
         response: outcome.response(),
-        case: match outcome {
-            Outcome::Worst(worst) => Some(case.of(index, worst, &mut budget)),
-            Outcome::Unbounded | Outcome::Undecided(_) => None,
-        },
+        case: case(index, outcome),
     });
     let tasks = tasks.collect();
     let (setting, utilisation_ppm) = (*setting, workload.ppm());
@@ -305,7 +318,7 @@ fn longest_busy(
     blocker: Blocker,
     budget: &mut Budget,
 ) -> Option<Nanos> {
-    let utilisation = Utilisation::of(tasks.iter().map(Charged::share));
+    let utilisation = Utilisation::sum(tasks.iter().map(|task| task.load));
     let (floor, overrun, time) = (blocker, workload.overrun, workload.time);
     let level = Workload { tasks, floor, overrun, time, utilisation };
     let late = level.tasks.iter().any(|task| task.jitter > Nanos::ZERO);

@@ -46,6 +46,10 @@
 //! | EDF | none: a release later than `a + D_i - D_{i+1}` has the later deadline | `max(J_i, D_i - D_{i+1})` |
 //! | first in, first out | none: whoever is released after `x` is visible queues behind it | `J_i` |
 //!
+//! Whoever reads earlier, at any instant between his release and his start, is bound to `L = R`: the
+//! inputs of a job that is submitted to the dispatcher are handed over with it, so this is what holds
+//! for them ([`Sampled::reaction_read_early`]).
+//!
 //! Equal priorities prove nothing, as ties may go either way. The wake-up latency and the time from
 //! a choice to the start do no harm: the choice, too, comes after the release.
 //!
@@ -278,8 +282,10 @@ pub struct Sampled {
     /// From the nominal release of the job that sampled to the end of the last member's job that
     /// uses the sample, at most.
     pub data_age: Nanos,
-    /// `sum (T + R)`, the reaction that needs no knowledge of the order; never less.
-    pub davare: Nanos,
+    /// `sum (T + R)`: the reaction where members read between their release and their start, such as
+    /// jobs that are submitted together with their inputs. The data age is then this less the last
+    /// member's period. Never less than [`Sampled::reaction`].
+    pub reaction_read_early: Nanos,
 }
 
 /// Bounds the reaction time and the data age of `chain`, whose members sample one another.
@@ -314,7 +320,7 @@ pub struct Sampled {
 ///
 /// let bounds = chain::sampled(&set, &chain, PolicyKind::Priority, &responses)?.expect("bounded");
 /// assert_eq!(bounds.reaction, Nanos::from_millis(33 + 100 + 25)); // The camera goes first.
-/// assert_eq!(bounds.davare, Nanos::from_millis(33 + 25 + 100 + 25));
+/// assert_eq!(bounds.reaction_read_early, Nanos::from_millis(33 + 25 + 100 + 25));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn sampled(
@@ -338,8 +344,8 @@ pub fn sampled(
         (age.saturating_add(back), reaction.saturating_add(forth))
     });
     let steps = members.iter().zip(&bounds).map(|(task, r)| task.period().saturating_add(*r));
-    let davare = steps.fold(Nanos::ZERO, Nanos::saturating_add);
-    Ok(Some(Sampled { reaction, data_age, davare }))
+    let reaction_read_early = steps.fold(Nanos::ZERO, Nanos::saturating_add);
+    Ok(Some(Sampled { reaction, data_age, reaction_read_early }))
 }
 
 /// How long after a job of `producer` a job of `consumer` may be released and still start without

@@ -35,9 +35,13 @@ impl Explanation {
             lines.extend(in_window(window, self.setting.time, words));
         }
         for task in &self.tasks {
-            lines.push(headline(task, words));
-            if let Some(case) = &task.case {
-                lines.extend(in_case(task, case, self.setting.time, words));
+            lines.push(headline(task, self.findings.verdict.is_ok(), words));
+            match &task.case {
+                Some(case) => lines.extend(in_case(task, case, self.setting.time, words)),
+                None if task.response.bound().is_some() => {
+                    lines.push("  its shares are not written out: the set is too large".into());
+                }
+                None => {}
             }
         }
         lines.join("\n")
@@ -56,7 +60,7 @@ impl Explanation {
     }
 }
 
-fn headline(task: &Argument, words: &Words<'_>) -> String {
+fn headline(task: &Argument, on_time: bool, words: &Words<'_>) -> String {
     let time = words.time;
     let (name, deadline) = ((words.name)(task.model), time(task.deadline));
     match task.response {
@@ -69,6 +73,9 @@ fn headline(task: &Argument, words: &Words<'_>) -> String {
             None => format!("{name}: response {} > deadline {deadline}", time(response)),
         },
         Response::Unbounded => format!("{name}: no bound, the backlog can grow for ever"),
+        Response::Undecided(limit) if on_time => {
+            format!("{name}: response <= deadline {deadline}, how much less is not known: {limit}")
+        }
         Response::Undecided(limit) => format!("{name}: undecided, {limit}"),
     }
 }
@@ -94,9 +101,8 @@ impl Column {
 
 fn in_case(task: &Argument, case: &Case, at: TimeModel, words: &Words<'_>) -> Vec<String> {
     let time = words.time;
-    let busy = case
-        .busy
-        .map_or("that can last for ever".into(), |busy| format!("of at most {}", time(busy)));
+    let busy =
+        case.busy.map_or("without a known end".into(), |busy| format!("of at most {}", time(busy)));
     let due = case.due.map_or(String::new(), |due| format!(", due at {}", time(due)));
     let mut lines = vec![format!(
         "  worst is job {} in a busy period {busy}: visible at {}{due}",

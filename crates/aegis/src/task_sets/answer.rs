@@ -30,8 +30,9 @@ pub struct Found {
     pub policy: Policy,
     /// Whether every deadline is met; not if that is undecided.
     pub schedulable: bool,
-    /// The longest response of each task, in the order and the unit of the line, met or not; `None`
-    /// where there is no bound or none was found.
+    /// The longest response of each task, in the order and the unit of the line, met or not; the
+    /// deadline where the search for it gave up and the verdict is *yes*; `None` where there is no
+    /// bound or none was found.
     pub wcrt: Vec<Option<u64>>,
     /// The theorem that decided.
     #[serde(serialize_with = "in_words")]
@@ -83,7 +84,7 @@ impl Request {
             id: self.id.clone(),
             policy,
             schedulable: findings.verdict.is_ok(),
-            wcrt: findings.responses.iter().map(bound).collect(),
+            wcrt: self.proved(&findings).iter().map(bound).collect(),
             test: findings.test,
             exact: findings.exact && !undecided,
             refusal: findings.verdict.as_ref().err().map(|why| self.in_unit(why)),
