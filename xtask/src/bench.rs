@@ -25,6 +25,9 @@ use crate::{process, source, tools};
 /// The function of a group that the others are compared with.
 const BASELINE: &str = "baseline";
 
+/// The program that counts how often bounds hold: an experiment, so its result is no time.
+const COVERAGE: &str = "wcet_coverage";
+
 /// What to measure.
 #[derive(Args)]
 pub(crate) struct BenchArgs {
@@ -72,11 +75,17 @@ struct Measured {
     max: f64,
 }
 
-/// Runs the benches and prints the table.
+/// Counts how often bounds hold, runs the benches and prints both tables.
 ///
 /// # Errors
 /// A bench fails, or criterion left nothing to read.
 pub(crate) fn run(root: &Path, args: &BenchArgs) -> anyhow::Result<()> {
+    if args.filter.as_deref().is_none_or(|filter| COVERAGE.contains(filter)) {
+        run_coverage(root)?;
+    }
+    if args.filter.as_deref() == Some(COVERAGE) {
+        return Ok(()); // No bench is called like that.
+    }
     runtimes::run(root, &RuntimesArgs::default())?;
     for set in [ModelSet::Golden, ModelSet::Host24] {
         models::write_set(set, &models::default_dir(set))?;
@@ -93,6 +102,14 @@ pub(crate) fn run(root: &Path, args: &BenchArgs) -> anyhow::Result<()> {
     let measured = read_results(&results, start)?;
     ensure!(!measured.is_empty(), "no bench left a result in {}", results.display());
     print!("\n{}", table(&measured));
+    Ok(())
+}
+
+/// Counts how often the bounds of execution times hold, and prints the table.
+fn run_coverage(root: &Path) -> anyhow::Result<()> {
+    let mut count = tools::cargo(root);
+    count.args(["run", "--release", "-p", "aegis-benches", "--bin", COVERAGE]);
+    process::show_and_run(&mut count)?;
     Ok(())
 }
 

@@ -126,7 +126,19 @@ pub(crate) fn show(report: &Report, trace: &TraceSummary) -> String {
             lines.push(format!("  and {more} more, in the trace"));
         }
     }
+    lines.extend(stale(report, trace));
     lines.join("\n")
+}
+
+/// What the monitors found, each once: evidence that does not describe what runs.
+fn stale(report: &Report, trace: &TraceSummary) -> Vec<String> {
+    let told = |event: &TraceEvent| match event {
+        TraceEvent::EvidenceStale { job, stage, why } => {
+            Some(format!("evidence gone stale: {}, stage {}: {why}", name(report, *job), stage.0))
+        }
+        _ => None,
+    };
+    trace.findings.iter().filter_map(|record| told(&record.event)).collect()
 }
 
 /// What keeps a run from being a *yes*, each with its count; empty for a *yes*.

@@ -10,11 +10,13 @@ mod check;
 mod device;
 mod edge;
 mod findings;
+mod histogram;
 mod output;
 mod plan;
 mod profile;
 mod run;
 mod table;
+mod wcet;
 
 use std::process::ExitCode;
 
@@ -32,7 +34,7 @@ struct Arguments {
 enum Command {
     /// Show what the device is and has.
     Device(device::DeviceArgs),
-    /// Measure every model of a workload alone on the device and write the evidence beside it.
+    /// Measure every model of a workload on its device and write the evidence beside it.
     Profile(profile::ProfileArgs),
     /// Decide whether every model of a workload can be admitted; load and run nothing.
     Check(check::CheckArgs),
@@ -42,6 +44,8 @@ enum Command {
     Run(run::RunArgs),
     /// Find offsets for a file of tensor lifetimes.
     Plan(plan::PlanArgs),
+    /// Bound an execution time from measured samples, with the confidence it carries.
+    Wcet(wcet::WcetArgs),
 }
 
 /// The answer of a command that ran to its end.
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
         Command::Analyse(args) => analyse::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Wcet(args) => wcet::run(&args),
     };
     match answer {
         Ok(Answer::Yes) => ExitCode::SUCCESS,

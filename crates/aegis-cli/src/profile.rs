@@ -1,14 +1,17 @@
-//! `aegis profile`: measure every model alone on the device.
+//! `aegis profile`: measure every model, and say what the measurements carry.
 
+use std::fs;
 use std::path::PathBuf;
 
-use aegis::evidence::Evidence;
-use aegis::{Nanos, Pipeline, profile};
-use anyhow::Result;
+use aegis::evidence::{Evidence, Scenario, StageProfile, WcetProfile};
+use aegis::wcet::{Kind, Method};
+use aegis::{Bytes, Nanos, Pipeline, plot, profile};
+use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Answer;
+use crate::histogram;
 use crate::output::print;
 use crate::table::{self, mib, ms};
 
@@ -16,86 +19,179 @@ use crate::table::{self, mib, ms};
 pub(crate) struct ProfileArgs {
     /// The workload file.
     workload: PathBuf,
+    /// Measure alone and under synthetic load too, not only in turn with the other models.
+    #[arg(long)]
+    under_load: bool,
+    /// Draw the distributions, tails and bounds of all stages into this file.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &ProfileArgs) -> Result<Answer> {
     let pipeline = Pipeline::open(&args.workload)?;
+    if let Some(path) = &args.plot {
+        // Better known before minutes of measuring than after.
+        fs::write(path, []).with_context(|| path.display().to_string())?;
+    }
     eprintln!("loading {} models", pipeline.workload().models.len());
     let bar = ProgressBar::new(0);
-    bar.set_style(ProgressStyle::with_template("profiling {bar:40} round {pos}/{len}")?);
-    let evidence = pipeline.profile(|done, all| {
+    let style = "profiling {bar:40} round {pos}/{len}, {eta} left";
+    bar.set_style(ProgressStyle::with_template(style)?);
+    let scenarios: &[Scenario] = if args.under_load { &Scenario::ALL } else { &[] };
+    let evidence = pipeline.profile_under_load(scenarios, |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
-    print(show(&pipeline, &evidence))?;
+    let profiles = profiles(&pipeline, &evidence);
+    print(show(&pipeline, &evidence, &profiles))?;
     print(format!("evidence: {}", pipeline.evidence_path().display()))?;
+    if let Some(path) = &args.plot {
+        fs::write(path, plot::svg(&profiles)?).with_context(|| path.display().to_string())?;
+        print(format!("plot: {}", path.display()))?;
+    }
     Ok(Answer::Yes)
 }
 
-fn show(pipeline: &Pipeline, evidence: &Evidence) -> String {
-    let margin = pipeline.workload().wcet.margin_percent;
+/// What the evidence says of each model, in the order of the workload.
+fn profiles(pipeline: &Pipeline, evidence: &Evidence) -> Vec<(String, WcetProfile)> {
+    let models = pipeline.workload().models.iter();
+    let measured = models.filter_map(|model| {
+        let measured = evidence.models.get(&model.name)?;
+        Some((model.name.clone(), pipeline.wcet(measured)))
+    });
+    measured.collect()
+}
+
+fn show(pipeline: &Pipeline, evidence: &Evidence, profiles: &[(String, WcetProfile)]) -> String {
     let mut shown = table::new(&[
         "model",
-        "stages",
+        "stage",
         "best ms",
         "mean ms",
         "max ms",
+        "bound ms",
         "C ms",
-        "resident MiB",
-        "scratch MiB",
+        "by",
+        "claim",
+        "worst",
+        "contention",
+        "distribution",
     ]);
-    for model in &pipeline.workload().models {
-        let Some(measured) = evidence.models.get(&model.name) else { continue };
-        let stages = measured.profile(margin).stages;
-        let sum = |of: fn(&aegis::evidence::StageProfile) -> aegis::Nanos| {
-            ms(stages.iter().map(of).sum())
-        };
-        table::add(
-            &mut shown,
-            &[
-                model.name.clone(),
-                stages.len().to_string(),
-                sum(|stage| stage.best_case),
-                sum(|stage| stage.average_case),
-                sum(|stage| stage.high_water),
-                sum(|stage| stage.worst_case),
-                mib(measured.memory.resident),
-                mib(measured.memory.scratch),
-            ],
+    for (name, profile) in profiles {
+        for (index, stage) in profile.stages.iter().enumerate() {
+            table::add(&mut shown, &row(name, index, stage));
+        }
+    }
+    [
+        shown.to_string(),
+        rule(pipeline, evidence),
+        memory(evidence),
+        unclaimed(pipeline, profiles),
+        overhead(pipeline, evidence),
+        disturbed(profiles),
+    ]
+    .into_iter()
+    .filter(|part| !part.is_empty())
+    .collect::<Vec<_>>()
+    .join("\n")
+}
+
+fn row(name: &str, index: usize, stage: &StageProfile) -> [String; 12] {
+    let by = match stage.kind {
+        Kind::OrderStatistic => "order statistic",
+        Kind::Evt => "tail",
+        Kind::ObservedMax => "maximum",
+        _ => "margin rule",
+    };
+    let factor = stage.contention.map_or_else(|| "-".into(), |factor| factor.to_string());
+    let (campaign, _) = &stage.evidence[&stage.worst_scenario];
+    [
+        name.to_owned(),
+        (index + 1).to_string(),
+        ms(stage.best_case),
+        ms(stage.average_case),
+        ms(stage.high_water),
+        ms(stage.bound),
+        ms(stage.worst_case),
+        by.into(),
+        if stage.claim { "yes" } else { "no" }.into(),
+        stage.worst_scenario.to_string(),
+        factor,
+        histogram::line(campaign),
+    ]
+}
+
+/// How C is made, and what it claims.
+fn rule(pipeline: &Pipeline, evidence: &Evidence) -> String {
+    let rule = &pipeline.workload().wcet;
+    let margin = rule.margin_percent;
+    let rounds = evidence.models.values().map(|model| model.samples.count()).max().unwrap_or(0);
+    if rule.method == Method::Margin {
+        return format!(
+            "C is the maximum of {rounds} samples plus {margin} %: a margin rule without a \
+             statistical claim"
         );
     }
-    let rule = format!(
-        "C is the maximum of {} samples plus {margin} %: a margin rule without a statistical claim",
-        pipeline.workload().wcet.samples
-    );
-    format!("{shown}\n{rule}\n{}{}", overhead(pipeline, evidence), disturbed(pipeline, evidence))
+    format!(
+        "C is the bound from {rounds} samples plus {margin} %; a claim says that, with confidence {}, a \
+         share of {} of jobs stays below the bound",
+        rule.confidence, rule.coverage
+    )
+}
+
+/// What all models take together; `aegis check` shows each.
+fn memory(evidence: &Evidence) -> String {
+    let needs = || evidence.models.values().map(|model| model.memory);
+    let resident = needs().map(|need| need.resident).sum::<Bytes>();
+    let scratch = needs().map(|need| need.scratch).max().unwrap_or(Bytes::ZERO);
+    format!("memory: {} MiB resident + {} MiB shared scratch", mib(resident), mib(scratch))
+}
+
+/// Why a stage has no claim, where one was asked for.
+fn unclaimed(pipeline: &Pipeline, profiles: &[(String, WcetProfile)]) -> String {
+    if pipeline.workload().wcet.method == Method::Margin {
+        return String::new();
+    }
+    let mut lines = Vec::new();
+    for (name, profile) in profiles {
+        for (index, stage) in profile.stages.iter().enumerate() {
+            for (scenario, (_, estimate)) in &stage.evidence {
+                let why: Vec<String> = estimate.warnings.iter().map(ToString::to_string).collect();
+                if !estimate.claim {
+                    let stage = index + 1;
+                    lines.push(format!(
+                        "no claim: {name}, stage {stage}, {scenario}: {}",
+                        why.join("; ")
+                    ));
+                }
+            }
+        }
+    }
+    lines.join("\n")
 }
 
 /// A maximum this many times the median was not the model's doing.
 const DISTURBED_FACTOR: u64 = 3;
 
 /// A warning when something else used the processor while measuring.
-fn disturbed(pipeline: &Pipeline, evidence: &Evidence) -> String {
-    let is_disturbed = |times: &Vec<Nanos>| {
-        let mut sorted = times.clone();
-        sorted.sort_unstable();
-        let (median, max) = (sorted[sorted.len() / 2], sorted[sorted.len() - 1]);
-        max > median.saturating_mul(DISTURBED_FACTOR)
+fn disturbed(profiles: &[(String, WcetProfile)]) -> String {
+    let is_disturbed = |stage: &StageProfile| {
+        stage.evidence.values().any(|(campaign, estimate)| {
+            let median: Nanos = estimate.estimates.p50;
+            campaign.max() > median.saturating_mul(DISTURBED_FACTOR)
+        })
     };
-    let names: Vec<&str> = pipeline
-        .workload()
-        .models
+    let names: Vec<&str> = profiles
         .iter()
-        .filter_map(|model| Some((model.name.as_str(), evidence.models.get(&model.name)?)))
-        .filter(|(_, measured)| measured.samples.stages().iter().any(is_disturbed))
-        .map(|(name, _)| name)
+        .filter(|(_, profile)| profile.stages.iter().any(is_disturbed))
+        .map(|(name, _)| name.as_str())
         .collect();
     if names.is_empty() {
         return String::new();
     }
     format!(
-        "\nthe longest sample is more than {DISTURBED_FACTOR} times the median for {}: something else \
+        "the longest sample is more than {DISTURBED_FACTOR} times the median for {}: something else \
          used the processor, and these costs hold it against the model; profile again on a quiet \
          machine for tighter ones",
         names.join(", ")

@@ -6,7 +6,8 @@
 //! [`sim`] attacks the bounds with the same code in virtual time.
 //!
 //! # Invariants
-//! 1. Integers decide. Floating point appears in [`metrics`] alone, and only for display.
+//! 1. Integers decide. Floating point appears in [`metrics`], only for display, and in [`wcet`], whose
+//!    bounds are whole nanoseconds rounded up.
 //! 2. What was analysed is what runs: the analysis is told the same overheads, policy and stages
 //!    that the dispatcher uses and audits.
 //! 3. This crate knows no runtime: backends reach it as `dyn RuntimeBackend`.

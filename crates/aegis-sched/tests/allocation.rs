@@ -14,6 +14,7 @@ use aegis_sched::policy::PolicyKind;
 use aegis_sched::queue::SubmissionQueue;
 use aegis_sched::submit::{Submitter, SubmitterParts};
 use aegis_sched::task::Overheads;
+use aegis_sched::wcet::{Campaign, Share, StageMonitor};
 use aegis_trace::{Bytes, EventKind, Nanos, Record, ServiceTerms, StageIndex, TraceCollector};
 
 /// Counts the allocations of all threads. The test of this file is one, so that no other test
@@ -97,7 +98,10 @@ impl Stack {
         let terms = Terms { service, costs: vec![Nanos(10); 2], budget, slots: SLOTS };
         let backend = Box::new(SimBackend::new(model, self.device.kind(), Box::new(costs)));
         let admitted = self.admission.admit(AdmissionRequest { name: name.into(), terms, backend });
-        let admitted = admitted.expect("there is room");
+        let mut admitted = admitted.expect("there is room");
+        let measured = Campaign::new(vec![Nanos(9), Nanos(10)]).expect("valid times");
+        let monitor = StageMonitor::new(&measured, Nanos(10), Some(Share::P99));
+        admitted.lane.watch(vec![monitor; 2]);
         self.dispatcher.install(admitted.lane);
         self.submitters.push(Submitter::new(SubmitterParts {
             model: admitted.model,
@@ -163,4 +167,7 @@ fn a_turn_allocates_nothing() {
         let seen = records.iter().filter(|record| record.event.kind() == kind).count();
         assert!(seen > 20, "{kind:?}: {seen}");
     }
+    // Evidence goes stale once for each stage and reason: three models overrun in their first stage.
+    let stale = records.iter().filter(|record| record.event.kind() == EventKind::EvidenceStale);
+    assert!(stale.count() >= 3, "the monitors watched every turn");
 }

@@ -213,6 +213,15 @@ pub enum TraceEvent {
         /// What the binding had left.
         available: Bytes,
     },
+    /// The evidence a bound rests on does not describe what runs any more. The bound stays as it is.
+    EvidenceStale {
+        /// The job that showed it.
+        job: JobId,
+        /// The stage whose evidence it is.
+        stage: StageIndex,
+        /// What was seen.
+        why: Staleness,
+    },
     /// The device was free and no job but those in the background was ready: a busy period ended.
     /// A stage in the background that follows begins one of its own.
     Idle,
@@ -369,6 +378,42 @@ impl std::fmt::Display for DropReason {
     }
 }
 
+/// How measured evidence was found not to hold any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "staleness", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Staleness {
+    /// More jobs exceeded their bound than the promised probability allows.
+    Exceedances {
+        /// Jobs of the window so far.
+        jobs: u32,
+        /// How many of them exceeded it.
+        exceeded: u32,
+        /// The fewest that are an alarm.
+        alarm: u32,
+    },
+    /// Jobs have become slower than those that were measured, and stay so.
+    Drift {
+        /// The mean that was measured.
+        mean: Nanos,
+        /// What the jobs exceed it by in sum, beyond an allowance.
+        excess: Nanos,
+    },
+}
+
+impl std::fmt::Display for Staleness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exceedances { jobs, exceeded, alarm } => {
+                write!(f, "{exceeded} of {jobs} jobs exceeded the bound, and {alarm} are an alarm")
+            }
+            Self::Drift { mean, excess } => {
+                write!(f, "jobs stay slower than the measured mean of {mean}, by {excess} in sum")
+            }
+        }
+    }
+}
+
 /// What the proof takes for granted about the world; each is checked while running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -424,6 +469,7 @@ pub enum EventKind {
     GuaranteesRestored,
     Hanging,
     AllocationRefused,
+    EvidenceStale,
     Idle,
     Stopped,
 }
@@ -457,6 +503,7 @@ impl TraceEvent {
             Self::GuaranteesRestored { .. } => EventKind::GuaranteesRestored,
             Self::Hanging { .. } => EventKind::Hanging,
             Self::AllocationRefused { .. } => EventKind::AllocationRefused,
+            Self::EvidenceStale { .. } => EventKind::EvidenceStale,
             Self::Idle => EventKind::Idle,
             Self::Stopped => EventKind::Stopped,
         }
@@ -484,6 +531,7 @@ impl TraceEvent {
             | Self::Faulted { job, .. }
             | Self::AssumptionBroken { job, .. }
             | Self::BoundExceeded { job, .. }
+            | Self::EvidenceStale { job, .. }
             | Self::OutOfBudget { job, .. }
             | Self::DebtIncurred { job, .. }
             | Self::Postponed { job, .. }

@@ -31,8 +31,8 @@ pub use clock::{Clock, ManualClock, MonotonicClock};
 pub use collector::{Record, Recorder, TraceCollector};
 pub use error::TraceError;
 pub use event::{
-    AdmittedModel, Assumption, DropReason, EventKind, Reason, RefusedModel, SubmitRefusal,
-    TraceEvent,
+    AdmittedModel, Assumption, DropReason, EventKind, Reason, RefusedModel, Staleness,
+    SubmitRefusal, TraceEvent,
 };
 pub use id::{JobId, ModelId, PartitionId, StageIndex, StreamId, TensorId};
 pub use query::{Query, Trace};

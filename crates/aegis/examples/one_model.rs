@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use aegis::evidence::WcetProfile;
 use aegis::profile::{self, ProfileOptions};
 use aegis::{
     Bytes, DriverKind, Error, ModelSource, Nanos, Overheads, PolicyKind, Runtime, Terms, drive,
@@ -41,7 +42,7 @@ fn run(source: &ModelSource) -> Result<(), Error> {
     };
     let models = [("model".to_owned(), source.clone())];
     let evidence = profile::profile(&models, &options, |_, _| {})?;
-    let costs = evidence.models["model"].profile(MARGIN_PERCENT).costs();
+    let costs = WcetProfile::with_margin(&evidence.models["model"].samples, MARGIN_PERCENT).costs();
 
     let runtime = Runtime::builder()
         .host(MEMORY)

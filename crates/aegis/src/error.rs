@@ -8,6 +8,7 @@ use aegis_memory::MemoryError;
 use aegis_sched::admission::AdmissionError;
 use aegis_sched::task::TaskError;
 use aegis_sched::wcet::SampleError;
+use aegis_sched::wcet::lines::LinesError;
 use aegis_trace::{Category, DropReason, JobId, Refusal, SubmitRefusal, TraceError};
 
 use crate::evidence::EvidenceError;
@@ -154,6 +155,15 @@ pub enum Error {
         #[source]
         cause: SampleError,
     },
+    /// A text that holds no samples.
+    #[error("{} holds no usable samples", path.display())]
+    Lines {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: LinesError,
+    },
     /// Evidence that is missing, broken or stale.
     #[error(transparent)]
     Evidence(#[from] EvidenceError),
@@ -205,6 +215,7 @@ impl Error {
             Self::Failed { category, .. } => *category,
             Self::Profile { cause, .. } | Self::WarmUp { cause, .. } => cause.category(),
             Self::Samples { cause, .. } => cause.category(),
+            Self::Lines { cause, .. } => cause.category(),
             Self::Evidence(cause) => cause.category(),
             Self::Task(cause) => cause.category(),
             Self::Device(cause) => cause.category(),

@@ -1,7 +1,8 @@
 //! The evidence file: what was measured, of which model, on which device.
 //!
 //! A profile run writes one JSON file beside the workload file; admission reads it and refuses
-//! evidence whose fingerprint is not that of the model and device at hand.
+//! evidence whose fingerprint is not that of the model, device and environment at hand, but for
+//! differences that the user accepts by name.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,15 +10,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use aegis_cuda::{ComputeUnits, DeviceCapabilities};
-pub use aegis_sched::wcet::{Samples, StageProfile, WcetProfile};
+pub use aegis_sched::wcet::{
+    ContentionFactor, CostRule, Samples, Scenario, StageProfile, WcetProfile,
+};
 use aegis_trace::{Category, Nanos};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::environment::{Difference, Environment, Property};
 use crate::source::{MemoryNeed, ModelSource};
 
 /// The version of the file format; any change of meaning raises it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Everything one profile run measured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +30,12 @@ pub struct Evidence {
     pub aegis_evidence: u32,
     /// The device all of it was measured on.
     pub device: DeviceFingerprint,
+    /// When measuring ended, in UTC: `2026-11-26T22:05:00Z`.
+    pub date: String,
+    /// What else was known of the machine; the same before and after.
+    pub environment: Environment,
+    /// Rounds that were run and not kept.
+    pub warm_up: usize,
     /// By the model's name.
     pub models: BTreeMap<String, ModelEvidence>,
 }
@@ -37,12 +47,30 @@ pub struct ModelEvidence {
     pub model: String,
     /// The runtime with its version.
     pub runtime: String,
+    /// Its stages in order: the names of their files, or numbers for declared costs.
+    pub stages: Vec<String>,
+    /// The models it took turns with.
+    pub background: Vec<String>,
     /// What it needs.
     pub memory: MemoryNeed,
-    /// Device times in the order they were taken, stage by stage, nanoseconds.
+    /// Device times in turn with the other models, in the order they were taken, stage by stage,
+    /// nanoseconds.
     pub samples: Samples,
+    /// The same in the other scenarios that were measured.
+    pub scenarios: BTreeMap<Scenario, Samples>,
     /// What launching and noticing took beside the device time, all stages of a job together.
     pub overheads: Vec<Nanos>,
+}
+
+/// Where evidence would be used.
+#[derive(Clone, Copy, Debug)]
+pub struct Here<'h> {
+    /// The device.
+    pub device: &'h DeviceFingerprint,
+    /// The environment.
+    pub environment: &'h Environment,
+    /// Properties that may differ, because the user says so.
+    pub accepted: &'h [Property],
 }
 
 /// What must not change between measuring and running.
@@ -134,6 +162,40 @@ pub enum EvidenceError {
         /// Which.
         model: String,
     },
+    /// Measured in another environment.
+    #[error(
+        "the evidence was measured with {} {}, and this is {}; run `aegis profile` here, or accept the \
+         difference with `accept = [\"{}\"]` in [wcet]",
+        difference.property.name(), difference.measured, difference.here, difference.property.name()
+    )]
+    OtherEnvironment {
+        /// What differs.
+        difference: Difference,
+    },
+    /// The environment changed while measuring.
+    #[error(
+        "{} changed from {} to {} while measuring, so the samples describe neither",
+        difference.property.name(), difference.measured, difference.here
+    )]
+    Unsteady {
+        /// What changed.
+        difference: Difference,
+    },
+    /// The samples carry no claim, and the workload asks for one.
+    #[error(
+        "the samples of stage {stage} of {model} in scenario {scenario} carry no claim: {why}; profile \
+         again with more samples or on a quieter machine, or say `unclaimed = \"accept\"` in [wcet]"
+    )]
+    Unclaimed {
+        /// Which model.
+        model: String,
+        /// Which stage, counted from zero.
+        stage: usize,
+        /// In which scenario.
+        scenario: Scenario,
+        /// What the estimate says.
+        why: String,
+    },
     /// Measured with another runtime.
     #[error(
         "the evidence for {model} was measured with {measured}, and this is {here}; run `aegis profile` again"
@@ -160,6 +222,9 @@ impl EvidenceError {
             | Self::NoModel { .. }
             | Self::OtherDevice { .. }
             | Self::OtherModel { .. }
+            | Self::OtherEnvironment { .. }
+            | Self::Unsteady { .. }
+            | Self::Unclaimed { .. }
             | Self::OtherRuntime { .. } => Category::Permanent,
         }
     }
@@ -212,25 +277,31 @@ impl Evidence {
         fs::rename(&neighbour, path).map_err(failed)
     }
 
-    /// The evidence for `name`, which must be of `source` and this `device`.
+    /// The evidence for `name`, which must be of `source` and measured `here`, as far as differences
+    /// are not accepted.
     ///
     /// # Errors
-    /// [`EvidenceError`]: `NoModel`, `OtherDevice`, `OtherModel`, or `Io` when a model file cannot
-    /// be read.
+    /// [`EvidenceError`]: `NoModel`, `OtherDevice`, `OtherEnvironment`, `OtherModel`, or `Io` when a
+    /// model file cannot be read.
     pub fn of(
         &self,
         name: &str,
         source: &ModelSource,
-        device: &DeviceFingerprint,
+        here: Here<'_>,
     ) -> Result<&ModelEvidence, EvidenceError> {
-        if self.device != *device {
-            let (measured, here) = (self.device.clone(), device.clone());
+        let accepted = |property| here.accepted.contains(&property);
+        if self.device != *here.device && !accepted(Property::Device) {
+            let (measured, here) = (self.device.clone(), here.device.clone());
             return Err(EvidenceError::OtherDevice { measured, here });
+        }
+        let mut differences = self.environment.differences(here.environment).into_iter();
+        if let Some(difference) = differences.find(|it| !accepted(it.property)) {
+            return Err(EvidenceError::OtherEnvironment { difference });
         }
         let model = || name.to_owned();
         let evidence =
             self.models.get(name).ok_or_else(|| EvidenceError::NoModel { model: model() })?;
-        if evidence.model != fingerprint(source)? {
+        if !accepted(Property::Model) && evidence.model != fingerprint(source)? {
             return Err(EvidenceError::OtherModel { model: model() });
         }
         Ok(evidence)
@@ -238,10 +309,17 @@ impl Evidence {
 }
 
 impl ModelEvidence {
-    /// The costs this evidence supports under the margin rule.
+    /// The samples of every scenario that was measured.
     #[must_use]
-    pub fn profile(&self, margin_percent: u32) -> WcetProfile {
-        WcetProfile::with_margin(&self.samples, margin_percent)
+    pub fn scenarios(&self) -> BTreeMap<Scenario, &Samples> {
+        let others = self.scenarios.iter().map(|(scenario, samples)| (*scenario, samples));
+        others.chain([(Scenario::Turns, &self.samples)]).collect()
+    }
+
+    /// What this evidence says under `rule`. An estimate for each stage of each scenario.
+    #[must_use]
+    pub fn profile(&self, rule: CostRule) -> WcetProfile {
+        WcetProfile::of(&self.scenarios(), rule)
     }
 }
 

@@ -52,14 +52,17 @@
 //! 3. The program `aegis` uses this crate alone.
 #![forbid(unsafe_code)]
 
+mod aggressor;
 mod builder;
 pub mod drive;
+pub mod environment;
 mod error;
 pub mod evidence;
 mod handle;
 mod margin;
 pub mod pipeline;
 pub mod plan;
+pub mod plot;
 pub mod profile;
 mod report;
 mod runtime;
@@ -67,6 +70,7 @@ mod source;
 pub mod task_sets;
 mod tensor;
 mod trace_pump;
+pub mod wcet;
 pub mod workload;
 
 pub use aegis_context::{
@@ -82,7 +86,8 @@ pub use aegis_sched::policy::PolicyKind;
 pub use aegis_sched::task::Overheads;
 pub use aegis_trace::{
     Assumption, Bytes, Category, Clock, DropReason, EventKind, JobId, ModelId, Nanos, Query,
-    Record, Refusal, ServiceTerms, SubmitRefusal, Timestamp, Trace, TraceError, TraceEvent,
+    Record, Refusal, ServiceTerms, Staleness, SubmitRefusal, Timestamp, Trace, TraceError,
+    TraceEvent,
 };
 
 pub use builder::RuntimeBuilder;

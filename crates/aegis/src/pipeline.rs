@@ -6,18 +6,20 @@ use aegis_context::{ModelDescription, ResourceBudget, SimModel};
 use aegis_cuda::{DeviceCapabilities, DriverKind};
 use aegis_sched::admission::Terms;
 use aegis_sched::task::Overheads;
+use aegis_sched::wcet::{Method, Scenario, StageMonitor, WcetProfile};
 use aegis_trace::{Bytes, Nanos, ServiceTerms};
 
 use crate::builder::{self, RuntimeBuilder, ThreadOptions};
 use crate::drive::Driven;
+use crate::environment::{Environment, Property};
 use crate::error::Error;
-use crate::evidence::{DeviceFingerprint, Evidence, EvidenceError, ModelEvidence};
+use crate::evidence::{DeviceFingerprint, Evidence, EvidenceError, Here, ModelEvidence};
 use crate::handle::ModelHandle;
 use crate::margin::CounterOffer;
 use crate::profile::{self, ProfileOptions};
 use crate::runtime::Runtime;
 use crate::source::{LoadedModel, MemoryNeed, ModelSource};
-use crate::workload::{Backend, BestEffort, Driver, Model, Server, Workload};
+use crate::workload::{Backend, BestEffort, Driver, Model, Server, Unclaimed, Workload};
 
 /// How long idle threads poll before they sleep, when a workload runs.
 const SPIN: Nanos = Nanos::from_micros(50);
@@ -51,9 +53,10 @@ impl Verdict {
         model: &str,
         loaded: Result<LoadedModel, Error>,
         terms: &Terms,
+        monitors: Vec<StageMonitor>,
         runtime: &Runtime,
     ) -> Self {
-        let outcome = loaded.and_then(|loaded| runtime.admit(loaded, terms));
+        let outcome = loaded.and_then(|loaded| runtime.admit_watched(loaded, terms, monitors));
         let offers = match &outcome {
             Err(Error::Refused { .. }) => runtime.counter_offers(model, terms),
             _ => Vec::new(),
@@ -98,6 +101,18 @@ impl Pipeline {
     /// # Errors
     /// What [`profile::profile`] says, or [`Error::Evidence`] when the file cannot be written.
     pub fn profile(&self, progress: impl FnMut(usize, usize)) -> Result<Evidence, Error> {
+        self.profile_under_load(&[], progress)
+    }
+
+    /// As [`Pipeline::profile`], and in each of `scenarios` besides taking turns.
+    ///
+    /// # Errors
+    /// What [`profile::profile_under_load`] says, or [`Error::Evidence`] when the file cannot be written.
+    pub fn profile_under_load(
+        &self,
+        scenarios: &[Scenario],
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Evidence, Error> {
         let sources: Vec<(String, ModelSource)> =
             self.workload.models.iter().map(|model| (model.name.clone(), source(model))).collect();
         let options = ProfileOptions {
@@ -112,7 +127,7 @@ impl Pipeline {
         }
         // An unwritable place is better known before minutes of measuring than after.
         Evidence::probe(&self.evidence_path)?;
-        let evidence = profile::profile(&sources, &options, progress)?;
+        let evidence = profile::profile_under_load(&sources, &options, scenarios, progress)?;
         evidence.write(&self.evidence_path)?;
         Ok(evidence)
     }
@@ -128,8 +143,9 @@ impl Pipeline {
         let verdict = |model: &Model| {
             let evidence = evidence_of(evidence.as_ref(), model);
             let stand_in = stand_in(model, evidence);
-            let terms = self.terms(model, evidence);
-            Verdict::of(&model.name, runtime.load(&model.name, &stand_in), &terms, &runtime)
+            let terms = self.terms(model, evidence.map(|it| self.wcet(it)).as_ref());
+            let loaded = runtime.load(&model.name, &stand_in);
+            Verdict::of(&model.name, loaded, &terms, Vec::new(), &runtime)
         };
         let verdicts = self.workload.models.iter().map(verdict).collect();
         Ok((runtime, verdicts))
@@ -152,9 +168,13 @@ impl Pipeline {
             progress(&model.name);
             let evidence = evidence_of(evidence.as_ref(), model);
             let loaded = runtime.load(&model.name, &source(model))?;
-            same_runtime(model, evidence, &loaded.runtime_name())?;
-            let terms = self.terms(model, evidence);
-            verdicts.push(Verdict::of(&model.name, Ok(loaded), &terms, &runtime));
+            if !self.workload.wcet.accept.contains(&Property::Runtime) {
+                same_runtime(model, evidence, &loaded.runtime_name())?;
+            }
+            let profile = evidence.map(|evidence| self.wcet(evidence));
+            let terms = self.terms(model, profile.as_ref());
+            let monitors = profile.as_ref().map_or_else(Vec::new, WcetProfile::monitors);
+            verdicts.push(Verdict::of(&model.name, Ok(loaded), &terms, monitors, &runtime));
         }
         Ok((runtime, verdicts))
     }
@@ -223,22 +243,49 @@ impl Pipeline {
             return Ok(None);
         }
         let evidence = Evidence::read(&self.evidence_path)?;
-        let device = DeviceFingerprint::of(&self.device()?);
+        let device = &DeviceFingerprint::of(&self.device()?);
+        let environment = &Environment::read();
+        let here = Here { device, environment, accepted: &self.workload.wcet.accept };
         for model in real {
-            evidence.of(&model.name, &source(model), &device)?;
+            let measured = evidence.of(&model.name, &source(model), here)?;
+            self.claimed(&model.name, measured)?;
         }
         Ok(Some(evidence))
     }
 
-    fn terms(&self, model: &Model, evidence: Option<&ModelEvidence>) -> Terms {
+    /// What the evidence of a model says under the rule of this workload.
+    #[must_use]
+    pub fn wcet(&self, evidence: &ModelEvidence) -> WcetProfile {
+        evidence.profile(self.workload.wcet.cost_rule())
+    }
+
+    /// Refuses evidence without a claim, where the workload asks for one.
+    fn claimed(&self, name: &str, evidence: &ModelEvidence) -> Result<(), EvidenceError> {
+        let rule = &self.workload.wcet;
+        if rule.method == Method::Margin || rule.unclaimed == Unclaimed::Accept {
+            return Ok(());
+        }
+        let profile = self.wcet(evidence);
+        for (stage, measured) in profile.stages.iter().enumerate() {
+            let without = measured.evidence.iter().find(|(_, (_, estimate))| !estimate.claim);
+            if let Some((scenario, (_, estimate))) = without {
+                let why: Vec<String> = estimate.warnings.iter().map(ToString::to_string).collect();
+                let (model, scenario, why) = (name.to_owned(), *scenario, why.join("; "));
+                return Err(EvidenceError::Unclaimed { model, stage, scenario, why });
+            }
+        }
+        Ok(())
+    }
+
+    fn terms(&self, model: &Model, profile: Option<&WcetProfile>) -> Terms {
         let margin = self.workload.wcet.margin_percent;
-        let costs = match (&model.backend, evidence) {
+        let costs = match (&model.backend, profile) {
             // On the host a declared stage is a busy loop, which the machine can only make longer.
             (Backend::Sim(sim), _) if self.workload.device.driver == Driver::Host => {
                 sim.stages.iter().map(|cost| with_margin(*cost, margin)).collect()
             }
             (Backend::Sim(sim), _) => sim.stages.clone(),
-            (Backend::Onnx(_), Some(evidence)) => evidence.profile(margin).costs(),
+            (Backend::Onnx(_), Some(profile)) => profile.costs(),
             (Backend::Onnx(_), None) => unreachable!("evidence was checked for every real model"),
         };
         Terms {

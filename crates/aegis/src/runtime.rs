@@ -11,6 +11,7 @@ use aegis_sched::dispatch::Dispatcher;
 use aegis_sched::dispatch::orchestrator::{Orchestrator, Pace};
 use aegis_sched::queue::SubmissionQueue;
 use aegis_sched::submit::{Submitter, SubmitterParts};
+use aegis_sched::wcet::StageMonitor;
 use aegis_trace::{Clock, Record, Recorder, RefusedModel, TraceCollector, TraceEvent};
 
 use crate::builder::RuntimeBuilder;
@@ -130,6 +131,23 @@ impl Runtime {
     /// [`Error::Refused`] with the inequality; [`Error::Admission`] when the terms make no sense
     /// or the memory cannot be bound; [`Error::NotRunning`] after the stop. All Permanent.
     pub fn admit(&self, model: LoadedModel, terms: &Terms) -> Result<ModelHandle, Error> {
+        self.admit_watched(model, terms, Vec::new())
+    }
+
+    /// As [`Runtime::admit`]; the times of its stages are watched by `monitors`, one for each stage in
+    /// order, and the trace says when the evidence they were made from has gone stale.
+    ///
+    /// # Errors
+    /// As [`Runtime::admit`].
+    ///
+    /// # Panics
+    /// When there are more or fewer monitors than stages, and not none.
+    pub fn admit_watched(
+        &self,
+        model: LoadedModel,
+        terms: &Terms,
+        monitors: Vec<StageMonitor>,
+    ) -> Result<ModelHandle, Error> {
         let mut phase = lock(&self.phase);
         if matches!(*phase, Phase::Stopped) {
             return Err(Error::NotRunning);
@@ -138,7 +156,8 @@ impl Runtime {
         let mut admission = lock(&self.admission);
         let terms = terms.clone();
         let admitted = admission.admit(AdmissionRequest { name: name.clone(), terms, backend });
-        let admitted = admitted.map_err(|error| self.refused(&name, error, &admission))?;
+        let mut admitted = admitted.map_err(|error| self.refused(&name, error, &admission))?;
+        admitted.lane.watch(monitors);
         Ok(self.install(admitted, &mut phase))
     }
 

@@ -36,6 +36,18 @@ impl ModelSource {
         Self::Onnx { files: vec![file.into()], threads: 1 }
     }
 
+    /// Its stages in order: the names of their files without folders, or their numbers.
+    pub(crate) fn stage_names(&self) -> Vec<String> {
+        match self {
+            Self::Onnx { files, .. } => files
+                .iter()
+                .map(|file| file.file_name().unwrap_or(file.as_os_str()))
+                .map(|name| name.to_string_lossy().into_owned())
+                .collect(),
+            Self::Sim { costs, .. } => (0..costs.len()).map(|stage| stage.to_string()).collect(),
+        }
+    }
+
     /// The name of what executes it.
     #[must_use]
     pub fn backend(&self) -> &'static str {

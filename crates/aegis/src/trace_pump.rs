@@ -136,6 +136,7 @@ fn is_finding(event: &TraceEvent) -> bool {
             | TraceEvent::Faulted { .. }
             | TraceEvent::Fenced { .. }
             | TraceEvent::Hanging { .. }
+            | TraceEvent::EvidenceStale { .. }
             | TraceEvent::AllocationRefused { .. }
             | TraceEvent::Dropped { .. }
     )

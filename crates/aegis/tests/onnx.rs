@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use aegis::evidence::{Evidence, EvidenceError};
+use aegis::evidence::{Evidence, EvidenceError, Scenario};
 use aegis::{
     Bytes, Category, Error, ModelSource, Nanos, Overheads, Pipeline, PolicyKind, Runtime, Tensor,
     Terms,
@@ -162,6 +162,23 @@ fn evidence_is_written_read_and_refused_once_it_is_stale() {
     let refused = pipeline.check().map(drop);
     assert!(matches!(refused, Err(Error::Evidence(EvidenceError::OtherDevice { .. }))));
 
+    let mut other_kernel = evidence.clone();
+    other_kernel.environment.kernel = Some("2.0.40".into());
+    other_kernel.write(pipeline.evidence_path()).expect("a file");
+    let here = evidence.environment.kernel.is_some();
+    let refused = pipeline.check().map(drop);
+    let other = matches!(refused, Err(Error::Evidence(EvidenceError::OtherEnvironment { .. })));
+    assert_eq!(other, here, "a kernel that says its release is compared");
+    let accepting = |rule: &str| {
+        let text = std::fs::read_to_string(&path).expect("the workload");
+        std::fs::write(&path, text.replace("samples = 5", &format!("samples = 5, {rule}")))
+            .expect("a file");
+        let pipeline = Pipeline::open(&path).expect("a sound workload");
+        std::fs::write(&path, text).expect("a file");
+        pipeline.check().map(|(_, verdicts)| verdicts[0].outcome.is_ok())
+    };
+    assert!(accepting(r#"accept = ["kernel"]"#).expect("the user says so by name"));
+
     let mut other_runtime = evidence.clone();
     other_runtime.models.get_mut("hand").expect("it is there").runtime = "onnxruntime 0".into();
     other_runtime.write(pipeline.evidence_path()).expect("a file");
@@ -169,6 +186,10 @@ fn evidence_is_written_read_and_refused_once_it_is_stale() {
     assert!(matches!(refused, Err(Error::Evidence(EvidenceError::OtherRuntime { .. }))));
 
     evidence.write(pipeline.evidence_path()).expect("a file");
+    let unclaimed = accepting(r#"method = "auto""#);
+    assert!(matches!(unclaimed, Err(Error::Evidence(EvidenceError::Unclaimed { .. }))));
+    assert!(accepting(r#"method = "auto", unclaimed = "accept""#).expect("the user says so"));
+
     std::fs::copy(model("golden", "mlp"), folder.path().join("hand.onnx")).expect("a copy");
     let refused = pipeline.check().map(drop);
     assert!(matches!(refused, Err(Error::Evidence(EvidenceError::OtherModel { .. }))));
@@ -176,4 +197,25 @@ fn evidence_is_written_read_and_refused_once_it_is_stale() {
     std::fs::write(pipeline.evidence_path(), "{}").expect("a file");
     let refused = pipeline.check().map(drop);
     assert!(matches!(refused, Err(Error::Evidence(EvidenceError::Malformed { .. }))));
+}
+
+#[test]
+fn every_scenario_is_measured_in_turn_and_the_bound_covers_the_worst() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let pipeline = Pipeline::open(&workload(folder.path())).expect("a sound workload");
+    let mut steps = Vec::new();
+    let evidence = pipeline
+        .profile_under_load(&Scenario::ALL, |done, all| steps.push((done, all)))
+        .expect("profiled");
+    let measured = &evidence.models["hand"];
+    let scenarios = measured.scenarios();
+    assert!(scenarios.keys().eq(&Scenario::ALL));
+    assert!(scenarios.values().all(|samples| samples.count() == 5));
+    assert_eq!((measured.stages.as_slice(), evidence.warm_up), (&["hand.onnx".to_owned()][..], 5));
+    assert_eq!((steps.len(), steps.last()), (30, Some(&(30, 30))));
+    let stage = &pipeline.wcet(measured).stages[0];
+    let longest = scenarios.values().flat_map(|samples| &samples.stages()[0]).max();
+    assert_eq!(Some(&stage.high_water), longest);
+    assert!(stage.worst_case >= stage.high_water);
+    assert_eq!(Evidence::read(pipeline.evidence_path()).expect("what was written"), evidence);
 }

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use aegis::environment::Property;
 use aegis::workload::{
     Backend, BestEffort, Budget, Driver, FILE_BYTES_MAX, FaultKind, MODELS_MAX, Overheads, Server,
-    SourceText, Span, WcetRule, Workload, WorkloadFaults,
+    SourceText, Span, Unclaimed, WcetRule, Workload, WorkloadFaults,
 };
 use aegis_sched::dispatch::OverrunPolicy;
 use aegis_sched::policy::PolicyKind;
+use aegis_sched::wcet::{Method, Share};
 use aegis_trace::{Bytes, Category, Nanos};
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
@@ -72,7 +74,7 @@ fn what_is_not_stated_has_its_documented_default() {
     assert_eq!(workload.device.streams, 1);
     let (dispatch, wake) = (Nanos::from_micros(300), Nanos::from_millis(1));
     assert_eq!(workload.overheads, Overheads { dispatch, wake });
-    assert_eq!(workload.wcet, WcetRule { samples: 100, margin_percent: 20 });
+    assert_eq!(workload.wcet, WcetRule { samples: 100, margin_percent: 20, ..WcetRule::default() });
     assert_eq!(workload.scheduler.overrun, OverrunPolicy::Record);
     let camera = &workload.models[0];
     assert_eq!(camera.best_effort, None);
@@ -610,5 +612,45 @@ proptest! {
             lines[at] = format!("{key}= {value}");
         }
         assert_answered(&lines.join("\n"))?;
+    }
+}
+
+#[test]
+fn a_rule_for_costs_states_coverage_confidence_and_what_it_accepts() {
+    let text = |wcet: &str| {
+        format!(
+            r#"
+            device = {{ driver = "sim", memory = "1GiB" }}
+            scheduler = {{ policy = "edf", queue_depth = 8 }}
+            wcet = {{ {wcet} }}
+            [[model]]
+            name = "camera"
+            backend = "sim"
+            period = "33ms"
+            sim.stages = ["2ms"]
+            "#
+        )
+    };
+    let read = |wcet: &str| Workload::parse(&text(wcet), Path::new("edge.toml"));
+    let rule = read(
+        r#"method = "auto", coverage = "99.9%", confidence = "0.95", unclaimed = "accept",
+           accept = ["kernel", "governor"]"#,
+    )
+    .expect("a sound rule")
+    .wcet;
+    assert_eq!((rule.method, rule.unclaimed), (Method::Auto, Unclaimed::Accept));
+    assert_eq!((rule.coverage.to_string(), rule.confidence), ("0.999".to_owned(), Share::P95));
+    assert_eq!(rule.accept, [Property::Kernel, Property::Governor]);
+
+    for (wrong, told) in [
+        (r#"coverage = "1.5""#, "not strictly between 0 and 1"),
+        (r#"confidence = "NaN""#, "is no share"),
+        ("coverage = 0.99", "a share in quotes"),
+        (r#"method = "gev""#, "there is no method `gev`; write one of margin, auto, order, gpd"),
+        (r#"unclaimed = "maybe""#, "write one of refuse, accept"),
+        (r#"accept = ["colour"]"#, "there is no property `colour`"),
+    ] {
+        let faults = read(wrong).expect_err("a faulty rule").to_string();
+        assert!(faults.contains(told), "{wrong}: {faults}");
     }
 }

@@ -17,6 +17,7 @@ use crate::metrics::ModelMetrics;
 use crate::policy::ReadyJob;
 use crate::queue::Class;
 use crate::task::Task;
+use crate::wcet::StageMonitor;
 
 /// Whether a model takes jobs; shared between its lane and the submitting threads.
 ///
@@ -86,6 +87,8 @@ pub struct Lane {
     pub(crate) gate: LaneGate,
     /// Accepted jobs that have not ended.
     pub(crate) pending: usize,
+    /// Whether the evidence for its stages still holds, one for each; none for declared costs.
+    pub(crate) monitors: Vec<StageMonitor>,
     /// The earliest nominal release of its next job.
     next_release: Timestamp,
     /// By how much its debts have put off its releases, all together.
@@ -138,10 +141,21 @@ impl Lane {
             metrics,
             gate,
             pending: 0,
+            monitors: Vec::new(),
             next_release: Timestamp::ZERO,
             postponed: Nanos::ZERO,
             sequence: 0,
         }
+    }
+
+    /// Watches the times of its stages with `monitors`, one for each stage in order.
+    ///
+    /// # Panics
+    /// When there are more or fewer of them than stages, and not none.
+    pub fn watch(&mut self, monitors: Vec<StageMonitor>) {
+        let stages = self.costs.len();
+        assert!(monitors.is_empty() || monitors.len() == stages, "one monitor for each stage");
+        self.monitors = monitors;
     }
 
     /// Whose lane it is.

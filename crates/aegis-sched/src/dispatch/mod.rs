@@ -30,6 +30,7 @@ mod overrun;
 mod running;
 mod server;
 mod stage_end;
+mod watch;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};

@@ -73,6 +73,7 @@ impl Dispatcher {
         for broken in self.audit.stage(job, charge, times, service) {
             self.report_broken(now, broken);
         }
+        self.watch_evidence(now, job, stage, times);
         let lane = lane_of(&mut self.lanes, job.model).expect("a running model is installed");
         if reported {
             // Its caller was told long ago, and its model is fenced.

@@ -121,6 +121,12 @@ pub enum FaultKind {
         /// All names that would be right.
         known: Vec<&'static str>,
     },
+    /// A share that is none.
+    #[error("{cause}")]
+    BadShare {
+        /// What is wrong with it.
+        cause: String,
+    },
     /// A model name that is empty, too long, or has other characters than it may.
     #[error(
         "`{found}` is no model name; write 1 to {} of a-z, 0-9, _ and -",
@@ -242,6 +248,7 @@ impl FaultKind {
             Self::WrongType { example, .. }
             | Self::BadUnit { example, .. }
             | Self::OutOfRange { example, .. } => format!("e.g. {example}"),
+            Self::BadShare { .. } => "e.g. \"0.999\"".into(),
             Self::BadName { .. } => "e.g. \"front_detector\"".into(),
             Self::DuplicateName { .. } => "choose another".into(),
             Self::PathAndStages => "leave one of them out".into(),

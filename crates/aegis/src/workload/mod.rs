@@ -27,10 +27,12 @@ use std::sync::Arc;
 
 use aegis_sched::dispatch::OverrunPolicy;
 use aegis_sched::policy::PolicyKind;
+use aegis_sched::wcet::{CostRule, Method, Question, Share};
 use aegis_trace::{Bytes, Nanos};
 
 pub use fault::{FaultKind, Place, Quantity, Related, WorkloadFault, WorkloadFaults};
 
+use crate::environment::Property;
 use fault::Findings;
 
 /// The longest workload file that is read: far above [`MODELS_MAX`] models with every key.
@@ -154,12 +156,43 @@ pub struct Overheads {
 }
 
 /// The `[wcet]` table: how a cost is made from profiled samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WcetRule {
     /// Profile runs per stage, from one to [`SAMPLES_MAX`].
     pub samples: u32,
-    /// Percent added to the observed maximum, at most [`MARGIN_PERCENT_MAX`].
+    /// Percent added to the bound, at most [`MARGIN_PERCENT_MAX`].
     pub margin_percent: u32,
+    /// How the bound is made; with [`Method::Margin`] it is the observed maximum.
+    pub method: Method,
+    /// The share of jobs that shall stay below the bound.
+    pub coverage: Share,
+    /// The probability, over campaigns, that they do.
+    pub confidence: Share,
+    /// What becomes of a model whose samples carry no claim.
+    pub unclaimed: Unclaimed,
+    /// What may differ between measuring and running.
+    pub accept: Vec<Property>,
+}
+
+/// What becomes of a model whose samples carry no claim, where a method was asked for that makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unclaimed {
+    /// Its evidence is refused.
+    Refuse,
+    /// Its cost is the bound without a claim, plus the margin.
+    Accept,
+}
+
+impl WcetRule {
+    /// The rule as the estimators take it.
+    #[must_use]
+    pub fn cost_rule(&self) -> CostRule {
+        let Self { method, coverage, confidence, margin_percent, .. } = *self;
+        CostRule {
+            question: Question { coverage, confidence, method, margin_percent },
+            margin_percent,
+        }
+    }
 }
 
 /// One `[[model]]` table.
@@ -329,10 +362,18 @@ impl Default for Overheads {
     }
 }
 
-/// [`SAMPLES_DEFAULT`] and [`MARGIN_PERCENT_DEFAULT`].
+/// [`SAMPLES_DEFAULT`] and [`MARGIN_PERCENT_DEFAULT`], by the margin rule.
 impl Default for WcetRule {
     fn default() -> Self {
-        Self { samples: SAMPLES_DEFAULT, margin_percent: MARGIN_PERCENT_DEFAULT }
+        Self {
+            samples: SAMPLES_DEFAULT,
+            margin_percent: MARGIN_PERCENT_DEFAULT,
+            method: Method::Margin,
+            coverage: Share::P99,
+            confidence: Share::P99,
+            unclaimed: Unclaimed::Refuse,
+            accept: Vec::new(),
+        }
     }
 }
 

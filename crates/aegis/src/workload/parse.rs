@@ -14,6 +14,8 @@ use aegis_sched::policy::PolicyKind;
 use aegis_trace::{Bytes, Nanos};
 use toml::de::DeTable;
 
+use crate::environment::Property;
+
 use super::fault::{FaultKind, Findings, Quantity, Reported};
 use super::reader::{At, Raw, Section, quoted};
 use super::schema::{self, BackendKind};
@@ -142,9 +144,23 @@ impl Parser<'_> {
         let samples = table.optional(found, "samples", |raw| raw.count(1..=super::SAMPLES_MAX));
         let margins = 0..=super::MARGIN_PERCENT_MAX;
         let margin_percent = table.optional(found, "margin_percent", |raw| raw.count(margins));
+        let method = table.optional(found, "method", |raw| raw.one_of(schema::METHODS));
+        let coverage = table.optional(found, "coverage", Raw::share);
+        let confidence = table.optional(found, "confidence", Raw::share);
+        let unclaimed = table.optional(found, "unclaimed", |raw| raw.one_of(schema::UNCLAIMED));
+        let accept = table.optional(found, "accept", |raw| {
+            let elements = raw.elements(schema::PROPERTIES, &schema::PROPERTY)?;
+            elements.iter().map(|raw| raw.one_of(Property::NAMES)).collect::<Result<Vec<_>, _>>()
+        });
+        let default = WcetRule::default();
         Ok(WcetRule {
-            samples: or_default(samples?, super::SAMPLES_DEFAULT),
-            margin_percent: or_default(margin_percent?, super::MARGIN_PERCENT_DEFAULT),
+            samples: or_default(samples?, default.samples),
+            margin_percent: or_default(margin_percent?, default.margin_percent),
+            method: or_default(method?, default.method),
+            coverage: or_default(coverage?, default.coverage),
+            confidence: or_default(confidence?, default.confidence),
+            unclaimed: or_default(unclaimed?, default.unclaimed),
+            accept: or_default(accept?, default.accept),
         })
     }
 

@@ -6,6 +6,7 @@
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use aegis_sched::wcet::{Share, ShareError};
 use aegis_trace::error::UnitError;
 use aegis_trace::{Bytes, Nanos};
 use toml::Spanned;
@@ -171,6 +172,13 @@ impl<'t> Raw<'t> {
         };
         let count = whole(integer).filter(|count| range.contains(count));
         count.ok_or_else(|| self.out_of_range(quoted(&integer.to_string()), range))
+    }
+
+    /// A share between zero and one, in quotes so that it is exact.
+    pub(super) fn share(&self) -> Result<Share, FaultKind> {
+        let text = self.text_of("a share in quotes")?;
+        let wrong = |error: ShareError| FaultKind::BadShare { cause: error.to_string() };
+        text.parse().map_err(wrong)
     }
 
     /// Yes or no.

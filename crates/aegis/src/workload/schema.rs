@@ -7,9 +7,10 @@ use std::ops::RangeInclusive;
 
 use aegis_sched::dispatch::OverrunPolicy;
 use aegis_sched::policy::PolicyKind;
+use aegis_sched::wcet::Method;
 use aegis_trace::{Bytes, Nanos};
 
-use super::Driver;
+use super::{Driver, Unclaimed};
 
 /// A table and the keys it may have.
 #[derive(Debug)]
@@ -62,8 +63,18 @@ pub(super) const OVERHEADS: Table =
     Table { name: "[overheads]", keys: &[key("dispatch", "\"300us\""), key("wake", "\"1ms\"")] };
 
 /// `[wcet]`.
-pub(super) const WCET: Table =
-    Table { name: "[wcet]", keys: &[key("samples", "100"), key("margin_percent", "20")] };
+pub(super) const WCET: Table = Table {
+    name: "[wcet]",
+    keys: &[
+        key("samples", "100"),
+        key("margin_percent", "20"),
+        key("method", "\"auto\""),
+        key("coverage", "\"0.99\""),
+        key("confidence", "\"0.99\""),
+        key("unclaimed", "\"refuse\""),
+        key("accept", "[\"kernel\"]"),
+    ],
+};
 
 /// `[[model]]`.
 pub(super) const MODEL: Table = Table {
@@ -129,6 +140,23 @@ pub(super) const POLICIES: &[(&str, PolicyKind)] = &[
     ("edf", PolicyKind::Edf),
     ("priority", PolicyKind::Priority),
 ];
+
+/// The rules for costs by name.
+pub(super) const METHODS: &[(&str, Method)] = &[
+    ("margin", Method::Margin),
+    ("auto", Method::Auto),
+    ("order", Method::Order),
+    ("gpd", Method::Gpd),
+];
+
+/// What becomes of costs without a claim, by name.
+pub(super) const UNCLAIMED: &[(&str, Unclaimed)] =
+    &[("refuse", Unclaimed::Refuse), ("accept", Unclaimed::Accept)];
+
+/// One element of `accept`.
+pub(super) const PROPERTY: Key = key("property", "\"kernel\"");
+/// How many properties may be accepted.
+pub(super) const PROPERTIES: RangeInclusive<u32> = 0..=7;
 
 /// What happens after an overrun, by name.
 pub(super) const OVERRUNS: &[(&str, OverrunPolicy)] =
