@@ -53,6 +53,7 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod chain;
 pub mod drive;
 mod error;
 pub mod evidence;
@@ -85,6 +86,7 @@ pub use aegis_trace::{
 };
 
 pub use builder::RuntimeBuilder;
+pub use chain::{ChainRefusal, ChainReport};
 pub use error::Error;
 pub use handle::{Job, ModelHandle, Outputs, Timing};
 pub use margin::{CounterOffer, Margins, ModelSensitivity};
