@@ -1,8 +1,8 @@
 //! The `aegis` command: one file per subcommand, no logic a library should own.
 //!
 //! Exit status: 0 *yes*; 1 *no* (a model is refused or failed, a deadline was missed, a bound was
-//! violated without a broken assumption, or a line of task sets makes no sense); 2 the input is
-//! broken or the command failed.
+//! violated without a broken assumption, a capacity is not met, or a line of task sets makes no
+//! sense); 2 the input is broken or the command failed.
 #![forbid(unsafe_code)]
 
 mod analyse;
@@ -12,6 +12,7 @@ mod device;
 mod edge;
 mod findings;
 mod output;
+mod plan;
 mod profile;
 mod run;
 mod table;
@@ -40,6 +41,8 @@ enum Command {
     Analyse(analyse::AnalyseArgs),
     /// Admit the models of a workload, run them at their periods, and report.
     Run(run::RunArgs),
+    /// Find offsets for a file of tensor lifetimes.
+    Plan(plan::PlanArgs),
 }
 
 /// The answer of a command that ran to its end.
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Analyse(args) => analyse::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Plan(args) => plan::run(&args),
     };
     match answer {
         Ok(Answer::Yes) => ExitCode::SUCCESS,

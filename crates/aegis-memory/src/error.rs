@@ -82,6 +82,99 @@ impl RequestFault {
     }
 }
 
+/// Buffers that are no placement problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProblemFault {
+    /// A buffer that never lives.
+    #[error("buffer {index} ends before it begins to live, or at once")]
+    EmptyLife {
+        /// Which.
+        index: usize,
+    },
+    /// No number is a multiple of zero but zero itself.
+    #[error("buffer {index} has alignment 0")]
+    ZeroAlignment {
+        /// Which.
+        index: usize,
+    },
+    /// With this buffer, sizes and padding add up to more than any address space.
+    #[error("with buffer {index}, sizes and padding add up to more than 2^63 - 1 bytes")]
+    TooLarge {
+        /// Which.
+        index: usize,
+    },
+}
+
+impl ProblemFault {
+    /// Always [`Category::Permanent`]: the problem must change.
+    #[must_use]
+    pub fn category(&self) -> Category {
+        match self {
+            Self::EmptyLife { .. } | Self::ZeroAlignment { .. } | Self::TooLarge { .. } => {
+                Category::Permanent
+            }
+        }
+    }
+}
+
+/// What the checker found wrong with bare offsets. Buffers are told by their index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OffsetFault {
+    /// Not one offset for each buffer.
+    #[error("{offsets} offsets for {buffers} buffers")]
+    Count {
+        /// How many buffers there are.
+        buffers: usize,
+        /// How many offsets were given.
+        offsets: usize,
+    },
+    /// An offset that is no multiple of the buffer's alignment.
+    #[error("buffer {index} lies at {offset}, but its alignment is {alignment}")]
+    Misaligned {
+        /// Which.
+        index: usize,
+        /// Where it lies.
+        offset: u64,
+        /// What its offset must be a multiple of.
+        alignment: u64,
+    },
+    /// A buffer that reaches past the capacity.
+    #[error("buffer {index} at {offset} ends past the capacity of {} bytes", capacity.0)]
+    OutOfRange {
+        /// Which.
+        index: usize,
+        /// Where it lies.
+        offset: u64,
+        /// The capacity.
+        capacity: Bytes,
+    },
+    /// Two buffers share bytes while both live.
+    #[error("buffers {lower} and {upper} share bytes at time {time}")]
+    Overlap {
+        /// The one with the lower offset.
+        lower: usize,
+        /// The other.
+        upper: usize,
+        /// The first time at which both live.
+        time: i64,
+    },
+}
+
+impl OffsetFault {
+    /// Always [`Category::Permanent`]: the same offsets are refused again.
+    #[must_use]
+    pub fn category(&self) -> Category {
+        match self {
+            Self::Count { .. }
+            | Self::Misaligned { .. }
+            | Self::OutOfRange { .. }
+            | Self::Overlap { .. } => Category::Permanent,
+        }
+    }
+}
+
 /// What the checker found wrong with a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -193,6 +286,70 @@ impl PlanFault {
     }
 }
 
+/// Thresholds that name no levels, or a request that the level of pressure refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PressureError {
+    /// A band whose leaving end is not above its entering end: the level would flutter.
+    #[error("a level that is entered below {} must be left above that, not at {}", enter.0, leave.0)]
+    NoHysteresis {
+        /// Free memory below which the level is entered.
+        enter: Bytes,
+        /// Free memory at which it is left.
+        leave: Bytes,
+    },
+    /// The critical level would be entered before the low one, or left after it.
+    #[error("the critical level must lie within the low one at both ends")]
+    NotNested,
+    /// The level refuses new models.
+    #[error("no new model while free memory is {level}: {free} are free, and {needed} must be")]
+    Refused {
+        /// The level.
+        level: crate::pressure::PressureLevel,
+        /// Free memory when last observed.
+        free: Bytes,
+        /// Free memory at which new models are accepted again.
+        needed: Bytes,
+    },
+}
+
+impl PressureError {
+    /// A refusal passes with time; thresholds must change.
+    #[must_use]
+    pub fn category(&self) -> Category {
+        match self {
+            Self::NoHysteresis { .. } | Self::NotNested => Category::Permanent,
+            Self::Refused { .. } => Category::Transient,
+        }
+    }
+}
+
+/// A buffer that holds no whole number of elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ViewError {
+    /// Size or offset is no multiple of the element's size.
+    #[error("{length} bytes at {offset} are no whole number of aligned elements of {size} bytes")]
+    Uneven {
+        /// Where the buffer begins.
+        offset: u64,
+        /// How many bytes it has.
+        length: u64,
+        /// The size of an element in bytes.
+        size: u64,
+    },
+}
+
+impl ViewError {
+    /// Always [`Category::Permanent`].
+    #[must_use]
+    pub fn category(&self) -> Category {
+        match self {
+            Self::Uneven { .. } => Category::Permanent,
+        }
+    }
+}
+
 /// An offset at which no live block begins: freed twice, or never allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no live block begins at offset {offset}")]
@@ -214,13 +371,16 @@ impl UnknownBlock {
 #[non_exhaustive]
 pub enum MemoryError {
     /// The models do not fit: the inequality that failed, with its numbers.
-    #[error("{why}{}", in_holes(*holes))]
+    #[error("{why}{}{}", in_holes(*holes), planned_anew(*replanned))]
     Refused {
         /// Always [`Refusal::DeviceMemory`]. Its `persistent` is where the last resident byte
         /// would end, holes below it included.
         why: Refusal,
         /// Bytes below that end which no tensor uses: lost to alignment and to evicted models.
         holes: Bytes,
+        /// What all models together would take if every one were planned anew, when that fits:
+        /// the caller may evict and admit again. Nothing is ever moved without being asked.
+        replanned: Option<Bytes>,
     },
     /// The request means nothing.
     #[error("the memory request is faulty")]
@@ -278,6 +438,13 @@ fn in_holes(holes: Bytes) -> String {
     if holes == Bytes::ZERO { String::new() } else { format!(" ({holes} of it in holes)") }
 }
 
+/// The end of a refusal's message: what a plan of everything would do.
+fn planned_anew(replanned: Option<Bytes>) -> String {
+    replanned.map_or_else(String::new, |total| {
+        format!("; planned anew, all models together would take {total} and fit")
+    })
+}
+
 impl MemoryError {
     /// What the caller can do: retry, give up on the request, or end the process.
     #[must_use]
@@ -291,6 +458,19 @@ impl MemoryError {
                 Category::Permanent
             }
             Self::Device { cause, .. } => cause.category(),
+        }
+    }
+
+    /// How much a plan of everything anew would save, when it would fit.
+    #[must_use]
+    pub fn saved_by_replanning(&self) -> Option<Bytes> {
+        match self {
+            Self::Refused {
+                why: Refusal::DeviceMemory { persistent, scratch, .. },
+                replanned: Some(total),
+                ..
+            } => Some(persistent.checked_add(*scratch)?.saturating_sub(*total)),
+            _ => None,
         }
     }
 

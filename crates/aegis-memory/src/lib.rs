@@ -42,25 +42,41 @@
 //!    failed with its numbers.
 //! 5. Tensors of a bound model never move.
 //! 6. Scratch is shared by all models of an orchestrator, so all of them must belong to one
-//!    partition, which runs one stage at a time. Another partition has an arena of its own.
+//!    partition, which runs one stage at a time. Another partition has an arena of its own, or a
+//!    range of its own in a plan of the whole [device](place::device()).
 //!
 //! Deliberately absent: clocks, streams, scheduling, and any knowledge of what a tensor means.
 #![forbid(unsafe_code)]
 
 pub mod binding;
 pub mod check;
+pub mod check_device;
+pub mod check_offsets;
+pub mod device_error;
 pub mod error;
+pub mod exclusivity;
 pub mod first_fit;
 pub mod lifetime;
 pub mod orchestrator;
 pub mod place;
 pub mod plan;
+pub mod pressure;
 pub mod usage;
+pub mod view;
 
 pub use binding::MemoryBinding;
-pub use error::{MemoryError, PlanFault, RequestFault, UnknownBlock};
+pub use check_device::{CheckedDevicePlan, check_device};
+pub use check_offsets::{CheckedOffsets, check_offsets};
+pub use device_error::{DevicePlanError, DevicePlanFault, ExclusivityFault};
+pub use error::{
+    MemoryError, OffsetFault, PlanFault, PressureError, ProblemFault, RequestFault, UnknownBlock,
+    ViewError,
+};
+pub use exclusivity::{Exclusivity, StagedModel};
 pub use first_fit::FirstFit;
 pub use lifetime::{ALIGNMENT_MAX, Lifespan, ModelMemory, TensorClass, TensorLifetime};
 pub use orchestrator::{MemoryOrchestrator, PlannedModel};
 pub use plan::{AllocationPlan, Checked, Draft, Placement, PlanRequest};
+pub use pressure::{Band, PressureChange, PressureLevel, PressurePolicy, PressureThresholds};
 pub use usage::Usage;
+pub use view::{Element, TensorView};

@@ -67,6 +67,21 @@ impl PlannedModel {
     }
 }
 
+/// Adds to a refusal what a plan of all models would take with none of them fixed, if that fits.
+fn with_replan(error: MemoryError, request: &PlanRequest) -> MemoryError {
+    let MemoryError::Refused { why, holes, replanned: None } = error else {
+        return error;
+    };
+    let anew = PlanRequest { fixed: Vec::new(), ..request.clone() };
+    // On a copy: what is bound stays where it is. A plan that the checker refuses saves nothing.
+    let checked = place::stacked(&anew).ok().and_then(|draft| draft.check(&anew).ok());
+    let replanned = checked.and_then(|_| {
+        let (resident, scratch) = place::stacked::needed(&anew).ok()?;
+        resident.checked_add(scratch)
+    });
+    MemoryError::Refused { why, holes, replanned }
+}
+
 /// Tells orchestrators apart by its address, so that the plan of one is not bound by another whose
 /// generation happens to be the same.
 #[derive(Debug)]
@@ -111,14 +126,16 @@ impl MemoryOrchestrator {
     /// and talks to no device.
     ///
     /// # Errors
-    /// - [`MemoryError::Refused`] (permanent): it does not fit, and this inequality says why.
+    /// - [`MemoryError::Refused`] (permanent): it does not fit, and this inequality says why. Where
+    ///   it would fit if all models were planned anew, the refusal says how much they would take.
     /// - [`MemoryError::AlreadyBound`] and [`MemoryError::Request`] (permanent): the caller's
     ///   mistake.
     /// - [`MemoryError::Plan`] (permanent): a defect of this crate.
     pub fn plan(&self, request: ModelMemory) -> Result<PlannedModel, MemoryError> {
         let model = request.model;
         let request = self.request_with(request)?;
-        let plan = place::stacked(&request)?.check(&request)?;
+        let draft = place::stacked(&request).map_err(|error| with_replan(error, &request))?;
+        let plan = draft.check(&request)?;
         let memory = request.models.into_iter().next_back().expect("the new model comes last");
         Ok(PlannedModel {
             memory,

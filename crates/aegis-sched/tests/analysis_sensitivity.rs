@@ -1,5 +1,7 @@
-//! The edges of a set: the test says *yes* at the value that is given and *no* one unit further,
-//! every counter-offer is admitted when tried, and no order of priorities was overlooked.
+//! The edges of a set, one unit wide.
+//!
+//! The test says *yes* at the value that is given and *no* one unit further, every counter-offer is
+//! admitted when tried, and no order of priorities was overlooked.
 
 use aegis_sched::analysis::counter_offer::{Offer, counter_offers};
 use aegis_sched::analysis::priority_assignment::some_order;

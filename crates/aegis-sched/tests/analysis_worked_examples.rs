@@ -3,7 +3,7 @@
 //! Sets are written `(C, T, D)` from the most to the least urgent; one unit is 1 ns. Time is dense,
 //! so a bound exceeds the bound of a world on ticks by 1 wherever the task can be blocked.
 
-use aegis_sched::analysis::{Analysis, Test, analyse};
+use aegis_sched::analysis::{Analysis, Setting, Test, TimeModel, analyse, decide, examine};
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::task::{Overheads, Task, TaskSet, TaskSpec};
 use aegis_trace::{ModelId, Nanos, Refusal};
@@ -328,4 +328,88 @@ fn no_tasks_are_no_problem() {
         let analysis = analysis.expect("nothing to do");
         assert_eq!((analysis.bounds.len(), analysis.utilisation_ppm), (0, 0));
     }
+}
+
+/// All responses on ticks, late or not.
+fn on_ticks(tasks: Vec<TaskSpec>, policy: PolicyKind) -> Vec<u64> {
+    let admission = Setting::admission(policy, Overheads::default());
+    let setting = Setting { time: TimeModel::Discrete, ..admission };
+    let found = examine(&set(tasks), &setting).responses;
+    found.iter().map(|response| response.bound().expect("less than the device").0).collect()
+}
+
+/// Davis, Burns, Bril, Lukkien 2007: the example that refuted the analysis of 1994. All three
+/// messages take 100; the first job of the third is on time and its second is not.
+#[test]
+fn the_can_example_of_davis_burns_bril_and_lukkien() {
+    let tasks = [(100, 250, 250), (100, 350, 325), (100, 350, 325)];
+    assert_eq!(on_ticks(specs(&tasks), PolicyKind::Priority), [199, 299, 350]);
+    check(&tasks, PolicyKind::Priority, expect!["m2: response 350 ns > deadline 325 ns"]);
+    let patient = [(100, 250, 250), (100, 350, 325), (100, 350, 350)];
+    check(&patient, PolicyKind::Priority, expect!["responses 200 300 350"]);
+}
+
+/// Jeffay, Stanat, Martel 1991, conditions (1) and (2), in their words: tasks by period, and for
+/// every task `i` but the first and every `L` between the first period and its own,
+/// `L >= C_i + sum over j < i of floor((L - 1) / T_j) C_j`.
+fn jeffays_conditions(tasks: &[(u64, u64)]) -> bool {
+    let mut tasks = tasks.to_vec();
+    tasks.sort_by_key(|(_, period)| *period);
+    let all: u64 = tasks.iter().map(|(_, period)| period).product();
+    let load: u64 = tasks.iter().map(|(cost, period)| cost * (all / period)).sum();
+    let fits = |i: usize, length: u64| {
+        let jobs = |(cost, period): &(u64, u64)| (length - 1) / period * cost;
+        tasks[i].0 + tasks[..i].iter().map(jobs).sum::<u64>() <= length
+    };
+    let second = |i: usize| (tasks[0].1 + 1..tasks[i].1).all(|length| fits(i, length));
+    load <= all && (1..tasks.len()).all(second)
+}
+
+#[test]
+fn jeffays_two_conditions_decide_what_is_due_at_the_end_of_its_period() {
+    let (mut yes, mut no) = (0, 0);
+    let shapes: Vec<(u64, u64)> =
+        (2..=9).flat_map(|period| (1..=4.min(period)).map(move |cost| (cost, period))).collect();
+    let admission = Setting::admission(PolicyKind::Edf, Overheads::default());
+    let setting = Setting { time: TimeModel::Discrete, ..admission };
+    for a in &shapes {
+        for b in &shapes {
+            for c in &shapes {
+                let tasks = [*a, *b, *c];
+                let implicit = tasks.map(|(cost, period)| (cost, period, period));
+                let ours = decide(&set(specs(&implicit)), &setting).is_ok();
+                assert_eq!(ours, jeffays_conditions(&tasks), "{tasks:?}");
+                if ours { yes += 1 } else { no += 1 }
+            }
+        }
+    }
+    assert!(yes > 1_000 && no > 1_000, "{yes} and {no}");
+}
+
+#[test]
+fn on_ticks_a_blocker_counts_one_less_and_what_nothing_blocks_stays() {
+    // The note's stages: whole, the second model blocks for 11 of its 12; cut in three, for 3.
+    let mut specs = specs(&[(2, 8, 8), (12, 40, 40)]);
+    assert_eq!(on_ticks(specs.clone(), PolicyKind::Rms), [13, 14]);
+    specs[1].stages = vec![Nanos(4); 3];
+    assert_eq!(on_ticks(specs, PolicyKind::Rms), [5, 16]);
+}
+
+/// The largest `k` for which costs scaled by `k / 10^6`, rounded up, are schedulable: bisection is
+/// exact since every test is monotone in the costs.
+#[test]
+fn the_critical_scaling_factor_is_where_the_tests_turn_over() {
+    let base = [(200_000, 1_000_000, 1_000_000), (500_000, 4_000_000, 4_000_000)];
+    let fits = |ppm: u64| {
+        let scaled =
+            base.map(|(cost, t, d): (u64, u64, u64)| ((cost * ppm).div_ceil(1_000_000), t, d));
+        analyse(&set(specs(&scaled)), PolicyKind::Edf, &Overheads::default()).is_ok()
+    };
+    // Demand and blocking at the first deadline: 200 000 k + 500 000 k <= 1 000 000.
+    let (mut low, mut high) = (0, 10_000_000);
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if middle > 0 && fits(middle) { low = middle } else { high = middle }
+    }
+    assert_eq!(low, 1_428_570, "10/7, cut to where 200 000 k and 500 000 k, rounded up, still fit");
 }

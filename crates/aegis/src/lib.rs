@@ -60,6 +60,7 @@ pub mod evidence;
 mod handle;
 mod margin;
 pub mod pipeline;
+pub mod plan;
 pub mod profile;
 mod report;
 mod runtime;

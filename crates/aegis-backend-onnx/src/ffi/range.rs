@@ -29,6 +29,11 @@ use aegis_trace::{Bytes, TensorId};
 
 use crate::scratch::{Refused, Scratch};
 
+/// What every byte of a block is when it is handed out in debug builds: as numbers of any width -1
+/// or not a number, so that a runtime which reads what it did not write gives itself away, and does
+/// not compute with what another model left there.
+const POISON: u8 = 0xff;
+
 /// Addresses a model's runtime may use while it runs, with their bookkeeping.
 pub(crate) struct ScratchRange {
     base: NonNull<u8>,
@@ -193,7 +198,15 @@ impl Service<'_> {
         assert!(offset < self.length, "a block outside its range");
         // SAFETY: The offset lies inside the range of `length` bytes at `base`, just checked, which
         // is part of one mapping.
-        Some(unsafe { self.base.add(offset) })
+        let block = unsafe { self.base.add(offset) };
+        if cfg!(debug_assertions) {
+            assert!(size <= self.length - offset, "a block that ends outside its range");
+            // SAFETY: (1) The block lies inside the range, just checked, and the range is writable
+            // memory of the process. (2) Nobody reads or writes it: it was free, and the range
+            // serves this thread's run alone (invariant 1).
+            unsafe { ptr::write_bytes(block.as_ptr(), POISON, size) };
+        }
+        Some(block)
     }
 
     /// Whether the address is of this range; if so, its block is free.
@@ -385,6 +398,24 @@ mod tests {
         assert_eq!((refused, kept), (None, Bytes::ZERO));
         assert!(range.high_water() >= Bytes(1128));
         assert_eq!(serve_request(1), None, "the run is over");
+    }
+
+    /// What one run wrote, the next must not take for its own.
+    #[test]
+    #[cfg(debug_assertions)]
+    fn a_block_is_poisoned_when_it_is_handed_out() {
+        let mut range = private();
+        for _ in 0..2 {
+            let served = range.serve(&no_stop, || {
+                let block = block(16);
+                // SAFETY: The block is live and has 16 bytes, which nobody else uses.
+                let bytes = unsafe { std::slice::from_raw_parts_mut(block, 16) };
+                assert_eq!(bytes, [POISON; 16]);
+                bytes.fill(0);
+                assert!(take_back(block));
+            });
+            served.expect("nobody else runs");
+        }
     }
 
     #[test]

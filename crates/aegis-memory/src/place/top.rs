@@ -1,8 +1,9 @@
-//! The upper end of the range: the scratch of one model, first fit downwards from the end.
+//! The upper end of the range: the scratch of one model, hanging from the end.
 //!
 //! Places are counted as depths, from the end of the range down: a tensor at depth `[near, far)`
 //! lies at offsets `[capacity - far, capacity - near)`. Each tensor, the largest first, takes the
-//! least depth at which it meets no tensor that is live with it.
+//! least depth at which it meets no tensor that is live with it. Where that is deeper than what is
+//! live at once, and nothing is fixed, [`solve`] gets a few nodes to do better.
 //!
 //! ```text
 //!   offset    ..  capacity - far   ..   capacity - near   ..   capacity
@@ -24,7 +25,13 @@ use std::cmp::Reverse;
 use aegis_trace::{Bytes, ModelId, TensorId};
 
 use crate::lifetime::{Lifespan, ModelMemory, TensorLifetime};
+use crate::place::problem::{Buffer, Problem};
+use crate::place::solve::{Limits, solve};
 use crate::plan::Placement;
+
+/// The nodes a better depth is searched with, for each tensor: two rounds of the portfolio. A
+/// network takes one or two; see `search/`.
+const NODES_PER_TENSOR: u64 = 160;
 
 /// A scratch tensor at its depth.
 #[derive(Clone, Copy, Debug)]
@@ -34,12 +41,15 @@ struct Slot {
     span: Lifespan,
 }
 
+/// A tensor that was hung, its size, and its far depth.
+type Hung = (TensorId, Bytes, u64);
+
 /// The scratch of one model, hanging from the end of the range.
 #[derive(Debug)]
 pub(super) struct Top {
     capacity: Bytes,
     slots: Vec<Slot>,
-    hung: Vec<(TensorId, Bytes, u64)>, // With the far depth.
+    hung: Vec<Hung>,
     depth: u64,
 }
 
@@ -56,11 +66,21 @@ impl Top {
         self.insert(Slot { near, far, span });
     }
 
-    /// Adds `tensors` at the least depths, one by one: the largest first, of equals the one that
-    /// lives longest, then by id. O(n^2) in the number of tensors.
+    /// Adds `tensors` one by one, or as [`solve`] places them where that is less deep.
     ///
-    /// Past a depth of 2^64 nothing is placed, and [`depth`](Self::depth) is `u64::MAX`.
-    pub(super) fn hang_all(&mut self, mut tensors: Vec<TensorLifetime>) {
+    /// O(n^2) in the number of tensors, and as many nodes as [`NODES_PER_TENSOR`] says. Past a depth
+    /// of 2^64 nothing is placed, and [`depth`](Self::depth) is `u64::MAX`.
+    pub(super) fn hang_all(&mut self, tensors: Vec<TensorLifetime>) {
+        let nothing_fixed = self.slots.is_empty();
+        let solved = if nothing_fixed { self.solved(&tensors) } else { None };
+        self.hang_one_by_one(tensors);
+        if let Some((depth, hung)) = solved.filter(|(depth, _)| *depth < self.depth) {
+            (self.depth, self.hung) = (depth, hung);
+        }
+    }
+
+    /// The largest first, of equals the one that lives longest, then by id.
+    fn hang_one_by_one(&mut self, mut tensors: Vec<TensorLifetime>) {
         tensors.sort_by_key(|tensor| {
             let steps = tensor.span.end() - tensor.span.start();
             (Reverse((tensor.size, steps)), tensor.tensor)
@@ -73,6 +93,29 @@ impl Top {
             self.insert(Slot { near: far - tensor.size.0, far, span: tensor.span });
             self.hung.push((tensor.tensor, tensor.size, far));
         }
+    }
+
+    /// The tensors as [`solve`] places them, upwards from an address that is aligned for all: the
+    /// depth of it, and the far depth of each. `None` for what is no problem or fits no address.
+    fn solved(&self, tensors: &[TensorLifetime]) -> Option<(u64, Vec<Hung>)> {
+        let buffer = |tensor: &TensorLifetime| Buffer {
+            lower: i64::from(tensor.span.start()),
+            upper: i64::from(tensor.span.end()),
+            size: tensor.size.0,
+            alignment: tensor.alignment,
+        };
+        // The search breaks ties by position: in order of id, the order given does not matter.
+        let mut tensors: Vec<_> = tensors.iter().collect();
+        tensors.sort_by_key(|tensor| tensor.tensor);
+        let problem = Problem::new(tensors.iter().map(|tensor| buffer(tensor)).collect()).ok()?;
+        let nodes = NODES_PER_TENSOR.saturating_mul(tensors.len() as u64);
+        let solution = solve(&problem, &Limits { nodes, ..Limits::minimise(tensors.len()) });
+        let coarsest = tensors.iter().map(|tensor| tensor.alignment).max().unwrap_or(1);
+        let depth = solution.peak().0.next_multiple_of(coarsest) + self.capacity.0 % coarsest;
+        let far = |(tensor, offset): (&&TensorLifetime, &u64)| {
+            (tensor.tensor, tensor.size, depth - offset)
+        };
+        Some((depth, tensors.iter().zip(solution.offsets.offsets()).map(far).collect()))
     }
 
     /// How far the scratch reaches down from the end of the range, in bytes.
@@ -89,7 +132,7 @@ impl Top {
         model: ModelId,
         capacity: Bytes,
     ) -> impl Iterator<Item = Placement> {
-        let place = move |(tensor, size, far): (TensorId, Bytes, u64)| Placement {
+        let place = move |(tensor, size, far): Hung| Placement {
             model,
             tensor,
             offset: capacity.0 - far,

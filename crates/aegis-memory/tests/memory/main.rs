@@ -5,8 +5,13 @@
 
 mod checker;
 mod first_fit;
+mod networks;
 mod orchestrator;
+mod placing;
 mod planning;
+mod problems;
 mod requests;
+mod staged;
 mod twin;
+mod views;
 mod worked_examples;

@@ -48,6 +48,11 @@ enum Step {
     Admit(ModelMemory),
     Release(u16),
     ReleaseInUse(u16),
+    /// Plans both, binds the first, and then tries the plan of the second, which is stale if the
+    /// first was bound.
+    BindStale(ModelMemory, ModelMemory),
+    /// Somebody else holds the end of the arena while a model is to be bound.
+    BindObstructed(ModelMemory),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -55,6 +60,9 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0u16..6).prop_flat_map(memory).prop_map(Step::Admit),
         2 => (0u16..6).prop_map(Step::Release),
         1 => (0u16..6).prop_map(Step::ReleaseInUse),
+        1 => ((0u16..3).prop_flat_map(memory), (3u16..6).prop_flat_map(memory))
+            .prop_map(|(first, second)| Step::BindStale(first, second)),
+        1 => (0u16..6).prop_flat_map(memory).prop_map(Step::BindObstructed),
     ]
 }
 
@@ -65,11 +73,12 @@ proptest! {
         steps in prop::collection::vec(step(), 0..24),
     ) {
         let capacity = Bytes(capacity);
-        let mut orchestrator = MemoryOrchestrator::new(arena(capacity));
+        let arena = arena(capacity);
+        let mut orchestrator = MemoryOrchestrator::new(arena.clone());
         let mut tenants: Vec<Tenant> = Vec::new();
         let mut peak = Usage::NONE;
         for step in steps {
-            let before = snapshot(&orchestrator);
+            let mut before = snapshot(&orchestrator);
             let refused = match step {
                 Step::Admit(memory) => match admit(&mut orchestrator, memory.clone()) {
                     Ok(binding) => {
@@ -86,6 +95,28 @@ proptest! {
                 Step::ReleaseInUse(index) => {
                     Some(orchestrator.release(ModelId::first(index)).expect_err("in use"))
                 }
+                Step::BindStale(first, second) => {
+                    let plans = (orchestrator.plan(first.clone()), orchestrator.plan(second));
+                    match plans {
+                        (Ok(current), Ok(stale)) => {
+                            let binding = orchestrator.bind(current).expect("current");
+                            tenants.push(Tenant { memory: first, binding });
+                            before = snapshot(&orchestrator);
+                            Some(orchestrator.bind(stale).expect_err("another was bound"))
+                        }
+                        (Err(error), _) | (_, Err(error)) => Some(error),
+                    }
+                }
+                Step::BindObstructed(memory) => match orchestrator.plan(memory.clone()) {
+                    Ok(planned) => {
+                        let last = capacity.0 - 1..capacity.0;
+                        let held = arena.buffer(last);
+                        let bound = orchestrator.bind(planned);
+                        drop(held);
+                        bound.map(|binding| tenants.push(Tenant { memory, binding })).err()
+                    }
+                    Err(error) => Some(error),
+                },
             };
             if let Some(refused) = refused {
                 prop_assert_eq!(snapshot(&orchestrator), before, "after {}", refused);

@@ -51,7 +51,7 @@ proptest! {
                 let plan = draft.check(&request).expect("every plan passes the checker");
                 prop_assert!(plan.peak() <= request.capacity);
             }
-            Err(MemoryError::Refused { why, holes }) => {
+            Err(MemoryError::Refused { why, holes, .. }) => {
                 let Refusal::DeviceMemory { persistent, scratch, limit } = why else {
                     panic!("another inequality: {why}");
                 };

@@ -144,9 +144,14 @@ fn a_hole_is_filled_or_named() {
 
     let refused = orchestrator.plan(simple(3, 1280, 0)).expect_err("the hole has 1024 bytes");
     expect![
-        "persistent 3.75 KiB + shared scratch 1 KiB > device limit 4 KiB (1 KiB of it in holes)"
+        "persistent 3.75 KiB + shared scratch 1 KiB > device limit 4 KiB (1 KiB of it in holes); \
+         planned anew, all models together would take 3.75 KiB and fit"
     ]
     .assert_eq(&refused.to_string());
+    assert_eq!(refused.saved_by_replanning(), Some(Bytes(1024)), "the hole");
+
+    let hopeless = orchestrator.plan(simple(3, 2048, 0)).expect_err("too much for any plan");
+    assert_eq!(hopeless.saved_by_replanning(), None);
 
     let small = admit(&mut orchestrator, simple(4, 512, 0));
     assert_eq!(weights_at(&small), 1024, "in the hole");

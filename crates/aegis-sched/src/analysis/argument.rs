@@ -318,7 +318,7 @@ fn longest_busy(
     blocker: Blocker,
     budget: &mut Budget,
 ) -> Option<Nanos> {
-    let utilisation = Utilisation::of(tasks.iter().map(Charged::share));
+    let utilisation = Utilisation::sum(tasks.iter().map(|task| task.load));
     let (floor, overrun, time) = (blocker, workload.overrun, workload.time);
     let level = Workload { tasks, floor, overrun, time, utilisation };
     let late = level.tasks.iter().any(|task| task.jitter > Nanos::ZERO);

@@ -29,7 +29,7 @@
 //! # Sources
 //! George, Minet, "A FIFO worst case analysis for a hard real-time distributed problem with
 //! consistency constraints", ICDCS 1997, bounds FIFO in a wider setting; the argument above is
-//! complete without it, and `tests/analysis_exhaustive.rs` explores it.
+//! complete without it, and `tests/analysis_exhaustive/` explores it.
 
 use std::cmp::Ordering;
 

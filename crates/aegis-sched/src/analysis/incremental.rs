@@ -11,6 +11,7 @@
 //!   ends where it reaches them. A response never falls when work is added, so a task's known bound
 //!   rules out every deadline that promises no more.
 //! - **EDF, a model leaves.** Neither demand nor blocking of any window grows, so the verdict holds.
+//! - **EDF, bounds.** The verdict needs none. They are searched when somebody first asks for them.
 //! - **FIFO.** A bound costs one sum; nothing is kept.
 //!
 //! # Invariants
@@ -19,23 +20,39 @@
 //! 2. Equal to a fresh analysis, except that a search which now needs less may find an answer within
 //!    its budget where a fresh one would end without.
 
+use std::cell::OnceCell;
+
 use aegis_trace::{ModelId, Nanos, Refusal};
 
 use super::demand::Demand;
 use super::fixed_point::Budget;
 use super::workload::{Blocker, Charged, Workload};
-use super::{Analysis, Bound, Order, Setting, analyse, edf_bounds, fixed_bounds, np_edf};
+use super::{Analysis, Bound, Order, Setting, Test, analyse, edf_bounds, fixed_bounds, np_edf};
 use crate::policy::PolicyKind;
 use crate::task::{Background, Overheads, Task, TaskError, TaskSet};
 
 /// A task set with the proof that it meets every deadline.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct AnalysedSet {
     tasks: TaskSet,
     policy: PolicyKind,
     overheads: Overheads,
-    analysis: Analysis,
+    /// Responses that the first tasks are known to have at least, under EDF.
+    known: Vec<Nanos>,
+    /// Empty only under EDF, as long as nobody asked.
+    analysis: OnceCell<Analysis>,
 }
+
+impl PartialEq for AnalysedSet {
+    fn eq(&self, other: &Self) -> bool {
+        let terms = |set: &Self| (set.policy, set.overheads);
+        terms(self) == terms(other)
+            && self.tasks == other.tasks
+            && self.analysis() == other.analysis()
+    }
+}
+
+impl Eq for AnalysedSet {}
 
 /// Why a model could not join.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,13 +73,14 @@ impl AnalysedSet {
     /// Permanent, as [`analyse`].
     pub fn new(tasks: TaskSet, policy: PolicyKind, overheads: Overheads) -> Result<Self, Refusal> {
         let analysis = analyse(&tasks, policy, &overheads)?;
-        Ok(Self { tasks, policy, overheads, analysis })
+        let (known, analysis) = (Vec::new(), OnceCell::from(analysis));
+        Ok(Self { tasks, policy, overheads, known, analysis })
     }
 
     /// This set with `task` behind the others.
     ///
     /// Does not block or touch the device. Costs the analysis of those tasks whose bounds can have
-    /// changed.
+    /// changed; under EDF, of those windows that can.
     ///
     /// # Errors
     /// Permanent: the task is in the set already or one too many, or an inequality failed. Nothing
@@ -70,8 +88,7 @@ impl AnalysedSet {
     pub fn with(&self, task: Task) -> Result<Self, JoinError> {
         let model = task.model();
         let tasks = self.tasks.with(task)?;
-        let analysis = self.after(&tasks, Change::Joined(model)).map_err(JoinError::Refused)?;
-        Ok(Self { tasks, analysis, ..self.clone_terms() })
+        self.after(tasks, Change::Joined(model)).map_err(JoinError::Refused)
     }
 
     /// This set without `model`; the same set when it is not in it. Where the analysis ends without
@@ -79,13 +96,12 @@ impl AnalysedSet {
     #[must_use]
     pub fn without(&self, model: ModelId) -> Self {
         let tasks = self.tasks.without(model);
-        let fresh = self.after(&tasks, Change::Left(model));
-        let analysis = fresh.unwrap_or_else(|_| {
+        self.after(tasks.clone(), Change::Left(model)).unwrap_or_else(|_| {
             let stays = |bound: &&Bound| bound.model != model;
-            let bounds = self.analysis.bounds.iter().filter(stays).copied().collect();
-            Analysis { bounds, ..self.analysis.clone() }
-        });
-        Self { tasks, analysis, ..self.clone_terms() }
+            let bounds = self.analysis().bounds.iter().filter(stays).copied().collect();
+            let analysis = Analysis { bounds, ..self.analysis().clone() };
+            self.successor(tasks, Vec::new(), OnceCell::from(analysis))
+        })
     }
 
     /// This set beside other work without a deadline; see [`TaskSet::with_background`].
@@ -104,30 +120,42 @@ impl AnalysedSet {
         &self.tasks
     }
 
-    /// What was proved about them.
+    /// What was proved about them. Under EDF the first call searches the bounds, at the cost of
+    /// [`analyse`] or less.
     #[must_use]
     pub fn analysis(&self) -> &Analysis {
-        &self.analysis
+        self.analysis.get_or_init(|| {
+            let setting = Setting::admission(self.policy, self.overheads);
+            let workload = Workload::new(&self.tasks, &setting);
+            let demand = Demand::new(&workload);
+            let bounds = edf_bounds(&workload, &demand, &self.known, setting.terms)
+                .expect("no response exceeds its deadline in a set that the EDF test accepted");
+            Analysis { bounds, test: Test::NpEdf, utilisation_ppm: workload.ppm() }
+        })
     }
 
-    /// An empty set on the same terms.
-    fn clone_terms(&self) -> Self {
-        let Self { policy, overheads, .. } = *self;
-        let analysis =
-            Analysis { bounds: Vec::new(), test: self.analysis.test, utilisation_ppm: 0 };
-        Self { tasks: TaskSet::default(), policy, overheads, analysis }
+    /// Another set on the same terms.
+    fn successor(&self, tasks: TaskSet, known: Vec<Nanos>, analysis: OnceCell<Analysis>) -> Self {
+        Self { tasks, policy: self.policy, overheads: self.overheads, known, analysis }
     }
 
-    fn after(&self, tasks: &TaskSet, change: Change) -> Result<Analysis, Refusal> {
+    fn after(&self, tasks: TaskSet, change: Change) -> Result<Self, Refusal> {
         let setting = Setting::admission(self.policy, self.overheads);
-        let workload = Workload::new(tasks, &setting);
+        let workload = Workload::new(&tasks, &setting);
         workload.check_necessary()?;
-        let bounds = match Order::of(self.policy) {
-            Order::Release => return analyse(tasks, self.policy, &self.overheads),
-            Order::Fixed(urgency) => self.by_urgency(&workload, urgency, change, &setting)?,
-            Order::Deadline => self.by_deadline(&workload, change, &setting)?,
+        let utilisation_ppm = workload.ppm();
+        let (bounds, test) = match Order::of(self.policy) {
+            Order::Release => return Self::new(tasks, self.policy, self.overheads),
+            Order::Fixed(urgency) => {
+                (self.by_urgency(&workload, urgency, change, &setting)?, Test::NpFixedPriority)
+            }
+            Order::Deadline => {
+                let known = self.by_deadline(&workload, change, &setting)?;
+                return Ok(self.successor(tasks, known, OnceCell::new()));
+            }
         };
-        Ok(Analysis { bounds, test: self.analysis.test, utilisation_ppm: workload.ppm() })
+        let analysis = Analysis { bounds, test, utilisation_ppm };
+        Ok(self.successor(tasks, Vec::new(), OnceCell::from(analysis)))
     }
 
     fn by_urgency(
@@ -152,30 +180,30 @@ impl AnalysedSet {
         fixed_bounds(workload, urgency, known, &mut Budget::new(setting.terms))
     }
 
+    /// Decides about the changed set; responses that its first tasks are known to have at least.
     fn by_deadline(
         &self,
         workload: &Workload,
         change: Change,
         setting: &Setting,
-    ) -> Result<Vec<Bound>, Refusal> {
+    ) -> Result<Vec<Nanos>, Refusal> {
+        let Change::Joined(model) = change else { return Ok(Vec::new()) };
         let demand = Demand::new(workload);
-        let mut known = Vec::new();
-        if let Change::Joined(model) = change {
-            let mut budget = Budget::new(setting.terms);
-            let unchanged = unchanged_below(&demand, charged(&workload.tasks, model));
-            np_edf::check(workload, &demand, unchanged, &mut budget)?;
-            known = self.analysis.bounds.iter().map(at_least).collect();
-        }
-        edf_bounds(workload, &demand, &known, setting.terms)
+        let unchanged = unchanged_below(&demand, charged(&workload.tasks, model));
+        np_edf::check(workload, &demand, unchanged, &mut Budget::new(setting.terms))?;
+        Ok(match self.analysis.get() {
+            Some(analysis) => analysis.bounds.iter().map(at_least).collect(),
+            None => self.known.clone(),
+        })
     }
 
     /// The bound that the task at `index` of the changed set had before.
     fn known(&self, index: usize, change: Change) -> Option<&Bound> {
         match change {
-            Change::Joined(_) => self.analysis.bounds.get(index),
+            Change::Joined(_) => self.analysis().bounds.get(index),
             Change::Left(model) => {
-                let gone = self.analysis.bounds.iter().position(|bound| bound.model == model)?;
-                self.analysis.bounds.get(if index < gone { index } else { index + 1 })
+                let gone = self.analysis().bounds.iter().position(|bound| bound.model == model)?;
+                self.analysis().bounds.get(if index < gone { index } else { index + 1 })
             }
         }
     }

@@ -25,6 +25,7 @@ mod argument;
 pub mod chain;
 pub mod counter_offer;
 mod demand;
+mod due_window;
 mod fifo;
 mod findings;
 mod fixed_point;
@@ -37,6 +38,7 @@ mod offsets;
 mod outcome;
 pub mod priority_assignment;
 pub mod quick;
+mod screen;
 pub mod sensitivity;
 mod time;
 pub(crate) mod utilisation;
@@ -56,9 +58,8 @@ use crate::task::{Overheads, TaskSet};
 
 use self::demand::Demand;
 use self::fixed_point::Budget;
-use self::np_fixed_priority::Levels;
+use self::np_fixed_priority::{Levels, Sweep};
 use self::outcome::{Outcome, Until};
-use self::window::GrowingWork;
 use self::workload::{Blocker, Charged, Workload};
 
 /// What a set is analysed for.
@@ -122,11 +123,13 @@ impl Order {
             // A blocking stage behind others is reached at no cost only if those end early.
             Self::Deadline => !(0..tasks.len()).any(staged),
             // Between its stages a job goes on against equal priorities, which are taken to win.
+            Self::Fixed(_) if !(0..tasks.len()).any(staged) => true,
             Self::Fixed(urgency) => {
-                let same = |index: usize| {
-                    tasks.iter().filter(|task| urgency(task) == urgency(&tasks[index])).count()
-                };
-                !(0..tasks.len()).any(|index| staged(index) && same(index) > 1)
+                let ranked = tasks.iter().zip(0..).map(|(task, at)| (urgency(task), staged(at)));
+                let mut ranked: Vec<(u64, bool)> = ranked.collect();
+                ranked.sort_unstable();
+                let tie = |pair: &[(u64, bool)]| pair[0].0 == pair[1].0 && (pair[0].1 || pair[1].1);
+                !ranked.windows(2).any(tie)
             }
         }
     }
@@ -139,16 +142,19 @@ impl Order {
 /// # Errors
 /// Permanent: the inequality that failed, with its numbers, or [`Refusal::Undecided`].
 pub fn decide(set: &TaskSet, setting: &Setting) -> Result<(), Refusal> {
-    let workload = Workload::new(set, setting);
+    verdict(&Workload::new(set, setting), setting)
+}
+
+fn verdict(workload: &Workload, setting: &Setting) -> Result<(), Refusal> {
     workload.check_necessary()?;
     let mut budget = Budget::new(setting.terms);
     match Order::of(setting.policy) {
-        Order::Release => bounds(&workload, fifo::outcomes(&workload, &mut budget)).map(drop),
+        Order::Release => bounds(workload, fifo::outcomes(workload, &mut budget)).map(drop),
         Order::Fixed(urgency) => {
-            fixed_bounds(&workload, urgency, |_, _| None, &mut budget).map(drop)
+            fixed_bounds(workload, urgency, |_, _| None, &mut budget).map(drop)
         }
         Order::Deadline => {
-            np_edf::check(&workload, &Demand::new(&workload), Nanos::ZERO, &mut budget)
+            np_edf::check(workload, &Demand::new(workload), Nanos::ZERO, &mut budget)
         }
     }
 }
@@ -235,7 +241,30 @@ fn found(set: &TaskSet, setting: &Setting, workload: &Workload, outcomes: &[Outc
     let responses = outcomes.iter().map(Outcome::response).collect();
     let order = Order::of(setting.policy);
     let exact = order.is_exact(&workload.tasks, set);
-    Findings { verdict: decide(set, setting), test: order.test(), exact, responses }
+    let verdict = verdict_of(workload, setting, outcomes);
+    Findings { verdict, test: order.test(), exact, responses }
+}
+
+/// The verdict, once the worst cases are known: nobody is late if none of them is, and a task that
+/// is late refuses the set. Where no search found one, and one found no answer, or under EDF, whose
+/// verdict is a test of its own, it is decided anew.
+fn verdict_of(workload: &Workload, setting: &Setting, outcomes: &[Outcome]) -> Result<(), Refusal> {
+    let late = |(task, outcome): &(&Charged, &Outcome)| !outcome.meets(task.deadline);
+    let mut late = workload.tasks.iter().zip(outcomes).filter(late).peekable();
+    if late.peek().is_none() {
+        return Ok(());
+    }
+    workload.check_necessary()?;
+    let decided = late.filter(|(_, outcome)| !matches!(outcome, Outcome::Undecided(_)));
+    let most_urgent = match Order::of(setting.policy) {
+        Order::Release => decided.min_by_key(|(task, _)| task.deadline),
+        Order::Fixed(urgency) => decided.min_by_key(|(task, _)| urgency(task)),
+        Order::Deadline => None,
+    };
+    match most_urgent {
+        Some((task, outcome)) => bound(workload, task, *outcome).map(drop),
+        None => verdict(workload, setting),
+    }
 }
 
 /// The worst case of every task, late or not, in the set's order.
@@ -284,14 +313,15 @@ fn fixed_bounds(
     budget: &mut Budget,
 ) -> Result<Vec<Bound>, Refusal> {
     let levels = Levels::new(workload, urgency);
-    let mut work = GrowingWork::new();
+    let mut sweep = Sweep::new(workload.tasks.len());
     let mut bounds: Vec<Option<Bound>> = vec![None; workload.tasks.len()];
     let mut undecided = None;
     for (place, index, blocker) in levels.places() {
         let found = known(index, blocker).map_or_else(
             || {
                 let late = Until::Late;
-                let outcome = budget.lend_half(|half| levels.outcome(place, late, &mut work, half));
+                let outcome =
+                    budget.lend_half(|half| levels.next_outcome(place, late, &mut sweep, half));
                 bound(workload, &workload.tasks[index], outcome)
             },
             Ok,

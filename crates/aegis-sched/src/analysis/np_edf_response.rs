@@ -27,10 +27,12 @@
 //! R <= min(h(d) + b(d), L + 1) - a = potential(d) + D_i
 //! ```
 //!
-//! and `potential` does not depend on the task. It is computed once for each deadline, in a window
-//! that slides over the tasks by `D - J`; for each task the most promising deadline is looked at
-//! first, and then only those that could still be worse. Most tasks need a handful of fixed points
-//! where the plain search needs as many as there are jobs in the busy window.
+//! and, for a job released before the jobs due by `d` have left the device idle, `e + 1` of
+//! `due_window.rs` takes the place of `h(d) + b(d)`. None of them depends on the task. They are
+//! computed once for each deadline, in a window that slides over the tasks by `D - J`; for each
+//! task the most promising deadline is looked at first, and then only those that could still be
+//! worse. Most tasks need a handful of fixed points where the plain search needs as many as there
+//! are jobs in the busy window.
 //!
 //! # Assumptions
 //! Those of [`super::np_edf`]. Deadlines need not be met: late jobs run all the same.
@@ -50,9 +52,11 @@ use std::collections::VecDeque;
 use aegis_trace::Nanos;
 
 use super::demand::{Demand, jobs_due};
-use super::fixed_point::{Budget, Exhausted};
+use super::due_window::DueWindow;
+use super::fixed_point::{Budget, Exhausted, LONGEST_WINDOW};
 use super::offsets::Offsets;
 use super::outcome::{Outcome, Worst};
+use super::screen::Screen;
 use super::window::GrowingWork;
 use super::workload::{Blocker, Charged, Workload};
 
@@ -109,7 +113,7 @@ struct Sweep<'a> {
     demand: &'a Demand,
     reach: Reach,
     deadlines: Deadlines<'a>,
-    work: GrowingWork,
+    memory: Memory,
 }
 
 impl<'a> Sweep<'a> {
@@ -120,7 +124,8 @@ impl<'a> Sweep<'a> {
     ) -> Result<Self, Exhausted> {
         let reach = Reach::of(workload, demand, budget)?;
         let deadlines = Deadlines::new(demand, reach, workload.overrun);
-        Ok(Self { workload, demand, reach, deadlines, work: GrowingWork::new() })
+        let memory = Memory { work: GrowingWork::new(), screen: Screen::default() };
+        Ok(Self { workload, demand, reach, deadlines, memory })
     }
 
     fn outcome(&mut self, index: usize, task: &Charged, budget: &mut Budget) -> Outcome {
@@ -143,7 +148,7 @@ impl<'a> Sweep<'a> {
         let last = reach.last_due(task);
         self.deadlines.slide(task.first_deadline(), last, budget)?;
         let search = Search { workload, demand, index, task };
-        search.worse_than(known, &self.deadlines, last, &mut self.work, budget)
+        search.worse_than(known, &self.deadlines, last, &mut self.memory, budget)
     }
 }
 
@@ -194,30 +199,46 @@ struct Deadlines<'a> {
     overrun: Nanos,
     /// The work due before `next`.
     due: Nanos,
-    /// Deadline and latest completion.
-    seen: VecDeque<(Nanos, Nanos)>,
+    /// How long the jobs due by then keep the device busy.
+    busy: DueWindow<'a>,
+    seen: VecDeque<Seen>,
+}
+
+/// What a deadline says of every job that has it.
+#[derive(Clone, Copy)]
+struct Seen {
+    due: Nanos,
+    /// The latest completion.
+    completion: Nanos,
+    /// The latest completion of one that is released before this.
+    busy: Nanos,
 }
 
 impl<'a> Deadlines<'a> {
     fn new(demand: &'a Demand, reach: Reach, overrun: Nanos) -> Self {
         let ahead = Offsets::new(std::iter::empty());
-        let seen = VecDeque::new();
-        Self { demand, reach, ahead, next: None, overrun, due: Nanos::ZERO, seen }
+        let (busy, seen) = (DueWindow::new(demand, overrun), VecDeque::new());
+        Self { demand, reach, ahead, next: None, overrun, due: Nanos::ZERO, busy, seen }
     }
 
     /// Moves on to the deadlines from `first` to `last`; `first` never decreases.
     fn slide(&mut self, first: Nanos, last: Nanos, budget: &mut Budget) -> Result<(), Exhausted> {
-        let before = self.seen.partition_point(|(due, _)| *due < first);
+        let before = self.seen.partition_point(|seen| seen.due < first);
         self.seen.drain(..before);
         if self.next.is_none_or(|(next, _)| next < first) {
             self.seek(first, budget)?;
         }
         while let Some((due, more)) = self.next.filter(|(due, _)| *due <= last) {
             budget.spend(Offsets::TERMS)?;
+            let busy = match self.demand.tasks().len() {
+                0..DueWindow::PAYS => Nanos::ZERO, // Says nothing about any job.
+                _ => self.busy.until(due, budget)?,
+            };
             self.due = self.due.saturating_add(more);
             let needed = self.due.saturating_add(self.demand.blocker(due).length);
             let needed = needed.saturating_add(self.overrun);
-            self.seen.push_back((due, self.reach.completion(needed)));
+            let completion = self.reach.completion(needed);
+            self.seen.push_back(Seen { due, completion, busy });
             self.next = self.ahead.next();
         }
         Ok(())
@@ -241,12 +262,24 @@ impl<'a> Deadlines<'a> {
 
     /// Deadlines up to `last` with what the response of `task` cannot exceed there.
     fn potentials(&self, task: &Charged, last: Nanos) -> impl Iterator<Item = (Nanos, Nanos)> {
-        let until = self.seen.partition_point(|(due, _)| *due <= last);
-        let deadline = task.deadline;
-        self.seen.range(..until).map(move |(due, completion)| {
-            (*due, completion.saturating_add(deadline).saturating_sub(*due))
+        let until = self.seen.partition_point(|seen| seen.due <= last);
+        let (deadline, first) = (task.deadline, task.first_deadline());
+        self.seen.range(..until).map(move |seen| {
+            let Seen { due, completion, busy } = *seen;
+            let completion = if due - first < busy {
+                completion.min(busy.saturating_add(Nanos::EPSILON))
+            } else {
+                completion
+            };
+            (due, completion.saturating_add(deadline).saturating_sub(due))
         })
     }
+}
+
+/// What every search uses.
+struct Memory {
+    work: GrowingWork,
+    screen: Screen,
 }
 
 /// The search for the worst deadline of one task.
@@ -264,9 +297,11 @@ impl Search<'_> {
         known: Nanos,
         deadlines: &Deadlines<'_>,
         last: Nanos,
-        work: &mut GrowingWork,
+        memory: &mut Memory,
         budget: &mut Budget,
     ) -> Result<Option<Worst>, Exhausted> {
+        let Memory { work, screen } = memory;
+        screen.begin(self.demand, self.index);
         budget.spend(deadlines.seen.len() / 8)?; // A pass without divisions.
         let potentials = || deadlines.potentials(self.task, last);
         let best = potentials().max_by_key(|(_, most)| *most).map(|(due, _)| due);
@@ -274,12 +309,34 @@ impl Search<'_> {
         // The most promising deadline first, then all others in their order.
         for (due, most) in potentials().filter(|(due, _)| Some(*due) == best).chain(potentials()) {
             let least = worst.map_or(known, |worst| worst.response);
-            if most > least {
+            if most > least && self.may_exceed(least, due, screen, budget)? {
                 let found = self.at(due, work, budget)?;
                 worst = if found.response > least { Some(found) } else { worst };
             }
         }
         Ok(worst)
+    }
+
+    /// False if a job due at `due` certainly takes no longer than `response`.
+    fn may_exceed(
+        &self,
+        response: Nanos,
+        due: Nanos,
+        screen: &mut Screen,
+        budget: &mut Budget,
+    ) -> Result<bool, Exhausted> {
+        let Charged { cost, last_stage, jitter, .. } = *self.task;
+        let since = due - self.task.first_deadline();
+        let among = self.demand.due_within(due).len();
+        let blocker = self.demand.blocker(due);
+        let rest = jitter.saturating_add(last_stage);
+        let rest = rest.saturating_add(self.workload.time.instant(blocker.length));
+        let start = since.saturating_add(response).checked_sub(rest);
+        let Some(start) = start.filter(|start| *start < LONGEST_WINDOW) else { return Ok(true) };
+        budget.spend(among / 4)?; // A pass with few divisions.
+        let own = cost.saturating_mul(jobs_due(self.task, due)).saturating_sub(last_stage);
+        let base = blocker.ticks().saturating_add(self.workload.overrun).saturating_add(own);
+        Ok(base.saturating_add(screen.before(start, due, among)) > start)
     }
 
     /// The response of a job due at `due`.

@@ -77,21 +77,21 @@ impl<'a> Levels<'a> {
             let stage = Blocker { length, model: Some(model) };
             blockers[place] = blockers[place + 1].or_longer(stage);
         }
-        let mut loads = vec![Utilisation::default()];
+        let mut loads = Vec::with_capacity(order.len() + 1);
+        loads.push(Utilisation::default());
         for index in &order {
-            let (cost, period) = tasks[*index].share();
-            loads.push(loads[loads.len() - 1].with(cost, period));
+            loads.push(loads[loads.len() - 1].plus(tasks[*index].load));
         }
         Self { workload, order, ends, blockers, loads }
     }
 
     /// The worst case of every task, late or not, in the set's order.
     pub(super) fn outcomes(&self, budget: &mut Budget) -> Vec<Outcome> {
-        let mut work = GrowingWork::new();
+        let mut sweep = Sweep::new(self.order.len());
         let mut outcomes = vec![Outcome::Unbounded; self.order.len()];
         for place in 0..self.order.len() {
             outcomes[self.order[place]] =
-                budget.lend_half(|half| self.outcome(place, Until::End, &mut work, half));
+                budget.lend_half(|half| self.next_outcome(place, Until::End, &mut sweep, half));
         }
         outcomes
     }
@@ -113,25 +113,65 @@ impl<'a> Levels<'a> {
         })
     }
 
+    /// The worst case of the task at `place`, which follows the places asked for before.
+    pub(super) fn next_outcome(
+        &self,
+        place: usize,
+        until: Until,
+        sweep: &mut Sweep,
+        budget: &mut Budget,
+    ) -> Outcome {
+        let level = self.level(place);
+        if place + 1 < self.ends[place] || (place > 0 && self.ends[place - 1] > place) {
+            return self.outcome(place, until, &mut sweep.spare, budget);
+        }
+        let Sweep { work, spare, places, blocking } = sweep;
+        let rivals = || (0..place).map(|rival| self.task(rival));
+        let load = self.loads[place];
+        match level.jobs(rivals, load) {
+            Err(spent) => Outcome::Undecided(spent.limit),
+            Ok(0) => Outcome::Unbounded,
+            Ok(jobs) => {
+                if *blocking != level.blocker.length {
+                    (*places, *blocking) = (0, level.blocker.length);
+                    work.clear();
+                }
+                if let Err(spent) = budget.spend(place - *places) {
+                    return Outcome::Undecided(spent.limit);
+                }
+                (*places..place).for_each(|rival| work.add(self.task(rival), u64::MAX));
+                *places = place;
+                level.worst(Search { load, jobs, until, work, spare: Some(spare), budget })
+            }
+        }
+    }
+
     /// The worst case of the task at one place. `work` is memory to use.
-    pub(super) fn outcome(
+    fn outcome(
         &self,
         place: usize,
         until: Until,
         work: &mut GrowingWork,
         budget: &mut Budget,
     ) -> Outcome {
-        let level = Level {
-            task: self.task(place),
-            blocker: self.blocker(place),
-            overrun: self.workload.overrun,
-            time: self.workload.time,
-        };
+        if let Err(spent) = budget.spend(self.ends[place]) {
+            return Outcome::Undecided(spent.limit); // Counting the rivals is work, too.
+        }
+        let level = self.level(place);
         let rivals = || self.rivals(place).map(|rival| self.task(rival));
         // Where nobody else is as urgent, the sum over the rivals is at hand.
         let alone = place + 1 == self.ends[place];
         let load = alone.then(|| self.loads[place]);
         level.outcome(rivals, load, until, work, budget)
+    }
+
+    fn level(&self, place: usize) -> Level<'a> {
+        Level {
+            task: self.task(place),
+            blocker: self.blocker(place),
+            overrun: self.workload.overrun,
+            time: self.workload.time,
+        }
     }
 
     fn task(&self, place: usize) -> &'a Charged {
@@ -141,6 +181,30 @@ impl<'a> Levels<'a> {
     /// The places of the others at least as urgent as the task at `place`.
     fn rivals(&self, place: usize) -> impl Iterator<Item = usize> + use<'_> {
         (0..self.ends[place]).filter(move |rival| *rival != place)
+    }
+}
+
+/// The work of the tasks before some place, kept from level to level.
+///
+/// While the blocker stays the same, no window of a later level is shorter than one asked for by
+/// the first job of an earlier one. With `H(w)` the work of what is more urgent than `i`, that job
+/// asks for windows up to the least fixed points of `B + C_i - last_i + H(w)` and, for the window's
+/// end, of `B + C_i - 1 + H(w)`; and where `i` is a rival itself, `w = B + ... + H(w) +
+/// (floor((w + J_i) / T_i) + 1) C_i` is no less than either. So the work need not be counted from
+/// the start again. Later jobs ask for longer windows, and do so on a copy.
+pub(super) struct Sweep {
+    work: GrowingWork,
+    spare: GrowingWork,
+    /// How many places `work` holds.
+    places: usize,
+    /// The blocker of the levels that asked.
+    blocking: Nanos,
+}
+
+impl Sweep {
+    pub(super) fn new(tasks: usize) -> Self {
+        let (work, spare) = (GrowingWork::with_room(tasks), GrowingWork::new());
+        Self { work, spare, places: 0, blocking: Nanos::ZERO }
     }
 }
 
@@ -164,14 +228,14 @@ impl<'a> Level<'a> {
         work: &mut GrowingWork,
         budget: &mut Budget,
     ) -> Outcome {
-        let load = load.unwrap_or_else(|| Utilisation::of(rivals().map(Charged::share)));
+        let load = load.unwrap_or_else(|| Utilisation::sum(rivals().map(|rival| rival.load)));
         match self.jobs(&rivals, load) {
             Err(spent) => Outcome::Undecided(spent.limit),
             Ok(0) => Outcome::Unbounded,
             Ok(jobs) => {
                 work.clear();
                 rivals().for_each(|rival| work.add(rival, u64::MAX));
-                self.worst(Search { load, jobs, until, work, budget })
+                self.worst(Search { load, jobs, until, work, spare: None, budget })
             }
         }
     }
@@ -184,8 +248,7 @@ impl<'a> Level<'a> {
         load: Utilisation,
     ) -> Result<u64, Exhausted> {
         let level = || rivals().chain([self.task]);
-        let (cost, period) = self.task.share();
-        match load.with(cost, period).cmp_one(|| level().map(Charged::share)) {
+        match load.plus(self.task.load).cmp_one(|| level().map(Charged::share)) {
             Ordering::Less => Ok(u64::MAX),
             Ordering::Greater => Ok(0),
             Ordering::Equal => {
@@ -193,29 +256,31 @@ impl<'a> Level<'a> {
                 if !late && self.ahead() == Nanos::ZERO {
                     return Ok(u64::MAX);
                 }
-                Ok(hyperperiod(level().map(|task| task.period))? / period)
+                Ok(hyperperiod(level().map(|task| task.period))? / self.task.period)
             }
         }
     }
 
     /// Looks at every job of the busy window.
     fn worst(&self, search: Search<'_>) -> Outcome {
-        let Search { load, jobs, until, work, budget } = search;
-        let late = |worst: &Worst| until == Until::Late && worst.response > self.task.deadline;
-        let mut worst: Option<Worst> = None;
-        let mut from = Nanos::ZERO;
+        let Search { load, jobs, until, mut work, mut spare, budget } = search;
+        let deadline = if until == Until::Late { self.task.deadline } else { Nanos::MAX };
+        let mut worst = (Nanos::ZERO, 0, Nanos::ZERO); // Response, job, start.
+        let mut from = work.window();
         for job in 0..jobs {
             let base = self.before_last_stage(job);
             let begin = from.max(load.reach(base));
             let start = match work.climb(base, begin, Nanos::MAX, budget) {
                 Ok(start) => start,
                 // Late at what was reached is late, however long the rest would take.
-                Err(spent) if late(&self.at(job, spent.reached)) => spent.reached,
+                Err(spent) if self.response(job, spent.reached) > deadline => spent.reached,
                 Err(spent) => return Outcome::Undecided(spent.limit),
             };
-            let found = self.at(job, start);
-            worst = Some(worst.filter(|known| known.response >= found.response).unwrap_or(found));
-            if worst.as_ref().is_some_and(late) {
+            let response = self.response(job, start);
+            if response > worst.0 {
+                worst = (response, job, start);
+            }
+            if response > deadline {
                 break;
             }
             match self.window_end(job, start, work, budget) {
@@ -223,8 +288,13 @@ impl<'a> Level<'a> {
                 Ok(Some(reached)) => from = reached,
                 Err(spent) => return Outcome::Undecided(spent.limit),
             }
+            if let Some(copy) = spare.take() {
+                copy.copy_from(work);
+                work = copy;
+            }
         }
-        worst.map_or(Outcome::Unbounded, Outcome::Worst)
+        let ((response, job, start), blocker) = (worst, self.blocker);
+        Outcome::Worst(Worst { response, job, start, due: None, blocker })
     }
 
     /// What runs before the last stage of `job`, but for the rivals.
@@ -239,12 +309,11 @@ impl<'a> Level<'a> {
     }
 
     /// The response of `job` from its nominal release, if its last stage starts at `start`.
-    fn at(&self, job: u64, start: Nanos) -> Worst {
+    fn response(&self, job: u64, start: Nanos) -> Nanos {
         let instant = self.time.instant(self.blocker.length);
         let completion = start.saturating_add(self.task.last_stage).saturating_add(instant);
         let since_ready = completion.saturating_sub(self.task.period.saturating_mul(job));
-        let response = since_ready.saturating_add(self.task.jitter);
-        Worst { response, job, start, due: None, blocker: self.blocker }
+        since_ready.saturating_add(self.task.jitter)
     }
 
     /// `None` if all work of this level is done before the job after `job` can be ready; otherwise
@@ -275,5 +344,7 @@ struct Search<'a> {
     until: Until,
     /// Of the rivals.
     work: &'a mut GrowingWork,
+    /// Memory for all jobs but the first, if `work` is not to grow past what that one asks for.
+    spare: Option<&'a mut GrowingWork>,
     budget: &'a mut Budget,
 }

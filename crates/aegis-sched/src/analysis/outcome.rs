@@ -26,6 +26,11 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
+    /// Whether no job is late.
+    pub(super) fn meets(&self, deadline: Nanos) -> bool {
+        matches!(self, Self::Worst(worst) if worst.response <= deadline)
+    }
+
     /// What a caller learns of it.
     pub(super) fn response(&self) -> Response {
         match *self {

@@ -22,17 +22,24 @@ const ONE: u128 = 1 << 64;
 impl Utilisation {
     /// Adds up pairs of cost and period; no period may be zero. Costs `O(n)`.
     pub(crate) fn of(shares: impl Iterator<Item = (Nanos, Nanos)>) -> Self {
-        shares.fold(Self::default(), |sum, (cost, period)| sum.with(cost, period))
+        shares.fold(Self::default(), |sum, (cost, period)| sum.plus(Self::share(cost, period)))
     }
 
-    /// The sum with one task more.
-    pub(crate) fn with(self, cost: Nanos, period: Nanos) -> Self {
+    /// The sum of shares that are known. Costs `O(n)` additions.
+    pub(super) fn sum(shares: impl Iterator<Item = Self>) -> Self {
+        shares.fold(Self::default(), Self::plus)
+    }
+
+    /// `C/T` of one task. The one division that a task costs: whoever needs sums keeps it.
+    pub(crate) fn share(cost: Nanos, period: Nanos) -> Self {
         let (cost, period) = (u128::from(cost.0) << 64, u128::from(period.0));
-        let (share, rest) = (cost / period, cost % period);
-        Self {
-            low: self.low.saturating_add(share),
-            high: self.high.saturating_add(share).saturating_add(u128::from(rest > 0)),
-        }
+        let low = cost / period;
+        Self { low, high: low + u128::from(low * period < cost) }
+    }
+
+    /// The sum with another one.
+    pub(super) fn plus(self, more: Self) -> Self {
+        Self { low: self.low.saturating_add(more.low), high: self.high.saturating_add(more.high) }
     }
 
     /// How the sum compares to 1. `shares` gives the pairs once more for the rare set that the
@@ -50,11 +57,15 @@ impl Utilisation {
         }
     }
 
-    /// The least window that can hold `base` and all work released in it at these rates: a lower
-    /// bound on every least fixed point of `w = base + work(w)`; zero where the sum is 1 or more.
+    /// A window no longer than the least that holds `base` and all work released in it at these
+    /// rates, hence a lower bound on every least fixed point of `w = base + work(w)`. Below half the
+    /// device that is `base` itself: a division gains no more than a step of the climb.
     pub(super) fn reach(&self, base: Nanos) -> Nanos {
         let free = ONE.saturating_sub(self.low);
-        let reached = (u128::from(base.0) << 64).checked_div(free).unwrap_or(0);
+        if free > ONE / 2 || free == 0 {
+            return base;
+        }
+        let reached = (u128::from(base.0) << 64) / free;
         Nanos(u64::try_from(reached).unwrap_or(u64::MAX))
     }
 
@@ -243,7 +254,8 @@ mod tests {
         // Half the device: 6 units of base end at 12 at the earliest.
         assert_eq!(Utilisation::of(pairs(&[(1, 2)])).reach(Nanos(6)), Nanos(12));
         assert_eq!(Utilisation::of(pairs(&[(1, 3); 2])).reach(Nanos(6)), Nanos(17));
-        assert_eq!(Utilisation::of(pairs(&[(2, 2)])).reach(Nanos(6)), Nanos(0));
+        assert_eq!(Utilisation::of(pairs(&[(1, 3)])).reach(Nanos(6)), Nanos(6));
+        assert_eq!(Utilisation::of(pairs(&[(2, 2)])).reach(Nanos(6)), Nanos(6));
     }
 
     proptest::proptest! {

@@ -7,7 +7,7 @@
 //! answer changed, and nothing at all while no task releases anything.
 //!
 //! # Invariants
-//! 1. With `w` the last window asked for, `work` is the sum over all rivals of
+//! 1. With `w` the last window asked for (or 0), `work` is the sum over all rivals of
 //!    `min(floor((w + J) / T) + 1, most) C`, and `next` of a rival is the least window above `w` at
 //!    which its term grows (`u64::MAX` if there is none).
 //! 2. Windows are asked for in ascending order and stay below [`LONGEST_WINDOW`], so that
@@ -26,6 +26,8 @@ pub(super) struct GrowingWork {
     next: Vec<u64>,
     /// The least of `next`.
     soonest: u64,
+    /// The last window asked for.
+    window: u64,
     work: u64,
 }
 
@@ -43,7 +45,13 @@ struct Rival {
 impl GrowingWork {
     /// Nobody's work, in the window of length 0.
     pub(super) fn new() -> Self {
-        Self { rivals: Vec::new(), next: Vec::new(), soonest: u64::MAX, work: 0 }
+        Self { rivals: Vec::new(), next: Vec::new(), soonest: u64::MAX, window: 0, work: 0 }
+    }
+
+    /// The same, with room for this many tasks.
+    pub(super) fn with_room(tasks: usize) -> Self {
+        let (rivals, next) = (Vec::with_capacity(tasks), Vec::with_capacity(tasks));
+        Self { rivals, next, ..Self::new() }
     }
 
     /// Empties it and starts again at the window of length 0.
@@ -51,13 +59,27 @@ impl GrowingWork {
         self.rivals.clear();
         self.next.clear();
         self.soonest = u64::MAX;
+        self.window = 0;
         self.work = 0;
     }
 
-    /// Adds `task`, of which at most `most` jobs count. Only before the first question.
+    /// Becomes a copy of `other`.
+    pub(super) fn copy_from(&mut self, other: &Self) {
+        self.rivals.clone_from(&other.rivals);
+        self.next.clone_from(&other.next);
+        (self.soonest, self.window, self.work) = (other.soonest, other.window, other.work);
+    }
+
+    /// The last window asked for: none that is shorter can be asked for.
+    pub(super) fn window(&self) -> Nanos {
+        Nanos(self.window)
+    }
+
+    /// Adds `task`, of which at most `most` jobs count.
     pub(super) fn add(&mut self, task: &Charged, most: u64) {
         let (period, jitter, cost) = (task.period.0, task.jitter.0, task.cost.0);
-        let first = if jitter < period { 1 } else { jitter / period + 1 };
+        let at = self.window + jitter;
+        let first = if at < period { 1 } else { at / period + 1 };
         let jobs = first.min(most);
         self.work = self.work.saturating_add(cost.saturating_mul(jobs));
         if jobs < most {
@@ -73,6 +95,7 @@ impl GrowingWork {
         if window.0 >= self.soonest {
             self.catch_up(window.0);
         }
+        self.window = window.0;
         Nanos(self.work)
     }
 
@@ -131,6 +154,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::analysis::utilisation::Utilisation;
 
     fn task(cost: u64, period: u64, jitter: u64) -> Charged {
         let (cost, period, jitter) = (Nanos(cost), Nanos(period), Nanos(jitter));
@@ -143,6 +167,7 @@ mod tests {
             cost,
             longest_stage: cost,
             last_stage: cost,
+            load: Utilisation::share(cost, period),
         }
     }
 
@@ -157,12 +182,17 @@ mod tests {
             for (cost, period, jitter, most) in &tasks {
                 growing.add(&task(*cost, *period, *jitter), *most);
             }
-            for window in windows {
+            let late = task(3, 7, 2);
+            for (asked, window) in windows.into_iter().enumerate() {
                 let count = |(cost, period, jitter, most): &(u64, u64, u64, u64)| {
                     cost * ((window + jitter) / period + 1).min(*most)
                 };
                 let expected: u64 = tasks.iter().map(count).sum();
-                prop_assert_eq!(growing.in_window(Nanos(window)), Nanos(expected));
+                let joined = if asked > 0 { 3 * ((window + 2) / 7 + 1) } else { 0 };
+                prop_assert_eq!(growing.in_window(Nanos(window)), Nanos(expected + joined));
+                if asked == 0 {
+                    growing.add(&late, u64::MAX); // Also in a window that has grown already.
+                }
             }
         }
     }

@@ -30,21 +30,25 @@ pub(super) struct Charged {
     pub(super) cost: Nanos,
     pub(super) longest_stage: Nanos,
     pub(super) last_stage: Nanos,
+    /// `C/T`.
+    pub(super) load: Utilisation,
 }
 
 impl Charged {
     pub(super) fn new(task: &Task, dispatch: Nanos) -> Self {
         let dispatch = if task.is_server() { Nanos::ZERO } else { dispatch };
         let stages = u64::try_from(task.stages().len()).unwrap_or(u64::MAX);
+        let cost = task.cost().saturating_add(dispatch.saturating_mul(stages));
         Self {
             model: task.model(),
             period: task.period(),
             deadline: task.deadline(),
             jitter: task.jitter(),
             priority: task.priority(),
-            cost: task.cost().saturating_add(dispatch.saturating_mul(stages)),
+            cost,
             longest_stage: task.longest_stage().saturating_add(dispatch),
             last_stage: task.last_stage().saturating_add(dispatch),
+            load: Utilisation::share(cost, task.period()),
         }
     }
 
@@ -106,7 +110,7 @@ impl Workload {
         let Overheads { dispatch, .. } = setting.overheads;
         let tasks: Vec<Charged> =
             set.tasks().iter().map(|task| Charged::new(task, dispatch)).collect();
-        let utilisation = Utilisation::of(tasks.iter().map(Charged::share));
+        let utilisation = Utilisation::sum(tasks.iter().map(|task| task.load));
         let floor = floor(set.background(), &setting.overheads);
         Self { tasks, floor, overrun: setting.overrun, time: setting.time, utilisation }
     }

@@ -1,0 +1,144 @@
+//! `aegis plan`: offsets for a file of tensor lifetimes.
+
+use std::path::{Path, PathBuf};
+
+use aegis::plan::{BoundProof, LifetimeTable, Outcome, PlanOptions, PlanReport, plan, svg};
+use aegis::{Bytes, Nanos};
+use anyhow::{Context, Result, anyhow};
+use clap::Args;
+
+use crate::Answer;
+use crate::output::print;
+use crate::table::{ms, percent};
+
+#[derive(Args)]
+pub(crate) struct PlanArgs {
+    /// The lifetimes: CSV with the columns id, lower, upper, size and, if wanted, alignment.
+    file: PathBuf,
+    /// Take the first plan within so many bytes, such as 1048576 or 1MiB; without, the peak is made
+    /// least.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    capacity: Option<Bytes>,
+    /// When to give up.
+    #[arg(long, default_value = "10s")]
+    time_limit: Nanos,
+    /// Write the lifetimes with a column of offsets.
+    #[arg(long, value_name = "OUT.csv")]
+    output: Option<PathBuf>,
+    /// Print the report as JSON instead of text.
+    #[arg(long)]
+    json: bool,
+    /// Draw the plan: time across, address up.
+    #[arg(long, value_name = "OUT.svg")]
+    svg: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &PlanArgs) -> Result<Answer> {
+    let name = args.file.display();
+    let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {name}"))?;
+    let table = LifetimeTable::parse(&bytes).map_err(|fault| anyhow!("{name}:{fault}"))?;
+    let options = PlanOptions { capacity: args.capacity, time_limit: args.time_limit.into() };
+    let report = plan(&table, &options);
+    if let (Some(path), true) = (&args.output, report.fits()) {
+        write(path, &report.to_csv(&table))?;
+    }
+    if let Some(path) = &args.svg {
+        write(path, svg(&table, &report).as_bytes())?;
+    }
+    if args.json {
+        print(serde_json::to_string_pretty(&json(&table, &report))?)?;
+    } else {
+        print(shown(&table, &report))?;
+    }
+    if let (Some(path), false) = (&args.output, report.fits()) {
+        eprintln!("{} was not written: no plan is within the capacity", path.display());
+    }
+    Ok(if report.fits() { Answer::Yes } else { Answer::No })
+}
+
+/// A count of bytes, or a size with its unit.
+fn bytes(text: &str) -> Result<Bytes, String> {
+    match text.parse() {
+        Ok(count) => Ok(Bytes(count)),
+        Err(_) => text.parse::<Bytes>().map_err(|fault| fault.to_string()),
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn shown(table: &LifetimeTable, report: &PlanReport) -> String {
+    let size = |bytes: Bytes| format!("{} ({bytes})", bytes.as_u64());
+    let proof = match report.bound_proof {
+        BoundProof::LiveSize => {
+            format!("{} buffers live at time {}", report.live.len(), report.busiest)
+        }
+        BoundProof::Exhausted => "a complete search found nothing lower".into(),
+    };
+    let mut lines = vec![
+        format!("buffers      {}, {} in all", table.len(), report.total),
+        format!("peak         {}", size(report.peak)),
+        format!("lower bound  {}: {proof}", size(report.bound)),
+        format!("gap          {}", percent(report.gap_ppm)),
+        format!("method       {}, {} search steps", report.method, report.nodes),
+        format!("time         {} ms", ms(report.time)),
+    ];
+    if !table.unused_columns().is_empty() {
+        lines.push(format!("not read     columns {}", table.unused_columns().join(", ")));
+    }
+    lines.push(conclusion(report));
+    lines.join("\n")
+}
+
+fn conclusion(report: &PlanReport) -> String {
+    let capacity = report.capacity.map_or_else(String::new, |bytes| bytes.as_u64().to_string());
+    match (report.outcome, report.capacity) {
+        (Outcome::Optimal, None) => "yes: no plan has a lower peak".into(),
+        (Outcome::Optimal, Some(_)) => {
+            format!("yes: within the capacity of {capacity}, and no plan has a lower peak")
+        }
+        (Outcome::WithinCapacity, _) => format!("yes: within the capacity of {capacity}"),
+        (Outcome::Gap, _) => "yes: the limit was reached before the peak was proved least".into(),
+        (Outcome::Infeasible, _) => format!(
+            "no: proved that no plan is within the capacity of {capacity}: the lower bound is {}",
+            report.bound.as_u64()
+        ),
+        (Outcome::LimitReached, _) => format!(
+            "no: the limit was reached before a plan within the capacity of {capacity} was found; \
+             none is excluded"
+        ),
+    }
+}
+
+/// The report as `docs/formats.md` describes it.
+fn json(table: &LifetimeTable, report: &PlanReport) -> serde_json::Value {
+    let live: Vec<_> = report.live.iter().map(|row| table.id(*row)).collect();
+    let bound_by = match report.bound_proof {
+        BoundProof::LiveSize => "live_size",
+        BoundProof::Exhausted => "exhausted",
+    };
+    let outcome = match report.outcome {
+        Outcome::Optimal => "optimal",
+        Outcome::WithinCapacity => "within_capacity",
+        Outcome::Gap => "gap",
+        Outcome::Infeasible => "infeasible",
+        Outcome::LimitReached => "limit_reached",
+    };
+    serde_json::json!({
+        "buffers": table.len(),
+        "total": report.total,
+        "capacity": report.capacity,
+        "fits": report.fits(),
+        "outcome": outcome,
+        "peak": report.peak,
+        "lower_bound": report.bound,
+        "lower_bound_by": bound_by,
+        "gap_ppm": report.gap_ppm,
+        "busiest": { "time": report.busiest, "live": live },
+        "method": report.method,
+        "nodes": report.nodes,
+        "nanoseconds": report.time,
+        "unused_columns": table.unused_columns(),
+    })
+}
