@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 
 use aegis::evidence::Evidence;
-use aegis::{CounterOffer, Error, ModelReport, Pipeline, Report, ServiceTerms, Verdict, profile};
+use aegis::{
+    ChainReport, CounterOffer, Error, ModelReport, Pipeline, Report, ServiceTerms, Verdict, profile,
+};
 use anyhow::{Result, anyhow};
 use clap::Args;
 
-use crate::Answer;
 use crate::edge::Edge;
 use crate::output::print;
 use crate::table::{self, mib, ms, ms_down, or_dash, percent};
+use crate::{Answer, chains};
 
 #[derive(Args)]
 pub(crate) struct CheckArgs {
@@ -31,28 +33,40 @@ const OFFERS_SHOWN: usize = 6;
 pub(crate) fn run(args: &CheckArgs) -> Result<Answer> {
     let pipeline = Pipeline::open(&args.workload)?;
     let (runtime, verdicts) = pipeline.check()?;
-    let edge = Edge::of(&runtime, args.sensitivity);
+    let chains = pipeline.chains(&runtime, &verdicts);
+    let edge = Edge::of(&pipeline, &runtime, &verdicts, args.sensitivity);
     if args.json {
         let mut whole = json(&runtime.report(), &verdicts);
+        chains::add_to(&mut whole, &chains, None);
         edge.add_to(&mut whole);
         print(serde_json::to_string_pretty(&whole)?)?;
-        return self::answer(verdicts);
+        return self::answer(verdicts, &chains);
     }
     let report = runtime.report();
-    let shown = [promises(&report), edge.shown(), conclusion(&report, &verdicts)];
+    let conclusion = conclusion(&report, &verdicts, &chains);
+    let shown = [promises(&report), chains::promises(&chains), edge.shown(), conclusion];
     print(shown.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"))?;
     if let Some(warning) = undercharged(&pipeline) {
         print(warning)?;
     }
-    answer(verdicts)
+    answer(verdicts, &chains)
 }
 
 /// The answer of admission, as a table or as JSON.
-pub(crate) fn answered(report: &Report, verdicts: &[Verdict], as_json: bool) -> Result<String> {
+pub(crate) fn answered(
+    report: &Report,
+    verdicts: &[Verdict],
+    chains: &[ChainReport],
+    as_json: bool,
+) -> Result<String> {
     if as_json {
-        return Ok(serde_json::to_string_pretty(&json(report, verdicts))?);
+        let mut whole = json(report, verdicts);
+        chains::add_to(&mut whole, chains, None);
+        return Ok(serde_json::to_string_pretty(&whole)?);
     }
-    Ok(format!("{}\n{}", promises(report), conclusion(report, verdicts)))
+    let conclusion = conclusion(report, verdicts, chains);
+    let shown = [promises(report), chains::promises(chains), conclusion];
+    Ok(shown.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"))
 }
 
 /// A warning when profiling saw larger overheads than the analysis charges.
@@ -134,7 +148,7 @@ pub(crate) fn best_effort(report: &Report) -> String {
 }
 
 /// Every refusal with its inequality, and the answer for all together.
-pub(crate) fn conclusion(report: &Report, verdicts: &[Verdict]) -> String {
+pub(crate) fn conclusion(report: &Report, verdicts: &[Verdict], chains: &[ChainReport]) -> String {
     let mut lines: Vec<String> = Vec::new();
     for Verdict { model, outcome, offers } in verdicts {
         if let Err(Error::Refused { explained, .. }) = outcome {
@@ -142,7 +156,15 @@ pub(crate) fn conclusion(report: &Report, verdicts: &[Verdict]) -> String {
         }
     }
     let (all, refused) = (verdicts.len(), lines.len());
+    lines.extend(chains::refusals(chains));
     let is_served = |model: &&ModelReport| !model.evicted && !model.service.is_guaranteed();
+    if refused == 0 && chains::any_refused(chains) {
+        let kept = chains.iter().filter(|chain| chain.refused.is_empty()).count();
+        let chains = chains.len();
+        lines
+            .push(format!("no: all {all} models are admitted, and {kept} of {chains} chains kept"));
+        return lines.join("\n");
+    }
     lines.push(match (refused, report.models.iter().filter(is_served).count()) {
         (0, 0) => format!("yes: all {all} models meet every deadline under the stated assumptions"),
         (0, served) => format!(
@@ -165,12 +187,12 @@ fn bargain(offers: &[CounterOffer]) -> String {
     lines
 }
 
-/// *Yes* when no model is refused.
+/// *Yes* when no model and no chain is refused.
 ///
 /// # Errors
 /// The first outcome that is no refusal but a failure: the input is broken then.
-pub(crate) fn answer(verdicts: Vec<Verdict>) -> Result<Answer> {
-    let mut answer = Answer::Yes;
+pub(crate) fn answer(verdicts: Vec<Verdict>, chains: &[ChainReport]) -> Result<Answer> {
+    let mut answer = if chains::any_refused(chains) { Answer::No } else { Answer::Yes };
     for Verdict { outcome, .. } in verdicts {
         match outcome {
             Ok(_) => {}

@@ -1,6 +1,6 @@
 //! How far an admitted set is from the edge, as `aegis check` shows it.
 
-use aegis::{Margins, ModelSensitivity, Runtime};
+use aegis::{Margins, ModelSensitivity, Pipeline, Runtime, Verdict};
 
 use crate::table::{self, ms, ms_down};
 
@@ -8,13 +8,22 @@ use crate::table::{self, ms, ms_down};
 pub(crate) struct Edge {
     margins: Option<Margins>,
     sensitivities: Vec<ModelSensitivity>,
+    /// Whether there would be sensitivities, were it not for triggered chains.
+    withheld: bool,
 }
 
 impl Edge {
-    /// Asks `runtime`; about each model only where that is wanted, since it costs some time.
-    pub(crate) fn of(runtime: &Runtime, each: bool) -> Self {
-        let sensitivities = if each { runtime.sensitivities() } else { Vec::new() };
-        Self { margins: runtime.margins(), sensitivities }
+    /// Asks about what `runtime` admitted; about each model only where that is wanted, since it costs
+    /// some time, and where models do not trigger one another, since their jitters would move along.
+    pub(crate) fn of(
+        pipeline: &Pipeline,
+        runtime: &Runtime,
+        verdicts: &[Verdict],
+        each: bool,
+    ) -> Self {
+        let withheld = each && pipeline.has_triggers();
+        let sensitivities = if each && !withheld { runtime.sensitivities() } else { Vec::new() };
+        Self { margins: pipeline.margins(runtime, verdicts), sensitivities, withheld }
     }
 
     /// The same as JSON, as `docs/formats.md` describes it.
@@ -28,12 +37,19 @@ impl Edge {
         let Some(Margins { scale_ppm, overrun, background }) = self.margins else {
             return String::new();
         };
-        let line = format!(
-            "to the edge: all costs times {}.{:03}, or {overrun} of overruns in one busy period, or \
-             stages in the background of {background}",
+        let overrun = overrun.map_or_else(String::new, |overrun| {
+            format!(", or {overrun} of overruns in one busy period")
+        });
+        let mut line = format!(
+            "to the edge: all costs times {}.{:03}{overrun}, or stages in the background of {background}",
             scale_ppm / 1_000_000,
             scale_ppm % 1_000_000 / 1_000,
         );
+        if self.withheld {
+            line.push_str(
+                "\nno sensitivity of each model: triggered chains move all jitters along",
+            );
+        }
         if self.sensitivities.is_empty() {
             return line;
         }

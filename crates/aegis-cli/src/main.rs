@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod analyse;
+mod chains;
 mod check;
 mod device;
 mod edge;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use aegis::drive::{Load, LoadSummary};
 use aegis::{
-    Error, ModelReport, Nanos, Pipeline, RealtimeReport, Report, Runtime, TracePump, TraceSummary,
-    Verdict,
+    ChainReport, Error, ModelReport, Nanos, Pipeline, RealtimeReport, Report, Runtime, TracePump,
+    TraceSummary, Verdict,
 };
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::output::print;
 use crate::table::{self, ms, or_dash};
-use crate::{Answer, check, findings};
+use crate::{Answer, chains, check, findings};
 
 /// How often the progress line is renewed and Ctrl-C is looked for.
 const TICK: Duration = Duration::from_millis(100);
@@ -48,10 +48,11 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     }
     let interrupted = catch_interrupts()?;
     let (runtime, verdicts) = admit(&pipeline)?;
+    let chains = pipeline.chains(&runtime, &verdicts);
     let refused = verdicts.iter().any(|verdict| verdict.outcome.is_err());
-    if refused && !args.admitted_only {
-        print(check::answered(&runtime.report(), &verdicts, args.json)?)?;
-        return check::answer(verdicts);
+    if (refused || chains::any_refused(&chains)) && !args.admitted_only {
+        print(check::answered(&runtime.report(), &verdicts, &chains, args.json)?)?;
+        return check::answer(verdicts, &chains);
     }
     let load = pipeline.load(&verdicts);
     let pump = TracePump::start(runtime.collector(), args.trace.as_deref())?;
@@ -60,10 +61,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     let load = Load::start(load, Arc::clone(runtime.clock()))?;
     let realtime = runtime.realtime();
     let ran = watch(&runtime, args.length, &interrupted);
-    let load = load.finish();
+    let load = load.end();
     let stopped = runtime.stop();
+    // Only now: behind a stage that hangs, the jobs of a chain end with the runtime.
+    let load = load.summary();
     let (trace, untraced) = pump.finish();
-    let seen = Seen { report: runtime.report(), verdicts: &verdicts, realtime, ran, load, trace };
+    let (report, verdicts_of) = (runtime.report(), &verdicts);
+    let seen = Seen { report, verdicts: verdicts_of, chains: &chains, realtime, ran, load, trace };
     print(if args.json { seen.json()? } else { seen.text(args) })?;
     let kept = seen.faults().is_empty();
     // What went wrong is said after the report, which is wanted most when something did.
@@ -71,7 +75,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     if let Some(error) = untraced {
         return Err(error.into());
     }
-    let admitted = check::answer(verdicts)?;
+    let admitted = check::answer(verdicts, &chains)?;
     Ok(if kept { admitted } else { Answer::No })
 }
 
@@ -94,6 +98,7 @@ fn overwrites_nothing(pipeline: &Pipeline, trace: &Path) -> Result<()> {
 struct Seen<'a> {
     report: Report,
     verdicts: &'a [Verdict],
+    chains: &'a [ChainReport],
     realtime: RealtimeReport,
     ran: Duration,
     load: LoadSummary,
@@ -104,6 +109,7 @@ impl Seen<'_> {
     /// What keeps the run from being a *yes*.
     fn faults(&self) -> Vec<String> {
         let mut faults = findings::faults(&self.report);
+        faults.extend(chains::faults(&self.load.chains));
         if self.load.refused > 0 {
             faults.push(format!("submissions turned away: {}", self.load.refused));
         }
@@ -111,12 +117,16 @@ impl Seen<'_> {
     }
 
     fn text(&self, args: &RunArgs) -> String {
-        let mut lines = vec![observed(&self.report), findings::show(&self.report, &self.trace)];
+        let mut lines = vec![observed(&self.report)];
+        let chains = chains::observed(self.chains, &self.load.chains);
+        lines.extend((!chains.is_empty()).then_some(chains));
+        lines.push(findings::show(&self.report, &self.trace));
         let RealtimeReport { orchestrator, workers } = &self.realtime;
         lines.push(format!("real-time priority: orchestrator {orchestrator}, workers {workers}"));
         lines.push(self.load(args));
-        if self.verdicts.iter().any(|verdict| verdict.outcome.is_err()) {
-            lines.push(check::conclusion(&self.report, self.verdicts));
+        let refused = self.verdicts.iter().any(|verdict| verdict.outcome.is_err());
+        if refused || chains::any_refused(self.chains) {
+            lines.push(check::conclusion(&self.report, self.verdicts, self.chains));
         }
         lines.push(match &self.faults()[..] {
             [] => "yes: every job met its deadline".into(),
@@ -128,7 +138,7 @@ impl Seen<'_> {
     fn load(&self, args: &RunArgs) -> String {
         let stopped: u64 =
             self.report.models.iter().map(|model| model.observed.counts.stopped).sum();
-        let LoadSummary { due, submitted, refused, refused_best_effort } = self.load;
+        let LoadSummary { due, submitted, refused, refused_best_effort, .. } = self.load;
         let mut line = format!(
             "ran {:.1} s: {submitted} of {due} due jobs submitted (the rest came late), {refused} \
              turned away{}, {stopped} ended by stopping; {} events recorded, {} lost",
@@ -148,7 +158,8 @@ impl Seen<'_> {
 
     fn json(&self) -> Result<String> {
         let mut whole = check::json(&self.report, self.verdicts);
-        let LoadSummary { due, submitted, refused, refused_best_effort } = self.load;
+        chains::add_to(&mut whole, self.chains, Some(&self.load.chains));
+        let LoadSummary { due, submitted, refused, refused_best_effort, .. } = self.load;
         whole["run"] = serde_json::json!({
             "seconds": self.ran.as_secs_f64(),
             "jobs": { "due": due, "submitted": submitted, "turned_away": refused,

@@ -1,14 +1,19 @@
-//! A load for admitted models: one thread that submits every model at its period.
+//! A load for admitted models: every model at its period, and each triggered one after its trigger.
+//!
+//! One thread submits by period; `chain.rs` has those that hand triggered chains on.
 //!
 //! The generator is a well-behaved sporadic source: it never submits a model twice within its
 //! period, so a job is released when it arrives and its response time is all of its latency. Where
 //! the operating system wakes the generator late, that job and those behind it come later, and the
 //! summary says how many jobs fewer that makes.
 
+mod chain;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -16,6 +21,9 @@ use aegis_context::DType;
 use aegis_context::TensorSpec;
 use aegis_trace::{Clock, Nanos, Timestamp};
 
+pub use chain::{ChainSummary, DrivenChain};
+
+use self::chain::{Chained, Instance};
 use crate::error::Error;
 use crate::handle::{Job, ModelHandle};
 use crate::tensor::Tensor;
@@ -50,6 +58,21 @@ impl Driven {
     }
 }
 
+/// Everything that is submitted.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Models that are submitted at their periods.
+    pub models: Vec<Driven>,
+    /// Chains whose first members are, and whose others are triggered.
+    pub chains: Vec<DrivenChain>,
+}
+
+impl From<Vec<Driven>> for Sources {
+    fn from(models: Vec<Driven>) -> Self {
+        Self { models, chains: Vec::new() }
+    }
+}
+
 /// A deterministic input for `spec`: floats spread over `[-0.5, 0.5)` by the multiplicative hash
 /// of their index, and zero for every integer, which is a valid index into anything.
 #[must_use]
@@ -69,10 +92,11 @@ fn sample(n: u32) -> f32 {
     (f64::from(n.wrapping_mul(2_654_435_761)) / 4_294_967_296.0 - 0.5) as f32
 }
 
-/// What the generator could not do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What the generator did, and what it could not do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadSummary {
-    /// Jobs that a generator without any lateness would have submitted.
+    /// Jobs that a generator without any lateness would have submitted: each model at its period, and
+    /// a triggered one after each trigger.
     pub due: u64,
     /// Jobs submitted.
     pub submitted: u64,
@@ -80,6 +104,8 @@ pub struct LoadSummary {
     pub refused: u64,
     /// The same of models of best effort, which are not among the others.
     pub refused_best_effort: u64,
+    /// What was seen of each triggered chain, in the order in which they were given.
+    pub chains: Vec<ChainSummary>,
 }
 
 /// The running generator.
@@ -88,58 +114,98 @@ pub struct Load {
     done: Arc<AtomicBool>,
     counts: Arc<Counts>,
     thread: JoinHandle<u64>,
+    chains: Vec<Chained>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
+    /// Jobs that were due because a trigger completed.
+    triggered: AtomicU64,
     submitted: AtomicU64,
     refused: AtomicU64,
     refused_best_effort: AtomicU64,
 }
 
 impl Load {
-    /// Starts submitting, all models at once first: the critical instant of fixed priorities.
+    /// Starts submitting, all models at once first: the critical instant of fixed priorities. Of a
+    /// chain that goes for its first member.
     ///
     /// # Errors
     /// [`Error::Thread`].
-    pub fn start(models: Vec<Driven>, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+    pub fn start(sources: impl Into<Sources>, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let (done, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(Counts::default()));
-        let generator = Generator {
-            jobs: models.iter().map(|_| Vec::new()).collect(),
-            models,
-            clock,
-            done: Arc::clone(&done),
-            counts: Arc::clone(&counts),
-        };
+        let Sources { mut models, chains: chained } = sources.into();
+        let mut jobs: Vec<Under> = models.iter().map(|_| Under::Watch(Vec::new())).collect();
+        let mut chains = Vec::with_capacity(chained.len());
+        for chain in &chained {
+            let Some(first) = chain.members.first() else { continue };
+            let (running, hop) = Chained::start(chain, &counts, &done)?;
+            models.push(first.clone());
+            jobs.push(Under::Chain(hop));
+            chains.push(running);
+        }
+        let generator =
+            Generator { jobs, models, clock, done: Arc::clone(&done), counts: Arc::clone(&counts) };
         let thread = thread::Builder::new()
             .name("aegis-load".into())
             .spawn(move || generator.run())
             .map_err(Error::Thread)?;
-        Ok(Self { done, counts, thread })
+        Ok(Self { done, counts, thread, chains })
     }
 
-    /// Ends the load; jobs under way run on. Blocks for at most one wake-up of the thread.
+    /// Ends the load: nothing more is submitted or triggered, and what is under way runs on. Blocks
+    /// for at most one wake-up of the thread.
     ///
     /// # Panics
     /// When the generator did, which is a defect.
-    #[must_use]
-    pub fn finish(self) -> LoadSummary {
+    pub fn end(self) -> EndedLoad {
         self.done.store(true, Ordering::Release);
         self.thread.thread().unpark();
         let due = self.thread.join().expect("the generator does not panic");
+        EndedLoad { due, counts: self.counts, chains: self.chains }
+    }
+}
+
+/// A load that was ended, whose last jobs may be under way.
+#[derive(Debug)]
+#[must_use = "what was submitted is known by its summary alone"]
+pub struct EndedLoad {
+    due: u64,
+    counts: Arc<Counts>,
+    chains: Vec<Chained>,
+}
+
+impl EndedLoad {
+    /// What was submitted. Blocks until no job of a chain is under way: behind a stage that hangs,
+    /// that is not before [`Runtime::stop`](crate::Runtime::stop), which ends all of them.
+    ///
+    /// # Panics
+    /// When a thread of a chain did, which is a defect.
+    #[must_use]
+    pub fn summary(self) -> LoadSummary {
+        let chains = self.chains.into_iter().map(Chained::finish).collect();
+        let seen = |of: &AtomicU64| of.load(Ordering::Relaxed);
         LoadSummary {
-            due,
-            submitted: self.counts.submitted.load(Ordering::Relaxed),
-            refused: self.counts.refused.load(Ordering::Relaxed),
-            refused_best_effort: self.counts.refused_best_effort.load(Ordering::Relaxed),
+            due: self.due + seen(&self.counts.triggered),
+            submitted: seen(&self.counts.submitted),
+            refused: seen(&self.counts.refused),
+            refused_best_effort: seen(&self.counts.refused_best_effort),
+            chains,
         }
     }
 }
 
+/// Where the jobs of a model are while they are under way.
+enum Under {
+    /// Kept here; their slots free themselves once they have ended and are dropped.
+    Watch(Vec<Job>),
+    /// Handed on to a chain.
+    Chain(SyncSender<Instance>),
+}
+
 struct Generator {
     models: Vec<Driven>,
-    /// Jobs under way; their slots free themselves once they have ended and are dropped.
-    jobs: Vec<Vec<Job>>,
+    jobs: Vec<Under>,
     clock: Arc<dyn Clock>,
     done: Arc<AtomicBool>,
     counts: Arc<Counts>,
@@ -170,13 +236,20 @@ impl Generator {
 
     fn submit(&mut self, index: usize) {
         let Driven { model, inputs, best_effort, .. } = &self.models[index];
-        self.jobs[index].retain(|job| !job.has_ended());
-        let Counts { submitted, refused, refused_best_effort } = &*self.counts;
+        if let Under::Watch(jobs) = &mut self.jobs[index] {
+            jobs.retain(|job| !job.has_ended());
+        }
+        let Counts { submitted, refused, refused_best_effort, .. } = &*self.counts;
         let refused = if *best_effort { refused_best_effort } else { refused };
         match model.submit(inputs) {
             Ok(job) => {
                 submitted.fetch_add(1, Ordering::Relaxed);
-                self.jobs[index].push(job);
+                match &mut self.jobs[index] {
+                    Under::Watch(jobs) => jobs.push(job),
+                    Under::Chain(hop) => hop
+                        .send(Instance::new(job))
+                        .expect("a hop waits as long as the generator may submit"),
+                }
             }
             Err(_) => {
                 refused.fetch_add(1, Ordering::Relaxed);

@@ -54,6 +54,7 @@
 
 mod aggressor;
 mod builder;
+mod chain;
 pub mod drive;
 pub mod environment;
 mod error;
@@ -91,6 +92,7 @@ pub use aegis_trace::{
 };
 
 pub use builder::RuntimeBuilder;
+pub use chain::{ChainRefusal, ChainReport};
 pub use error::Error;
 pub use handle::{Job, ModelHandle, Outputs, Timing};
 pub use margin::{CounterOffer, Margins, ModelSensitivity};

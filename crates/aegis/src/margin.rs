@@ -2,10 +2,14 @@
 
 use aegis_sched::admission::AdmissionController;
 use aegis_sched::analysis::Setting;
+use aegis_sched::analysis::chain::Chain;
 use aegis_sched::analysis::counter_offer::Offer;
+use aegis_sched::analysis::inherit::with_inherited_jitter;
 use aegis_sched::analysis::sensitivity::{
-    TaskSensitivity, largest_background, largest_scale_ppm, overrun_margin, task_sensitivities,
+    TaskSensitivity, largest_background, largest_background_accepted, largest_scale_ppm,
+    largest_scale_ppm_accepted, overrun_margin, task_sensitivities,
 };
+use aegis_sched::task::{Task, TaskSet, TaskSpec};
 use aegis_trace::{ModelId, Nanos};
 use serde::Serialize;
 
@@ -14,8 +18,9 @@ use serde::Serialize;
 pub struct Margins {
     /// All costs can be this many millionths of what they are, overheads unchanged.
     pub scale_ppm: u64,
-    /// What stages may run beyond their costs inside one busy period, all together.
-    pub overrun: Nanos,
+    /// What stages may run beyond their costs inside one busy period, all together. `None` where
+    /// models trigger one another: an overrun makes triggers late, which nothing is proved about.
+    pub overrun: Option<Nanos>,
     /// The longest stage in the background that every model tolerates, without its overhead.
     pub background: Nanos,
 }
@@ -27,8 +32,30 @@ impl Margins {
         (!set.is_empty()).then_some(())?;
         Some(Self {
             scale_ppm: largest_scale_ppm(set, &setting),
-            overrun: overrun_margin(set, &setting)?,
+            overrun: Some(overrun_margin(set, &setting)?),
             background: largest_background(set, &setting)?,
+        })
+    }
+
+    /// The same where the members of `chains` trigger one another, so that all jitters move with the
+    /// costs. `declared` is the jitter of a member without what it inherits.
+    pub(crate) fn of_chained(
+        admission: &AdmissionController,
+        chains: &[Chain],
+        declared: impl Fn(ModelId) -> Option<Nanos>,
+    ) -> Option<Self> {
+        let (tasks, setting) = (admission.tasks(), setting(admission));
+        let plain = |task: &Task| match declared(task.model()) {
+            Some(jitter) => Task::new(TaskSpec { jitter, ..task.spec().clone() }).ok(),
+            None => Some(task.clone()),
+        };
+        let plain: Option<Vec<Task>> = tasks.tasks().iter().map(plain).collect();
+        let set = TaskSet::new(plain?).ok()?.with_background(tasks.background());
+        let accepts = |set: &TaskSet| with_inherited_jitter(set, chains, &setting).is_ok();
+        Some(Self {
+            scale_ppm: largest_scale_ppm_accepted(&set, accepts),
+            overrun: None,
+            background: largest_background_accepted(&set, accepts)?,
         })
     }
 }

@@ -1,25 +1,32 @@
 //! From a workload file to a running system: what the program `aegis` does, as a library.
 
+mod plan;
+
 use std::path::{Path, PathBuf};
 
 use aegis_context::{ModelDescription, ResourceBudget, SimModel};
 use aegis_cuda::{DeviceCapabilities, DriverKind};
 use aegis_sched::admission::Terms;
+use aegis_sched::analysis;
 use aegis_sched::task::Overheads;
 use aegis_sched::wcet::{Method, Scenario, StageMonitor, WcetProfile};
-use aegis_trace::{Bytes, Nanos, ServiceTerms};
+use aegis_trace::{Bytes, ModelId, Nanos, Refusal, ServiceTerms};
 
+use self::plan::{Planned, plan};
 use crate::builder::{self, RuntimeBuilder, ThreadOptions};
-use crate::drive::Driven;
+use crate::chain::{ChainReport, Proved};
+use crate::drive::{Driven, DrivenChain, Sources};
 use crate::environment::{Environment, Property};
 use crate::error::Error;
 use crate::evidence::{DeviceFingerprint, Evidence, EvidenceError, Here, ModelEvidence};
 use crate::handle::ModelHandle;
-use crate::margin::CounterOffer;
+use crate::margin::{CounterOffer, Margins};
 use crate::profile::{self, ProfileOptions};
 use crate::runtime::Runtime;
 use crate::source::{LoadedModel, MemoryNeed, ModelSource};
-use crate::workload::{Backend, BestEffort, Driver, Model, Server, Unclaimed, Workload};
+use crate::workload::{
+    Backend, BestEffort, Chain, ChainKind, Driver, Model, Server, Unclaimed, Workload,
+};
 
 /// How long idle threads poll before they sleep, when a workload runs.
 const SPIN: Nanos = Nanos::from_micros(50);
@@ -62,6 +69,13 @@ impl Verdict {
             _ => Vec::new(),
         };
         Self { model: model.to_owned(), outcome, offers }
+    }
+
+    /// A model that the plan does not keep. There are no offers: what would help it is a question
+    /// about all jitters at once.
+    fn planned(model: &str, why: Refusal, explained: String, runtime: &Runtime) -> Self {
+        let outcome = Err(runtime.refuse(model, why, explained));
+        Self { model: model.to_owned(), outcome, offers: Vec::new() }
     }
 }
 
@@ -140,14 +154,20 @@ impl Pipeline {
     pub fn check(&self) -> Result<(Runtime, Vec<Verdict>), Error> {
         let evidence = self.evidence()?;
         let runtime = self.builder().sim(self.workload.device.memory).build()?;
-        let verdict = |model: &Model| {
-            let evidence = evidence_of(evidence.as_ref(), model);
-            let stand_in = stand_in(model, evidence);
-            let terms = self.terms(model, evidence.map(|it| self.wcet(it)).as_ref());
-            let loaded = runtime.load(&model.name, &stand_in);
-            Verdict::of(&model.name, loaded, &terms, Vec::new(), &runtime)
+        let verdict = |(model, planned): (&Model, Planned)| {
+            let stand_in = stand_in(model, evidence_of(evidence.as_ref(), model));
+            match planned {
+                Planned::Ask(terms) => {
+                    let loaded = runtime.load(&model.name, &stand_in);
+                    Verdict::of(&model.name, loaded, &terms, Vec::new(), &runtime)
+                }
+                Planned::Refuse { why, explained } => {
+                    Verdict::planned(&model.name, why, explained, &runtime)
+                }
+            }
         };
-        let verdicts = self.workload.models.iter().map(verdict).collect();
+        let planned = self.planned(&self.profiles(evidence.as_ref()));
+        let verdicts = self.workload.models.iter().zip(planned).map(verdict).collect();
         Ok((runtime, verdicts))
     }
 
@@ -164,30 +184,114 @@ impl Pipeline {
         let evidence = self.evidence()?;
         let runtime = self.builder().host(self.workload.device.memory).build()?;
         let mut verdicts = Vec::with_capacity(self.workload.models.len());
-        for model in &self.workload.models {
+        let profiles = self.profiles(evidence.as_ref());
+        let planned = self.planned(&profiles);
+        let models = self.workload.models.iter().zip(planned).zip(&profiles);
+        for ((model, planned), profile) in models {
             progress(&model.name);
+            let terms = match planned {
+                Planned::Ask(terms) => terms,
+                Planned::Refuse { why, explained } => {
+                    verdicts.push(Verdict::planned(&model.name, why, explained, &runtime));
+                    continue;
+                }
+            };
             let evidence = evidence_of(evidence.as_ref(), model);
             let loaded = runtime.load(&model.name, &source(model))?;
             if !self.workload.wcet.accept.contains(&Property::Runtime) {
                 same_runtime(model, evidence, &loaded.runtime_name())?;
             }
-            let profile = evidence.map(|evidence| self.wcet(evidence));
-            let terms = self.terms(model, profile.as_ref());
             let monitors = profile.as_ref().map_or_else(Vec::new, WcetProfile::monitors);
             verdicts.push(Verdict::of(&model.name, Ok(loaded), &terms, monitors, &runtime));
         }
         Ok((runtime, verdicts))
     }
 
-    /// The load of this workload for its admitted models.
+    /// What is proved of each chain in the set that was admitted, in file order.
     #[must_use]
-    pub fn load(&self, verdicts: &[Verdict]) -> Vec<Driven> {
-        let driven = |(model, verdict): (&Model, &Verdict)| {
-            let handle = verdict.outcome.as_ref().ok()?.clone();
+    pub fn chains(&self, runtime: &Runtime, verdicts: &[Verdict]) -> Vec<ChainReport> {
+        let chains = self.workload.chains.iter();
+        chains.map(|chain| self.chain(chain, runtime, verdicts)).collect()
+    }
+
+    fn chain(&self, chain: &Chain, runtime: &Runtime, verdicts: &[Verdict]) -> ChainReport {
+        let Chain { name, kind, deadline, max_age, .. } = chain.clone();
+        let models = chain.models.iter().map(|place| self.workload.models[*place].name.clone());
+        let (models, refused): (Vec<_>, _) = (models.collect(), Vec::new());
+        let (bound, slack, age) = (None, None, None);
+        let asked =
+            ChainReport { name, kind, models, bound, deadline, slack, age, max_age, refused };
+        let handle = |place: &usize| verdicts.get(*place)?.outcome.as_ref().ok();
+        if let Some(gone) = chain.models.iter().position(|place| handle(place).is_none()) {
+            let model = asked.models[gone].clone();
+            return ChainReport::without(asked, model);
+        }
+        let ids: Vec<_> = chain.models.iter().filter_map(handle).map(ModelHandle::id).collect();
+        let proved = match kind {
+            ChainKind::Triggered => runtime.bound(ids[ids.len() - 1]).map(Proved::end_to_end),
+            ChainKind::Sampled => {
+                let last = &self.workload.models[chain.models[ids.len() - 1]];
+                runtime.reaction(ids).map(|bound| Proved::sampled(bound, last.period))
+            }
+        };
+        ChainReport::promised(asked, proved.expect("an admitted model has a bound"))
+    }
+
+    /// How far what was admitted is from the edge; `None` while nothing is. Where models trigger one
+    /// another, the jitters that they inherit move along.
+    ///
+    /// Costs some hundred analyses of the whole set.
+    #[must_use]
+    pub fn margins(&self, runtime: &Runtime, verdicts: &[Verdict]) -> Option<Margins> {
+        if !self.has_triggers() {
+            return runtime.margins();
+        }
+        let id = |place: &usize| Some(verdicts.get(*place)?.outcome.as_ref().ok()?.id());
+        let triggered =
+            self.workload.chains.iter().filter(|chain| chain.kind == ChainKind::Triggered);
+        let members = triggered.map(|chain| chain.models.iter().filter_map(id).collect::<Vec<_>>());
+        let chains: Vec<_> =
+            members.filter_map(|ids| analysis::chain::Chain::new(ids).ok()).collect();
+        let jitter = |model: ModelId| {
+            let place = (0..verdicts.len()).find(|place| id(place) == Some(model))?;
+            let model = &self.workload.models[place];
+            model.best_effort.is_none().then_some(model.jitter)
+        };
+        runtime.margins_chained(&chains, jitter)
+    }
+
+    /// Whether models trigger one another. Then [`Runtime::margins`], [`Runtime::sensitivities`] and
+    /// [`Runtime::counter_offers`], which take all jitters as given, say too much.
+    #[must_use]
+    pub fn has_triggers(&self) -> bool {
+        self.workload.chains.iter().any(|chain| chain.kind == ChainKind::Triggered)
+    }
+
+    /// The load of this workload for its admitted models.
+    ///
+    /// A triggered chain runs if all of its members were admitted. Otherwise nothing triggers them, and
+    /// of its members only the first runs.
+    #[must_use]
+    pub fn load(&self, verdicts: &[Verdict]) -> Sources {
+        let driven = |place: &usize| {
+            let model = &self.workload.models[*place];
+            let handle = verdicts.get(*place)?.outcome.as_ref().ok()?.clone();
             let driven = Driven::with_sample_inputs(handle, model.period);
             Some(if model.best_effort.is_some() { driven.best_effort() } else { driven })
         };
-        self.workload.models.iter().zip(verdicts).filter_map(driven).collect()
+        let mut alone = vec![true; self.workload.models.len()];
+        let mut chains = Vec::new();
+        let triggered = |chain: &&Chain| chain.kind == ChainKind::Triggered;
+        for chain in self.workload.chains.iter().filter(triggered) {
+            chain.models[1..].iter().for_each(|place| alone[*place] = false);
+            let members: Option<Vec<Driven>> = chain.models.iter().map(driven).collect();
+            let Some(members) = members else { continue };
+            alone[chain.models[0]] = false;
+            let (name, deadline) = (chain.name.clone(), chain.deadline);
+            chains.push(DrivenChain { name, members, deadline });
+        }
+        let places = (0..alone.len()).filter(|place| alone[*place]);
+        Sources { models: places.filter_map(|place| driven(&place)).collect(), chains }
     }
 
     /// What the device of this workload is and has.
@@ -275,6 +379,19 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+
+    /// What the evidence says of each model, in file order; `None` for one that needs none.
+    fn profiles(&self, evidence: Option<&Evidence>) -> Vec<Option<WcetProfile>> {
+        let models = self.workload.models.iter();
+        models.map(|model| evidence_of(evidence, model).map(|found| self.wcet(found))).collect()
+    }
+
+    /// What is done about each model, with the terms on which it asks for admission.
+    fn planned(&self, profiles: &[Option<WcetProfile>]) -> Vec<Planned> {
+        let models = self.workload.models.iter().zip(profiles);
+        let terms = models.map(|(model, profile)| self.terms(model, profile.as_ref()));
+        plan(&self.workload, terms.collect(), self.has_triggers())
     }
 
     fn terms(&self, model: &Model, profile: Option<&WcetProfile>) -> Terms {

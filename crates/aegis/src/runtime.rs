@@ -6,13 +6,16 @@ use aegis_cuda::{DeviceCapabilities, DeviceContext, Realtime};
 use aegis_sched::admission::{
     Admission, AdmissionController, AdmissionError, AdmissionRequest, Terms,
 };
-use aegis_sched::analysis::Analysis;
+use aegis_sched::analysis::chain::{self, Chain};
+use aegis_sched::analysis::{Analysis, Response};
 use aegis_sched::dispatch::Dispatcher;
 use aegis_sched::dispatch::orchestrator::{Orchestrator, Pace};
 use aegis_sched::queue::SubmissionQueue;
 use aegis_sched::submit::{Submitter, SubmitterParts};
 use aegis_sched::wcet::StageMonitor;
-use aegis_trace::{Clock, Record, Recorder, RefusedModel, TraceCollector, TraceEvent};
+use aegis_trace::{
+    Clock, ModelId, Nanos, Record, Recorder, Refusal, RefusedModel, TraceCollector, TraceEvent,
+};
 
 use crate::builder::RuntimeBuilder;
 use crate::error::Error;
@@ -166,10 +169,15 @@ impl Runtime {
         let Some(refusal) = error.refusal().cloned() else {
             return Error::Admission { model: name.to_owned(), cause: Box::new(error) };
         };
-        let what = RefusedModel { name: name.to_owned(), why: refusal.clone() };
-        self.record(TraceEvent::Refused { what: Box::new(what) });
         // A model that was never admitted is known by its slot's next id alone.
         let explained = refusal.explain(|model| known.find_name(model).unwrap_or(name).to_owned());
+        self.refuse(name, refusal, explained)
+    }
+
+    /// The error of a model that was refused before admission was asked; recorded like any other.
+    pub(crate) fn refuse(&self, name: &str, refusal: Refusal, explained: String) -> Error {
+        let what = RefusedModel { name: name.to_owned(), why: refusal.clone() };
+        self.record(TraceEvent::Refused { what: Box::new(what) });
         Error::Refused { model: name.to_owned(), explained, refusal }
     }
 
@@ -390,12 +398,40 @@ impl Runtime {
         Margins::of(&lock(&self.admission))
     }
 
+    /// The same where the members of `chains` trigger one another; see [`Margins::of_chained`].
+    pub(crate) fn margins_chained(
+        &self,
+        chains: &[Chain],
+        declared: impl Fn(ModelId) -> Option<Nanos>,
+    ) -> Option<Margins> {
+        Margins::of_chained(&lock(&self.admission), chains, declared)
+    }
+
     /// How far each admitted model is from the edge, everything else as it is.
     ///
     /// Costs some hundred analyses of the whole set for each model.
     #[must_use]
     pub fn sensitivities(&self) -> Vec<ModelSensitivity> {
         margin::sensitivities(&lock(&self.admission))
+    }
+
+    /// The bound of an admitted task.
+    pub(crate) fn bound(&self, model: ModelId) -> Option<Nanos> {
+        let admission = lock(&self.admission);
+        let bounds = &admission.analysis()?.bounds;
+        bounds.iter().find(|bound| bound.model == model).map(|bound| bound.response)
+    }
+
+    /// What admitted `models` do that sample one another in this order, reading when their jobs are
+    /// submitted: how late they react to an event. `None` if one of them has no bound.
+    pub(crate) fn reaction(&self, models: Vec<ModelId>) -> Option<Nanos> {
+        let admission = lock(&self.admission);
+        let bounds = &admission.analysis()?.bounds;
+        let responses: Vec<Response> =
+            bounds.iter().map(|bound| Response::Bounded(bound.response)).collect();
+        let (chain, policy) = (Chain::new(models).ok()?, admission.config().policy);
+        let bounds = chain::sampled(admission.tasks(), &chain, policy, &responses).ok()??;
+        Some(bounds.reaction_read_early)
     }
 
     /// What would be admitted in the place of the guaranteed model `name`, which was refused on these

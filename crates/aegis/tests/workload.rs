@@ -4,8 +4,8 @@ use std::path::Path;
 
 use aegis::environment::Property;
 use aegis::workload::{
-    Backend, BestEffort, Budget, Driver, FILE_BYTES_MAX, FaultKind, MODELS_MAX, Overheads, Server,
-    SourceText, Span, Unclaimed, WcetRule, Workload, WorkloadFaults,
+    Backend, BestEffort, Budget, ChainKind, Driver, FILE_BYTES_MAX, FaultKind, MODELS_MAX,
+    Overheads, Server, SourceText, Span, Unclaimed, WcetRule, Workload, WorkloadFaults,
 };
 use aegis_sched::dispatch::OverrunPolicy;
 use aegis_sched::policy::PolicyKind;
@@ -66,6 +66,9 @@ fn the_documented_example_is_read_as_it_says() {
     let (budget, period) = (Nanos::from_millis(5), Nanos::from_millis(50));
     let server = Server { budget, period, priority: Some(9) };
     assert_eq!(map_builder.best_effort, Some(BestEffort::Server(server)));
+    let [chain] = workload.chains.as_slice() else { panic!("one chain") };
+    assert_eq!((&chain.models[..], chain.kind), (&[0, 2][..], ChainKind::Sampled));
+    assert_eq!(chain.max_age, Some(Nanos::from_millis(300)));
 }
 
 #[test]
@@ -204,7 +207,7 @@ priority = -1
         25 | [[model]]
            | ^^^^^^^^^ add path = "models/front_detector.onnx"
 
-        error: folder/edge.toml:26:8: `Rear camera` is no model name; write 1 to 64 of a-z, 0-9, _ and -
+        error: folder/edge.toml:26:8: `Rear camera` is no name; write 1 to 64 of a-z, 0-9, _ and -
            |
         26 | name = "Rear camera"
            |        ^^^^^^^^^^^^^ e.g. "front_detector"

@@ -30,6 +30,7 @@ mod fifo;
 mod findings;
 mod fixed_point;
 pub mod incremental;
+pub mod inherit;
 mod np_edf;
 mod np_edf_response;
 mod np_fixed_priority;

@@ -26,23 +26,38 @@ pub const PPM: u64 = 1_000_000;
 /// up; overheads are not scaled. 0 if there is none.
 #[must_use]
 pub fn largest_scale_ppm(set: &TaskSet, setting: &Setting) -> u64 {
+    largest_scale_ppm_accepted(set, |scaled| decide(scaled, setting).is_ok())
+}
+
+/// The same for a set that `accepts` decides about: no set that is larger than a refused one may be
+/// accepted.
+#[must_use]
+pub fn largest_scale_ppm_accepted(set: &TaskSet, accepts: impl Fn(&TaskSet) -> bool) -> u64 {
     // A job that alone outlasts its deadline is always refused.
     let alone = |task: &Task| {
         let room = u128::from(task.deadline().saturating_sub(task.jitter()).0) * u128::from(PPM);
         u64::try_from(room / u128::from(task.cost().0)).unwrap_or(u64::MAX)
     };
     let most = set.tasks().iter().map(alone).min().unwrap_or(0);
-    largest(1, most, |ppm| scaled(set, ppm).is_some_and(|scaled| decide(&scaled, setting).is_ok()))
-        .unwrap_or(0)
+    largest(1, most, |ppm| scaled(set, ppm).is_some_and(|scaled| accepts(&scaled))).unwrap_or(0)
 }
 
 /// The longest piece of work without a deadline that the set tolerates in every gap, not counting
 /// its dispatch overhead; at least the one it has already. `None` if the set is refused as it is.
 #[must_use]
 pub fn largest_background(set: &TaskSet, setting: &Setting) -> Option<Nanos> {
+    largest_background_accepted(set, |beside| decide(beside, setting).is_ok())
+}
+
+/// The same for a set that `accepts` decides about, as with [`largest_scale_ppm_accepted`].
+#[must_use]
+pub fn largest_background_accepted(
+    set: &TaskSet,
+    accepts: impl Fn(&TaskSet) -> bool,
+) -> Option<Nanos> {
     let room = |task: &Task| task.deadline().saturating_sub(task.jitter()).0;
     let most = set.tasks().iter().map(room).min().unwrap_or(Task::LONGEST.0);
-    let beside = |piece: u64| decide(&set.clone().with_background(Nanos(piece)), setting).is_ok();
+    let beside = |piece: u64| accepts(&set.clone().with_background(Nanos(piece)));
     let present = set.background().longest.0;
     largest(present, most.max(present), beside).map(Nanos)
 }

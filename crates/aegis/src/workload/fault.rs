@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use aegis_trace::error::UnitError;
 use aegis_trace::{Bytes, Category, Nanos};
 
+use super::chain::ChainFault;
 use super::diagnose::{self, LineIndex};
 use super::{SourceText, Span};
 
@@ -127,11 +128,8 @@ pub enum FaultKind {
         /// What is wrong with it.
         cause: String,
     },
-    /// A model name that is empty, too long, or has other characters than it may.
-    #[error(
-        "`{found}` is no model name; write 1 to {} of a-z, 0-9, _ and -",
-        super::NAME_CHARS_MAX
-    )]
+    /// A name that is empty, too long, or has other characters than it may.
+    #[error("`{found}` is no name; write 1 to {} of a-z, 0-9, _ and -", super::NAME_CHARS_MAX)]
     BadName {
         /// What was written.
         found: String,
@@ -206,6 +204,9 @@ pub enum FaultKind {
     /// A server for a model whose jobs have deadlines.
     #[error("[model.server] is for models of best effort alone")]
     ServerWithoutBestEffort,
+    /// A chain that is none, or does not go together with its models.
+    #[error(transparent)]
+    Chain(ChainFault),
     /// A model file that is not there.
     #[error("there is no file {}", path.display())]
     NoSuchFile {
@@ -263,6 +264,7 @@ impl FaultKind {
             Self::MissingServerPriority => "add priority = 9".into(),
             Self::NotForBestEffort { .. } => "leave it out".into(),
             Self::ServerWithoutBestEffort => "add best_effort = true to its [[model]]".into(),
+            Self::Chain(fault) => fault.hint(),
             Self::NoSuchFile { .. } => "relative to the folder of this file".into(),
             Self::Unreadable { .. }
             | Self::FileTooLarge { .. }

@@ -14,6 +14,7 @@
 //!    be scheduled is not decided here, but at admission.
 //! 4. Limits of memory and queue depth have no default; the caller states them.
 
+mod chain;
 mod diagnose;
 mod fault;
 mod parse;
@@ -30,6 +31,7 @@ use aegis_sched::policy::PolicyKind;
 use aegis_sched::wcet::{CostRule, Method, Question, Share};
 use aegis_trace::{Bytes, Nanos};
 
+pub use chain::{CHAINS_MAX, Chain, ChainFault, ChainKind, MEMBERS_MIN};
 pub use fault::{FaultKind, Place, Quantity, Related, WorkloadFault, WorkloadFaults};
 
 use crate::environment::Property;
@@ -95,6 +97,8 @@ pub struct Workload {
     pub wcet: WcetRule,
     /// The models, in file order; from one to [`MODELS_MAX`], names unique.
     pub models: Vec<Model>,
+    /// Pipelines of them, in file order; at most [`CHAINS_MAX`], names unique.
+    pub chains: Vec<Chain>,
 }
 
 /// The text of a workload file and the name it goes by in messages.
@@ -207,10 +211,13 @@ pub struct Model {
     /// The minimum time between releases, from [`PERIOD_MIN`] to [`PERIOD_MAX`]; of a model of best
     /// effort the time between two jobs of the load generator, and nothing else.
     pub period: Nanos,
-    /// Relative to the release, in the same range as the period; may be longer than it. Without
+    /// Relative to the release, in the same range as the period; may be longer than it. Of a member
+    /// of a triggered chain, relative to the chain's arrival. Without
     /// meaning for a model of best effort, as are `jitter` and `priority`.
     pub deadline: Nanos,
-    /// How much later than its nominal release a job may be submitted; at most the period.
+    /// How much later than its nominal release a job may be submitted; at most the period. Of a model
+    /// that another one triggers, how much later than its trigger, or `overheads.wake` where that is
+    /// not stated.
     pub jitter: Nanos,
     /// Smaller is more urgent; stated for every model when the policy is by priority.
     pub priority: Option<u32>,

@@ -5,6 +5,7 @@
 //! what later checks need is kept in [`Facts`], which holds only what was read without a fault.
 
 mod best_effort;
+mod chain;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,8 +15,8 @@ use aegis_sched::policy::PolicyKind;
 use aegis_trace::{Bytes, Nanos};
 use toml::de::DeTable;
 
-use crate::environment::Property;
-
+use self::chain::Members;
+use super::chain::fill_in;
 use super::fault::{FaultKind, Findings, Quantity, Reported};
 use super::reader::{At, Raw, Section, quoted};
 use super::schema::{self, BackendKind};
@@ -23,6 +24,7 @@ use super::{
     Backend, Budget, Device, Model, ModelFile, OnnxModel, Overheads, Scheduler, SimModel,
     SourceText, Span, WcetRule, Workload, WorkloadFaults,
 };
+use crate::environment::Property;
 
 /// Parses the text of `source`.
 pub(super) fn parse(source: SourceText) -> Result<Workload, WorkloadFaults> {
@@ -35,7 +37,8 @@ pub(super) fn parse(source: SourceText) -> Result<Workload, WorkloadFaults> {
         findings.report(FaultKind::Syntax { message }, Span { start: range.start, end: range.end });
     }
     let folder = source.path.parent().unwrap_or(Path::new("")).to_owned();
-    let mut parser = Parser { folder: &folder, findings, facts: Facts::default() };
+    let (facts, members) = (Facts::default(), Members::default());
+    let mut parser = Parser { folder: &folder, findings, facts, members };
     let workload = parser.workload(root.get_ref(), &source);
     match workload {
         Ok(workload) if parser.findings.is_empty() => Ok(workload),
@@ -58,6 +61,7 @@ struct Parser<'p> {
     folder: &'p Path,
     findings: Findings,
     facts: Facts,
+    members: Members,
 }
 
 /// When a model runs.
@@ -79,13 +83,17 @@ impl Parser<'_> {
         let overheads = self.overheads(&top);
         let wcet = self.wcet(&top);
         let models = self.models(&top);
+        let chains = self.chains(&top);
+        let (mut models, chains, overheads) = (models?, chains?, overheads?);
+        fill_in(&mut models, &self.members.stated, &chains, &overheads);
         Ok(Workload {
             source: source.clone(),
             device: device?,
             scheduler: scheduler?,
-            overheads: overheads?,
+            overheads,
             wcet: wcet?,
-            models: models?,
+            models,
+            chains,
         })
     }
 
@@ -190,6 +198,7 @@ impl Parser<'_> {
         let period = self.period(&table);
         let best_effort = self.best_effort(&table);
         let timing = self.timing(&table, period);
+        self.members.add(&table, &name, &best_effort, &period);
         let priority = match best_effort {
             Ok(Some(_)) => Ok(None),
             Ok(None) => self.priority(&table),

@@ -10,7 +10,7 @@ use aegis_sched::policy::PolicyKind;
 use aegis_sched::wcet::Method;
 use aegis_trace::{Bytes, Nanos};
 
-use super::{Driver, Unclaimed};
+use super::{ChainKind, Driver, Unclaimed};
 
 /// A table and the keys it may have.
 #[derive(Debug)]
@@ -43,6 +43,7 @@ pub(super) const TOP: Table = Table {
         key("overheads", "[overheads]"),
         key("wcet", "[wcet]"),
         key("model", "[[model]]"),
+        key("chain", "[[chain]]"),
     ],
 };
 
@@ -119,11 +120,31 @@ pub(super) const SIM: Table = Table {
     ],
 };
 
+/// `[[chain]]`.
+pub(super) const CHAIN: Table = Table {
+    name: "[[chain]]",
+    keys: &[
+        key("name", "\"perception\""),
+        key("models", "[\"front_detector\", \"tracker\"]"),
+        key("kind", "\"triggered\""),
+        key("deadline", "\"80ms\""),
+        key("max_age", "\"120ms\""),
+    ],
+};
+
+/// How many models a chain may have.
+pub(super) const MEMBERS: RangeInclusive<u32> = super::MEMBERS_MIN..=256;
+const _: () = assert!(super::MODELS_MAX == 256);
+
 /// How many stages a model may have.
 pub(super) const STAGES: RangeInclusive<u32> = 1..=super::STAGES_MAX;
 
 /// One element of `model`.
 pub(super) const ONE_MODEL: Key = key("model", "[[model]]");
+/// One element of `chain`.
+pub(super) const ONE_CHAIN: Key = key("chain", "[[chain]]");
+/// One element of the `models` of a chain.
+pub(super) const ONE_MEMBER: Key = key("models", "\"front_detector\"");
 /// One element of the `stages` of files.
 pub(super) const STAGE_FILE: Key = key("stage", "\"first.onnx\"");
 /// One element of the `stages` of declared costs.
@@ -161,6 +182,10 @@ pub(super) const PROPERTIES: RangeInclusive<u32> = 0..=7;
 /// What happens after an overrun, by name.
 pub(super) const OVERRUNS: &[(&str, OverrunPolicy)] =
     &[("record", OverrunPolicy::Record), ("contain", OverrunPolicy::Contain)];
+
+/// The kinds of chain by name.
+pub(super) const CHAIN_KINDS: &[(&str, ChainKind)] =
+    &[("sampled", ChainKind::Sampled), ("triggered", ChainKind::Triggered)];
 
 /// The kinds of backend, before what each of them needs is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,7 +237,9 @@ mod tests {
     #[test]
     fn the_documented_keys_are_the_accepted_keys() {
         let mut accepted = Vec::new();
-        for table in [&DEVICE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SERVER, &SIM] {
+        let tables =
+            [&DEVICE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SERVER, &SIM, &CHAIN];
+        for table in tables {
             let is_value = |key: &&Key| !key.example.starts_with("[model.");
             let keys = table.keys.iter().filter(is_value);
             accepted.extend(keys.map(|key| (table.name.to_owned(), key.name.to_owned())));
@@ -250,13 +277,16 @@ mod tests {
             assert!(row.is_some_and(|row| row.contains(&shown)), "{start} does not say {shown}");
         }
         assert!(FORMATS.contains(&format!("(at most {MODELS_MAX})")));
+        assert!(FORMATS.contains(&format!("at most {CHAINS_MAX} `[[chain]]`")));
         assert!(FORMATS.contains(&format!("at most {FILE_BYTES_MAX}.")));
     }
 
     #[test]
     fn every_table_is_a_key_of_the_file_or_of_a_model() {
         let headers: Vec<_> = TOP.keys.iter().chain(MODEL.keys).map(|key| key.example).collect();
-        for table in [&DEVICE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SERVER, &SIM] {
+        for table in
+            [&DEVICE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SERVER, &SIM, &CHAIN]
+        {
             assert!(headers.contains(&table.name), "{} cannot be reached", table.name);
         }
     }

@@ -1,0 +1,182 @@
+//! On which terms each model is admitted where models trigger one another.
+//!
+//! A model that is triggered has the jitter that the whole set gives its trigger, so nobody can be
+//! admitted before it is known who else will be. The plan walks the models in file order, as
+//! admission does, and keeps each with which the set so far still meets every deadline, the inherited
+//! jitters found anew each time. What it keeps is then admitted with the jitters of the last set.
+//!
+//! # Invariants
+//! 1. Every set that admission meets on the way is a part of the one whose jitters are used, so none
+//!    of its bounds is longer than what was inherited.
+//! 2. A model that was not kept is refused with the inequality that failed, and is not tried again:
+//!    admission, which takes the jitters of the others as given, could accept it.
+//! 3. Without triggered chains there is nothing to plan: all terms are as stated.
+
+use aegis_sched::admission::Terms;
+use aegis_sched::analysis::Setting;
+use aegis_sched::analysis::chain::Chain;
+use aegis_sched::analysis::inherit::{InheritError, with_inherited_jitter};
+use aegis_sched::task::{Background, Overheads, ServerSpec, Task, TaskError, TaskSet, TaskSpec};
+use aegis_trace::{ModelId, Nanos, Refusal, ServiceTerms};
+
+use crate::workload::{ChainKind, Workload};
+
+/// What is done about one model.
+#[derive(Debug)]
+pub(super) enum Planned {
+    /// It asks for admission on these terms.
+    Ask(Terms),
+    /// It is refused already.
+    Refuse {
+        /// The inequality.
+        why: Refusal,
+        /// The same with the names of the models.
+        explained: String,
+    },
+}
+
+/// Plans the admission of all models on `terms`, which are in file order.
+pub(super) fn plan(workload: &Workload, terms: Vec<Terms>, has_triggers: bool) -> Vec<Planned> {
+    if !has_triggers {
+        return terms.into_iter().map(Planned::Ask).collect();
+    }
+    let mut kept = Kept { workload, terms: &terms, places: Vec::new(), set: TaskSet::default() };
+    let refused: Vec<_> = (0..terms.len()).map(|place| kept.try_next(place)).collect();
+    let jitter = |place: usize| kept.jitter(place);
+    let jitters: Vec<Option<Nanos>> = (0..terms.len()).map(jitter).collect();
+    let decided = terms.into_iter().zip(jitters).zip(refused);
+    decided
+        .map(|((terms, jitter), refused)| {
+            refused.unwrap_or(Planned::Ask(inheriting(terms, jitter)))
+        })
+        .collect()
+}
+
+/// The terms with another jitter, if one is inherited.
+fn inheriting(mut terms: Terms, inherited: Option<Nanos>) -> Terms {
+    if let (ServiceTerms::Guaranteed { jitter, .. }, Some(inherited)) =
+        (&mut terms.service, inherited)
+    {
+        *jitter = inherited;
+    }
+    terms
+}
+
+/// The models that were kept so far.
+struct Kept<'a> {
+    workload: &'a Workload,
+    terms: &'a [Terms],
+    /// Which they are. Admission gives ids in this order, and so does the plan.
+    places: Vec<usize>,
+    /// Their tasks, with inherited jitters.
+    set: TaskSet,
+}
+
+impl Kept<'_> {
+    /// Keeps the next model of the file, or says why not.
+    fn try_next(&mut self, place: usize) -> Option<Planned> {
+        self.places.push(place);
+        match self.with_jitters() {
+            Ok(set) => {
+                self.set = set;
+                None
+            }
+            Err(NotKept::Invalid) => {
+                self.places.pop();
+                None
+            }
+            Err(NotKept::Refused(why)) => {
+                let explained = why.explain(|model| self.name(model));
+                self.places.pop();
+                Some(Planned::Refuse { why, explained })
+            }
+        }
+    }
+
+    /// The tasks of all kept models, the last of which is new.
+    fn with_jitters(&self) -> Result<TaskSet, NotKept> {
+        let Workload { scheduler, overheads, .. } = self.workload;
+        let overheads = Overheads { dispatch: overheads.dispatch, wake: overheads.wake };
+        let mut tasks = Vec::with_capacity(self.places.len());
+        let mut background = Background::default();
+        for (model, place) in (0..).map(ModelId::first).zip(&self.places) {
+            let terms = &self.terms[*place];
+            match task(model, terms, overheads.dispatch)? {
+                Some(task) => tasks.push(task),
+                None => {
+                    let longest = terms.costs.iter().copied().max().unwrap_or(Nanos::ZERO);
+                    if longest > background.longest {
+                        background = Background { longest, of: Some(model) };
+                    }
+                }
+            }
+        }
+        let set = TaskSet::new(tasks)?.with_background(background);
+        let setting = Setting::admission(scheduler.policy, overheads);
+        Ok(with_inherited_jitter(&set, &self.chains(), &setting)?)
+    }
+
+    /// The triggered chains, as far as their members are kept.
+    fn chains(&self) -> Vec<Chain> {
+        let triggered = self.workload.chains.iter().filter(|c| c.kind == ChainKind::Triggered);
+        let members =
+            triggered.map(|chain| chain.models.iter().filter_map(|place| self.id(*place)));
+        let chains = members.map(Iterator::collect).filter(|members: &Vec<_>| !members.is_empty());
+        chains.map(|members| Chain::new(members).expect("a workload names a member once")).collect()
+    }
+
+    /// The jitter of a kept model in the set of all of them.
+    fn jitter(&self, place: usize) -> Option<Nanos> {
+        let task = self.set.get(self.id(place)?)?;
+        (!task.is_server()).then(|| task.jitter())
+    }
+
+    fn id(&self, place: usize) -> Option<ModelId> {
+        let at = self.places.iter().position(|kept| *kept == place)?;
+        Some(ModelId::first(u16::try_from(at).expect("a workload has a few hundred models")))
+    }
+
+    fn name(&self, model: ModelId) -> String {
+        let place = self.places.get(usize::from(model.index));
+        place.map_or_else(|| model.to_string(), |p| self.workload.models[*p].name.clone())
+    }
+}
+
+/// What a model is to the analysis, as admission has it; `None` in the background.
+fn task(model: ModelId, terms: &Terms, dispatch: Nanos) -> Result<Option<Task>, TaskError> {
+    match terms.service {
+        ServiceTerms::Guaranteed { period, deadline, jitter, priority } => {
+            let stages = terms.costs.clone();
+            let spec = TaskSpec { model, period, deadline, jitter, priority, stages };
+            Task::new(spec).map(Some)
+        }
+        ServiceTerms::Background => Ok(None),
+        ServiceTerms::Server { budget, period, priority } => {
+            let stage = terms.costs.iter().copied().max().unwrap_or(Nanos::ZERO);
+            let chunk = stage.saturating_add(dispatch);
+            Task::server(ServerSpec { model, period, priority, budget, chunk }).map(Some)
+        }
+    }
+}
+
+/// Why a model is not kept.
+enum NotKept {
+    /// Its terms make no sense, or no analysis is needed to refuse it: admission will say so.
+    Invalid,
+    Refused(Refusal),
+}
+
+impl From<TaskError> for NotKept {
+    fn from(_: TaskError) -> Self {
+        Self::Invalid
+    }
+}
+
+impl From<InheritError> for NotKept {
+    fn from(error: InheritError) -> Self {
+        match error {
+            InheritError::Refused(why) => Self::Refused(why),
+            other => unreachable!("the chains of a workload fit its models: {other}"),
+        }
+    }
+}
