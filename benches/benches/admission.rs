@@ -22,7 +22,7 @@ const STAGE_MAX: Nanos = Nanos::from_millis(4);
 const FIFO_DEADLINE: Nanos = Nanos::from_secs(1);
 
 const OVERHEADS: Overheads =
-    Overheads { dispatch: Nanos::from_micros(50), wake: Nanos::from_millis(1) };
+    Overheads { dispatch: Nanos::from_micros(50), wake: Nanos::from_millis(1), ..Overheads::NONE };
 
 fn admission(criterion: &mut Criterion) {
     let mut group = aegis_benches::group(criterion, "admission", Sampling::BATCHES);

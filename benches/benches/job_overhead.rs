@@ -22,7 +22,7 @@ use ort::session::{Session, SessionInputValue};
 const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.aegis/models/host24");
 /// The wake-up latency is charged as `benches/workloads/edge24-host.toml` does.
 const OVERHEADS: Overheads =
-    Overheads { dispatch: Nanos::from_micros(20), wake: Nanos::from_millis(1) };
+    Overheads { dispatch: Nanos::from_micros(20), wake: Nanos::from_millis(1), ..Overheads::NONE };
 /// Long enough for the wake-up latency on top of a period.
 const DEADLINE: Nanos = Nanos::from_millis(100);
 const MEMORY: Bytes = Bytes::from_mib(512);

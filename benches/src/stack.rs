@@ -36,7 +36,8 @@ const HANG_FLOOR: Nanos = Nanos::from_secs(1);
 const SLOTS: usize = 2;
 
 /// Charged, so that a round breaks no assumption before its decision.
-const OVERHEADS: Overheads = Overheads { dispatch: Nanos::ZERO, wake: Nanos::from_millis(1) };
+const OVERHEADS: Overheads =
+    Overheads { dispatch: Nanos::ZERO, wake: Nanos::from_millis(1), ..Overheads::NONE };
 /// Long enough for the wake-up latency.
 const DEADLINE: Nanos = Nanos::from_millis(100);
 

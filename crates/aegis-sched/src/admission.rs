@@ -20,7 +20,7 @@ use aegis_context::{
 use aegis_memory::{MemoryError, MemoryOrchestrator, ModelMemory, Usage};
 use aegis_trace::{AdmittedModel, Bytes, Category, ModelId, Nanos, Refusal, ServiceTerms};
 
-use crate::analysis::counter_offer::{Offer, counter_offers};
+use crate::analysis::counter_offer::{Offer, background_pieces, counter_offers};
 use crate::analysis::incremental::{AnalysedSet, JoinError};
 use crate::analysis::{Analysis, Bound, Setting};
 use crate::dispatch::{Lane, LaneGate, LaneService, Server};
@@ -353,8 +353,8 @@ impl AdmissionController {
             }
             ServiceTerms::Background => (None, longest_stage(model, &terms.costs)?),
             ServiceTerms::Server { budget, period, priority } => {
-                let stage = longest_stage(model, &terms.costs)?;
-                let chunk = stage.saturating_add(self.config.overheads.dispatch);
+                longest_stage(model, &terms.costs)?; // For its checks.
+                let chunk = self.config.overheads.longest(&terms.costs);
                 if chunk > budget {
                     let refusal = Refusal::ServerBudget { stage: chunk, budget };
                     return Err(AdmissionError::Refused(refusal));
@@ -392,29 +392,33 @@ impl AdmissionController {
     }
 
     /// What would be admitted in the place of a guaranteed model of these terms, which is refused: see
-    /// [`counter_offers`]. The newcomer goes by the id that the next admission gives. None for best
-    /// effort, which asks for nothing that could be negotiated.
+    /// [`counter_offers`]. The newcomer goes by the id that the next admission gives. A server is
+    /// offered other refills, and work in the background shorter pieces.
     ///
     /// Costs up to some hundred analyses; does not block.
     #[must_use]
     pub fn counter_offers(&self, terms: &Terms) -> Vec<Offer> {
         let AdmissionConfig { policy, overheads, .. } = self.config;
-        let newcomer = self.free_slot().ok().and_then(|(_, model)| {
-            let proposal = self.propose(model, terms).ok()?;
-            proposal.task.filter(|task| !task.is_server())
-        });
-        let set = newcomer.and_then(|task| self.tasks().with(task).ok());
-        let offers = |set| counter_offers(&set, &Setting::admission(policy, overheads));
-        set.map_or_else(Vec::new, offers)
+        let setting = Setting::admission(policy, overheads);
+        let Ok((_, model)) = self.free_slot() else { return Vec::new() };
+        match self.propose(model, terms) {
+            Err(_) => Vec::new(),
+            Ok(Proposal { task: Some(task), .. }) => self
+                .tasks()
+                .with(task)
+                .map_or_else(|_| Vec::new(), |set| counter_offers(&set, &setting)),
+            Ok(Proposal { task: None, .. }) => {
+                let cost: Nanos = terms.costs.iter().copied().sum();
+                let pieces = background_pieces(self.tasks(), cost, &setting);
+                pieces.map(|stages| Offer::Stages { model, stages }).into_iter().collect()
+            }
+        }
     }
 
     /// Compute and streams; memory is checked against the plan.
     fn check_budget(&self, terms: &Terms) -> Result<(), Refusal> {
         let budget = &terms.budget;
-        let charged = |sum: Nanos, cost: &Nanos| {
-            sum.saturating_add(*cost).saturating_add(self.config.overheads.dispatch)
-        };
-        let needed = terms.costs.iter().fold(Nanos::ZERO, charged);
+        let needed = self.config.overheads.total(&terms.costs);
         if needed > budget.compute {
             return Err(Refusal::ComputeBudget { needed, limit: budget.compute });
         }

@@ -92,7 +92,7 @@ proptest! {
         let set = set(&tasks).with_background(Nanos(background));
         for policy in POLICIES {
             for time in [TimeModel::Dense, TimeModel::Discrete] {
-                let overheads = Overheads { dispatch: Nanos(dispatch), wake: Nanos(wake) };
+                let overheads = Overheads { dispatch: Nanos(dispatch), wake: Nanos(wake), ..Overheads::NONE };
                 let overrun = Nanos(overrun);
                 let setting = Setting { overheads, overrun, ..setting(policy, time) };
                 let explanation = explain(&set, &setting);
@@ -200,7 +200,7 @@ fn first_in_first_out_with_jitter_is_written_out_too() {
     assert_eq!(adds_up(&explanation), (2, 0));
     expect![[r#"
         not schedulable: m0: response 11 ns > deadline 9 ns
-          utilisation 0.550000, decided by first in, first out response times (exact here)
+          utilisation 0.550000, decided by first in, first out response times (sufficient here)
         m0: response 11 ns > deadline 9 ns
           worst is job 1 in a busy period of at most 9 ns: visible at 0 ns, due at 3 ns
           +  3 ns  1 job of m1

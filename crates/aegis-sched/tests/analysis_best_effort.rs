@@ -79,7 +79,7 @@ proptest! {
     ) {
         let set = set(&tasks);
         for policy in POLICIES {
-            let overheads = |wake| Overheads { dispatch: Nanos(dispatch), wake: Nanos(wake) };
+            let overheads = |wake| Overheads { dispatch: Nanos(dispatch), wake: Nanos(wake), ..Overheads::NONE };
             let beside = set.clone().with_background(Nanos(chunk));
             let beside = analyse(&beside, policy, &overheads(wake));
             let woken = analyse(&set, policy, &overheads(wake.max(chunk + dispatch)));
@@ -100,7 +100,7 @@ proptest! {
         dispatch in 0u64..3,
     ) {
         let index = u16::try_from(tasks.len()).expect("few");
-        let overheads = Overheads { dispatch: Nanos(dispatch), wake: Nanos::ZERO };
+        let overheads = Overheads { dispatch: Nanos(dispatch), wake: Nanos::ZERO, ..Overheads::NONE };
         let charged = |stage: &u64| stage + dispatch;
         let budget = stages.iter().map(charged).sum::<u64>() + unused;
         let chunk = (stages.iter().map(charged).max().expect("one at least") + longer).min(budget);

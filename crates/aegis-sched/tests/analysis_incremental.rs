@@ -56,7 +56,7 @@ proptest! {
     fn every_answer_is_that_of_a_fresh_analysis(
         steps in prop::collection::vec(step(), 1..14), dispatch in 0u64..3, wake in 0u64..3
     ) {
-        let overheads = Overheads { dispatch: Nanos(dispatch), wake: Nanos(wake) };
+        let overheads = Overheads { dispatch: Nanos(dispatch), wake: Nanos(wake), ..Overheads::NONE };
         for policy in POLICIES {
             let mut set = AnalysedSet::new(TaskSet::default(), policy, overheads)
                 .expect("nothing to do");

@@ -13,7 +13,7 @@ const POLICIES: [PolicyKind; 5] =
     [PolicyKind::Fifo, PolicyKind::Rms, PolicyKind::Dm, PolicyKind::Edf, PolicyKind::Priority];
 
 fn overheads() -> Overheads {
-    Overheads { dispatch: Nanos(1), wake: Nanos(2) }
+    Overheads { dispatch: Nanos(1), wake: Nanos(2), ..Overheads::NONE }
 }
 
 fn model(index: usize) -> ModelId {

@@ -74,9 +74,7 @@ impl Tally {
             });
         match &findings.verdict {
             Ok(()) => {
-                // The bounds under EDF are looser than the verdict where there are stages.
-                let loose = setting.policy == PolicyKind::Edf && !findings.exact;
-                assert!(loose || !late, "{setting:?} accepts what is late");
+                assert!(!late, "{setting:?} accepts what is late");
                 self.accepted += 1;
             }
             Err(Refusal::Undecided { limit }) => {
@@ -192,6 +190,8 @@ fn a_cycle_beyond_every_window_is_the_named_limit() {
         let named = |limit: Limit| matches!(limit, Limit::Hyperperiod { .. } | Limit::Steps { .. });
         match found.verdict {
             Err(Refusal::Undecided { limit }) => assert!(named(limit), "{setting:?} {limit}"),
+            // The deadlines are long: the density says yes without looking at a window.
+            Ok(()) if setting.policy == PolicyKind::Edf => {}
             other => panic!("{setting:?}: {other:?}"),
         }
     }

@@ -234,7 +234,7 @@ proptest! {
     fn overheads_never_lower_a_bound(
         specs in small_set(3, 10), dispatch in 0u64..3, wake in 0u64..5
     ) {
-        let overheads = Overheads { dispatch: Nanos(dispatch), wake: Nanos(wake) };
+        let overheads = Overheads { dispatch: Nanos(dispatch), wake: Nanos(wake), ..Overheads::NONE };
         for policy in POLICIES {
             let charged = analyse(&set(&specs), policy, &overheads);
             prop_assert!(no_better(&answer(&specs, policy), &charged), "{policy:?}");
@@ -297,7 +297,7 @@ proptest! {
         dispatch in prop_oneof![Just(0u64), Just(1), Just(u64::MAX)],
         wake in prop_oneof![Just(0u64), Just(1), Just(u64::MAX)],
     ) {
-        let overheads = Overheads { dispatch: Nanos(dispatch), wake: Nanos(wake) };
+        let overheads = Overheads { dispatch: Nanos(dispatch), wake: Nanos(wake), ..Overheads::NONE };
         for policy in POLICIES {
             if let Err(refusal) = analyse(&set(&specs), policy, &overheads) {
                 prop_assert_eq!(refusal.category(), Category::Permanent);

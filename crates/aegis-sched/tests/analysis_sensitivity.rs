@@ -3,7 +3,7 @@
 //! The test says *yes* at the value that is given and *no* one unit further, every counter-offer is
 //! admitted when tried, and no order of priorities was overlooked.
 
-use aegis_sched::analysis::counter_offer::{Offer, counter_offers};
+use aegis_sched::analysis::counter_offer::{Offer, background_pieces, counter_offers};
 use aegis_sched::analysis::priority_assignment::some_order;
 use aegis_sched::analysis::quick::quick_tests;
 use aegis_sched::analysis::sensitivity::{
@@ -54,7 +54,7 @@ fn set(specs: &[TaskSpec]) -> TaskSet {
 }
 
 fn setting(policy: PolicyKind, time: TimeModel, dispatch: u64) -> Setting {
-    let overheads = Overheads { dispatch: Nanos(dispatch), wake: Nanos::ZERO };
+    let overheads = Overheads { dispatch: Nanos(dispatch), wake: Nanos::ZERO, ..Overheads::NONE };
     Setting { time, ..Setting::admission(policy, overheads) }
 }
 
@@ -306,4 +306,22 @@ fn the_set_that_both_utilisation_tests_of_preemptive_theory_accept_is_not_accept
         assert!(quick_tests(&set(&specs), &setting).is_empty());
         assert!(decide(&set(&specs), &setting).is_err());
     }
+}
+
+#[test]
+fn the_largest_cost_is_exact_to_the_nanosecond() {
+    // A millionth of this cost is a thousand nanoseconds.
+    let specs = [one(1_000_000_000, 1_500_000_123, 0)];
+    let setting = setting(PolicyKind::Edf, TimeModel::Dense, 0);
+    let edges = task_sensitivities(&set(&specs), &setting).expect("two thirds of the device");
+    assert_eq!(edges[0].largest_cost, Nanos(1_500_000_123));
+}
+
+#[test]
+fn work_in_the_background_is_offered_the_pieces_that_are_tolerated() {
+    let specs = [one(2, 8, 0)];
+    let setting = setting(PolicyKind::Edf, TimeModel::Dense, 0);
+    assert_eq!(largest_background(&set(&specs), &setting), Some(Nanos(6)));
+    assert_eq!(background_pieces(&set(&specs), Nanos(20), &setting), Some(4));
+    assert_eq!(background_pieces(&set(&specs), Nanos(400), &setting), None, "past 64 stages");
 }

@@ -273,7 +273,7 @@ fn a_job_that_alone_is_too_long_is_named() {
 fn overheads_are_charged_to_every_stage_and_to_blockers() {
     let mut specs = specs(&[(2, 20, 20), (6, 60, 60)]);
     specs[1].stages = vec![Nanos(3); 2];
-    let overheads = Overheads { dispatch: Nanos(1), wake: Nanos::ZERO };
+    let overheads = Overheads { dispatch: Nanos(1), wake: Nanos::ZERO, ..Overheads::NONE };
     let analysis = analyse(&set(specs), PolicyKind::Rms, &overheads).expect("nearly idle");
     assert_eq!(analysis.bounds[1].cost, Nanos(8));
     assert_eq!(analysis.bounds[0].blocking, Nanos(4));
@@ -285,7 +285,7 @@ fn overheads_are_charged_to_every_stage_and_to_blockers() {
 
 #[test]
 fn the_wake_up_blocks_the_least_urgent_too() {
-    let wake = Overheads { dispatch: Nanos::ZERO, wake: Nanos(4) };
+    let wake = Overheads { dispatch: Nanos::ZERO, wake: Nanos(4), ..Overheads::NONE };
     for policy in [PolicyKind::Fifo, PolicyKind::Rms, PolicyKind::Edf, PolicyKind::Priority] {
         let tasks = set(specs(&[(2, 20, 20), (3, 60, 60)]));
         let analysis = analyse(&tasks, policy, &wake).expect("nearly idle");

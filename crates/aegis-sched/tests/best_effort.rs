@@ -27,7 +27,11 @@ fn case(seed: u64) -> Case {
     let mut random = Random::new(Seed(seed ^ 0xbe57_ef04));
     let overheads = match random.up_to(2) {
         0 => Overheads::default(),
-        _ => Overheads { dispatch: Nanos(random.up_to(30)), wake: Nanos(random.up_to(60)) },
+        _ => Overheads {
+            dispatch: Nanos(random.up_to(30)),
+            wake: Nanos(random.up_to(60)),
+            ..Overheads::NONE
+        },
     };
     let policy = POLICIES[usize::try_from(random.up_to(3)).expect("four policies")];
     let config = WorldConfig {
@@ -391,7 +395,7 @@ fn endless(declared: Nanos, extra: Nanos) -> Model {
 fn the_longest_background_stage_that_everyone_tolerates_is_admitted_and_no_longer_one() {
     for policy in POLICIES {
         for dispatch in [Nanos(0), Nanos(50)] {
-            let overheads = Overheads { dispatch, wake: Nanos(20) };
+            let overheads = Overheads { dispatch, wake: Nanos(20), ..Overheads::NONE };
             let config = WorldConfig {
                 policy,
                 charged: overheads,
@@ -447,7 +451,7 @@ fn a_background_stage_that_was_not_charged_is_caught_with_a_miss() {
 #[test]
 fn a_dispatch_overhead_that_was_not_charged_to_the_background_is_caught_with_a_miss() {
     for policy in POLICIES {
-        let real = Overheads { dispatch: Nanos(50), wake: Nanos::ZERO };
+        let real = Overheads { dispatch: Nanos(50), wake: Nanos::ZERO, ..Overheads::NONE };
         let config = WorldConfig { policy, real, ..WorldConfig::new(Seed(5)) };
         let mut world = World::new(config);
         let camera = world.admit(tight()).expect("60 %");

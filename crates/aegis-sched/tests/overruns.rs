@@ -257,7 +257,11 @@ fn an_overrun_in_the_background_that_met_nobody_is_over_at_once() {
 fn hostile(seed: u64, overrun: OverrunPolicy) -> World {
     let mut random = Random::new(Seed(seed ^ 0x0eef));
     let policy = POLICIES[usize::try_from(random.up_to(3)).expect("four policies")];
-    let overheads = Overheads { dispatch: Nanos(random.up_to(20)), wake: Nanos(random.up_to(40)) };
+    let overheads = Overheads {
+        dispatch: Nanos(random.up_to(20)),
+        wake: Nanos(random.up_to(40)),
+        ..Overheads::NONE
+    };
     let mut world = World::new(WorldConfig {
         policy,
         charged: overheads,

@@ -21,7 +21,12 @@ fn case(seed: u64) -> Case {
     let mut random = Random::new(Seed(seed));
     let overheads = match random.up_to(2) {
         0 => Overheads::default(),
-        _ => Overheads { dispatch: Nanos(random.up_to(30)), wake: Nanos(random.up_to(60)) },
+        _ => Overheads {
+            dispatch: Nanos(random.up_to(30)),
+            wake: Nanos(random.up_to(60)),
+            boundary: Nanos(random.up_to(20)),
+            copy: Nanos(random.up_to(10)),
+        },
     };
     let policy = POLICIES[usize::try_from(random.up_to(3)).expect("four policies")];
     let config = WorldConfig {
@@ -117,7 +122,7 @@ fn no_admitted_model_ever_misses_or_exceeds_its_bound() {
 fn waking_up_and_an_arrival_at_its_very_end_stay_within_the_bound() {
     // A job of HH arrives exactly when the orchestrator has woken up for the jobs before it.
     for seed in 0..200 {
-        let wake = Overheads { dispatch: Nanos::ZERO, wake: Nanos(5) };
+        let wake = Overheads { dispatch: Nanos::ZERO, wake: Nanos(5), ..Overheads::NONE };
         let config = WorldConfig {
             policy: PolicyKind::Rms,
             charged: wake,
@@ -181,8 +186,39 @@ fn the_same_seed_twice_gives_byte_equal_traces() {
 }
 
 #[test]
+fn each_overhead_that_is_forgotten_is_caught_with_a_miss_and_charged_it_is_refused() {
+    let none = Overheads::NONE;
+    let each = Nanos(150);
+    let overheads = [
+        ("dispatch", Overheads { dispatch: each, ..none }),
+        ("boundary", Overheads { boundary: each, ..none }),
+        ("copy", Overheads { copy: each, ..none }),
+    ];
+    // Two jobs that leave 100 of 10 000 free, the second in two stages.
+    let camera = Model::periodic("camera", Nanos(4_000), Nanos(10_000));
+    let mut lidar = Model::periodic("lidar", Nanos(1), Nanos(10_000));
+    lidar.stages = vec![Nanos(3_000), Nanos(2_900)];
+    for policy in POLICIES {
+        for (name, real) in overheads {
+            let forgotten = WorldConfig { policy, real, ..WorldConfig::new(Seed(3)) };
+            let mut world = World::new(forgotten);
+            let models = [&camera, &lidar]
+                .map(|model| world.admit(model.clone()).expect("99 % without overheads"));
+            world.run_for(Nanos(400_000));
+            let missed: usize = models.iter().map(|model| world.trace().misses(*model)).sum();
+            assert!(missed > 0, "{policy}, {name}: nobody noticed");
+            let broken = of_kind(world.trace(), EventKind::AssumptionBroken);
+            assert!(!broken.is_empty(), "{policy}, {name}: the trace does not say why");
+            let mut charged = World::new(WorldConfig { charged: real, ..forgotten });
+            charged.admit(camera.clone()).expect("40 %");
+            assert!(charged.admit(lidar.clone()).is_err(), "{policy}, {name}: 101 %");
+        }
+    }
+}
+
+#[test]
 fn an_overhead_that_was_not_charged_is_caught_and_named() {
-    let overheads = Overheads { dispatch: Nanos(400), wake: Nanos::ZERO };
+    let overheads = Overheads { dispatch: Nanos(400), wake: Nanos::ZERO, ..Overheads::NONE };
     let config = WorldConfig { real: overheads, ..WorldConfig::new(Seed(3)) };
     let mut world = World::new(config);
     // Without the overhead the set has almost no slack, with it there is not enough time.

@@ -50,7 +50,11 @@ fn run(source: &ModelSource) -> Result<(), Error> {
         .policy(PolicyKind::Edf)
         .queue_depth(16)
         .max_models(4)
-        .overheads(Overheads { dispatch: Nanos::from_micros(300), wake: Nanos::from_millis(1) })
+        .overheads(Overheads {
+            dispatch: Nanos::from_micros(300),
+            wake: Nanos::from_millis(1),
+            ..Overheads::NONE
+        })
         .trace_capacity(4096)
         .spin(Nanos::from_micros(50))
         .build()?;

@@ -8,7 +8,6 @@ use aegis_context::{ModelDescription, ResourceBudget, SimModel};
 use aegis_cuda::{DeviceCapabilities, DriverKind};
 use aegis_sched::admission::Terms;
 use aegis_sched::analysis;
-use aegis_sched::task::Overheads;
 use aegis_sched::wcet::{Method, Scenario, StageMonitor, WcetProfile};
 use aegis_trace::{Bytes, ModelId, Nanos, Refusal, ServiceTerms};
 
@@ -334,7 +333,7 @@ impl Pipeline {
             .queue_depth(usize::try_from(scheduler.queue_depth).unwrap_or(usize::MAX))
             .max_models(u16::try_from(models.len()).unwrap_or(u16::MAX))
             .overrun(scheduler.overrun)
-            .overheads(Overheads { dispatch: overheads.dispatch, wake: overheads.wake })
+            .overheads(overheads.charged())
             .trace_capacity(TRACE_CAPACITY)
             .spin(SPIN)
             .realtime(true)

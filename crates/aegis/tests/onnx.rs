@@ -32,7 +32,7 @@ fn runtime() -> Runtime {
         .policy(PolicyKind::Edf)
         .queue_depth(32)
         .max_models(32)
-        .overheads(Overheads { dispatch: ms(1), wake: ms(5) })
+        .overheads(Overheads { dispatch: ms(1), wake: ms(5), ..Overheads::NONE })
         .trace_capacity(1 << 14)
         .build()
         .expect("the host")

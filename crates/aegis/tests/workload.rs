@@ -76,7 +76,8 @@ fn what_is_not_stated_has_its_documented_default() {
     let workload = parse(SMALL).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(workload.device.streams, 1);
     let (dispatch, wake) = (Nanos::from_micros(300), Nanos::from_millis(1));
-    assert_eq!(workload.overheads, Overheads { dispatch, wake });
+    let (boundary, copy) = (Nanos::ZERO, Nanos::ZERO);
+    assert_eq!(workload.overheads, Overheads { dispatch, wake, boundary, copy });
     assert_eq!(workload.wcet, WcetRule { samples: 100, margin_percent: 20, ..WcetRule::default() });
     assert_eq!(workload.scheduler.overrun, OverrunPolicy::Record);
     let camera = &workload.models[0];

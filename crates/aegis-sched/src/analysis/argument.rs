@@ -19,6 +19,7 @@ use super::demand::{Demand, jobs_due};
 use super::findings::{Findings, Response};
 use super::fixed_point::Budget;
 use super::outcome::{Outcome, Worst};
+use super::quick::{QuickTest, quick_tests};
 use super::utilisation::Utilisation;
 use super::workload::{Blocker, Charged, Workload};
 use super::{Order, Setting, found, worst_cases};
@@ -34,6 +35,8 @@ pub struct Explanation {
     pub findings: Findings,
     /// `sum C/T` in millionths with overheads charged, rounded down: for display alone.
     pub utilisation_ppm: u64,
+    /// The quick sufficient tests that accept the set, too.
+    pub quick: Vec<QuickTest>,
     /// For a refusal by demand, the window that overflows.
     pub window: Option<Window>,
     /// One for each task, in the set's order.
@@ -188,7 +191,8 @@ pub fn explain(set: &TaskSet, setting: &Setting) -> Explanation {
     });
     let tasks = tasks.collect();
     let (setting, utilisation_ppm) = (*setting, workload.ppm());
-    Explanation { setting, findings, utilisation_ppm, window, tasks }
+    let quick = quick_tests(set, &setting);
+    Explanation { setting, findings, utilisation_ppm, quick, window, tasks }
 }
 
 /// The window behind a refusal by demand.

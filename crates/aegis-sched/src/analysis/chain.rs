@@ -83,7 +83,7 @@ use super::outcome::Outcome;
 use super::workload::{Charged, Workload};
 use super::{Order, Setting, worst_cases};
 use crate::policy::PolicyKind;
-use crate::task::{Task, TaskSet};
+use crate::task::{Overheads, Task, TaskSet};
 
 /// Models in the order in which data goes through them; at least one, each once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -358,7 +358,7 @@ fn lag(policy: PolicyKind, producer: &Task, consumer: &Task) -> Option<Nanos> {
             Some(earlier.max(producer.jitter()))
         }
         Order::Fixed(urgency) => {
-            let urgency = |task: &Task| urgency(&Charged::new(task, Nanos::ZERO));
+            let urgency = |task: &Task| urgency(&Charged::new(task, &Overheads::NONE));
             (urgency(producer) < urgency(consumer)).then_some(producer.jitter())
         }
     }

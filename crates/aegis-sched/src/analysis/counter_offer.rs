@@ -13,7 +13,7 @@ use aegis_trace::{ModelId, Nanos};
 use serde::{Deserialize, Serialize};
 
 use super::priority_assignment::some_order;
-use super::sensitivity::smallest;
+use super::sensitivity::{largest_background, smallest};
 use super::{Setting, decide};
 use crate::policy::PolicyKind;
 use crate::task::{Task, TaskSet, TaskSpec};
@@ -73,6 +73,15 @@ pub fn counter_offers(set: &TaskSet, setting: &Setting) -> Vec<Offer> {
     offers.extend(bargain.without());
     offers.extend(bargain.priorities());
     offers
+}
+
+/// The fewest equal stages in which work of `cost` in the background is tolerated beside `set`; `None`
+/// if no number up to [`MOST_STAGES`] will do, or the set is refused as it is.
+#[must_use]
+pub fn background_pieces(set: &TaskSet, cost: Nanos, setting: &Setting) -> Option<u32> {
+    let piece = largest_background(set, setting).filter(|piece| *piece > Nanos::ZERO)?;
+    let stages = u32::try_from(cost.div_ceil(piece)).ok()?;
+    (1..=MOST_STAGES).contains(&stages).then_some(stages)
 }
 
 struct Bargain<'a> {

@@ -62,7 +62,7 @@ fn worst(workload: &Workload, budget: &mut Budget) -> Result<Vec<Worst>, Exhaust
     };
     let mut worst = vec![nothing; workload.tasks.len()];
     for (ready, _) in instants(workload).take_while(|(ready, _)| *ready < end) {
-        budget.spend(2 * workload.tasks.len())?;
+        budget.spend(2 * workload.tasks.len() + Offsets::TERMS)?;
         let blocking =
             workload.time.held_up(workload.floor.length).saturating_add(workload.overrun);
         let queued = workload.tasks.iter().map(|task| work_by(task, ready, task.jitter));

@@ -169,7 +169,7 @@ impl AnalysedSet {
             Change::Joined(model) => urgency(charged(&workload.tasks, model)),
             Change::Left(model) => {
                 let gone = self.tasks.get(model);
-                gone.map_or(u64::MAX, |task| urgency(&Charged::new(task, self.overheads.dispatch)))
+                gone.map_or(u64::MAX, |task| urgency(&Charged::new(task, &self.overheads)))
             }
         };
         let known = |index: usize, blocker: Blocker| {

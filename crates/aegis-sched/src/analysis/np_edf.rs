@@ -172,7 +172,7 @@ mod tests {
             Task::new(spec).expect("a valid task")
         });
         let set = TaskSet::new(tasks.collect()).expect("a valid set");
-        let overheads = Overheads { dispatch: Nanos::ZERO, wake: Nanos(wake) };
+        let overheads = Overheads { dispatch: Nanos::ZERO, wake: Nanos(wake), ..Overheads::NONE };
         let workload = Workload::new(&set, &Setting::admission(PolicyKind::Edf, overheads));
         workload.check_necessary().is_ok().then_some(workload)
     }

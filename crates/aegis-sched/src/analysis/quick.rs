@@ -62,15 +62,30 @@ impl std::fmt::Display for QuickTest {
 /// The quick tests that accept `set`, cheapest first; none of them may be asked why it does not.
 #[must_use]
 pub fn quick_tests(set: &TaskSet, setting: &Setting) -> Vec<QuickTest> {
-    let workload = Workload::new(set, setting);
+    accepting(&Workload::new(set, setting), setting.policy)
+}
+
+/// Whether a quick test accepts `workload`: what a verdict asks first. The hyperbolic bound accepts
+/// whatever the one of Liu and Layland does.
+pub(super) fn accepts(workload: &Workload, policy: PolicyKind) -> bool {
+    let plain = workload.overrun == Nanos::ZERO;
+    match policy {
+        PolicyKind::Edf => plain && density(workload),
+        PolicyKind::Rms => plain && is_plain(workload) && hyperbolic(&rate_monotonic(workload)),
+        _ => false,
+    }
+}
+
+/// The quick tests that accept `workload`.
+fn accepting(workload: &Workload, policy: PolicyKind) -> Vec<QuickTest> {
     let mut accepted = Vec::new();
     if workload.overrun > Nanos::ZERO {
         return accepted; // None of them knows work beyond the costs.
     }
-    match setting.policy {
-        PolicyKind::Edf => accepted.extend(density(&workload).then_some(QuickTest::Density)),
-        PolicyKind::Rms if is_plain(&workload) => {
-            let levels = rate_monotonic(&workload);
+    match policy {
+        PolicyKind::Edf => accepted.extend(density(workload).then_some(QuickTest::Density)),
+        PolicyKind::Rms if is_plain(workload) => {
+            let levels = rate_monotonic(workload);
             accepted.extend(liu_layland(&levels).then_some(QuickTest::LiuLayland));
             accepted.extend(hyperbolic(&levels).then_some(QuickTest::Hyperbolic));
         }
@@ -81,6 +96,9 @@ pub fn quick_tests(set: &TaskSet, setting: &Setting) -> Vec<QuickTest> {
 
 /// One, in units of 2^-32.
 const ONE: u128 = 1 << 32;
+
+/// The natural logarithm of 2 in units of 2^-32, rounded down: the limit of `n (2^(1/n) - 1)`.
+const LN_2: u128 = 2_977_044_471;
 
 /// `cost / time` in units of 2^-32, rounded up.
 fn share(cost: Nanos, time: Nanos) -> u128 {
@@ -100,7 +118,8 @@ fn rate_monotonic(workload: &Workload) -> Vec<(u128, u128)> {
     let mut levels = Vec::with_capacity(tasks.len());
     for task in tasks.iter().rev() {
         levels.push((share(task.cost, task.period), share(blocking, task.period)));
-        // Tasks of equal period may block each other here, which is only pessimistic.
+        // Tasks of equal period interfere with whole jobs, and only a stage is charged here; the last
+        // of them counts all the others in full, and its deadline is no later than theirs need be.
         blocking = blocking.max(task.longest_stage);
     }
     levels.reverse();
@@ -118,6 +137,9 @@ fn liu_layland(levels: &[(u128, u128)]) -> bool {
 /// `n (2^(1/n) - 1)` in units of 2^-32, rounded down: `m` units are below the root if
 /// `(1 + m/n)^n <= 2`, which is checked with every product rounded up.
 fn least_bound(places: u32) -> u128 {
+    if places > 64 {
+        return LN_2; // Less than any of them, and within a percent of these.
+    }
     let reaches = |units: u128| {
         let factor = ONE + units.div_ceil(u128::from(places));
         power(factor, places).is_some_and(|product| product <= 2 * ONE)

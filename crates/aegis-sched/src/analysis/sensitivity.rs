@@ -84,7 +84,7 @@ pub struct TaskSensitivity {
     pub smallest_period: Nanos,
     /// The smallest deadline; the period stays.
     pub smallest_deadline: Nanos,
-    /// The largest cost, all stages growing alike, without overhead.
+    /// The largest cost, all stages growing alike and each rounded up, without overhead.
     pub largest_cost: Nanos,
     /// The longest stage of somebody else, less urgent and with its overhead, behind which this task
     /// still meets its own deadline.
@@ -110,15 +110,16 @@ fn task_sensitivity(set: &TaskSet, index: usize, setting: &Setting) -> Option<Ta
     let smallest_deadline = smallest(1, task.deadline().0, |deadline| {
         accepted(TaskSpec { deadline: Nanos(deadline), ..spec.clone() })
     })?;
-    let most = task.deadline().0.saturating_mul(PPM) / task.cost().0;
-    let ppm = largest(PPM, most.max(PPM), |ppm| scale(spec, ppm).is_some_and(&accepted))?;
-    let largest_cost = scale(spec, ppm)?.stages.into_iter().sum();
+    let (cost, most) = (task.cost(), task.deadline().max(task.cost()));
+    let largest =
+        largest(cost.0, most.0, |larger| scale(spec, Nanos(larger), cost).is_some_and(&accepted))?;
+    let largest_cost = scale(spec, Nanos(largest), cost)?.stages.into_iter().sum();
     let response = response_of(set, index, Nanos::ZERO, setting).bound();
     let meets = |foreign: u64| {
         let response = response_of(set, index, Nanos(foreign), setting).bound();
         response.is_some_and(|response| response <= task.deadline())
     };
-    let foreign = largest(0, task.deadline().0, meets)?;
+    let foreign = self::largest(0, task.deadline().0, meets)?;
     Some(TaskSensitivity {
         model: task.model(),
         slack: response.map_or(Nanos::ZERO, |response| task.deadline().saturating_sub(response)),
@@ -131,16 +132,19 @@ fn task_sensitivity(set: &TaskSet, index: usize, setting: &Setting) -> Option<Ta
 
 /// The set with every stage scaled; `None` where that passes a limit.
 fn scaled(set: &TaskSet, ppm: u64) -> Option<TaskSet> {
-    let scaled = |task: &Task| task.respecified(scale(task.spec(), ppm)?).ok();
+    let one = Nanos(PPM);
+    let scaled = |task: &Task| task.respecified(scale(task.spec(), Nanos(ppm), one)?).ok();
     let tasks: Option<Vec<Task>> = set.tasks().iter().map(scaled).collect();
     Some(TaskSet::new(tasks?).ok()?.with_background(set.background()))
 }
 
-/// The task with every stage scaled, rounded up; `None` where that leaves nothing or passes 64 bits.
-fn scale(spec: &TaskSpec, ppm: u64) -> Option<TaskSpec> {
+/// The task with every stage as many times as long as `to` is of `of`, rounded up; `None` where that
+/// leaves nothing or passes 64 bits.
+fn scale(spec: &TaskSpec, to: Nanos, of: Nanos) -> Option<TaskSpec> {
     let scaled = |stage: &Nanos| {
-        let exact = u128::from(stage.0) * u128::from(ppm);
-        u64::try_from(exact.div_ceil(u128::from(PPM))).ok().filter(|scaled| *scaled > 0).map(Nanos)
+        let exact = u128::from(stage.0) * u128::from(to.0);
+        let rounded = exact.div_ceil(u128::from(of.0));
+        u64::try_from(rounded).ok().filter(|scaled| *scaled > 0).map(Nanos)
     };
     let stages: Option<Vec<Nanos>> = spec.stages.iter().map(scaled).collect();
     Some(TaskSpec { stages: stages?, ..spec.clone() })

@@ -56,7 +56,9 @@ impl Explanation {
             Ok(()) => "schedulable".into(),
             Err(why) => format!("not schedulable: {}", why.explain_in(words.name, words.time)),
         };
-        format!("{verdict}\n  {load}, decided by {test} ({exact} here)")
+        let quick = self.quick.iter().map(|test| format!("\n  accepted at once by: {test}"));
+        let quick: String = quick.collect();
+        format!("{verdict}\n  {load}, decided by {test} ({exact} here){quick}")
     }
 }
 

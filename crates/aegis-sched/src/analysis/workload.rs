@@ -35,21 +35,21 @@ pub(super) struct Charged {
 }
 
 impl Charged {
-    pub(super) fn new(task: &Task, dispatch: Nanos) -> Self {
-        let dispatch = if task.is_server() { Nanos::ZERO } else { dispatch };
-        let stages = u64::try_from(task.stages().len()).unwrap_or(u64::MAX);
-        let cost = task.cost().saturating_add(dispatch.saturating_mul(stages));
-        Self {
-            model: task.model(),
-            period: task.period(),
-            deadline: task.deadline(),
-            jitter: task.jitter(),
-            priority: task.priority(),
-            cost,
-            longest_stage: task.longest_stage().saturating_add(dispatch),
-            last_stage: task.last_stage().saturating_add(dispatch),
-            load: Utilisation::share(cost, task.period()),
-        }
+    pub(super) fn new(task: &Task, overheads: &Overheads) -> Self {
+        let (model, period, deadline) = (task.model(), task.period(), task.deadline());
+        let stages = task.stages();
+        let [cost, longest_stage, last_stage] = match stages {
+            // Its figures contain what its stages are charged, whichever those are.
+            _ if task.is_server() => [task.cost(), task.longest_stage(), task.last_stage()],
+            [.., last] => {
+                let last = last.saturating_add(overheads.of_stage(stages.len() - 1, stages.len()));
+                [overheads.total(stages), overheads.longest(stages), last]
+            }
+            [] => unreachable!("a task has a stage"),
+        };
+        let load = Utilisation::share(cost, period);
+        let (jitter, priority) = (task.jitter(), task.priority());
+        Self { model, period, deadline, jitter, priority, cost, longest_stage, last_stage, load }
     }
 
     /// Cost and period, for sums of utilisation.
@@ -107,9 +107,8 @@ pub(super) struct Workload {
 impl Workload {
     /// Charges the overheads of `setting` to `set`.
     pub(super) fn new(set: &TaskSet, setting: &Setting) -> Self {
-        let Overheads { dispatch, .. } = setting.overheads;
         let tasks: Vec<Charged> =
-            set.tasks().iter().map(|task| Charged::new(task, dispatch)).collect();
+            set.tasks().iter().map(|task| Charged::new(task, &setting.overheads)).collect();
         let utilisation = Utilisation::sum(tasks.iter().map(|task| task.load));
         let floor = floor(set.background(), &setting.overheads);
         Self { tasks, floor, overrun: setting.overrun, time: setting.time, utilisation }
@@ -219,7 +218,8 @@ fn floor(background: Background, overheads: &Overheads) -> Blocker {
     if background.longest == Nanos::ZERO {
         return wake;
     }
-    let length = background.longest.saturating_add(overheads.dispatch);
+    // It is not known which stage of its job the piece is: it is charged what any can be.
+    let length = background.longest.saturating_add(overheads.most());
     wake.or_longer(Blocker { length, model: background.of })
 }
 

@@ -61,7 +61,7 @@ impl Dispatcher {
     fn launch(&mut self, now: Timestamp, ready: Ready, why: Option<Reason>) {
         let job = ready.job;
         let lane = lane_of(&mut self.lanes, job.id.model).expect("jobs outlive no lane");
-        let charge = lane.charge(ready.stage, self.config.overheads.dispatch);
+        let charge = lane.charge(ready.stage, &self.config.overheads);
         let launched = self
             .streams
             .lease()

@@ -16,7 +16,7 @@ use super::server::Server;
 use crate::metrics::ModelMetrics;
 use crate::policy::ReadyJob;
 use crate::queue::Class;
-use crate::task::Task;
+use crate::task::{Overheads, Task};
 use crate::wcet::StageMonitor;
 
 /// Whether a model takes jobs; shared between its lane and the submitting threads.
@@ -164,16 +164,17 @@ impl Lane {
         self.context.model()
     }
 
-    /// What the analysis charges for a stage.
-    pub(crate) fn charge(&self, stage: StageIndex, dispatch: Nanos) -> Charge {
-        Charge { cost: self.costs[usize::from(stage.0)], overhead: dispatch }
+    /// What the analysis charges for a stage. What it takes on the device beside its cost is seen by
+    /// the device's events, and so is part of the cost here.
+    pub(crate) fn charge(&self, stage: StageIndex, overheads: &Overheads) -> Charge {
+        let (stage, stages) = (usize::from(stage.0), self.costs.len());
+        let cost = self.costs[stage].saturating_add(overheads.on_device(stage, stages));
+        Charge { cost, overhead: overheads.dispatch }
     }
 
     /// What the analysis charges for a whole job.
-    pub(crate) fn charged_cost(&self, dispatch: Nanos) -> Nanos {
-        self.costs
-            .iter()
-            .fold(Nanos::ZERO, |sum, cost| sum.saturating_add(cost.saturating_add(dispatch)))
+    pub(crate) fn charged_cost(&self, overheads: &Overheads) -> Nanos {
+        overheads.total(&self.costs)
     }
 
     /// Which jobs it has.

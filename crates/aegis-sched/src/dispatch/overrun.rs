@@ -61,9 +61,9 @@ impl Dispatcher {
         if !applies {
             return false;
         }
-        let dispatch = self.config.overheads.dispatch;
+        let overheads = self.config.overheads;
         let lane = lane_of(&mut self.lanes, ready.job.id.model).expect("jobs outlive no lane");
-        now.saturating_add(lane.charged_cost(dispatch)) > ready.job.deadline
+        now.saturating_add(lane.charged_cost(&overheads)) > ready.job.deadline
     }
 
     /// Whether a job between two stages, or at its end, used more than it was charged and has to
@@ -74,9 +74,9 @@ impl Dispatcher {
 
     /// Puts off the next release of the model whose job, now at its end, used `excess` too much.
     pub(super) fn incur_debt(&mut self, now: Timestamp, job: JobId, excess: Nanos) {
-        let dispatch = self.config.overheads.dispatch;
+        let overheads = self.config.overheads;
         let lane = lane_of(&mut self.lanes, job.model).expect("a running model is installed");
-        let cost = lane.charged_cost(dispatch);
+        let cost = lane.charged_cost(&overheads);
         let postponed = match &mut lane.service {
             LaneService::Background => return,
             LaneService::Server(server) => {

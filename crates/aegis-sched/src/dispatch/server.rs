@@ -130,10 +130,10 @@ impl Dispatcher {
     /// Makes `ready` the head of its server: in the present refill if that pays for its next stage,
     /// else in a new one, which begins at `wanted` at the earliest.
     pub(super) fn serve(&mut self, now: Timestamp, wanted: Timestamp, mut ready: Ready) {
-        let dispatch = self.config.overheads.dispatch;
+        let overheads = self.config.overheads;
         let job = ready.job.id;
         let lane = lane_of(&mut self.lanes, job.model).expect("jobs outlive no lane");
-        let charge = lane.charge(ready.stage, dispatch).total();
+        let charge = lane.charge(ready.stage, &overheads).total();
         let LaneService::Server(server) = &mut lane.service else {
             unreachable!("{} has no server", job.model)
         };

@@ -138,9 +138,9 @@ impl Dispatcher {
 
     /// Whether what is left of its server's budget pays for the next stage, if it has a server.
     fn is_affordable(&mut self, ready: &Ready) -> bool {
-        let dispatch = self.config.overheads.dispatch;
+        let overheads = self.config.overheads;
         let lane = lane_of(&mut self.lanes, ready.job.id.model).expect("jobs outlive no lane");
-        let charge = lane.charge(ready.stage, dispatch).total();
+        let charge = lane.charge(ready.stage, &overheads).total();
         match &lane.service {
             LaneService::Server(server) => server.affords(charge),
             LaneService::Guaranteed { .. } | LaneService::Background => true,

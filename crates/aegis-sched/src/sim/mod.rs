@@ -159,7 +159,7 @@ impl World {
     pub fn admit(&mut self, model: Model) -> Result<ModelId, AdmissionError> {
         let now = self.now();
         let random = self.random.fork();
-        let request = model.request(&self.device, random);
+        let request = model.request(&self.device, &self.config.real, random);
         let admission = match self.admission.admit(request) {
             Ok(admission) => admission,
             Err(error) => {

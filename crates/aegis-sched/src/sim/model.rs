@@ -8,6 +8,7 @@ use super::random::Random;
 use crate::admission::{AdmissionRequest, Terms};
 use crate::metrics::ModelMetrics;
 use crate::submit::Submitter;
+use crate::task::Overheads;
 
 /// A model of a simulated world: its promise to admission, and how it keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,14 +119,20 @@ impl Model {
         }
     }
 
-    pub(super) fn request(&self, device: &DeviceContext, random: Random) -> AdmissionRequest {
+    pub(super) fn request(
+        &self,
+        device: &DeviceContext,
+        real: &Overheads,
+        random: Random,
+    ) -> AdmissionRequest {
         let stages = u16::try_from(self.stages.len()).unwrap_or(u16::MAX);
         let declared = SimModel {
             description: ModelDescription { inputs: vec![], outputs: vec![], stages },
             persistent: self.persistent,
             scratch: self.scratch,
         };
-        let backend = SimBackend::new(declared, device.kind(), Box::new(self.cost_model(random)));
+        let backend =
+            SimBackend::new(declared, device.kind(), Box::new(self.cost_model(*real, random)));
         let terms = Terms {
             service: self.service_terms(),
             costs: self.stages.clone(),
@@ -156,10 +163,12 @@ impl Model {
 
     fn cost_model(
         &self,
+        real: Overheads,
         mut random: Random,
     ) -> impl FnMut(StageIndex, u64) -> SimWork + Send + use<> {
         let Behaviour { costs, faults, .. } = self.behaviour.clone();
         let worst = self.stages.clone();
+        let stages = worst.len();
         move |stage, launch| {
             let worst = worst[usize::from(stage.0)];
             let cost = match costs {
@@ -168,6 +177,8 @@ impl Model {
                 Costs::UpTo => Nanos(random.between(1, worst.0)),
                 Costs::Beyond { extra } => worst + extra,
             };
+            // Copies and boundaries take device time beside the stage, whatever that takes.
+            let cost = cost.saturating_add(real.on_device(usize::from(stage.0), stages));
             let planned = faults.iter().find(|(at, n, _)| (*at, *n) == (stage, launch));
             SimWork { cost, fault: planned.map(|(_, _, fault)| *fault) }
         }

@@ -12,7 +12,11 @@ use aegis_trace::{Nanos, Refusal};
 use crate::explorer::{Costs, Explorer, FifoBy, Numbers, POLICIES, Rules, Tiny, Until, plain, set};
 
 fn answer(tasks: &[Tiny], policy: PolicyKind, wake: u8) -> Result<Analysis, Refusal> {
-    analyse(&set(tasks), policy, &Overheads { dispatch: Nanos::ZERO, wake: Nanos(wake.into()) })
+    analyse(
+        &set(tasks),
+        policy,
+        &Overheads { dispatch: Nanos::ZERO, wake: Nanos(wake.into()), ..Overheads::NONE },
+    )
 }
 
 /// What the answers and the truth had in common.

@@ -47,7 +47,8 @@ impl Tally {
 
 fn findings(tasks: &[Tiny], policy: PolicyKind, rules: Rules) -> Findings {
     let nanos = |ticks: u8| Nanos(ticks.into());
-    let overheads = Overheads { dispatch: nanos(rules.dispatch), wake: nanos(rules.wake) };
+    let overheads =
+        Overheads { dispatch: nanos(rules.dispatch), wake: nanos(rules.wake), ..Overheads::NONE };
     let setting = Setting { time: TimeModel::Discrete, ..Setting::admission(policy, overheads) };
     examine(&set(tasks).with_background(nanos(rules.background)), &setting)
 }

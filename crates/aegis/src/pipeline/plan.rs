@@ -96,12 +96,12 @@ impl Kept<'_> {
     /// The tasks of all kept models, the last of which is new.
     fn with_jitters(&self) -> Result<TaskSet, NotKept> {
         let Workload { scheduler, overheads, .. } = self.workload;
-        let overheads = Overheads { dispatch: overheads.dispatch, wake: overheads.wake };
+        let overheads = overheads.charged();
         let mut tasks = Vec::with_capacity(self.places.len());
         let mut background = Background::default();
         for (model, place) in (0..).map(ModelId::first).zip(&self.places) {
             let terms = &self.terms[*place];
-            match task(model, terms, overheads.dispatch)? {
+            match task(model, terms, &overheads)? {
                 Some(task) => tasks.push(task),
                 None => {
                     let longest = terms.costs.iter().copied().max().unwrap_or(Nanos::ZERO);
@@ -143,7 +143,7 @@ impl Kept<'_> {
 }
 
 /// What a model is to the analysis, as admission has it; `None` in the background.
-fn task(model: ModelId, terms: &Terms, dispatch: Nanos) -> Result<Option<Task>, TaskError> {
+fn task(model: ModelId, terms: &Terms, overheads: &Overheads) -> Result<Option<Task>, TaskError> {
     match terms.service {
         ServiceTerms::Guaranteed { period, deadline, jitter, priority } => {
             let stages = terms.costs.clone();
@@ -152,8 +152,7 @@ fn task(model: ModelId, terms: &Terms, dispatch: Nanos) -> Result<Option<Task>, 
         }
         ServiceTerms::Background => Ok(None),
         ServiceTerms::Server { budget, period, priority } => {
-            let stage = terms.costs.iter().copied().max().unwrap_or(Nanos::ZERO);
-            let chunk = stage.saturating_add(dispatch);
+            let chunk = overheads.longest(&terms.costs);
             Task::server(ServerSpec { model, period, priority, budget, chunk }).map(Some)
         }
     }

@@ -120,7 +120,8 @@ impl Reader {
         match tasks {
             Some(tasks) if self.faults.is_empty() => {
                 let policies = self.policies(&id, &names, &tasks);
-                let overheads = Overheads { dispatch: overhead, wake: Nanos::ZERO };
+                let overheads =
+                    Overheads { dispatch: overhead, wake: Nanos::ZERO, ..Overheads::NONE };
                 Ok(Request { id, unit, set: set(&tasks), overheads, chain, policies })
             }
             _ => Err(self.invalid(&id, &names)),

@@ -157,6 +157,19 @@ pub struct Overheads {
     pub dispatch: Nanos,
     /// How late a job that finds the device idle may be seen; charged as blocking of every model.
     pub wake: Nanos,
+    /// What a stage that follows another takes on the device beside its cost; charged once each.
+    pub boundary: Nanos,
+    /// Copying a job's inputs, and its outputs; charged to its first stage and to its last.
+    pub copy: Nanos,
+}
+
+impl Overheads {
+    /// The same, as the analysis charges them.
+    #[must_use]
+    pub fn charged(&self) -> aegis_sched::task::Overheads {
+        let Self { dispatch, wake, boundary, copy } = *self;
+        aegis_sched::task::Overheads { dispatch, wake, boundary, copy }
+    }
 }
 
 /// The `[wcet]` table: how a cost is made from profiled samples.
@@ -365,7 +378,12 @@ impl Workload {
 /// The constants named `*_OVERHEAD_DEFAULT`.
 impl Default for Overheads {
     fn default() -> Self {
-        Self { dispatch: DISPATCH_OVERHEAD_DEFAULT, wake: WAKE_OVERHEAD_DEFAULT }
+        Self {
+            dispatch: DISPATCH_OVERHEAD_DEFAULT,
+            wake: WAKE_OVERHEAD_DEFAULT,
+            boundary: Nanos::ZERO, // Measured costs contain both.
+            copy: Nanos::ZERO,
+        }
     }
 }
 

@@ -138,9 +138,14 @@ impl Parser<'_> {
         };
         let dispatch = table.optional(found, "dispatch", |raw| raw.time(schema::OVERHEAD));
         let wake = table.optional(found, "wake", |raw| raw.time(schema::OVERHEAD));
+        let boundary = table.optional(found, "boundary", |raw| raw.time(schema::OVERHEAD));
+        let copy = table.optional(found, "copy", |raw| raw.time(schema::OVERHEAD));
+        let default = Overheads::default();
         Ok(Overheads {
-            dispatch: or_default(dispatch?, super::DISPATCH_OVERHEAD_DEFAULT),
-            wake: or_default(wake?, super::WAKE_OVERHEAD_DEFAULT),
+            dispatch: or_default(dispatch?, default.dispatch),
+            wake: or_default(wake?, default.wake),
+            boundary: or_default(boundary?, default.boundary),
+            copy: or_default(copy?, default.copy),
         })
     }
 

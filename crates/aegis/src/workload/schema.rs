@@ -60,8 +60,15 @@ pub(super) const SCHEDULER: Table = Table {
 };
 
 /// `[overheads]`.
-pub(super) const OVERHEADS: Table =
-    Table { name: "[overheads]", keys: &[key("dispatch", "\"300us\""), key("wake", "\"1ms\"")] };
+pub(super) const OVERHEADS: Table = Table {
+    name: "[overheads]",
+    keys: &[
+        key("dispatch", "\"300us\""),
+        key("wake", "\"1ms\""),
+        key("boundary", "\"50us\""),
+        key("copy", "\"100us\""),
+    ],
+};
 
 /// `[wcet]`.
 pub(super) const WCET: Table = Table {
