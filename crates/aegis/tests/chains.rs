@@ -347,7 +347,8 @@ fn an_instance_whose_next_member_is_gone_is_lost() {
     let [chain] = &summary.chains[..] else { panic!("one chain") };
     assert_eq!(chain.completed, 0);
     assert!(chain.lost >= 1, "{summary:?}");
-    assert!(summary.refused >= chain.lost);
+    // One under way when everything stops is lost too, without a submission that was turned away.
+    assert!(summary.refused >= 1, "{summary:?}");
 }
 
 /// Submissions to a model that is gone since the last look.
