@@ -38,6 +38,9 @@ pub struct Terms {
     pub service: ServiceTerms,
     /// Worst-case execution time of each stage, without overheads.
     pub costs: Vec<Nanos>,
+    /// Whether others may run between two stages of one of its jobs. Where not, the job is charged as
+    /// one stage that nobody preempts, and what it carries from stage to stage shares addresses.
+    pub may_be_suspended: bool,
     /// Hard limits.
     pub budget: ResourceBudget,
     /// Jobs that may be outstanding at once, the uncollected ones included.
@@ -57,6 +60,7 @@ impl Terms {
                 priority: 0,
             },
             costs: vec![cost],
+            may_be_suspended: true,
             budget: ResourceBudget { memory, streams: 1, compute: period },
             slots: 2,
         }
@@ -69,6 +73,7 @@ impl Terms {
         Self {
             service: ServiceTerms::Background,
             costs: vec![cost],
+            may_be_suspended: true,
             budget: ResourceBudget { memory, streams: 1, compute: Nanos::MAX },
             slots: 2,
         }
@@ -205,7 +210,7 @@ enum Slot {
         model: ModelId,
         name: String,
         ledger: MemoryLedger,
-        /// Its longest stage if it runs in the background, else zero.
+        /// Its longest piece if it runs in the background, else zero.
         chunk: Nanos,
     },
     /// Out of generations.
@@ -262,7 +267,8 @@ impl AdmissionController {
         self.admitted = admitted;
         self.slots[index] = Slot::Taken { model, name, ledger, chunk: chunk.1 };
         let (metrics, gate) = (ModelMetrics::default(), LaneGate::default());
-        let lane = Lane::new(context, terms.costs, service, metrics.clone(), gate.clone());
+        let lane = Lane::new(context, terms.costs, service, metrics.clone(), gate.clone())
+            .suspending(terms.may_be_suspended);
         Ok(Admission { model, lane, description, slots, metrics, gate, promise, analysis })
     }
 
@@ -349,12 +355,14 @@ impl AdmissionController {
             ServiceTerms::Guaranteed { period, deadline, jitter, priority } => {
                 let stages = terms.costs.clone();
                 let spec = TaskSpec { model, period, deadline, jitter, priority, stages };
-                (Some(Task::new(spec)?), Nanos::ZERO)
+                let task = Task::new(spec)?;
+                let whole = !terms.may_be_suspended;
+                (Some(if whole { task.never_suspended() } else { task }), Nanos::ZERO)
             }
-            ServiceTerms::Background => (None, longest_stage(model, &terms.costs)?),
+            ServiceTerms::Background => (None, self.longest_piece(model, terms)?),
             ServiceTerms::Server { budget, period, priority } => {
-                let stage = longest_stage(model, &terms.costs)?;
-                let chunk = stage.saturating_add(self.config.overheads.dispatch);
+                let piece = self.longest_piece(model, terms)?;
+                let chunk = piece.saturating_add(self.config.overheads.dispatch);
                 if chunk > budget {
                     let refusal = Refusal::ServerBudget { stage: chunk, budget };
                     return Err(AdmissionError::Refused(refusal));
@@ -364,6 +372,21 @@ impl AdmissionController {
             }
         };
         Ok(Proposal { task, chunk: (model, chunk) })
+    }
+
+    /// The longest piece of a model of best effort that nobody preempts, without the overhead of one
+    /// dispatch; checked as the stages of a task are.
+    fn longest_piece(&self, model: ModelId, terms: &Terms) -> Result<Nanos, TaskError> {
+        let (period, deadline) = (Task::LONGEST, Task::LONGEST);
+        let (jitter, priority, stages) = (Nanos::ZERO, 0, terms.costs.clone());
+        let further = u64::try_from(stages.len()).unwrap_or(u64::MAX).saturating_sub(1);
+        let unhurried = TaskSpec { model, period, deadline, jitter, priority, stages };
+        let task = Task::new(unhurried)?;
+        if terms.may_be_suspended {
+            return Ok(task.longest_stage());
+        }
+        let dispatches = self.config.overheads.dispatch.saturating_mul(further);
+        Ok(task.cost().saturating_add(dispatches))
     }
 
     /// The admitted set with a newcomer.
@@ -455,7 +478,7 @@ impl AdmissionController {
 struct Proposal {
     /// What the newcomer is to the analysis; `None` in the background.
     task: Option<Task>,
-    /// Whose it is, and its longest stage if it runs in the background, else zero.
+    /// Whose it is, and its longest piece if it runs in the background, else zero.
     chunk: (ModelId, Nanos),
 }
 
@@ -469,14 +492,6 @@ fn check_shape(request: &AdmissionRequest) -> Result<(), AdmissionError> {
         return Err(AdmissionError::Slots { slots: terms.slots });
     }
     Ok(())
-}
-
-/// The longest stage of a model of best effort, checked as the stages of a task are.
-fn longest_stage(model: ModelId, costs: &[Nanos]) -> Result<Nanos, TaskError> {
-    let (period, deadline) = (Task::LONGEST, Task::LONGEST);
-    let (jitter, priority, stages) = (Nanos::ZERO, 0, costs.to_vec());
-    let unhurried = TaskSpec { model, period, deadline, jitter, priority, stages };
-    Ok(Task::new(unhurried)?.longest_stage())
 }
 
 /// What the lane of an accepted model owes its jobs.

@@ -95,7 +95,8 @@ impl Stack {
             SimWork { cost: Nanos(10 + extra), fault: None }
         };
         let budget = ResourceBudget { memory: MEMORY, streams: 1, compute: Nanos::MAX };
-        let terms = Terms { service, costs: vec![Nanos(10); 2], budget, slots: SLOTS };
+        let (declared, may_be_suspended) = (vec![Nanos(10); 2], true);
+        let terms = Terms { service, costs: declared, may_be_suspended, budget, slots: SLOTS };
         let backend = Box::new(SimBackend::new(model, self.device.kind(), Box::new(costs)));
         let admitted = self.admission.admit(AdmissionRequest { name: name.into(), terms, backend });
         let mut admitted = admitted.expect("there is room");

@@ -116,7 +116,10 @@ impl Order {
 
     /// Whether a set that the theorem refuses has a legal schedule that misses.
     fn is_exact(&self, tasks: &[Charged], set: &TaskSet) -> bool {
-        let staged = |index: usize| set.tasks()[index].stages().len() > 1;
+        let staged = |index: usize| {
+            let task = &set.tasks()[index];
+            task.may_be_suspended() && task.stages().len() > 1
+        };
         match self {
             Self::Release => true,
             // A blocking stage behind others is reached at no cost only if those end early.

@@ -3,7 +3,8 @@
 //! # Invariants
 //! 1. Every stage, of a blocker too, is charged the dispatch overhead once. The dispatcher decides
 //!    only when a stage ends, so there is exactly one decision for each stage and the charge is
-//!    exact, not only safe.
+//!    exact, not only safe. A task that is never suspended is charged for every stage all the same,
+//!    and is then one stage as long as all of it.
 //! 2. All arithmetic on times saturates upwards. A time of a task is at most 2^62 and a window
 //!    2^63, so what saturates is past every window, and the search that meets it says so.
 
@@ -39,6 +40,9 @@ impl Charged {
         let dispatch = if task.is_server() { Nanos::ZERO } else { dispatch };
         let stages = u64::try_from(task.stages().len()).unwrap_or(u64::MAX);
         let cost = task.cost().saturating_add(dispatch.saturating_mul(stages));
+        let charged = |stage: Nanos| {
+            if task.may_be_suspended() { stage.saturating_add(dispatch) } else { cost }
+        };
         Self {
             model: task.model(),
             period: task.period(),
@@ -46,8 +50,8 @@ impl Charged {
             jitter: task.jitter(),
             priority: task.priority(),
             cost,
-            longest_stage: task.longest_stage().saturating_add(dispatch),
-            last_stage: task.last_stage().saturating_add(dispatch),
+            longest_stage: charged(task.longest_stage()),
+            last_stage: charged(task.last_stage()),
             load: Utilisation::share(cost, task.period()),
         }
     }

@@ -26,6 +26,8 @@ pub struct Model {
     pub priority: u32,
     /// The worst-case execution time of each stage.
     pub stages: Vec<Nanos>,
+    /// Whether others may run between its stages.
+    pub may_be_suspended: bool,
     /// Memory that stays.
     pub persistent: Bytes,
     /// Memory shared between jobs.
@@ -108,6 +110,7 @@ impl Model {
             jitter: Nanos::ZERO,
             priority: 0,
             stages: vec![cost],
+            may_be_suspended: true,
             persistent: Bytes::from_kib(64),
             scratch: Bytes::from_kib(64),
             behaviour: Behaviour {
@@ -129,6 +132,7 @@ impl Model {
         let terms = Terms {
             service: self.service_terms(),
             costs: self.stages.clone(),
+            may_be_suspended: self.may_be_suspended,
             budget: ResourceBudget { memory: Bytes(u64::MAX), streams: 1, compute: Nanos::MAX },
             slots: self.outstanding(),
         };
