@@ -240,7 +240,7 @@ impl AdmissionController {
         let (index, model) = self.free_slot().map_err(AdmissionError::Refused)?;
         check_shape(&request)?;
         let proposal = self.propose(model, &request.terms)?;
-        let memory = ModelMemory { model, tensors: request.backend.memory().to_vec() };
+        let memory = needed_memory(model, &request);
         self.check_budget(&request.terms).map_err(AdmissionError::Refused)?;
         let admitted = self.join(&proposal)?;
         let Proposal { task, chunk } = proposal;
@@ -480,6 +480,12 @@ struct Proposal {
     task: Option<Task>,
     /// Whose it is, and its longest piece if it runs in the background, else zero.
     chunk: (ModelId, Nanos),
+}
+
+/// What the backend declared, with the classes that its terms leave it.
+fn needed_memory(model: ModelId, request: &AdmissionRequest) -> ModelMemory {
+    let declared = ModelMemory { model, tensors: request.backend.memory().to_vec() };
+    if request.terms.may_be_suspended { declared } else { declared.never_suspended() }
 }
 
 /// Whether costs and slots fit the model.

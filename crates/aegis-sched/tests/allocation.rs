@@ -89,7 +89,8 @@ impl Stack {
     /// Admits a model of two stages of 10 ns; every `late`-th launch of the first takes 40 ns more.
     fn admit(&mut self, name: &str, service: ServiceTerms, late: u64) {
         let description = ModelDescription { inputs: vec![], outputs: vec![], stages: 2 };
-        let model = SimModel { description, persistent: Bytes(64), scratch: Bytes(64) };
+        let carried = Bytes::ZERO;
+        let model = SimModel { description, persistent: Bytes(64), scratch: Bytes(64), carried };
         let costs = move |stage: StageIndex, launch: u64| {
             let extra = if stage.0 == 0 && launch % late == late - 1 { 40 } else { 0 };
             SimWork { cost: Nanos(10 + extra), fault: None }

@@ -64,6 +64,7 @@ fn model(n: u64, random: &mut Random) -> Model {
         may_be_suspended: true,
         persistent: Bytes::from_kib(4),
         scratch: Bytes::from_kib(random.up_to(16)),
+        carried: Bytes::ZERO,
         behaviour: Behaviour {
             arrivals,
             costs: if random.once_in(2) { Costs::Full } else { Costs::UpTo },

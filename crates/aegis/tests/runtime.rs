@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aegis::{
     Bytes, Category, DType, DropReason, Error, EventKind, ModelDescription, ModelHandle,
-    ModelSource, Nanos, Overheads, PolicyKind, Query, Refusal, ResourceBudget, Runtime,
+    ModelSource, Nanos, Overheads, Pipeline, PolicyKind, Query, Refusal, ResourceBudget, Runtime,
     ServiceTerms, SimModel, SubmitRefusal, Tensor, TensorSpec, Terms, Timestamp, Trace, TraceEvent,
 };
 
@@ -32,7 +32,8 @@ fn declared(stages: &[Nanos], persistent: Bytes) -> ModelSource {
     let stages_of = u16::try_from(stages.len()).expect("few stages");
     let description =
         ModelDescription { inputs: vec![x.clone()], outputs: vec![x], stages: stages_of };
-    let model = SimModel { description, persistent, scratch: Bytes::from_kib(4) };
+    let carried = Bytes::ZERO;
+    let model = SimModel { description, persistent, scratch: Bytes::from_kib(4), carried };
     ModelSource::Sim { model, costs: stages.to_vec() }
 }
 
@@ -87,6 +88,53 @@ fn stages_let_the_same_model_in() {
     let long = long.expect("accepted").wait().expect("ran");
     assert!(short.timing().response <= ms(9), "{:?}", short.timing());
     assert_eq!(long.timing().execution, ms(30));
+}
+
+#[test]
+fn what_a_model_carries_is_shared_where_it_is_never_suspended() {
+    let memory = |may_be_suspended| {
+        let runtime = runtime();
+        for name in ["camera", "lidar"] {
+            let description = ModelDescription { inputs: vec![], outputs: vec![], stages: 2 };
+            let (persistent, scratch) = (Bytes::from_kib(64), Bytes::from_kib(4));
+            let carried = Bytes::from_kib(32);
+            let model = SimModel { description, persistent, scratch, carried };
+            let costs = vec![ms(1), ms(2)];
+            let source = ModelSource::Sim { model, costs: costs.clone() };
+            let loaded = runtime.load(name, &source).expect("declared");
+            let terms = Terms::periodic(Nanos::ZERO, ms(100), Bytes::from_mib(1));
+            let terms = Terms { costs, may_be_suspended, ..terms };
+            runtime.admit(loaded, &terms).expect("a light load");
+        }
+        let memory = runtime.report().memory;
+        (memory.resident, memory.scratch)
+    };
+    assert_eq!(memory(true), (Bytes::from_kib(192), Bytes::from_kib(4)));
+    assert_eq!(memory(false), (Bytes::from_kib(128), Bytes::from_kib(36)));
+}
+
+#[test]
+fn checking_a_workload_shows_less_resident_memory_without_suspended_models() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("edge.toml");
+    let memory = |suspend: bool| {
+        let model = |name: &str| {
+            format!(
+                "[[model]]\nname = \"{name}\"\nbackend = \"sim\"\nperiod = \"100ms\"\n\
+                 suspend = {suspend}\n[model.sim]\nstages = [\"1ms\", \"2ms\"]\n\
+                 persistent = \"10MiB\"\nscratch = \"4MiB\"\ncarried = \"3MiB\"\n"
+            )
+        };
+        let device = "device = { driver = \"sim\", memory = \"64MiB\" }\n\
+                      scheduler = { policy = \"edf\", queue_depth = 8 }\n";
+        std::fs::write(&file, format!("{device}{}{}", model("a"), model("b"))).expect("written");
+        let (runtime, verdicts) = Pipeline::open(&file).expect("sound").check().expect("decided");
+        assert!(verdicts.iter().all(|verdict| verdict.outcome.is_ok()), "{verdicts:?}");
+        let memory = runtime.report().memory;
+        (memory.resident, memory.scratch)
+    };
+    assert_eq!(memory(true), (Bytes::from_mib(26), Bytes::from_mib(4)));
+    assert_eq!(memory(false), (Bytes::from_mib(20), Bytes::from_mib(7)));
 }
 
 #[test]

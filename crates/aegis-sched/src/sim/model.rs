@@ -32,6 +32,8 @@ pub struct Model {
     pub persistent: Bytes,
     /// Memory shared between jobs.
     pub scratch: Bytes,
+    /// Memory that keeps what passes from stage to stage.
+    pub carried: Bytes,
     /// How it behaves.
     pub behaviour: Behaviour,
 }
@@ -113,6 +115,7 @@ impl Model {
             may_be_suspended: true,
             persistent: Bytes::from_kib(64),
             scratch: Bytes::from_kib(64),
+            carried: Bytes::ZERO,
             behaviour: Behaviour {
                 arrivals: Arrivals::Periodic { offset: Nanos::ZERO },
                 costs: Costs::Full,
@@ -127,6 +130,7 @@ impl Model {
             description: ModelDescription { inputs: vec![], outputs: vec![], stages },
             persistent: self.persistent,
             scratch: self.scratch,
+            carried: self.carried,
         };
         let backend = SimBackend::new(declared, device.kind(), Box::new(self.cost_model(random)));
         let terms = Terms {

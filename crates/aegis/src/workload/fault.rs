@@ -206,6 +206,15 @@ pub enum FaultKind {
     /// A server for a model whose jobs have deadlines.
     #[error("[model.server] is for models of best effort alone")]
     ServerWithoutBestEffort,
+    /// A model of several stages that may be suspended, beyond as many as the file allows; the
+    /// related place is the limit.
+    #[error("this is model {found} of several stages that may be suspended; at most {most} may")]
+    TooManySuspended {
+        /// Which of them in file order, counted from one.
+        found: u32,
+        /// How many there may be.
+        most: u32,
+    },
     /// A model file that is not there.
     #[error("there is no file {}", path.display())]
     NoSuchFile {
@@ -262,6 +271,7 @@ impl FaultKind {
             Self::MissingPriority => "add priority = 1".into(),
             Self::MissingServerPriority => "add priority = 9".into(),
             Self::NotForBestEffort { .. } => "leave it out".into(),
+            Self::TooManySuspended { .. } => "write suspend = false here, or for another".into(),
             Self::ServerWithoutBestEffort => "add best_effort = true to its [[model]]".into(),
             Self::NoSuchFile { .. } => "relative to the folder of this file".into(),
             Self::Unreadable { .. }

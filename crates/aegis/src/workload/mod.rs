@@ -57,6 +57,8 @@ pub const STREAMS_MAX: u32 = 256;
 pub const QUEUE_DEPTH_MAX: u32 = 65_536;
 /// The most jobs of one model that may be outstanding at once.
 pub const SLOTS_MAX: u32 = 64;
+/// The largest limit on models that may be suspended: as many as there are.
+pub const SUSPENDED_MAX: u32 = 256;
 /// The most threads inside one operator of one model.
 pub const THREADS_MAX: u32 = 256;
 /// The most profile runs of one stage.
@@ -144,6 +146,10 @@ pub struct Scheduler {
     pub queue_depth: u32,
     /// What happens to jobs after an overrun.
     pub overrun: OverrunPolicy,
+    /// How many models of several stages may be suspended between two of them, from none to
+    /// [`SUSPENDED_MAX`]; `None` for any number. The file has no more than that, so this is said for
+    /// reports.
+    pub max_suspended: Option<u32>,
 }
 
 /// The `[overheads]` table: costs of the runtime itself, at most [`OVERHEAD_MAX`] each.
@@ -216,6 +222,9 @@ pub struct Model {
     pub priority: Option<u32>,
     /// How many jobs may be outstanding at once, from one to [`SLOTS_MAX`].
     pub slots: u32,
+    /// Whether other models may run between two of its stages. Where not, it is charged as one
+    /// stage, and what it carries from stage to stage shares memory.
+    pub suspend: bool,
     /// The hard limits of this model alone.
     pub budget: Budget,
 }
@@ -276,6 +285,9 @@ pub struct SimModel {
     pub persistent: Bytes,
     /// Memory needed while a stage runs.
     pub scratch: Bytes,
+    /// Memory that keeps what passes from stage to stage: the model's own while its jobs may be
+    /// suspended, and else shared as scratch is.
+    pub carried: Bytes,
 }
 
 /// The `[model.budget]` table: hard limits of one model; `None` leaves the device's limit.

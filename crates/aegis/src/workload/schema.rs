@@ -55,7 +55,12 @@ pub(super) const DEVICE: Table = Table {
 /// `[scheduler]`.
 pub(super) const SCHEDULER: Table = Table {
     name: "[scheduler]",
-    keys: &[key("policy", "\"edf\""), key("queue_depth", "64"), key("overrun", "\"contain\"")],
+    keys: &[
+        key("policy", "\"edf\""),
+        key("queue_depth", "64"),
+        key("overrun", "\"contain\""),
+        key("max_suspended", "1"),
+    ],
 };
 
 /// `[overheads]`.
@@ -91,6 +96,7 @@ pub(super) const MODEL: Table = Table {
         key("priority", "1"),
         key("slots", "2"),
         key("best_effort", "true"),
+        key("suspend", "false"),
         key("budget", "[model.budget]"),
         key("server", "[model.server]"),
         key("sim", "[model.sim]"),
@@ -116,6 +122,7 @@ pub(super) const SIM: Table = Table {
         key("stages", "[\"2ms\", \"3ms\"]"),
         key("persistent", "\"10MiB\""),
         key("scratch", "\"4MiB\""),
+        key("carried", "\"1MiB\""),
     ],
 };
 
@@ -230,6 +237,7 @@ mod tests {
             ("[device]", "streams", most(&STREAMS_MAX)),
             ("[device]", "streams", squeezed(&STREAMS_DEFAULT)),
             ("[scheduler]", "queue_depth", most(&QUEUE_DEPTH_MAX)),
+            ("[scheduler]", "max_suspended", most(&SUSPENDED_MAX)),
             ("[overheads]", "dispatch", most(&OVERHEAD_MAX)),
             ("[overheads]", "dispatch", squeezed(&DISPATCH_OVERHEAD_DEFAULT)),
             ("[overheads]", "wake", squeezed(&WAKE_OVERHEAD_DEFAULT)),
