@@ -74,6 +74,10 @@ pub enum Refusal {
         scratch: Bytes,
         /// The limit.
         limit: Bytes,
+        /// What all models together would take if every one were planned anew, when that fits: the
+        /// caller may evict and admit again. Nothing is ever moved without being asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replanned: Option<Bytes>,
     },
     /// The cost of a job exceeds the compute time its budget grants per period.
     ComputeBudget {
@@ -207,8 +211,16 @@ impl Refusal {
             Self::MemoryBudget { needed, limit } => {
                 format!("needs {needed} > memory budget {limit}")
             }
-            Self::DeviceMemory { persistent, scratch, limit } => {
-                format!("persistent {persistent} + shared scratch {scratch} > device limit {limit}")
+            Self::DeviceMemory { persistent, scratch, limit, replanned } => {
+                let anew = replanned.map_or_else(String::new, |total| {
+                    let saved = saved(*persistent, *scratch, total);
+                    format!(
+                        "; planned anew, all models together would take {total} and fit, which \
+                         saves {saved}: evict and admit them again"
+                    )
+                });
+                let needed = format!("persistent {persistent} + shared scratch {scratch}");
+                format!("{needed} > device limit {limit}{anew}")
             }
             Self::ComputeBudget { needed, limit } => {
                 let (needed, limit) = (time(*needed), time(*limit));
@@ -225,6 +237,24 @@ impl Refusal {
             }
         }
     }
+}
+
+impl Refusal {
+    /// How much memory a plan of all models anew would save, when it would fit.
+    #[must_use]
+    pub fn saved_by_replanning(&self) -> Option<Bytes> {
+        match self {
+            Self::DeviceMemory { persistent, scratch, replanned: Some(total), .. } => {
+                Some(saved(*persistent, *scratch, *total))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What is asked for beyond `total`.
+fn saved(persistent: Bytes, scratch: Bytes, total: Bytes) -> Bytes {
+    Bytes(persistent.0.saturating_add(scratch.0)).saturating_sub(total)
 }
 
 impl std::fmt::Display for Refusal {
@@ -249,6 +279,31 @@ mod tests {
             .assert_eq(&refusal.explain(|_| "lidar".into()));
         expect_test::expect!["demand 4 ms + blocking 30 ms by a stage of m1 > window 10 ms"]
             .assert_eq(&refusal.to_string());
+    }
+
+    #[test]
+    fn memory_that_would_fit_if_planned_anew_is_said_with_what_that_saves() {
+        let refusal = |replanned| Refusal::DeviceMemory {
+            persistent: Bytes::from_mib(60),
+            scratch: Bytes::from_mib(10),
+            limit: Bytes::from_mib(64),
+            replanned,
+        };
+        let short = refusal(None);
+        expect_test::expect!["persistent 60 MiB + shared scratch 10 MiB > device limit 64 MiB"]
+            .assert_eq(&short.to_string());
+        assert_eq!(short.saved_by_replanning(), None);
+        let json = serde_json::to_value(&short).expect("plain data");
+        assert_eq!(json.get("replanned"), None, "as before there was such a thing");
+        let fits = refusal(Some(Bytes::from_mib(50)));
+        expect_test::expect![
+            "persistent 60 MiB + shared scratch 10 MiB > device limit 64 MiB; planned anew, all \
+             models together would take 50 MiB and fit, which saves 20 MiB: evict and admit them again"
+        ]
+        .assert_eq(&fits.to_string());
+        assert_eq!(fits.saved_by_replanning(), Some(Bytes::from_mib(20)));
+        let json = serde_json::to_string(&fits).expect("plain data");
+        assert_eq!(serde_json::from_str::<Refusal>(&json).expect("its own text"), fits);
     }
 
     #[test]

@@ -239,6 +239,30 @@ fn budgets_are_hard() {
 }
 
 #[test]
+fn a_refusal_says_what_planning_everything_anew_would_save() {
+    let runtime = runtime();
+    let ask = |name: &str, mib: u64| {
+        let model =
+            runtime.load(name, &declared(&[ms(1)], Bytes::from_mib(mib))).expect("declared");
+        runtime.admit(model, &Terms::periodic(ms(1), ms(100), Bytes::from_mib(64)))
+    };
+    let first = ask("first", 20).expect("20 of 64 MiB");
+    ask("second", 20).expect("40 of 64 MiB");
+    runtime.evict(&first).expect("it is there");
+    let refused = ask("third", 30).expect_err("neither the hole nor the rest holds 30 MiB");
+    let Error::Refused { explained, refusal, .. } = &refused else { panic!("{refused:?}") };
+    let saved = refusal.saved_by_replanning().expect("50 of 64 MiB fit");
+    assert!(explained.contains(&format!("which saves {saved}")), "{explained}");
+    assert!(saved >= Bytes::from_mib(20), "{saved}: the hole");
+    assert!(refused.to_string().contains("planned anew"), "{refused}");
+    let json = serde_json::to_value(refusal).expect("plain data");
+    assert!(json.get("replanned").is_some_and(serde_json::Value::is_u64), "{json}");
+    let hopeless = ask("fourth", 50).expect_err("70 of 64 MiB");
+    let Error::Refused { refusal, .. } = &hopeless else { panic!("{hopeless:?}") };
+    assert_eq!(refusal.saved_by_replanning(), None);
+}
+
+#[test]
 fn more_memory_than_the_machine_has_is_refused_at_the_start() {
     let error = builder().host(Bytes(1 << 60)).build().expect_err("an exabyte");
     assert!(matches!(error, Error::Device(_)), "{error:?}");
