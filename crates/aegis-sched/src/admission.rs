@@ -1,7 +1,8 @@
 //! Admission: propose, analyse, then commit all or nothing.
 //!
 //! A request passes, in this order: the limits of its own budget, the schedulability of the whole
-//! set with it, the memory plan beside what is bound, and the binding of its backend. The first
+//! set with it, the level of memory pressure, the memory plan beside what is bound, and the binding
+//! of its backend. The first
 //! that fails refuses it with its numbers, and nothing has changed.
 //!
 //! # Invariants
@@ -11,13 +12,15 @@
 //! 3. The background of the set is the longest stage of all models admitted to it.
 //! 4. A model id is not reused: the next tenant of a slot has the next generation.
 
+mod pressure;
+
 use std::sync::Arc;
 
 use aegis_context::slot::SlotPool;
 use aegis_context::{
     ContextError, ExecutionContext, MemoryLedger, ModelDescription, ResourceBudget, RuntimeBackend,
 };
-use aegis_memory::{MemoryError, MemoryOrchestrator, ModelMemory, Usage};
+use aegis_memory::{MemoryError, MemoryOrchestrator, ModelMemory, PressurePolicy, Usage};
 use aegis_trace::{AdmittedModel, Bytes, Category, ModelId, Nanos, Refusal, ServiceTerms};
 
 use crate::analysis::counter_offer::{Offer, counter_offers};
@@ -197,6 +200,7 @@ pub struct AdmissionConfig {
 pub struct AdmissionController {
     config: AdmissionConfig,
     memory: MemoryOrchestrator,
+    pressure: Option<PressurePolicy>,
     admitted: AnalysedSet,
     slots: Vec<Slot>,
 }
@@ -225,7 +229,7 @@ impl AdmissionController {
         let AdmissionConfig { policy, overheads, .. } = config;
         let admitted = AnalysedSet::new(TaskSet::default(), policy, overheads)
             .expect("no task misses no deadline");
-        Self { config, memory, admitted, slots }
+        Self { config, memory, pressure: None, admitted, slots }
     }
 
     /// Decides about `request`, and on *yes* commits it: the model counts from then on.
@@ -244,6 +248,7 @@ impl AdmissionController {
         self.check_budget(&request.terms).map_err(AdmissionError::Refused)?;
         let admitted = self.join(&proposal)?;
         let Proposal { task, chunk } = proposal;
+        self.check_pressure()?;
         let planned = self.memory.plan(memory).map_err(memory_refusal)?;
         let usage = planned.usage();
         let ledger = MemoryLedger::new(request.terms.budget.memory);

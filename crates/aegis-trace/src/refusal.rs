@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::category::Category;
 use crate::id::ModelId;
+use crate::pressure::PressureLevel;
 use crate::unit::{Bytes, Nanos};
 
 /// The inequality that failed. A new way to fail is a new variant, never a new string.
@@ -79,6 +80,15 @@ pub enum Refusal {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         replanned: Option<Bytes>,
     },
+    /// The device runs short of free memory, and its level refuses new models: `free < needed`.
+    MemoryPressure {
+        /// The level.
+        level: PressureLevel,
+        /// What is free.
+        free: Bytes,
+        /// How much must be free before new models are accepted again.
+        needed: Bytes,
+    },
     /// The cost of a job exceeds the compute time its budget grants per period.
     ComputeBudget {
         /// The cost, overheads included.
@@ -147,10 +157,24 @@ impl std::fmt::Display for Limit {
 }
 
 impl Refusal {
-    /// Always [`Category::Permanent`]: the same request against the same set is refused again.
+    /// [`Category::Permanent`]: the same request against the same set is refused again. Only memory
+    /// pressure passes by itself, and is [`Category::Transient`].
     #[must_use]
     pub fn category(&self) -> Category {
-        Category::Permanent
+        match self {
+            Self::MemoryPressure { .. } => Category::Transient,
+            Self::Overutilised { .. }
+            | Self::DemandExceedsWindow { .. }
+            | Self::ResponseExceedsDeadline { .. }
+            | Self::CostExceedsDeadline { .. }
+            | Self::Undecided { .. }
+            | Self::MemoryBudget { .. }
+            | Self::DeviceMemory { .. }
+            | Self::ComputeBudget { .. }
+            | Self::ServerBudget { .. }
+            | Self::Streams { .. }
+            | Self::TooManyModels { .. } => Category::Permanent,
+        }
     }
 
     /// The inequality in words and numbers, with models named by `name`.
@@ -222,6 +246,10 @@ impl Refusal {
                 let needed = format!("persistent {persistent} + shared scratch {scratch}");
                 format!("{needed} > device limit {limit}{anew}")
             }
+            Self::MemoryPressure { level, free, needed } => format!(
+                "free memory is {level}: {free} free < {needed} that must be before new models are \
+                 accepted"
+            ),
             Self::ComputeBudget { needed, limit } => {
                 let (needed, limit) = (time(*needed), time(*limit));
                 format!("cost {needed} > compute budget {limit} per period")
@@ -279,6 +307,18 @@ mod tests {
             .assert_eq(&refusal.explain(|_| "lidar".into()));
         expect_test::expect!["demand 4 ms + blocking 30 ms by a stage of m1 > window 10 ms"]
             .assert_eq(&refusal.to_string());
+    }
+
+    #[test]
+    fn a_refusal_for_lack_of_free_memory_passes_with_time_and_others_do_not() {
+        let (level, free, needed) = (PressureLevel::Low, Bytes::from_mib(3), Bytes::from_mib(8));
+        let refusal = Refusal::MemoryPressure { level, free, needed };
+        expect_test::expect![
+            "free memory is low: 3 MiB free < 8 MiB that must be before new models are accepted"
+        ]
+        .assert_eq(&refusal.to_string());
+        assert_eq!(refusal.category(), Category::Transient);
+        assert_eq!(Refusal::TooManyModels { limit: 1 }.category(), Category::Permanent);
     }
 
     #[test]

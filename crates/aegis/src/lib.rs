@@ -79,6 +79,7 @@ pub use aegis_context::{
     TensorSpec,
 };
 pub use aegis_cuda::{ComputeUnits, DeviceCapabilities, DeviceError, DriverKind, Realtime};
+pub use aegis_memory::{Band, PressureThresholds};
 pub use aegis_sched::admission::Terms;
 pub use aegis_sched::analysis::TimeModel;
 pub use aegis_sched::dispatch::OverrunPolicy;
@@ -86,9 +87,9 @@ pub use aegis_sched::metrics::{Broken, Counts, Snapshot, Summary};
 pub use aegis_sched::policy::PolicyKind;
 pub use aegis_sched::task::Overheads;
 pub use aegis_trace::{
-    Assumption, Bytes, Category, Clock, DropReason, EventKind, JobId, ModelId, Nanos, Query,
-    Record, Refusal, ServiceTerms, Staleness, SubmitRefusal, Timestamp, Trace, TraceError,
-    TraceEvent,
+    Assumption, Bytes, Category, Clock, DropReason, EventKind, JobId, ModelId, Nanos,
+    PressureLevel, Query, Record, Refusal, ServiceTerms, Staleness, SubmitRefusal, Timestamp,
+    Trace, TraceError, TraceEvent,
 };
 
 pub use builder::RuntimeBuilder;

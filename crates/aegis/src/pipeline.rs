@@ -224,7 +224,9 @@ impl Pipeline {
 
     fn builder(&self) -> RuntimeBuilder {
         let Workload { device, scheduler, overheads, models, .. } = &self.workload;
-        Runtime::builder()
+        let builder = Runtime::builder();
+        let builder = device.pressure.into_iter().fold(builder, RuntimeBuilder::pressure);
+        builder
             .streams(device.streams)
             .policy(scheduler.policy)
             .queue_depth(usize::try_from(scheduler.queue_depth).unwrap_or(usize::MAX))

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use aegis::{
-    Bytes, Category, DType, DropReason, Error, EventKind, ModelDescription, ModelHandle,
-    ModelSource, Nanos, Overheads, Pipeline, PolicyKind, Query, Refusal, ResourceBudget, Runtime,
-    ServiceTerms, SimModel, SubmitRefusal, Tensor, TensorSpec, Terms, Timestamp, Trace, TraceEvent,
+    Band, Bytes, Category, DType, DropReason, Error, EventKind, ModelDescription, ModelHandle,
+    ModelSource, Nanos, Overheads, Pipeline, PolicyKind, PressureLevel, PressureThresholds, Query,
+    Refusal, ResourceBudget, Runtime, ServiceTerms, SimModel, SubmitRefusal, Tensor, TensorSpec,
+    Terms, Timestamp, Trace, TraceEvent,
 };
 
 fn ms(n: u64) -> Nanos {
@@ -260,6 +261,97 @@ fn a_refusal_says_what_planning_everything_anew_would_save() {
     let hopeless = ask("fourth", 50).expect_err("70 of 64 MiB");
     let Error::Refused { refusal, .. } = &hopeless else { panic!("{hopeless:?}") };
     assert_eq!(refusal.saved_by_replanning(), None);
+}
+
+/// Low below 24 MiB and until 32 MiB, critical below 8 MiB and until 16 MiB.
+fn thresholds() -> PressureThresholds {
+    let band = |enter, leave| Band { enter: Bytes::from_mib(enter), leave: Bytes::from_mib(leave) };
+    PressureThresholds { low: band(24, 32), critical: band(8, 16) }
+}
+
+#[test]
+fn new_models_are_refused_while_memory_is_short_and_nothing_is_evicted() {
+    let runtime = builder().sim(Bytes::from_mib(64)).pressure(thresholds()).build().expect("sound");
+    let ask = |name: &str, mib: u64| {
+        let need = Bytes(Bytes::from_mib(mib).0 - 4096); // With 4 KiB of scratch.
+        let model = runtime.load(name, &declared(&[ms(1)], need)).expect("declared");
+        runtime.admit(model, &Terms::periodic(ms(1), ms(100), Bytes::from_mib(64)))
+    };
+    let refusal = |name: &str| match ask(name, 1).expect_err("memory is short") {
+        Error::Refused { refusal, .. } => refusal,
+        other => panic!("{other}"),
+    };
+    let large = ask("large", 40).expect("all of 64 MiB were free");
+    let medium = ask("medium", 9).expect("24 MiB were free, and low is below that");
+    let level = |level, free| Refusal::MemoryPressure { level, free, needed: Bytes::from_mib(32) };
+    let (low, critical) = (PressureLevel::Low, PressureLevel::Critical);
+    let free = Bytes::from_mib(64) - runtime.report().memory.resident - Bytes::from_kib(4);
+    assert_eq!(refusal("third"), level(low, free));
+    assert_eq!(refusal("third").category(), Category::Transient);
+    let models = runtime.report().models;
+    assert!(models.iter().all(|model| !model.evicted) && models.len() == 2, "{models:?}");
+
+    runtime.evict(&medium).expect("it is there");
+    let free = Bytes::from_mib(64) - runtime.report().memory.resident - Bytes::from_kib(4);
+    assert!(free >= thresholds().low.enter && free < thresholds().low.leave, "{free}: between");
+    assert_eq!(refusal("third"), level(low, free), "it is left later than it is entered");
+    runtime.evict(&large).expect("it is there");
+    let all = ask("all", 60).expect("64 MiB are free");
+    assert!(matches!(refusal("more"), Refusal::MemoryPressure { level, .. } if level == critical));
+    runtime.evict(&all).expect("it is there");
+    ask("again", 40).expect("64 MiB are free");
+
+    let trace = trace(&runtime);
+    let query = Query { kinds: vec![EventKind::PressureChanged], ..Query::default() };
+    let changes = trace.query(&query).map(|record| match record.event {
+        TraceEvent::PressureChanged { from, to, .. } => (from, to),
+        ref other => unreachable!("{other:?} is not of this kind"),
+    });
+    let ample = PressureLevel::Ample;
+    assert_eq!(
+        changes.collect::<Vec<_>>(),
+        [(ample, low), (low, ample), (ample, critical), (critical, ample)]
+    );
+}
+
+#[test]
+fn thresholds_that_name_no_levels_are_a_fault_of_the_configuration() {
+    let PressureThresholds { low, critical } = thresholds();
+    for unsound in [
+        PressureThresholds { low: Band { leave: low.enter, ..low }, critical },
+        PressureThresholds { low: critical, critical: low },
+    ] {
+        let built = builder().sim(Bytes::from_mib(64)).pressure(unsound).build();
+        let Err(Error::Build { faults }) = built else { panic!("{unsound:?} is taken") };
+        assert_eq!(faults.len(), 1, "{faults:?}");
+    }
+}
+
+#[test]
+fn checking_a_workload_refuses_what_it_leaves_no_free_memory_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("edge.toml");
+    let model = |name: &str| {
+        format!(
+            "[[model]]\nname = \"{name}\"\nbackend = \"sim\"\nperiod = \"100ms\"\n\
+             sim.stages = [\"1ms\"]\nsim.persistent = \"24MiB\"\n"
+        )
+    };
+    let device = "scheduler = { policy = \"edf\", queue_depth = 8 }\n\
+                  [device]\ndriver = \"sim\"\nmemory = \"64MiB\"\n\
+                  pressure = { low_enter = \"24MiB\", low_leave = \"32MiB\", \
+                  critical_enter = \"8MiB\", critical_leave = \"16MiB\" }\n";
+    std::fs::write(&file, [device, &model("a"), &model("b"), &model("c")].concat())
+        .expect("written");
+    let (_, verdicts) = Pipeline::open(&file).expect("sound").check().expect("decided");
+    let [a, b, c] = verdicts.as_slice() else { panic!("three models: {verdicts:?}") };
+    assert!(a.outcome.is_ok() && b.outcome.is_ok(), "{verdicts:?}");
+    let refused = c.outcome.as_ref().expect_err("16 MiB are free").to_string();
+    assert_eq!(
+        refused,
+        "c is not admitted: free memory is low: 16 MiB free < 32 MiB that must be before new models \
+         are accepted"
+    );
 }
 
 #[test]

@@ -127,6 +127,47 @@ fn a_model_beyond_the_limit_is_shown_with_the_limit_and_what_would_be_right() {
 }
 
 #[test]
+fn levels_of_pressure_nest_and_are_left_later_than_they_are_entered() {
+    let with = |thresholds: [&str; 4]| {
+        let [low_enter, low_leave, critical_enter, critical_leave] = thresholds;
+        SMALL.replace(
+            "memory = \"1GiB\"",
+            &format!(
+                "memory = \"1GiB\", pressure = {{ low_enter = \"{low_enter}\", low_leave = \
+                 \"{low_leave}\", critical_enter = \"{critical_enter}\", critical_leave = \
+                 \"{critical_leave}\" }}"
+            ),
+        )
+    };
+    let pressure = parse(&with(["8MiB", "9MiB", "1MiB", "2MiB"])).expect("sound").device.pressure;
+    let pressure = pressure.expect("stated");
+    assert_eq!((pressure.low.enter, pressure.low.leave), (Bytes::from_mib(8), Bytes::from_mib(9)));
+    assert_eq!(pressure.critical.enter, Bytes::from_mib(1));
+    let kinds = |text: &str| -> Vec<FaultKind> {
+        faults_of(text).faults().iter().map(|fault| fault.kind.clone()).collect()
+    };
+    let (two, eight, nine) = (Bytes::from_mib(2), Bytes::from_mib(8), Bytes::from_mib(9));
+    assert_eq!(
+        kinds(&with(["8MiB", "8MiB", "2MiB", "2MiB"])),
+        [
+            FaultKind::NoHysteresis { key: "low_leave", found: eight, enter: eight },
+            FaultKind::NoHysteresis { key: "critical_leave", found: two, enter: two },
+        ]
+    );
+    assert_eq!(
+        kinds(&with(["2MiB", "9MiB", "8MiB", "9MiB"])),
+        [FaultKind::AboveLow { key: "critical_enter", found: eight, low: two }]
+    );
+    assert_eq!(
+        kinds(&with(["2MiB", "8MiB", "1MiB", "9MiB"])),
+        [FaultKind::AboveLow { key: "critical_leave", found: nine, low: eight }]
+    );
+    let half =
+        SMALL.replace("memory = \"1GiB\"", "memory = \"1GiB\", pressure.low_enter = \"1MiB\"");
+    assert_eq!(kinds(&half).len(), 3, "each of the others is lacking");
+}
+
+#[test]
 fn what_is_not_stated_has_its_documented_default() {
     let workload = parse(SMALL).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(workload.device.streams, 1);

@@ -215,6 +215,29 @@ pub enum FaultKind {
         /// How many there may be.
         most: u32,
     },
+    /// A level of memory pressure that is left no later than it is entered, which is the related
+    /// place.
+    #[error(
+        "`{key}` is {found}, and the level is entered below {enter}; it must be left above that"
+    )]
+    NoHysteresis {
+        /// The key.
+        key: &'static str,
+        /// Free memory at which the level would be left.
+        found: Bytes,
+        /// Free memory below which it is entered.
+        enter: Bytes,
+    },
+    /// A threshold of the critical level above that of the low one, which is the related place.
+    #[error("`{key}` is {found}, above the {low} of the low level")]
+    AboveLow {
+        /// The key.
+        key: &'static str,
+        /// What was written.
+        found: Bytes,
+        /// The threshold of the low level.
+        low: Bytes,
+    },
     /// A model file that is not there.
     #[error("there is no file {}", path.display())]
     NoSuchFile {
@@ -271,6 +294,8 @@ impl FaultKind {
             Self::MissingPriority => "add priority = 1".into(),
             Self::MissingServerPriority => "add priority = 9".into(),
             Self::NotForBestEffort { .. } => "leave it out".into(),
+            Self::NoHysteresis { enter, .. } => format!("more than {enter}"),
+            Self::AboveLow { low, .. } => format!("at most {low}"),
             Self::TooManySuspended { .. } => "write suspend = false here, or for another".into(),
             Self::ServerWithoutBestEffort => "add best_effort = true to its [[model]]".into(),
             Self::NoSuchFile { .. } => "relative to the folder of this file".into(),

@@ -25,6 +25,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aegis_memory::PressureThresholds;
 use aegis_sched::dispatch::OverrunPolicy;
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::wcet::{CostRule, Method, Question, Share};
@@ -126,6 +127,8 @@ pub struct Device {
     pub memory: Bytes,
     /// How many streams the device has, from one to [`STREAMS_MAX`].
     pub streams: u32,
+    /// Below how much free memory new models are refused; `None` for never.
+    pub pressure: Option<PressureThresholds>,
 }
 
 /// What stands for the device.

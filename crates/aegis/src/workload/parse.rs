@@ -5,6 +5,7 @@
 //! what later checks need is kept in [`Facts`], which holds only what was read without a fault.
 
 mod best_effort;
+mod pressure;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -104,10 +105,12 @@ impl Parser<'_> {
             Ok(None) => Some((super::STREAMS_DEFAULT, None)),
             Err(Reported { .. }) => None,
         };
+        let pressure = self.pressure(&table);
         Ok(Device {
             driver: driver?.value,
             memory: memory?.value,
             streams: or_default(streams?, super::STREAMS_DEFAULT),
+            pressure: pressure?,
         })
     }
 

@@ -49,7 +49,23 @@ pub(super) const TOP: Table = Table {
 /// `[device]`.
 pub(super) const DEVICE: Table = Table {
     name: "[device]",
-    keys: &[key("driver", "\"host\""), key("memory", "\"2GiB\""), key("streams", "4")],
+    keys: &[
+        key("driver", "\"host\""),
+        key("memory", "\"2GiB\""),
+        key("streams", "4"),
+        key("pressure", "[device.pressure]"),
+    ],
+};
+
+/// `[device.pressure]`.
+pub(super) const PRESSURE: Table = Table {
+    name: "[device.pressure]",
+    keys: &[
+        key("low_enter", "\"128MiB\""),
+        key("low_leave", "\"192MiB\""),
+        key("critical_enter", "\"32MiB\""),
+        key("critical_leave", "\"64MiB\""),
+    ],
 };
 
 /// `[scheduler]`.
@@ -219,8 +235,12 @@ mod tests {
     #[test]
     fn the_documented_keys_are_the_accepted_keys() {
         let mut accepted = Vec::new();
-        for table in [&DEVICE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SERVER, &SIM] {
-            let is_value = |key: &&Key| !key.example.starts_with("[model.");
+        for table in
+            [&DEVICE, &PRESSURE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SERVER, &SIM]
+        {
+            let is_value = |key: &&Key| {
+                !["[model.", "[device."].iter().any(|table| key.example.starts_with(table))
+            };
             let keys = table.keys.iter().filter(is_value);
             accepted.extend(keys.map(|key| (table.name.to_owned(), key.name.to_owned())));
         }
@@ -263,8 +283,11 @@ mod tests {
 
     #[test]
     fn every_table_is_a_key_of_the_file_or_of_a_model() {
-        let headers: Vec<_> = TOP.keys.iter().chain(MODEL.keys).map(|key| key.example).collect();
-        for table in [&DEVICE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SERVER, &SIM] {
+        let keys = TOP.keys.iter().chain(MODEL.keys).chain(DEVICE.keys);
+        let headers: Vec<_> = keys.map(|key| key.example).collect();
+        for table in
+            [&DEVICE, &PRESSURE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SERVER, &SIM]
+        {
             assert!(headers.contains(&table.name), "{} cannot be reached", table.name);
         }
     }
