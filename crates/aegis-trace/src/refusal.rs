@@ -193,15 +193,7 @@ impl Refusal {
             None => "the orchestrator's wake-up".into(),
         };
         match self {
-            Self::Overutilised { utilisation_ppm: 1_000_000..1_000_100 } => {
-                "utilisation exceeds the device by less than 0.0001: sum C/T must not exceed 1"
-                    .into()
-            }
-            Self::Overutilised { utilisation_ppm } => format!(
-                "utilisation {}.{:04} is more than the device: sum C/T must not exceed 1",
-                utilisation_ppm / 1_000_000,
-                utilisation_ppm % 1_000_000 / 100
-            ),
+            Self::Overutilised { utilisation_ppm } => overutilised(*utilisation_ppm),
             Self::DemandExceedsWindow { window, demand, blocking, blocked_by } => {
                 let held = *blocking > Nanos::ZERO;
                 let (window, demand) = (time(*window), time(*demand));
@@ -236,15 +228,7 @@ impl Refusal {
                 format!("needs {needed} > memory budget {limit}")
             }
             Self::DeviceMemory { persistent, scratch, limit, replanned } => {
-                let anew = replanned.map_or_else(String::new, |total| {
-                    let saved = saved(*persistent, *scratch, total);
-                    format!(
-                        "; planned anew, all models together would take {total} and fit, which \
-                         saves {saved}: evict and admit them again"
-                    )
-                });
-                let needed = format!("persistent {persistent} + shared scratch {scratch}");
-                format!("{needed} > device limit {limit}{anew}")
+                device_memory(*persistent, *scratch, *limit, *replanned)
             }
             Self::MemoryPressure { level, free, needed } => format!(
                 "free memory is {level}: {free} free < {needed} that must be before new models are \
@@ -278,6 +262,31 @@ impl Refusal {
             _ => None,
         }
     }
+}
+
+fn overutilised(ppm: u64) -> String {
+    if (1_000_000..1_000_100).contains(&ppm) {
+        return "utilisation exceeds the device by less than 0.0001: sum C/T must not exceed 1"
+            .into();
+    }
+    let (whole, part) = (ppm / 1_000_000, ppm % 1_000_000 / 100);
+    format!("utilisation {whole}.{part:04} is more than the device: sum C/T must not exceed 1")
+}
+
+fn device_memory(
+    persistent: Bytes,
+    scratch: Bytes,
+    limit: Bytes,
+    replanned: Option<Bytes>,
+) -> String {
+    let anew = replanned.map_or_else(String::new, |total| {
+        let saved = saved(persistent, scratch, total);
+        format!(
+            "; planned anew, all models together would take {total} and fit, which saves {saved}: \
+             evict and admit them again"
+        )
+    });
+    format!("persistent {persistent} + shared scratch {scratch} > device limit {limit}{anew}")
 }
 
 /// What is asked for beyond `total`.
