@@ -169,7 +169,8 @@ fn request(device: &DeviceContext, config: StackConfig) -> AdmissionRequest {
     let tensor = TensorSpec { name: "x".into(), dtype: DType::F32, shape: vec![1, 16] };
     let description =
         ModelDescription { inputs: vec![tensor.clone()], outputs: vec![tensor], stages: 1 };
-    let model = SimModel { description, persistent: Bytes(4096), scratch: Bytes(4096) };
+    let carried = Bytes::ZERO;
+    let model = SimModel { description, persistent: Bytes(4096), scratch: Bytes(4096), carried };
     AdmissionRequest {
         name: "declared".into(),
         terms: Terms {

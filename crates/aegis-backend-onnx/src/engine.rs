@@ -32,7 +32,7 @@ use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, StageIndex, TensorId};
 
 use crate::chain::{Chain, ChainTensor, Role, StageFace};
-use crate::ffi::{Binding, Place, ScratchRange, Served};
+use crate::ffi::{Binding, Place, PlaceMemory, ScratchRange, Served};
 use crate::heap;
 use crate::library::Library;
 use crate::session::{self, LoadedStage};
@@ -115,9 +115,9 @@ impl OnnxBackend {
         stages: Vec<LoadedStage>,
         limit: Bytes,
     ) -> Result<(Vec<LoadedStage>, Bytes), BackendError> {
-        let buffers = private_buffers(&self.chain.lifetimes(FIRST_NAMED, ALIGNMENT))?;
+        let named = private_buffers(&self.chain.lifetimes(FIRST_NAMED, ALIGNMENT))?;
         let scratch = ScratchRange::to_measure(limit).map_err(runtime)?;
-        let memory = Arc::new(Mutex::new(Memory { buffers, scratch }));
+        let memory = Arc::new(Mutex::new(Memory { named, scratch }));
         let work = self.bind_stages(stages, &memory)?;
         for _ in 0..MEASURING_RUNS {
             for stage in &work {
@@ -158,7 +158,7 @@ impl OnnxBackend {
         all
     }
 
-    /// Binds every stage to `memory`, whose buffers hold the named tensors in the chain's order.
+    /// Binds every stage to `memory`, which holds the named tensors in the chain's order.
     fn bind_stages(
         &self,
         stages: Vec<LoadedStage>,
@@ -169,9 +169,9 @@ impl OnnxBackend {
             let LoadedStage { file, session, inputs, outputs } = stage;
             let binding = {
                 let owner: Arc<dyn Send + Sync> = Arc::<Mutex<Memory>>::clone(memory);
-                let buffers = &lock(memory).buffers;
-                let takes = self.places(&self.chain.takes[index], buffers)?;
-                let gives = self.places(&self.chain.gives[index], buffers)?;
+                let held = lock(memory);
+                let takes = self.places(&self.chain.takes[index], &held)?;
+                let gives = self.places(&self.chain.gives[index], &held)?;
                 Binding::new(self.library.environment(), session, owner, &takes, &gives)
                     .map_err(runtime)?
             };
@@ -186,9 +186,10 @@ impl OnnxBackend {
         stages.into_iter().enumerate().map(bind).collect()
     }
 
-    /// Takes the buffers of all named tensors from `binding`, in the chain's order, and sees that
-    /// everything is as large as was declared.
-    fn take_buffers(&self, binding: &mut MemoryBinding) -> Result<Vec<DeviceBuffer>, BackendError> {
+    /// Takes the memory of all named tensors from `binding`, in the chain's order, and sees that
+    /// everything is as large as was declared. What is carried may have become scratch, where the
+    /// model is never suspended.
+    fn take_named(&self, binding: &mut MemoryBinding) -> Result<Vec<Named>, BackendError> {
         let declared = |wanted: TensorId| {
             self.memory.iter().find(move |need| need.tensor == wanted).map(|need| need.size)
         };
@@ -198,10 +199,14 @@ impl OnnxBackend {
         }
         let take = |(number, tensor): (u16, &ChainTensor)| {
             let (id, name) = (TensorId::first(number), &tensor.spec.name);
-            let buffer = binding.buffer(id).ok_or_else(|| missing(name))?;
             let needed = declared(id).expect("every named tensor was declared");
+            if let Some(region) = binding.region(id).filter(|_| tensor.role == Role::Carried) {
+                check_size(name, Bytes(region.len()), needed)?;
+                return Ok(Named::Shared(id));
+            }
+            let buffer = binding.buffer(id).ok_or_else(|| missing(name))?;
             check_size(name, Bytes(buffer.len()), needed)?;
-            Ok(buffer)
+            Ok(Named::Own(buffer))
         };
         (FIRST_NAMED..).zip(&self.chain.tensors).map(take).collect()
     }
@@ -209,13 +214,13 @@ impl OnnxBackend {
     fn places<'a>(
         &'a self,
         tensors: &[usize],
-        buffers: &'a [DeviceBuffer],
+        memory: &'a Memory,
     ) -> Result<Vec<Place<'a>>, BackendError> {
         let place = |index: &usize| {
             let spec = &self.chain.tensors[*index].spec;
             let dtype = session::element_of(spec.dtype)
                 .ok_or_else(|| runtime(format!("`{}` has no ONNX type", spec.name)))?;
-            Ok(Place { spec, dtype, buffer: &buffers[*index] })
+            Ok(Place { spec, dtype, memory: memory.place(*index, &spec.name)? })
         };
         tensors.iter().map(place).collect()
     }
@@ -252,15 +257,15 @@ impl RuntimeBackend for OnnxBackend {
             return Err(BackendError::BadBinding { reason: "an earlier binding failed".into() });
         }
         let stages = std::mem::take(stages);
-        let buffers = match self.take_buffers(&mut binding) {
-            Ok(buffers) => buffers,
+        let named = match self.take_named(&mut binding) {
+            Ok(named) => named,
             Err(unfit) => {
                 self.state = State::Loaded(stages); // Another binding may fit.
                 return Err(unfit);
             }
         };
         let scratch = ScratchRange::in_binding(binding, SCRATCH).map_err(runtime)?;
-        let memory = Arc::new(Mutex::new(Memory { buffers, scratch }));
+        let memory = Arc::new(Mutex::new(Memory { named, scratch }));
         let work = self.bind_stages(stages, &memory)?;
         self.state = State::Bound(work.into_iter().map(Arc::new).collect());
         Ok(())
@@ -307,8 +312,41 @@ struct StageWork {
 /// What the stages of a model share. Who holds the lock runs.
 struct Memory {
     /// The tensors with a name, in the chain's order.
-    buffers: Vec<DeviceBuffer>,
+    named: Vec<Named>,
+    /// Also keeps the regions of shared tensors.
     scratch: ScratchRange,
+}
+
+/// The memory of a tensor with a name.
+enum Named {
+    /// The model's own.
+    Own(DeviceBuffer),
+    /// A region of the binding that the scratch range keeps: a carried tensor of a model that is
+    /// never suspended.
+    Shared(TensorId),
+}
+
+impl Named {
+    /// The buffer of an input or output, which are never shared.
+    fn own(&mut self) -> &mut DeviceBuffer {
+        match self {
+            Self::Own(buffer) => buffer,
+            Self::Shared(tensor) => unreachable!("{tensor} is carried, and nothing copies it"),
+        }
+    }
+}
+
+impl Memory {
+    /// Where the tensor of this index lies.
+    fn place(&self, index: usize, name: &str) -> Result<PlaceMemory<'_>, BackendError> {
+        match &self.named[index] {
+            Named::Own(buffer) => Ok(PlaceMemory::Own(buffer)),
+            Named::Shared(id) => {
+                let region = self.scratch.region(*id).ok_or_else(|| missing(name))?;
+                Ok(PlaceMemory::Shared(region))
+            }
+        }
+    }
 }
 
 /// A bound session with what is needed to unbind it again.
@@ -339,11 +377,11 @@ impl StageWork {
     /// free unless two of the model's stages were enqueued on different streams.
     fn execute(&self) -> Result<(), BackendError> {
         let job = lock(&self.job).take();
-        let Memory { buffers, scratch } = &mut *lock(&self.memory);
+        let Memory { named, scratch } = &mut *lock(&self.memory);
         if let Some(job) = &job {
             let io = job.io();
             for copy in &self.read {
-                buffers[copy.tensor].write(0, &io.inputs[copy.slot])?;
+                named[copy.tensor].own().write(0, &io.inputs[copy.slot])?;
             }
         }
         let served = lock(&self.run).binding.run(scratch).map_err(runtime)?;
@@ -359,7 +397,7 @@ impl StageWork {
         if let Some(job) = &job {
             let mut io = job.io();
             for copy in &self.write {
-                buffers[copy.tensor].read(0, &mut io.outputs[copy.slot])?;
+                named[copy.tensor].own().read(0, &mut io.outputs[copy.slot])?;
             }
         }
         Ok(())
@@ -387,7 +425,7 @@ impl HostWork for StageWork {
 }
 
 /// Buffers outside the device's arena, to measure in.
-fn private_buffers(named: &[TensorLifetime]) -> Result<Vec<DeviceBuffer>, BackendError> {
+fn private_buffers(named: &[TensorLifetime]) -> Result<Vec<Named>, BackendError> {
     let mut end = 0u64;
     let mut ranges = Vec::with_capacity(named.len());
     for lifetime in named {
@@ -401,7 +439,8 @@ fn private_buffers(named: &[TensorLifetime]) -> Result<Vec<DeviceBuffer>, Backen
     let memory_limit = Bytes(end);
     let device = DeviceContext::sim(SimConfig { memory_limit, max_streams: 1, stream_depth: 1 })?;
     let arena: DeviceArena = device.reserve_arena(memory_limit)?;
-    Ok(ranges.into_iter().map(|range| arena.buffer(range)).collect::<Result<_, _>>()?)
+    let own = |range| Ok(Named::Own(arena.buffer(range)?));
+    ranges.into_iter().map(own).collect()
 }
 
 fn size_of(files: &[PathBuf]) -> Result<Bytes, BackendError> {

@@ -8,6 +8,8 @@ mod world;
 
 use aegis_backend_onnx::Library;
 use aegis_backend_onnx::library::TESTED_VERSION;
+use aegis_context::RuntimeBackend;
+use aegis_memory::TensorClass;
 use aegis_trace::Bytes;
 use reference::Golden;
 use world::{World, floats};
@@ -54,6 +56,33 @@ fn a_network_in_stages_gives_what_the_whole_gives() {
         let again = world.run(&mut model, &entry.inputs()).expect("a good input");
         assert_eq!(staged, again, "the stages of {} differ from run to run", entry.name);
     }
+}
+
+/// Two cut networks that share what they carry, and take turns job by job.
+#[test]
+fn networks_in_stages_that_are_never_suspended_share_what_they_carry() {
+    let golden = Golden::read();
+    let cut = || golden.models.iter().filter(|model| !model.stages().is_empty());
+    let (mut own, mut shared) = (World::new(ARENA), World::new(ARENA));
+    let mut models = Vec::new();
+    let mut carried = Bytes::ZERO;
+    for entry in cut() {
+        let (_, expected) = entry.admitted(&mut own, entry.stages());
+        let backend = world::load(entry.stages());
+        let sizes = backend.memory().iter().filter(|need| need.class == TensorClass::Carried);
+        carried += sizes.map(|need| need.size).sum();
+        models.push((shared.admit_whole(backend), entry.inputs(), expected));
+    }
+    assert!(carried > Bytes::ZERO, "the networks carry something");
+    for round in 0..3 {
+        for (model, inputs, expected) in &mut models {
+            let outputs = shared.run(model, inputs).expect("a good input");
+            assert_eq!(outputs, *expected, "in round {round}");
+        }
+    }
+    let kept = models.iter().flat_map(|(model, ..)| model.backend.memory());
+    let kept = kept.filter(|need| need.class.is_exclusive() && need.class != TensorClass::Carried);
+    assert_eq!(shared.resident(), kept.map(|need| need.size).sum());
 }
 
 #[test]

@@ -45,6 +45,10 @@ pub trait RuntimeBackend: Send {
 
     /// Takes the memory the model will live in. Called once, before any [`enqueue`](Self::enqueue).
     ///
+    /// What was declared as carried comes as a buffer of the model's own or, where its jobs are
+    /// never suspended, as a region that is shared with other models and theirs for as long as the
+    /// declared lifetimes say.
+    ///
     /// # Errors
     /// [`BackendError`], Permanent, when the binding lacks a tensor or the runtime rejects it.
     fn bind(&mut self, binding: MemoryBinding) -> Result<(), BackendError>;

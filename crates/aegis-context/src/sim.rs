@@ -31,6 +31,8 @@ pub struct SimModel {
     pub persistent: Bytes,
     /// Memory shared between jobs.
     pub scratch: Bytes,
+    /// Memory that keeps what passes from stage to stage.
+    pub carried: Bytes,
 }
 
 /// The alignment of every simulated tensor.
@@ -109,12 +111,15 @@ impl RuntimeBackend for SimBackend {
     }
 }
 
-/// One tensor of each class that is not empty, scratch live in every stage.
+/// One tensor of each class that is not empty, scratch and carried live in every stage.
 fn lifetimes(model: &SimModel) -> Vec<TensorLifetime> {
     let end = u32::from(model.description.stages);
     let span = Lifespan::new(0, end).expect("there is at least one stage");
-    let sizes =
-        [(TensorClass::Persistent, model.persistent), (TensorClass::Scratch, model.scratch)];
+    let sizes = [
+        (TensorClass::Persistent, model.persistent),
+        (TensorClass::Scratch, model.scratch),
+        (TensorClass::Carried, model.carried),
+    ];
     (0u16..)
         .zip(sizes)
         .filter(|(_, (_, size))| *size > Bytes::ZERO)

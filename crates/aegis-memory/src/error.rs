@@ -371,16 +371,14 @@ impl UnknownBlock {
 #[non_exhaustive]
 pub enum MemoryError {
     /// The models do not fit: the inequality that failed, with its numbers.
-    #[error("{why}{}{}", in_holes(*holes), planned_anew(*replanned))]
+    #[error("{why}{}", in_holes(*holes))]
     Refused {
         /// Always [`Refusal::DeviceMemory`]. Its `persistent` is where the last resident byte
-        /// would end, holes below it included.
+        /// would end, holes below it included. Its `replanned` says whether a plan of all models
+        /// anew would fit.
         why: Refusal,
         /// Bytes below that end which no tensor uses: lost to alignment and to evicted models.
         holes: Bytes,
-        /// What all models together would take if every one were planned anew, when that fits:
-        /// the caller may evict and admit again. Nothing is ever moved without being asked.
-        replanned: Option<Bytes>,
     },
     /// The request means nothing.
     #[error("the memory request is faulty")]
@@ -435,14 +433,7 @@ pub enum MemoryError {
 
 /// The end of a refusal's message: what re-planning everything could win at most.
 fn in_holes(holes: Bytes) -> String {
-    if holes == Bytes::ZERO { String::new() } else { format!(" ({holes} of it in holes)") }
-}
-
-/// The end of a refusal's message: what a plan of everything would do.
-fn planned_anew(replanned: Option<Bytes>) -> String {
-    replanned.map_or_else(String::new, |total| {
-        format!("; planned anew, all models together would take {total} and fit")
-    })
+    if holes == Bytes::ZERO { String::new() } else { format!("; {holes} of it in holes") }
 }
 
 impl MemoryError {
@@ -465,11 +456,7 @@ impl MemoryError {
     #[must_use]
     pub fn saved_by_replanning(&self) -> Option<Bytes> {
         match self {
-            Self::Refused {
-                why: Refusal::DeviceMemory { persistent, scratch, .. },
-                replanned: Some(total),
-                ..
-            } => Some(persistent.checked_add(*scratch)?.saturating_sub(*total)),
+            Self::Refused { why, .. } => why.saved_by_replanning(),
             _ => None,
         }
     }

@@ -138,6 +138,18 @@ pub struct ModelMemory {
 }
 
 impl ModelMemory {
+    /// The same memory where no other model runs between two stages of one of this model's jobs: what
+    /// is carried is scratch, shared by lifespan. O(n).
+    #[must_use]
+    pub fn never_suspended(mut self) -> Self {
+        for tensor in &mut self.tensors {
+            if tensor.class == TensorClass::Carried {
+                tensor.class = TensorClass::Scratch;
+            }
+        }
+        self
+    }
+
     /// The tensors whose addresses are theirs alone.
     pub fn exclusive(&self) -> impl Iterator<Item = &TensorLifetime> {
         self.tensors.iter().filter(|tensor| tensor.class.is_exclusive())
@@ -220,6 +232,34 @@ mod tests {
         assert_eq!(memory.resident(), Bytes(512 + 64 + 128));
         assert_eq!(memory.exclusive().count(), 3);
         assert_eq!(memory.scratch().count(), 1);
+    }
+
+    #[test]
+    fn what_is_never_suspended_carries_nothing_as_the_schedule_says_too() {
+        let tensor = |index, class, span| TensorLifetime {
+            tensor: TensorId::first(index),
+            class,
+            span,
+            size: Bytes(64),
+            alignment: 64,
+        };
+        let tensors = vec![
+            tensor(0, TensorClass::Persistent, span(0, 3)),
+            tensor(1, TensorClass::Carried, span(0, 2)),
+            tensor(2, TensorClass::Carried, span(1, 3)),
+            tensor(3, TensorClass::Scratch, span(2, 3)),
+            tensor(4, TensorClass::Io, span(0, 3)),
+        ];
+        let memory = ModelMemory { model: ModelId::first(0), tensors };
+        let staged = crate::exclusivity::StagedModel {
+            partition: aegis_trace::PartitionId::first(0),
+            memory: memory.clone(),
+            cuts: vec![1, 2],
+            may_be_suspended: false,
+        };
+        assert_eq!(memory.clone().never_suspended(), staged.classified());
+        assert_eq!(memory.resident(), Bytes(4 * 64));
+        assert_eq!(memory.never_suspended().resident(), Bytes(2 * 64));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use aegis_cuda::{DeviceArena, DeviceError};
-use aegis_trace::{Bytes, ModelId};
+use aegis_trace::{Bytes, ModelId, Refusal};
 
 use crate::binding::{Lease, MemoryBinding};
 use crate::error::MemoryError;
@@ -69,7 +69,11 @@ impl PlannedModel {
 
 /// Adds to a refusal what a plan of all models would take with none of them fixed, if that fits.
 fn with_replan(error: MemoryError, request: &PlanRequest) -> MemoryError {
-    let MemoryError::Refused { why, holes, replanned: None } = error else {
+    let MemoryError::Refused {
+        why: Refusal::DeviceMemory { persistent, scratch, limit, .. },
+        holes,
+    } = error
+    else {
         return error;
     };
     let anew = PlanRequest { fixed: Vec::new(), ..request.clone() };
@@ -79,7 +83,8 @@ fn with_replan(error: MemoryError, request: &PlanRequest) -> MemoryError {
         let (resident, scratch) = place::stacked::needed(&anew).ok()?;
         resident.checked_add(scratch)
     });
-    MemoryError::Refused { why, holes, replanned }
+    let why = Refusal::DeviceMemory { persistent, scratch, limit, replanned };
+    MemoryError::Refused { why, holes }
 }
 
 /// Tells orchestrators apart by its address, so that the plan of one is not bound by another whose

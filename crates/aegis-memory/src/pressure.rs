@@ -23,32 +23,10 @@
 //! 1. A pure state machine: the level is a function of the level before and of what is observed.
 //! 2. Nothing is evicted here, and nothing is named that the caller did not name first.
 
-use std::fmt;
-
+pub use aegis_trace::PressureLevel;
 use aegis_trace::{Bytes, ModelId};
 
 use crate::error::PressureError;
-
-/// How short memory is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PressureLevel {
-    /// Nothing is refused.
-    Ample,
-    /// New models are refused.
-    Low,
-    /// New models are refused, and the caller is told what to evict, if it said in which order.
-    Critical,
-}
-
-impl fmt::Display for PressureLevel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Ample => "ample",
-            Self::Low => "low",
-            Self::Critical => "critical",
-        })
-    }
-}
 
 /// When a level is entered and left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! Admission: propose, analyse, then commit all or nothing.
 //!
 //! A request passes, in this order: the limits of its own budget, the schedulability of the whole
-//! set with it, the memory plan beside what is bound, and the binding of its backend. The first
+//! set with it, the level of memory pressure, the memory plan beside what is bound, and the binding
+//! of its backend. The first
 //! that fails refuses it with its numbers, and nothing has changed.
 //!
 //! # Invariants
@@ -11,13 +12,15 @@
 //! 3. The background of the set is the longest stage of all models admitted to it.
 //! 4. A model id is not reused: the next tenant of a slot has the next generation.
 
+mod pressure;
+
 use std::sync::Arc;
 
 use aegis_context::slot::SlotPool;
 use aegis_context::{
     ContextError, ExecutionContext, MemoryLedger, ModelDescription, ResourceBudget, RuntimeBackend,
 };
-use aegis_memory::{MemoryError, MemoryOrchestrator, ModelMemory, Usage};
+use aegis_memory::{MemoryError, MemoryOrchestrator, ModelMemory, PressurePolicy, Usage};
 use aegis_trace::{AdmittedModel, Bytes, Category, ModelId, Nanos, Refusal, ServiceTerms};
 
 use crate::analysis::counter_offer::{Offer, background_pieces, counter_offers};
@@ -38,6 +41,9 @@ pub struct Terms {
     pub service: ServiceTerms,
     /// Worst-case execution time of each stage, without overheads.
     pub costs: Vec<Nanos>,
+    /// Whether others may run between two stages of one of its jobs. Where not, the job is charged as
+    /// one stage that nobody preempts, and what it carries from stage to stage shares addresses.
+    pub may_be_suspended: bool,
     /// Hard limits.
     pub budget: ResourceBudget,
     /// Jobs that may be outstanding at once, the uncollected ones included.
@@ -57,6 +63,7 @@ impl Terms {
                 priority: 0,
             },
             costs: vec![cost],
+            may_be_suspended: true,
             budget: ResourceBudget { memory, streams: 1, compute: period },
             slots: 2,
         }
@@ -69,6 +76,7 @@ impl Terms {
         Self {
             service: ServiceTerms::Background,
             costs: vec![cost],
+            may_be_suspended: true,
             budget: ResourceBudget { memory, streams: 1, compute: Nanos::MAX },
             slots: 2,
         }
@@ -192,6 +200,7 @@ pub struct AdmissionConfig {
 pub struct AdmissionController {
     config: AdmissionConfig,
     memory: MemoryOrchestrator,
+    pressure: Option<PressurePolicy>,
     admitted: AnalysedSet,
     slots: Vec<Slot>,
 }
@@ -205,7 +214,7 @@ enum Slot {
         model: ModelId,
         name: String,
         ledger: MemoryLedger,
-        /// Its longest stage if it runs in the background, else zero.
+        /// Its longest piece if it runs in the background, else zero.
         chunk: Nanos,
     },
     /// Out of generations.
@@ -220,7 +229,7 @@ impl AdmissionController {
         let AdmissionConfig { policy, overheads, .. } = config;
         let admitted = AnalysedSet::new(TaskSet::default(), policy, overheads)
             .expect("no task misses no deadline");
-        Self { config, memory, admitted, slots }
+        Self { config, memory, pressure: None, admitted, slots }
     }
 
     /// Decides about `request`, and on *yes* commits it: the model counts from then on.
@@ -235,10 +244,11 @@ impl AdmissionController {
         let (index, model) = self.free_slot().map_err(AdmissionError::Refused)?;
         check_shape(&request)?;
         let proposal = self.propose(model, &request.terms)?;
-        let memory = ModelMemory { model, tensors: request.backend.memory().to_vec() };
+        let memory = needed_memory(model, &request);
         self.check_budget(&request.terms).map_err(AdmissionError::Refused)?;
         let admitted = self.join(&proposal)?;
         let Proposal { task, chunk } = proposal;
+        self.check_pressure()?;
         let planned = self.memory.plan(memory).map_err(memory_refusal)?;
         let usage = planned.usage();
         let ledger = MemoryLedger::new(request.terms.budget.memory);
@@ -262,7 +272,8 @@ impl AdmissionController {
         self.admitted = admitted;
         self.slots[index] = Slot::Taken { model, name, ledger, chunk: chunk.1 };
         let (metrics, gate) = (ModelMetrics::default(), LaneGate::default());
-        let lane = Lane::new(context, terms.costs, service, metrics.clone(), gate.clone());
+        let lane = Lane::new(context, terms.costs, service, metrics.clone(), gate.clone())
+            .suspending(terms.may_be_suspended);
         Ok(Admission { model, lane, description, slots, metrics, gate, promise, analysis })
     }
 
@@ -349,12 +360,18 @@ impl AdmissionController {
             ServiceTerms::Guaranteed { period, deadline, jitter, priority } => {
                 let stages = terms.costs.clone();
                 let spec = TaskSpec { model, period, deadline, jitter, priority, stages };
-                (Some(Task::new(spec)?), Nanos::ZERO)
+                let task = Task::new(spec)?;
+                let whole = !terms.may_be_suspended;
+                (Some(if whole { task.never_suspended() } else { task }), Nanos::ZERO)
             }
-            ServiceTerms::Background => (None, longest_stage(model, &terms.costs)?),
+            ServiceTerms::Background => (None, self.longest_piece(model, terms)?),
             ServiceTerms::Server { budget, period, priority } => {
-                longest_stage(model, &terms.costs)?; // For its checks.
-                let chunk = self.config.overheads.longest(&terms.costs);
+                self.longest_piece(model, terms)?; // For its checks.
+                let overheads = self.config.overheads;
+                let chunk = match terms.may_be_suspended {
+                    true => overheads.longest(&terms.costs),
+                    false => overheads.total(&terms.costs),
+                };
                 if chunk > budget {
                     let refusal = Refusal::ServerBudget { stage: chunk, budget };
                     return Err(AdmissionError::Refused(refusal));
@@ -364,6 +381,22 @@ impl AdmissionController {
             }
         };
         Ok(Proposal { task, chunk: (model, chunk) })
+    }
+
+    /// The longest piece of a model of best effort that nobody preempts, without the overhead of one
+    /// dispatch; checked as the stages of a task are.
+    fn longest_piece(&self, model: ModelId, terms: &Terms) -> Result<Nanos, TaskError> {
+        let (period, deadline) = (Task::LONGEST, Task::LONGEST);
+        let (jitter, priority, stages) = (Nanos::ZERO, 0, terms.costs.clone());
+        let unhurried = TaskSpec { model, period, deadline, jitter, priority, stages };
+        let task = Task::new(unhurried)?;
+        if terms.may_be_suspended {
+            return Ok(task.longest_stage());
+        }
+        // Whatever its stages are charged together, less what the analysis charges to a piece.
+        let overheads = self.config.overheads;
+        let piece = overheads.total(&terms.costs).saturating_sub(overheads.most());
+        Ok(piece.max(Nanos::EPSILON))
     }
 
     /// The admitted set with a newcomer.
@@ -459,8 +492,14 @@ impl AdmissionController {
 struct Proposal {
     /// What the newcomer is to the analysis; `None` in the background.
     task: Option<Task>,
-    /// Whose it is, and its longest stage if it runs in the background, else zero.
+    /// Whose it is, and its longest piece if it runs in the background, else zero.
     chunk: (ModelId, Nanos),
+}
+
+/// What the backend declared, with the classes that its terms leave it.
+fn needed_memory(model: ModelId, request: &AdmissionRequest) -> ModelMemory {
+    let declared = ModelMemory { model, tensors: request.backend.memory().to_vec() };
+    if request.terms.may_be_suspended { declared } else { declared.never_suspended() }
 }
 
 /// Whether costs and slots fit the model.
@@ -473,14 +512,6 @@ fn check_shape(request: &AdmissionRequest) -> Result<(), AdmissionError> {
         return Err(AdmissionError::Slots { slots: terms.slots });
     }
     Ok(())
-}
-
-/// The longest stage of a model of best effort, checked as the stages of a task are.
-fn longest_stage(model: ModelId, costs: &[Nanos]) -> Result<Nanos, TaskError> {
-    let (period, deadline) = (Task::LONGEST, Task::LONGEST);
-    let (jitter, priority, stages) = (Nanos::ZERO, 0, costs.to_vec());
-    let unhurried = TaskSpec { model, period, deadline, jitter, priority, stages };
-    Ok(Task::new(unhurried)?.longest_stage())
 }
 
 /// What the lane of an accepted model owes its jobs.

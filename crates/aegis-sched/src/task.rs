@@ -9,6 +9,7 @@
 //!    no [`TaskSet`] exceeds [`TaskSet::MOST_TASKS`].
 //! 3. A [`TaskSet`] holds each model at most once, in the order in which it was given.
 //! 4. A server's longest stage is at most its budget, and both contain their overheads.
+//! 5. A task that is never suspended is one stage to its rivals: longest and last stage are its cost.
 
 use aegis_trace::{Category, ModelId, Nanos};
 
@@ -57,7 +58,18 @@ pub struct Task {
     cost: Nanos,
     longest_stage: Nanos,
     last_stage: Nanos,
-    is_server: bool,
+    kind: Kind,
+}
+
+/// Where others may run before a job of the task has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Between its stages.
+    Staged,
+    /// Nowhere: its stages follow each other.
+    Whole,
+    /// Between the stages of a server's jobs, wherever those end.
+    Server,
 }
 
 impl Task {
@@ -86,7 +98,7 @@ impl Task {
             return Err(TaskError::CostTooLong { model, cost, limit: Self::LONGEST });
         }
         let longest_stage = spec.stages.iter().copied().max().unwrap_or(last_stage);
-        Ok(Self { spec, cost, longest_stage, last_stage, is_server: false })
+        Ok(Self { spec, cost, longest_stage, last_stage, kind: Kind::Staged })
     }
 
     /// A polling server with sporadic start as a task: released when a refill begins, with a
@@ -109,25 +121,60 @@ impl Task {
         if chunk == Nanos::ZERO {
             return Err(TaskError::ZeroStage { model, stage: 0 });
         }
-        Ok(Self { longest_stage: chunk, last_stage: Nanos::EPSILON, is_server: true, ..whole })
+        let last_stage = Nanos::EPSILON;
+        Ok(Self { longest_stage: chunk, last_stage, kind: Kind::Server, ..whole })
+    }
+
+    /// The same task with the promise that no other job runs between two of its stages.
+    ///
+    /// To the analysis it is one non-preemptive stage of its whole length (George, Rivierre, Spuri,
+    /// INRIA RR-2966, 1996, have its theory): nothing delays it once it has begun, and it blocks
+    /// for its whole cost. Its stages keep an overhead each, since the dispatcher still decides at
+    /// every boundary; it only decides to go on. A server is left as it is, because its chunk
+    /// says already what is not preempted.
+    #[must_use]
+    pub fn never_suspended(self) -> Self {
+        match self.kind {
+            Kind::Server => self,
+            Kind::Staged | Kind::Whole => {
+                let (longest_stage, last_stage) = (self.cost, self.cost);
+                Self { longest_stage, last_stage, kind: Kind::Whole, ..self }
+            }
+        }
+    }
+
+    /// Whether others may run between its stages, if it has several.
+    #[must_use]
+    pub fn may_be_suspended(&self) -> bool {
+        match self.kind {
+            Kind::Staged | Kind::Server => true,
+            Kind::Whole => false,
+        }
     }
 
     /// Whether it stands for a server: then overheads are in its figures already.
     #[must_use]
     pub fn is_server(&self) -> bool {
-        self.is_server
+        self.kind == Kind::Server
     }
 
-    /// The same task with other numbers; a server stays one, and its chunk grows with its budget.
+    /// The same task with other numbers; a server stays one, and its chunk grows with its budget;
+    /// a task that is never suspended stays so.
     pub(crate) fn respecified(&self, spec: TaskSpec) -> Result<Self, TaskError> {
         let task = Self::new(spec)?;
-        if !self.is_server {
-            return Ok(task);
+        match self.kind {
+            Kind::Staged => Ok(task),
+            Kind::Whole => Ok(task.never_suspended()),
+            Kind::Server => Ok(self.grown_to(task)),
         }
+    }
+
+    /// This server with the numbers of `task`.
+    fn grown_to(&self, task: Self) -> Self {
         let grown = u128::from(self.longest_stage.0) * u128::from(task.cost.0);
         let grown = u64::try_from(grown.div_ceil(u128::from(self.cost.0))).unwrap_or(u64::MAX);
         let longest_stage = Nanos(grown).min(task.cost);
-        Ok(Self { longest_stage, last_stage: Nanos::EPSILON, is_server: true, ..task })
+        Self { longest_stage, last_stage: Nanos::EPSILON, kind: Kind::Server, ..task }
     }
 
     /// What was checked.
@@ -179,13 +226,15 @@ impl Task {
         self.cost
     }
 
-    /// The longest stage: how long the task can hold the device against a more urgent job.
+    /// The longest stage: how long the task can hold the device against a more urgent job. The whole
+    /// cost of one that is never suspended.
     #[must_use]
     pub fn longest_stage(&self) -> Nanos {
         self.longest_stage
     }
 
-    /// The last stage: once it has started, nothing delays the job any more.
+    /// The last stage: once it has started, nothing delays the job any more. The whole cost of one
+    /// that is never suspended.
     #[must_use]
     pub fn last_stage(&self) -> Nanos {
         self.last_stage

@@ -89,13 +89,15 @@ impl Stack {
     /// Admits a model of two stages of 10 ns; every `late`-th launch of the first takes 40 ns more.
     fn admit(&mut self, name: &str, service: ServiceTerms, late: u64) {
         let description = ModelDescription { inputs: vec![], outputs: vec![], stages: 2 };
-        let model = SimModel { description, persistent: Bytes(64), scratch: Bytes(64) };
+        let carried = Bytes::ZERO;
+        let model = SimModel { description, persistent: Bytes(64), scratch: Bytes(64), carried };
         let costs = move |stage: StageIndex, launch: u64| {
             let extra = if stage.0 == 0 && launch % late == late - 1 { 40 } else { 0 };
             SimWork { cost: Nanos(10 + extra), fault: None }
         };
         let budget = ResourceBudget { memory: MEMORY, streams: 1, compute: Nanos::MAX };
-        let terms = Terms { service, costs: vec![Nanos(10); 2], budget, slots: SLOTS };
+        let (declared, may_be_suspended) = (vec![Nanos(10); 2], true);
+        let terms = Terms { service, costs: declared, may_be_suspended, budget, slots: SLOTS };
         let backend = Box::new(SimBackend::new(model, self.device.kind(), Box::new(costs)));
         let admitted = self.admission.admit(AdmissionRequest { name: name.into(), terms, backend });
         let mut admitted = admitted.expect("there is room");

@@ -370,3 +370,107 @@ fn sets_one_part_in_a_quadrillion_below_full_are_decided() {
         assert_eq!(refusal, Refusal::Overutilised { utilisation_ppm: 1_000_000 }, "{policy:?}");
     }
 }
+
+/// Stages that nobody runs between, as the tasks of one stage that they amount to.
+mod never_suspended {
+    use super::*;
+
+    const DISPATCH: u64 = 3;
+
+    /// One stage that is charged what all stages of `spec` are, once its own overhead is added.
+    fn as_one_stage(spec: &TaskSpec) -> TaskSpec {
+        let further = spec.stages.len() as u64 - 1;
+        let cost: Nanos = spec.stages.iter().copied().sum();
+        TaskSpec { stages: vec![cost + Nanos(DISPATCH) * further], ..spec.clone() }
+    }
+
+    /// The tasks that are `whole` never suspended: by that property, or as one stage each.
+    fn sets(specs: &[TaskSpec], whole: &[bool]) -> (TaskSet, TaskSet) {
+        let named = |index: usize| TaskSpec {
+            model: ModelId::first(u16::try_from(index).expect("few")),
+            ..specs[index].clone()
+        };
+        let task = |spec| Task::new(spec).expect("a valid task");
+        let (mut by_property, mut by_hand) = (Vec::new(), Vec::new());
+        for (index, whole) in (0..specs.len()).zip(whole) {
+            let spec = named(index);
+            by_hand.push(task(if *whole { as_one_stage(&spec) } else { spec.clone() }));
+            by_property.push(if *whole { task(spec).never_suspended() } else { task(spec) });
+        }
+        (TaskSet::new(by_property).expect("valid"), TaskSet::new(by_hand).expect("valid"))
+    }
+
+    /// Everything but how many stages there are, which is another figure of the same charge.
+    fn bounds(answer: Result<Analysis, Refusal>) -> Result<Vec<Bound>, Refusal> {
+        answer.map(|analysis| analysis.bounds)
+    }
+
+    proptest! {
+        #![proptest_config(cases(512))]
+
+        #[test]
+        fn a_task_that_is_never_suspended_is_one_stage_of_its_whole_charge(
+            specs in small_set(4, 30),
+            whole in prop::collection::vec(any::<bool>(), 6),
+            wake in 0u64..6,
+        ) {
+            let overheads = Overheads { dispatch: Nanos(DISPATCH), wake: Nanos(wake) };
+            let (by_property, by_hand) = sets(&specs, &whole);
+            for policy in POLICIES {
+                let found = bounds(analyse(&by_property, policy, &overheads));
+                let expected = bounds(analyse(&by_hand, policy, &overheads));
+                prop_assert_eq!(found, expected, "{:?}", policy);
+            }
+        }
+
+        #[test]
+        fn its_longest_and_last_stage_are_all_of_it(specs in small_set(4, 0)) {
+            let (all_whole, _) = sets(&specs, &[true; 6]);
+            for (task, spec) in all_whole.tasks().iter().zip(&specs) {
+                let cost: Nanos = spec.stages.iter().copied().sum();
+                let lengths = (task.cost(), task.longest_stage(), task.last_stage());
+                prop_assert_eq!(lengths, (cost, cost, cost));
+                prop_assert_eq!(task.stages(), &spec.stages[..], "the overheads are counted by them");
+            }
+        }
+    }
+
+    #[test]
+    fn under_fifo_it_makes_no_difference() {
+        let spec = |period, stages: &[u64]| TaskSpec {
+            model: ModelId::first(0),
+            period: Nanos(period),
+            deadline: Nanos(period),
+            jitter: Nanos(4),
+            priority: 0,
+            stages: stages.iter().copied().map(Nanos).collect(),
+        };
+        let specs = [spec(60, &[4, 5, 3]), spec(90, &[7, 2]), spec(200, &[1])];
+        let overheads = Overheads { dispatch: Nanos(DISPATCH), wake: Nanos(2) };
+        let at = |whole: &[bool]| {
+            let (set, _) = sets(&specs, whole);
+            analyse(&set, PolicyKind::Fifo, &overheads).expect("a light load").responses()
+        };
+        assert_eq!(at(&[true, true, true]), at(&[false, false, false]));
+    }
+
+    #[test]
+    fn a_long_model_that_is_never_suspended_blocks_for_all_of_it() {
+        let spec = |index, period, stages: Vec<u64>| TaskSpec {
+            model: ModelId::first(index),
+            period: Nanos(period),
+            deadline: Nanos(period),
+            jitter: Nanos::ZERO,
+            priority: u32::from(index),
+            stages: stages.into_iter().map(Nanos).collect(),
+        };
+        let camera = Task::new(spec(0, 10, vec![4])).expect("valid");
+        let lidar = Task::new(spec(1, 100, vec![5; 6])).expect("valid");
+        let set = |lidar: Task| TaskSet::new(vec![camera.clone(), lidar]).expect("valid");
+        let verdict = |lidar| analyse(&set(lidar), PolicyKind::Rms, &Overheads::default());
+        assert!(verdict(lidar.clone()).is_ok(), "5 ns block nobody");
+        let refused = verdict(lidar.never_suspended()).expect_err("30 ns block the camera");
+        assert_eq!(refused.category(), Category::Permanent);
+        assert!(refused.to_string().contains("30"), "{refused}");
+    }
+}

@@ -197,6 +197,79 @@ fn admitted_models_do_not_notice_best_effort() {
     assert!(refused > 500, "{refused}");
 }
 
+/// The case with models that are never suspended, whose servers pay for whole jobs.
+fn partly_whole(seed: u64) -> Case {
+    let mut random = Random::new(Seed(seed ^ 0x5eed));
+    let mut case = case(seed);
+    let dispatch = case.config.charged.dispatch;
+    for model in &mut case.models {
+        model.may_be_suspended = random.once_in(2);
+        let whole: Nanos = model.stages.iter().map(|stage| *stage + dispatch).sum();
+        match &mut model.service {
+            ModelService::Server { budget, .. } if !model.may_be_suspended => {
+                *budget = whole * random.between(1, 2);
+            }
+            ModelService::Server { .. } | ModelService::Guaranteed | ModelService::Background => {}
+        }
+    }
+    case
+}
+
+/// The stages after the first that were dispatched of jobs that are never suspended; nobody may have
+/// been dispatched between them and the stage before.
+fn unbroken(trace: &Trace, whole: &[ModelId], seed: u64) -> usize {
+    let launches = of_kind(trace, EventKind::Dispatched).into_iter().map(|event| match event {
+        TraceEvent::Dispatched { job, stage, .. } => (job, stage.0),
+        other => unreachable!("{other:?} is not of this kind"),
+    });
+    let launches: Vec<(JobId, u16)> = launches.collect();
+    let mut later = 0;
+    for pair in launches.windows(2) {
+        let ((before, last), (job, stage)) = (pair[0], pair[1]);
+        if stage > 0 && whole.contains(&job.model) {
+            assert_eq!((before, last + 1), (job, stage), "seed {seed}: somebody ran in between");
+            later += 1;
+        }
+    }
+    later
+}
+
+#[test]
+fn best_effort_that_is_never_suspended_is_charged_for_whole_jobs() {
+    let (mut background, mut servers, mut later) = (0, 0, 0);
+    for seed in 0..1_200 {
+        let case = partly_whole(seed);
+        let mut world = World::new(case.config);
+        let mut whole = Vec::new();
+        for model in &case.models {
+            if let Ok(id) = world.admit(model.clone())
+                && !model.may_be_suspended
+            {
+                whole.push(id);
+                match model.service {
+                    ModelService::Guaranteed => {}
+                    ModelService::Background => background += 1,
+                    ModelService::Server { .. } => servers += 1,
+                }
+            }
+        }
+        world.run_for(case.length);
+        for kind in [
+            EventKind::MissedDeadline,
+            EventKind::BoundExceeded,
+            EventKind::AssumptionBroken,
+            EventKind::Faulted,
+            EventKind::Dropped,
+        ] {
+            let found = of_kind(world.trace(), kind);
+            assert!(found.is_empty(), "seed {seed}, {:?}: {found:?}", case.config);
+        }
+        later += unbroken(world.trace(), &whole, seed);
+    }
+    assert!(background > 200 && servers > 200, "{background} and {servers}");
+    assert!(later > 20_000, "{later}");
+}
+
 /// The rules of a polling server, applied by a reader of the trace: when each refill begins, what is
 /// left of it, and which job is served.
 struct ServerTwin {

@@ -66,8 +66,10 @@ fn model(n: u64, random: &mut Random) -> Model {
         jitter: Nanos(jitter),
         priority: u32::try_from(random.up_to(4)).expect("small"),
         stages,
+        may_be_suspended: true,
         persistent: Bytes::from_kib(4),
         scratch: Bytes::from_kib(random.up_to(16)),
+        carried: Bytes::ZERO,
         behaviour: Behaviour {
             arrivals,
             costs: if random.once_in(2) { Costs::Full } else { Costs::UpTo },
@@ -116,6 +118,77 @@ fn no_admitted_model_ever_misses_or_exceeds_its_bound() {
     assert!(refused > 800, "{refused}");
     assert!(jobs > 200_000, "{jobs}");
     assert!(preempted > 1_000, "{preempted}");
+}
+
+/// The same case with models that are never suspended among the others.
+fn partly_whole(seed: u64) -> Case {
+    let mut random = Random::new(Seed(seed ^ 0x5eed));
+    let mut case = case(seed);
+    for model in &mut case.models {
+        model.may_be_suspended = random.once_in(2);
+    }
+    case
+}
+
+#[test]
+fn a_model_that_is_never_suspended_is_not_and_no_bound_of_any_is_exceeded() {
+    let (mut whole_jobs, mut preempted, mut boundaries) = (0, 0, 0);
+    for seed in 0..1_500 {
+        let case = partly_whole(seed);
+        let (mut world, mut whole) = (World::new(case.config), Vec::new());
+        for model in &case.models {
+            if let Ok(id) = world.admit(model.clone())
+                && !model.may_be_suspended
+            {
+                whole.push(id);
+            }
+        }
+        world.run_for(case.length);
+        for kind in [
+            EventKind::MissedDeadline,
+            EventKind::BoundExceeded,
+            EventKind::AssumptionBroken,
+            EventKind::Faulted,
+            EventKind::Dropped,
+        ] {
+            let found = of_kind(world.trace(), kind);
+            assert!(found.is_empty(), "seed {seed}, {:?}: {found:?}", case.config);
+        }
+        for event in of_kind(world.trace(), EventKind::Suspended) {
+            let TraceEvent::Suspended { job, .. } = event else { unreachable!("of this kind") };
+            assert!(!whole.contains(&job.model), "seed {seed}: {job} was suspended");
+            preempted += 1;
+        }
+        let (jobs, inner) = unbroken(world.trace(), &whole, seed);
+        whole_jobs += jobs;
+        boundaries += inner;
+    }
+    assert!(whole_jobs > 30_000, "{whole_jobs}");
+    assert!(boundaries > 20_000, "{boundaries}");
+    assert!(preempted > 200, "{preempted}");
+}
+
+/// How many jobs of `whole` models began, and how many later stages they had, each of which must
+/// be what is dispatched next after the stage before it.
+fn unbroken(trace: &Trace, whole: &[aegis_trace::ModelId], seed: u64) -> (usize, usize) {
+    let dispatched = of_kind(trace, EventKind::Dispatched);
+    let launches = dispatched.iter().map(|event| match event {
+        TraceEvent::Dispatched { job, stage, .. } => (*job, stage.0),
+        other => unreachable!("{other:?} is not of this kind"),
+    });
+    let launches: Vec<_> = launches.collect();
+    let later = |pair: &&[(aegis_trace::JobId, u16)]| pair[1].1 > 0;
+    let mut inner = 0;
+    for pair in launches.windows(2).filter(later) {
+        let ((before, stage), (job, next)) = (pair[0], pair[1]);
+        if whole.contains(&job.model) {
+            assert_eq!((before, stage + 1), (job, next), "seed {seed}: somebody ran in between");
+            inner += 1;
+        }
+    }
+    let begins =
+        |(job, stage): &&(aegis_trace::JobId, u16)| *stage == 0 && whole.contains(&job.model);
+    (launches.iter().filter(begins).count(), inner)
 }
 
 #[test]

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::category::Category;
 use crate::id::{JobId, ModelId, StageIndex, StreamId};
+use crate::pressure::PressureLevel;
 use crate::refusal::Refusal;
 use crate::service::ServiceTerms;
 use crate::unit::{Bytes, Nanos, Timestamp};
@@ -212,6 +213,15 @@ pub enum TraceEvent {
         requested: Bytes,
         /// What the binding had left.
         available: Bytes,
+    },
+    /// The free memory of the device crossed a threshold.
+    PressureChanged {
+        /// The level before.
+        from: PressureLevel,
+        /// The level now; below ample new models are refused.
+        to: PressureLevel,
+        /// What was free.
+        free: Bytes,
     },
     /// The evidence a bound rests on does not describe what runs any more. The bound stays as it is.
     EvidenceStale {
@@ -469,6 +479,7 @@ pub enum EventKind {
     GuaranteesRestored,
     Hanging,
     AllocationRefused,
+    PressureChanged,
     EvidenceStale,
     Idle,
     Stopped,
@@ -503,6 +514,7 @@ impl TraceEvent {
             Self::GuaranteesRestored { .. } => EventKind::GuaranteesRestored,
             Self::Hanging { .. } => EventKind::Hanging,
             Self::AllocationRefused { .. } => EventKind::AllocationRefused,
+            Self::PressureChanged { .. } => EventKind::PressureChanged,
             Self::EvidenceStale { .. } => EventKind::EvidenceStale,
             Self::Idle => EventKind::Idle,
             Self::Stopped => EventKind::Stopped,
@@ -513,7 +525,11 @@ impl TraceEvent {
     #[must_use]
     pub fn model(&self) -> Option<ModelId> {
         match self {
-            Self::Started | Self::Refused { .. } | Self::Idle | Self::Stopped => None,
+            Self::Started
+            | Self::Refused { .. }
+            | Self::PressureChanged { .. }
+            | Self::Idle
+            | Self::Stopped => None,
             Self::Admitted { model, .. }
             | Self::BoundChanged { model, .. }
             | Self::Evicting { model }

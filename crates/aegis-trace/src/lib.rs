@@ -21,6 +21,7 @@ pub mod error;
 pub mod event;
 pub mod export;
 pub mod id;
+pub mod pressure;
 pub mod query;
 pub mod refusal;
 pub mod service;
@@ -35,6 +36,7 @@ pub use event::{
     SubmitRefusal, TraceEvent,
 };
 pub use id::{JobId, ModelId, PartitionId, StageIndex, StreamId, TensorId};
+pub use pressure::PressureLevel;
 pub use query::{Query, Trace};
 pub use refusal::{Limit, Refusal};
 pub use service::ServiceTerms;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::category::Category;
 use crate::id::ModelId;
+use crate::pressure::PressureLevel;
 use crate::unit::{Bytes, Nanos};
 
 /// The inequality that failed. A new way to fail is a new variant, never a new string.
@@ -74,6 +75,19 @@ pub enum Refusal {
         scratch: Bytes,
         /// The limit.
         limit: Bytes,
+        /// What all models together would take if every one were planned anew, when that fits: the
+        /// caller may evict and admit again. Nothing is ever moved without being asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replanned: Option<Bytes>,
+    },
+    /// The device runs short of free memory, and its level refuses new models: `free < needed`.
+    MemoryPressure {
+        /// The level.
+        level: PressureLevel,
+        /// What is free.
+        free: Bytes,
+        /// How much must be free before new models are accepted again.
+        needed: Bytes,
     },
     /// The cost of a job exceeds the compute time its budget grants per period.
     ComputeBudget {
@@ -143,10 +157,24 @@ impl std::fmt::Display for Limit {
 }
 
 impl Refusal {
-    /// Always [`Category::Permanent`]: the same request against the same set is refused again.
+    /// [`Category::Permanent`]: the same request against the same set is refused again. Only memory
+    /// pressure passes by itself, and is [`Category::Transient`].
     #[must_use]
     pub fn category(&self) -> Category {
-        Category::Permanent
+        match self {
+            Self::MemoryPressure { .. } => Category::Transient,
+            Self::Overutilised { .. }
+            | Self::DemandExceedsWindow { .. }
+            | Self::ResponseExceedsDeadline { .. }
+            | Self::CostExceedsDeadline { .. }
+            | Self::Undecided { .. }
+            | Self::MemoryBudget { .. }
+            | Self::DeviceMemory { .. }
+            | Self::ComputeBudget { .. }
+            | Self::ServerBudget { .. }
+            | Self::Streams { .. }
+            | Self::TooManyModels { .. } => Category::Permanent,
+        }
     }
 
     /// The inequality in words and numbers, with models named by `name`.
@@ -165,15 +193,7 @@ impl Refusal {
             None => "the orchestrator's wake-up".into(),
         };
         match self {
-            Self::Overutilised { utilisation_ppm: 1_000_000..1_000_100 } => {
-                "utilisation exceeds the device by less than 0.0001: sum C/T must not exceed 1"
-                    .into()
-            }
-            Self::Overutilised { utilisation_ppm } => format!(
-                "utilisation {}.{:04} is more than the device: sum C/T must not exceed 1",
-                utilisation_ppm / 1_000_000,
-                utilisation_ppm % 1_000_000 / 100
-            ),
+            Self::Overutilised { utilisation_ppm } => overutilised(*utilisation_ppm),
             Self::DemandExceedsWindow { window, demand, blocking, blocked_by } => {
                 let held = *blocking > Nanos::ZERO;
                 let (window, demand) = (time(*window), time(*demand));
@@ -207,9 +227,13 @@ impl Refusal {
             Self::MemoryBudget { needed, limit } => {
                 format!("needs {needed} > memory budget {limit}")
             }
-            Self::DeviceMemory { persistent, scratch, limit } => {
-                format!("persistent {persistent} + shared scratch {scratch} > device limit {limit}")
+            Self::DeviceMemory { persistent, scratch, limit, replanned } => {
+                device_memory(*persistent, *scratch, *limit, *replanned)
             }
+            Self::MemoryPressure { level, free, needed } => format!(
+                "free memory is {level}: {free} free < {needed} that must be before new models are \
+                 accepted"
+            ),
             Self::ComputeBudget { needed, limit } => {
                 let (needed, limit) = (time(*needed), time(*limit));
                 format!("cost {needed} > compute budget {limit} per period")
@@ -225,6 +249,49 @@ impl Refusal {
             }
         }
     }
+}
+
+impl Refusal {
+    /// How much memory a plan of all models anew would save, when it would fit.
+    #[must_use]
+    pub fn saved_by_replanning(&self) -> Option<Bytes> {
+        match self {
+            Self::DeviceMemory { persistent, scratch, replanned: Some(total), .. } => {
+                Some(saved(*persistent, *scratch, *total))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn overutilised(ppm: u64) -> String {
+    if (1_000_000..1_000_100).contains(&ppm) {
+        return "utilisation exceeds the device by less than 0.0001: sum C/T must not exceed 1"
+            .into();
+    }
+    let (whole, part) = (ppm / 1_000_000, ppm % 1_000_000 / 100);
+    format!("utilisation {whole}.{part:04} is more than the device: sum C/T must not exceed 1")
+}
+
+fn device_memory(
+    persistent: Bytes,
+    scratch: Bytes,
+    limit: Bytes,
+    replanned: Option<Bytes>,
+) -> String {
+    let anew = replanned.map_or_else(String::new, |total| {
+        let saved = saved(persistent, scratch, total);
+        format!(
+            "; planned anew, all models together would take {total} and fit, which saves {saved}: \
+             evict and admit them again"
+        )
+    });
+    format!("persistent {persistent} + shared scratch {scratch} > device limit {limit}{anew}")
+}
+
+/// What is asked for beyond `total`.
+fn saved(persistent: Bytes, scratch: Bytes, total: Bytes) -> Bytes {
+    Bytes(persistent.0.saturating_add(scratch.0)).saturating_sub(total)
 }
 
 impl std::fmt::Display for Refusal {
@@ -249,6 +316,43 @@ mod tests {
             .assert_eq(&refusal.explain(|_| "lidar".into()));
         expect_test::expect!["demand 4 ms + blocking 30 ms by a stage of m1 > window 10 ms"]
             .assert_eq(&refusal.to_string());
+    }
+
+    #[test]
+    fn a_refusal_for_lack_of_free_memory_passes_with_time_and_others_do_not() {
+        let (level, free, needed) = (PressureLevel::Low, Bytes::from_mib(3), Bytes::from_mib(8));
+        let refusal = Refusal::MemoryPressure { level, free, needed };
+        expect_test::expect![
+            "free memory is low: 3 MiB free < 8 MiB that must be before new models are accepted"
+        ]
+        .assert_eq(&refusal.to_string());
+        assert_eq!(refusal.category(), Category::Transient);
+        assert_eq!(Refusal::TooManyModels { limit: 1 }.category(), Category::Permanent);
+    }
+
+    #[test]
+    fn memory_that_would_fit_if_planned_anew_is_said_with_what_that_saves() {
+        let refusal = |replanned| Refusal::DeviceMemory {
+            persistent: Bytes::from_mib(60),
+            scratch: Bytes::from_mib(10),
+            limit: Bytes::from_mib(64),
+            replanned,
+        };
+        let short = refusal(None);
+        expect_test::expect!["persistent 60 MiB + shared scratch 10 MiB > device limit 64 MiB"]
+            .assert_eq(&short.to_string());
+        assert_eq!(short.saved_by_replanning(), None);
+        let json = serde_json::to_value(&short).expect("plain data");
+        assert_eq!(json.get("replanned"), None, "as before there was such a thing");
+        let fits = refusal(Some(Bytes::from_mib(50)));
+        expect_test::expect![
+            "persistent 60 MiB + shared scratch 10 MiB > device limit 64 MiB; planned anew, all \
+             models together would take 50 MiB and fit, which saves 20 MiB: evict and admit them again"
+        ]
+        .assert_eq(&fits.to_string());
+        assert_eq!(fits.saved_by_replanning(), Some(Bytes::from_mib(20)));
+        let json = serde_json::to_string(&fits).expect("plain data");
+        assert_eq!(serde_json::from_str::<Refusal>(&json).expect("its own text"), fits);
     }
 
     #[test]

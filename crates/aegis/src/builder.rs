@@ -7,7 +7,7 @@ use aegis_cuda::{
     DeviceContext, DriverKind, HostConfig, HostWork, Realtime, RealtimePriority, RealtimeWork,
     SimConfig,
 };
-use aegis_memory::MemoryOrchestrator;
+use aegis_memory::{MemoryOrchestrator, PressurePolicy, PressureThresholds};
 use aegis_sched::admission::{AdmissionConfig, AdmissionController};
 use aegis_sched::dispatch::orchestrator::Pace;
 use aegis_sched::dispatch::{Dispatcher, DispatcherConfig, OverrunPolicy};
@@ -44,6 +44,7 @@ pub struct RuntimeBuilder {
     max_models: Option<u16>,
     overheads: Option<Overheads>,
     overrun: OverrunPolicy,
+    pressure: Option<PressureThresholds>,
     trace_capacity: Option<usize>,
     spin: Option<Nanos>,
     realtime: bool,
@@ -90,6 +91,12 @@ impl RuntimeBuilder {
         Self { overrun, ..self }
     }
 
+    /// Below how much free memory new models are refused, and from how much on they are accepted
+    /// again. Free is what no admitted model occupies. Never refused unless this is called.
+    pub fn pressure(self, thresholds: PressureThresholds) -> Self {
+        Self { pressure: Some(thresholds), ..self }
+    }
+
     /// Events each recording thread can hold between two drains of the trace.
     pub fn trace_capacity(self, events: usize) -> Self {
         Self { trace_capacity: Some(events), ..self }
@@ -127,6 +134,10 @@ impl RuntimeBuilder {
             },
             MemoryOrchestrator::new(arena),
         );
+        let admission = match checked.pressure {
+            Some(policy) => admission.under_pressure(policy),
+            None => admission,
+        };
         let dispatcher = Dispatcher::new(
             DispatcherConfig {
                 max_models: checked.max_models,
@@ -180,6 +191,10 @@ impl RuntimeBuilder {
         if self.overheads.is_none() {
             faults.push("no overheads are stated; call `overheads`".into());
         }
+        let pressure = self.pressure.map(PressurePolicy::new).transpose().unwrap_or_else(|error| {
+            faults.push(error.to_string());
+            None
+        });
         match (driver, memory, self.policy, self.overheads) {
             (Some(driver), Some(memory), Some(policy), Some(overheads)) if faults.is_empty() => {
                 Ok(Checked {
@@ -191,6 +206,7 @@ impl RuntimeBuilder {
                     max_models: models,
                     overheads,
                     overrun: self.overrun,
+                    pressure,
                     trace_capacity: trace,
                     spin: self.spin.unwrap_or(Nanos::ZERO),
                     realtime: self.realtime,
@@ -226,6 +242,7 @@ struct Checked {
     max_models: u16,
     overheads: Overheads,
     overrun: OverrunPolicy,
+    pressure: Option<PressurePolicy>,
     trace_capacity: usize,
     spin: Nanos,
     realtime: bool,

@@ -24,7 +24,8 @@
 //! let x = TensorSpec { name: "x".into(), dtype: DType::F32, shape: vec![1, 2] };
 //! let description = ModelDescription { inputs: vec![x.clone()], outputs: vec![x], stages: 1 };
 //! let cost = Nanos::from_millis(4);
-//! let model = SimModel { description, persistent: Bytes(4096), scratch: Bytes(4096) };
+//! let carried = Bytes::ZERO;
+//! let model = SimModel { description, persistent: Bytes(4096), scratch: Bytes(4096), carried };
 //! let source = ModelSource::Sim { model, costs: vec![cost] };
 //!
 //! let camera = runtime.load("camera", &source)?;
@@ -79,6 +80,7 @@ pub use aegis_context::{
     TensorSpec,
 };
 pub use aegis_cuda::{ComputeUnits, DeviceCapabilities, DeviceError, DriverKind, Realtime};
+pub use aegis_memory::{Band, PressureThresholds};
 pub use aegis_sched::admission::Terms;
 pub use aegis_sched::analysis::TimeModel;
 pub use aegis_sched::dispatch::OverrunPolicy;
@@ -86,9 +88,9 @@ pub use aegis_sched::metrics::{Broken, Counts, Snapshot, Summary};
 pub use aegis_sched::policy::PolicyKind;
 pub use aegis_sched::task::Overheads;
 pub use aegis_trace::{
-    Assumption, Bytes, Category, Clock, DropReason, EventKind, JobId, ModelId, Nanos, Query,
-    Record, Refusal, ServiceTerms, Staleness, SubmitRefusal, Timestamp, Trace, TraceError,
-    TraceEvent,
+    Assumption, Bytes, Category, Clock, DropReason, EventKind, JobId, ModelId, Nanos,
+    PressureLevel, Query, Record, Refusal, ServiceTerms, Staleness, SubmitRefusal, Timestamp,
+    Trace, TraceError, TraceEvent,
 };
 
 pub use builder::RuntimeBuilder;

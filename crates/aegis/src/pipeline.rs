@@ -327,7 +327,9 @@ impl Pipeline {
 
     fn builder(&self) -> RuntimeBuilder {
         let Workload { device, scheduler, overheads, models, .. } = &self.workload;
-        Runtime::builder()
+        let builder = Runtime::builder();
+        let builder = device.pressure.into_iter().fold(builder, RuntimeBuilder::pressure);
+        builder
             .streams(device.streams)
             .policy(scheduler.policy)
             .queue_depth(usize::try_from(scheduler.queue_depth).unwrap_or(usize::MAX))
@@ -407,6 +409,7 @@ impl Pipeline {
         Terms {
             service: service(model),
             costs,
+            may_be_suspended: model.suspend,
             budget: ResourceBudget {
                 memory: model.budget.memory.unwrap_or(self.workload.device.memory),
                 streams: model.budget.streams.unwrap_or(1),
@@ -469,7 +472,7 @@ fn source(model: &Model) -> ModelSource {
             threads: u16::try_from(onnx.threads).unwrap_or(u16::MAX),
         },
         Backend::Sim(sim) => declared(
-            MemoryNeed { resident: sim.persistent, scratch: sim.scratch },
+            SimNeed { persistent: sim.persistent, scratch: sim.scratch, carried: sim.carried },
             sim.stages.clone(),
         ),
     }
@@ -481,16 +484,26 @@ fn stand_in(model: &Model, evidence: Option<&ModelEvidence>) -> ModelSource {
         None => source(model),
         Some(evidence) => {
             let stages = evidence.samples.stages().len();
-            declared(evidence.memory, vec![Nanos::EPSILON; stages])
+            let MemoryNeed { resident, scratch, carried } = evidence.memory;
+            let persistent = resident.saturating_sub(carried);
+            let need = SimNeed { persistent, scratch, carried };
+            declared(need, vec![Nanos::EPSILON; stages])
         }
     }
 }
 
-fn declared(need: MemoryNeed, costs: Vec<Nanos>) -> ModelSource {
+/// What a declared model needs of each kind.
+struct SimNeed {
+    persistent: Bytes,
+    scratch: Bytes,
+    carried: Bytes,
+}
+
+fn declared(need: SimNeed, costs: Vec<Nanos>) -> ModelSource {
     let stages = u16::try_from(costs.len()).unwrap_or(u16::MAX);
     let description = ModelDescription { inputs: vec![], outputs: vec![], stages };
-    let MemoryNeed { resident: persistent, scratch } = need;
-    ModelSource::Sim { model: SimModel { description, persistent, scratch }, costs }
+    let SimNeed { persistent, scratch, carried } = need;
+    ModelSource::Sim { model: SimModel { description, persistent, scratch, carried }, costs }
 }
 
 /// The capabilities of the host, for whoever has no workload yet. Reserves nothing.

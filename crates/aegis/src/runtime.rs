@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aegis_cuda::{DeviceCapabilities, DeviceContext, Realtime};
+use aegis_memory::PressureChange;
 use aegis_sched::admission::{
     Admission, AdmissionController, AdmissionError, AdmissionRequest, Terms,
 };
@@ -158,10 +159,20 @@ impl Runtime {
         let LoadedModel { name, backend } = model;
         let mut admission = lock(&self.admission);
         let terms = terms.clone();
+        self.observe_memory(&mut admission);
         let admitted = admission.admit(AdmissionRequest { name: name.clone(), terms, backend });
+        self.observe_memory(&mut admission);
         let mut admitted = admitted.map_err(|error| self.refused(&name, error, &admission))?;
         admitted.lane.watch(monitors);
         Ok(self.install(admitted, &mut phase))
+    }
+
+    /// Tells the policy of memory pressure what is free now, and records a change of its level.
+    fn observe_memory(&self, admission: &mut AdmissionController) {
+        let free = admission.free_memory();
+        if let Some(PressureChange { from, to, free }) = admission.observe_memory(free) {
+            self.record(TraceEvent::PressureChanged { from, to, free });
+        }
     }
 
     /// The error of a refused model; its refusal is recorded.
@@ -249,6 +260,7 @@ impl Runtime {
             model: model.name().to_owned(),
             cause: Box::new(cause),
         })?;
+        self.observe_memory(&mut admission);
         let mut models = lock(&self.models);
         if let Some(entry) = models.iter_mut().find(|entry| entry.report.model == id) {
             entry.report.evicted = true;

@@ -154,6 +154,10 @@ pub struct MemoryNeed {
     pub resident: Bytes,
     /// What only runs need: shared by all models of a partition.
     pub scratch: Bytes,
+    /// The part of `resident` that crosses stages: shared like scratch by a model that is never
+    /// suspended. Zero in evidence from before it was told apart.
+    #[serde(default)]
+    pub carried: Bytes,
 }
 
 impl MemoryNeed {
@@ -163,8 +167,10 @@ impl MemoryNeed {
             let aligned = tensor.size.checked_align_up(tensor.alignment).unwrap_or(tensor.size);
             match tensor.class {
                 TensorClass::Scratch => need.scratch += aligned,
-                TensorClass::Persistent | TensorClass::Io | TensorClass::Carried => {
+                TensorClass::Persistent | TensorClass::Io => need.resident += aligned,
+                TensorClass::Carried => {
                     need.resident += aligned;
+                    need.carried += aligned;
                 }
             }
         }

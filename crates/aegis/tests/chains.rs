@@ -313,7 +313,7 @@ fn on_the_host(cost: Nanos, period: Nanos) -> (Runtime, Sources) {
     let admit = |name: &str, jitter: Nanos| {
         let description = ModelDescription { inputs: vec![], outputs: vec![], stages: 1 };
         let (persistent, scratch) = (Bytes(64), Bytes(64));
-        let model = SimModel { description, persistent, scratch };
+        let model = SimModel { description, persistent, scratch, carried: Bytes::ZERO };
         let source = ModelSource::Sim { model, costs: vec![cost] };
         let loaded = runtime.load(name, &source).expect("declared");
         let (deadline, priority) = (ms(60_000), 0);

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use aegis::{
-    Bytes, Category, DType, DropReason, Error, EventKind, ModelDescription, ModelHandle,
-    ModelSource, Nanos, Overheads, PolicyKind, Query, Refusal, ResourceBudget, Runtime,
-    ServiceTerms, SimModel, SubmitRefusal, Tensor, TensorSpec, Terms, Timestamp, Trace, TraceEvent,
+    Band, Bytes, Category, DType, DropReason, Error, EventKind, ModelDescription, ModelHandle,
+    ModelSource, Nanos, Overheads, Pipeline, PolicyKind, PressureLevel, PressureThresholds, Query,
+    Refusal, ResourceBudget, Runtime, ServiceTerms, SimModel, SubmitRefusal, Tensor, TensorSpec,
+    Terms, Timestamp, Trace, TraceEvent,
 };
 
 fn ms(n: u64) -> Nanos {
@@ -32,7 +33,8 @@ fn declared(stages: &[Nanos], persistent: Bytes) -> ModelSource {
     let stages_of = u16::try_from(stages.len()).expect("few stages");
     let description =
         ModelDescription { inputs: vec![x.clone()], outputs: vec![x], stages: stages_of };
-    let model = SimModel { description, persistent, scratch: Bytes::from_kib(4) };
+    let carried = Bytes::ZERO;
+    let model = SimModel { description, persistent, scratch: Bytes::from_kib(4), carried };
     ModelSource::Sim { model, costs: stages.to_vec() }
 }
 
@@ -87,6 +89,53 @@ fn stages_let_the_same_model_in() {
     let long = long.expect("accepted").wait().expect("ran");
     assert!(short.timing().response <= ms(9), "{:?}", short.timing());
     assert_eq!(long.timing().execution, ms(30));
+}
+
+#[test]
+fn what_a_model_carries_is_shared_where_it_is_never_suspended() {
+    let memory = |may_be_suspended| {
+        let runtime = runtime();
+        for name in ["camera", "lidar"] {
+            let description = ModelDescription { inputs: vec![], outputs: vec![], stages: 2 };
+            let (persistent, scratch) = (Bytes::from_kib(64), Bytes::from_kib(4));
+            let carried = Bytes::from_kib(32);
+            let model = SimModel { description, persistent, scratch, carried };
+            let costs = vec![ms(1), ms(2)];
+            let source = ModelSource::Sim { model, costs: costs.clone() };
+            let loaded = runtime.load(name, &source).expect("declared");
+            let terms = Terms::periodic(Nanos::ZERO, ms(100), Bytes::from_mib(1));
+            let terms = Terms { costs, may_be_suspended, ..terms };
+            runtime.admit(loaded, &terms).expect("a light load");
+        }
+        let memory = runtime.report().memory;
+        (memory.resident, memory.scratch)
+    };
+    assert_eq!(memory(true), (Bytes::from_kib(192), Bytes::from_kib(4)));
+    assert_eq!(memory(false), (Bytes::from_kib(128), Bytes::from_kib(36)));
+}
+
+#[test]
+fn checking_a_workload_shows_less_resident_memory_without_suspended_models() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("edge.toml");
+    let memory = |suspend: bool| {
+        let model = |name: &str| {
+            format!(
+                "[[model]]\nname = \"{name}\"\nbackend = \"sim\"\nperiod = \"100ms\"\n\
+                 suspend = {suspend}\n[model.sim]\nstages = [\"1ms\", \"2ms\"]\n\
+                 persistent = \"10MiB\"\nscratch = \"4MiB\"\ncarried = \"3MiB\"\n"
+            )
+        };
+        let device = "device = { driver = \"sim\", memory = \"64MiB\" }\n\
+                      scheduler = { policy = \"edf\", queue_depth = 8 }\n";
+        std::fs::write(&file, format!("{device}{}{}", model("a"), model("b"))).expect("written");
+        let (runtime, verdicts) = Pipeline::open(&file).expect("sound").check().expect("decided");
+        assert!(verdicts.iter().all(|verdict| verdict.outcome.is_ok()), "{verdicts:?}");
+        let memory = runtime.report().memory;
+        (memory.resident, memory.scratch)
+    };
+    assert_eq!(memory(true), (Bytes::from_mib(26), Bytes::from_mib(4)));
+    assert_eq!(memory(false), (Bytes::from_mib(20), Bytes::from_mib(7)));
 }
 
 #[test]
@@ -188,6 +237,121 @@ fn budgets_are_hard() {
     let expected = Refusal::Streams { needed: 2, available: 1 };
     assert_eq!(refusal(with(streams), Bytes(64)), expected);
     assert_eq!(runtime.report().memory.resident, Bytes::ZERO);
+}
+
+#[test]
+fn a_refusal_says_what_planning_everything_anew_would_save() {
+    let runtime = runtime();
+    let ask = |name: &str, mib: u64| {
+        let model =
+            runtime.load(name, &declared(&[ms(1)], Bytes::from_mib(mib))).expect("declared");
+        runtime.admit(model, &Terms::periodic(ms(1), ms(100), Bytes::from_mib(64)))
+    };
+    let first = ask("first", 20).expect("20 of 64 MiB");
+    ask("second", 20).expect("40 of 64 MiB");
+    runtime.evict(&first).expect("it is there");
+    let refused = ask("third", 30).expect_err("neither the hole nor the rest holds 30 MiB");
+    let Error::Refused { explained, refusal, .. } = &refused else { panic!("{refused:?}") };
+    let saved = refusal.saved_by_replanning().expect("50 of 64 MiB fit");
+    assert!(explained.contains(&format!("which saves {saved}")), "{explained}");
+    assert!(saved >= Bytes::from_mib(20), "{saved}: the hole");
+    assert!(refused.to_string().contains("planned anew"), "{refused}");
+    let json = serde_json::to_value(refusal).expect("plain data");
+    assert!(json.get("replanned").is_some_and(serde_json::Value::is_u64), "{json}");
+    let hopeless = ask("fourth", 50).expect_err("70 of 64 MiB");
+    let Error::Refused { refusal, .. } = &hopeless else { panic!("{hopeless:?}") };
+    assert_eq!(refusal.saved_by_replanning(), None);
+}
+
+/// Low below 24 MiB and until 32 MiB, critical below 8 MiB and until 16 MiB.
+fn thresholds() -> PressureThresholds {
+    let band = |enter, leave| Band { enter: Bytes::from_mib(enter), leave: Bytes::from_mib(leave) };
+    PressureThresholds { low: band(24, 32), critical: band(8, 16) }
+}
+
+#[test]
+fn new_models_are_refused_while_memory_is_short_and_nothing_is_evicted() {
+    let runtime = builder().sim(Bytes::from_mib(64)).pressure(thresholds()).build().expect("sound");
+    let ask = |name: &str, mib: u64| {
+        let need = Bytes(Bytes::from_mib(mib).0 - 4096); // With 4 KiB of scratch.
+        let model = runtime.load(name, &declared(&[ms(1)], need)).expect("declared");
+        runtime.admit(model, &Terms::periodic(ms(1), ms(100), Bytes::from_mib(64)))
+    };
+    let refusal = |name: &str| match ask(name, 1).expect_err("memory is short") {
+        Error::Refused { refusal, .. } => refusal,
+        other => panic!("{other}"),
+    };
+    let large = ask("large", 40).expect("all of 64 MiB were free");
+    let medium = ask("medium", 9).expect("24 MiB were free, and low is below that");
+    let level = |level, free| Refusal::MemoryPressure { level, free, needed: Bytes::from_mib(32) };
+    let (low, critical) = (PressureLevel::Low, PressureLevel::Critical);
+    let free = Bytes::from_mib(64) - runtime.report().memory.resident - Bytes::from_kib(4);
+    assert_eq!(refusal("third"), level(low, free));
+    assert_eq!(refusal("third").category(), Category::Transient);
+    let models = runtime.report().models;
+    assert!(models.iter().all(|model| !model.evicted) && models.len() == 2, "{models:?}");
+
+    runtime.evict(&medium).expect("it is there");
+    let free = Bytes::from_mib(64) - runtime.report().memory.resident - Bytes::from_kib(4);
+    assert!(free >= thresholds().low.enter && free < thresholds().low.leave, "{free}: between");
+    assert_eq!(refusal("third"), level(low, free), "it is left later than it is entered");
+    runtime.evict(&large).expect("it is there");
+    let all = ask("all", 60).expect("64 MiB are free");
+    assert!(matches!(refusal("more"), Refusal::MemoryPressure { level, .. } if level == critical));
+    runtime.evict(&all).expect("it is there");
+    ask("again", 40).expect("64 MiB are free");
+
+    let trace = trace(&runtime);
+    let query = Query { kinds: vec![EventKind::PressureChanged], ..Query::default() };
+    let changes = trace.query(&query).map(|record| match record.event {
+        TraceEvent::PressureChanged { from, to, .. } => (from, to),
+        ref other => unreachable!("{other:?} is not of this kind"),
+    });
+    let ample = PressureLevel::Ample;
+    assert_eq!(
+        changes.collect::<Vec<_>>(),
+        [(ample, low), (low, ample), (ample, critical), (critical, ample)]
+    );
+}
+
+#[test]
+fn thresholds_that_name_no_levels_are_a_fault_of_the_configuration() {
+    let PressureThresholds { low, critical } = thresholds();
+    for unsound in [
+        PressureThresholds { low: Band { leave: low.enter, ..low }, critical },
+        PressureThresholds { low: critical, critical: low },
+    ] {
+        let built = builder().sim(Bytes::from_mib(64)).pressure(unsound).build();
+        let Err(Error::Build { faults }) = built else { panic!("{unsound:?} is taken") };
+        assert_eq!(faults.len(), 1, "{faults:?}");
+    }
+}
+
+#[test]
+fn checking_a_workload_refuses_what_it_leaves_no_free_memory_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("edge.toml");
+    let model = |name: &str| {
+        format!(
+            "[[model]]\nname = \"{name}\"\nbackend = \"sim\"\nperiod = \"100ms\"\n\
+             sim.stages = [\"1ms\"]\nsim.persistent = \"24MiB\"\n"
+        )
+    };
+    let device = "scheduler = { policy = \"edf\", queue_depth = 8 }\n\
+                  [device]\ndriver = \"sim\"\nmemory = \"64MiB\"\n\
+                  pressure = { low_enter = \"24MiB\", low_leave = \"32MiB\", \
+                  critical_enter = \"8MiB\", critical_leave = \"16MiB\" }\n";
+    std::fs::write(&file, [device, &model("a"), &model("b"), &model("c")].concat())
+        .expect("written");
+    let (_, verdicts) = Pipeline::open(&file).expect("sound").check().expect("decided");
+    let [a, b, c] = verdicts.as_slice() else { panic!("three models: {verdicts:?}") };
+    assert!(a.outcome.is_ok() && b.outcome.is_ok(), "{verdicts:?}");
+    let refused = c.outcome.as_ref().expect_err("16 MiB are free").to_string();
+    assert_eq!(
+        refused,
+        "c is not admitted: free memory is low: 16 MiB free < 32 MiB that must be before new models \
+         are accepted"
+    );
 }
 
 #[test]

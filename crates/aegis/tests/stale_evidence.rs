@@ -21,7 +21,8 @@ fn run(jobs: usize, measured: &[u64]) -> Vec<Staleness> {
     let x = TensorSpec { name: "x".into(), dtype: DType::F32, shape: vec![1] };
     let description = ModelDescription { inputs: vec![x.clone()], outputs: vec![x], stages: 1 };
     let cost = Nanos::from_millis(4);
-    let model = SimModel { description, persistent: Bytes(4096), scratch: Bytes(4096) };
+    let carried = Bytes::ZERO;
+    let model = SimModel { description, persistent: Bytes(4096), scratch: Bytes(4096), carried };
     let loaded = runtime
         .load("camera", &ModelSource::Sim { model, costs: vec![cost] })
         .expect("a declared model");

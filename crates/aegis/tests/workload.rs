@@ -61,7 +61,9 @@ fn the_documented_example_is_read_as_it_says() {
     assert_eq!(segmenter.backend.stage_count(), 2);
     let Backend::Sim(sim) = &planner.backend else { panic!("a model of declared costs") };
     assert_eq!(sim.stages, [Nanos::from_millis(2), Nanos::from_millis(3)]);
-    assert_eq!(sim.persistent, Bytes::from_mib(10));
+    assert_eq!((sim.persistent, sim.carried), (Bytes::from_mib(10), Bytes::from_mib(1)));
+    assert_eq!((planner.suspend, segmenter.suspend), (false, true));
+    assert_eq!(workload.scheduler.max_suspended, Some(1));
     assert_eq!(planner.best_effort, None);
     let (budget, period) = (Nanos::from_millis(5), Nanos::from_millis(50));
     let server = Server { budget, period, priority: Some(9) };
@@ -69,6 +71,103 @@ fn the_documented_example_is_read_as_it_says() {
     let [chain] = workload.chains.as_slice() else { panic!("one chain") };
     assert_eq!((&chain.models[..], chain.kind), (&[0, 2][..], ChainKind::Sampled));
     assert_eq!(chain.max_age, Some(Nanos::from_millis(300)));
+}
+
+/// Three models of two stages each and one of one, with `suspend` where it is given.
+fn staged(max_suspended: &str, suspend: [&str; 4]) -> String {
+    let model = |(index, suspend): (usize, &str)| {
+        let stages = if index == 3 { r#"["1ms"]"# } else { r#"["1ms", "2ms"]"# };
+        format!(
+            "[[model]]\nname = \"m{index}\"\nbackend = \"sim\"\nperiod = \"33ms\"\n{suspend}\n\
+             sim.stages = {stages}\n"
+        )
+    };
+    let models: String = suspend.into_iter().enumerate().map(model).collect();
+    format!(
+        "device = {{ driver = \"sim\", memory = \"1GiB\" }}\n\
+         [scheduler]\npolicy = \"edf\"\nqueue_depth = 8\n{max_suspended}\n{models}"
+    )
+}
+
+#[test]
+fn no_more_staged_models_than_the_limit_may_be_suspended() {
+    let kinds = |text: &str| -> Vec<FaultKind> {
+        faults_of(text).faults().iter().map(|fault| fault.kind.clone()).collect()
+    };
+    let surplus = |found, most| FaultKind::TooManySuspended { found, most };
+    assert_eq!(kinds(&staged("max_suspended = 1", [""; 4])), [surplus(2, 1), surplus(3, 1)]);
+    assert_eq!(
+        kinds(&staged("max_suspended = 2", ["", "", "suspend = true", ""])),
+        [surplus(3, 2)]
+    );
+    let never = "suspend = false";
+    let one = parse(&staged("max_suspended = 1", [never, "", never, ""])).expect("one may");
+    let may: Vec<bool> = one.models.iter().map(|model| model.suspend).collect();
+    assert_eq!(
+        (may.as_slice(), one.scheduler.max_suspended),
+        (&[false, true, false, true][..], Some(1))
+    );
+    parse(&staged("max_suspended = 0", [never; 4]))
+        .expect("none may, and a whole model need not say");
+    parse(&staged("max_suspended = 0", [never, never, never, ""])).expect("one stage has no cut");
+    let unlimited = parse(&staged("", [""; 4])).expect("no limit");
+    assert!(unlimited.models.iter().all(|model| model.suspend));
+}
+
+#[test]
+fn a_model_beyond_the_limit_is_shown_with_the_limit_and_what_would_be_right() {
+    check(
+        &staged("max_suspended = 2", ["", "", "suspend = true", ""]),
+        expect![[r#"
+        error: folder/edge.toml:22:11: this is model 3 of several stages that may be suspended; at most 2 may
+           |
+         5 | max_suspended = 2
+           |                 - the limit
+        ...
+        22 | suspend = true
+           |           ^^^^ write suspend = false here, or for another"#]],
+    );
+}
+
+#[test]
+fn levels_of_pressure_nest_and_are_left_later_than_they_are_entered() {
+    let with = |thresholds: [&str; 4]| {
+        let [low_enter, low_leave, critical_enter, critical_leave] = thresholds;
+        SMALL.replace(
+            "memory = \"1GiB\"",
+            &format!(
+                "memory = \"1GiB\", pressure = {{ low_enter = \"{low_enter}\", low_leave = \
+                 \"{low_leave}\", critical_enter = \"{critical_enter}\", critical_leave = \
+                 \"{critical_leave}\" }}"
+            ),
+        )
+    };
+    let pressure = parse(&with(["8MiB", "9MiB", "1MiB", "2MiB"])).expect("sound").device.pressure;
+    let pressure = pressure.expect("stated");
+    assert_eq!((pressure.low.enter, pressure.low.leave), (Bytes::from_mib(8), Bytes::from_mib(9)));
+    assert_eq!(pressure.critical.enter, Bytes::from_mib(1));
+    let kinds = |text: &str| -> Vec<FaultKind> {
+        faults_of(text).faults().iter().map(|fault| fault.kind.clone()).collect()
+    };
+    let (two, eight, nine) = (Bytes::from_mib(2), Bytes::from_mib(8), Bytes::from_mib(9));
+    assert_eq!(
+        kinds(&with(["8MiB", "8MiB", "2MiB", "2MiB"])),
+        [
+            FaultKind::NoHysteresis { key: "low_leave", found: eight, enter: eight },
+            FaultKind::NoHysteresis { key: "critical_leave", found: two, enter: two },
+        ]
+    );
+    assert_eq!(
+        kinds(&with(["2MiB", "9MiB", "8MiB", "9MiB"])),
+        [FaultKind::AboveLow { key: "critical_enter", found: eight, low: two }]
+    );
+    assert_eq!(
+        kinds(&with(["2MiB", "8MiB", "1MiB", "9MiB"])),
+        [FaultKind::AboveLow { key: "critical_leave", found: nine, low: eight }]
+    );
+    let half =
+        SMALL.replace("memory = \"1GiB\"", "memory = \"1GiB\", pressure.low_enter = \"1MiB\"");
+    assert_eq!(kinds(&half).len(), 3, "each of the others is lacking");
 }
 
 #[test]

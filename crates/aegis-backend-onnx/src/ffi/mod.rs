@@ -28,7 +28,7 @@ use ort::sys;
 
 use loader::Loaded;
 pub(crate) use range::{ScratchRange, Served};
-pub(crate) use run::{Binding, Place};
+pub(crate) use run::{Binding, Place, PlaceMemory};
 
 /// The process's ONNX Runtime environment with our allocator on it.
 #[derive(Debug)]

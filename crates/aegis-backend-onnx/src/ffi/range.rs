@@ -23,6 +23,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use aegis_cuda::SharedRegion;
 use aegis_cuda::interop::region_ptr;
 use aegis_memory::MemoryBinding;
 use aegis_trace::{Bytes, TensorId};
@@ -42,18 +43,18 @@ pub(crate) struct ScratchRange {
     /// What a run kept; the range is of no use then.
     kept: Bytes,
     entry: Entry,
-    _owner: Owner,
+    owner: Owner,
 }
 
 /// What keeps the addresses alive.
 enum Owner {
     /// The model's part of the memory plan, whose region these addresses are.
-    Binding { _binding: MemoryBinding },
+    Binding { binding: MemoryBinding },
     /// Address space of our own, to measure in.
     Mapping { _mapping: Mapping },
 }
 
-// SAFETY: (1) `base` points into memory that belongs to the process and is kept alive by `_owner`,
+// SAFETY: (1) `base` points into memory that belongs to the process and is kept alive by `owner`,
 // which may move between threads itself. (2) It is used only by a thread that holds `&mut self`.
 unsafe impl Send for ScratchRange {}
 
@@ -79,7 +80,7 @@ impl ScratchRange {
             }
             None => (NonNull::dangling(), 0),
         };
-        Ok(Self::new(base, length, Owner::Binding { _binding: binding }))
+        Ok(Self::new(base, length, Owner::Binding { binding }))
     }
 
     /// Fresh address space of `limit` bytes, backed by memory only where it is touched.
@@ -93,7 +94,15 @@ impl ScratchRange {
         let start = base.addr().get();
         let entry = Entry::add(start, start + length);
         let blocks = Scratch::new(Bytes(length as u64));
-        Self { base, length, blocks, kept: Bytes::ZERO, entry, _owner: owner }
+        Self { base, length, blocks, kept: Bytes::ZERO, entry, owner }
+    }
+
+    /// The region of another scratch tensor of the same binding, if it has one.
+    pub(crate) fn region(&self, tensor: TensorId) -> Option<&SharedRegion> {
+        match &self.owner {
+            Owner::Binding { binding } => binding.region(tensor),
+            Owner::Mapping { .. } => None,
+        }
     }
 
     /// The furthest end any block has ever had.

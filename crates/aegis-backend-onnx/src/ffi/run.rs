@@ -5,8 +5,8 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use aegis_context::TensorSpec;
-use aegis_cuda::DeviceBuffer;
-use aegis_cuda::interop::buffer_ptr;
+use aegis_cuda::interop::{buffer_ptr, region_ptr};
+use aegis_cuda::{DeviceBuffer, SharedRegion};
 use ort::AsPointer;
 use ort::session::Session;
 use ort::sys;
@@ -21,7 +21,32 @@ pub(crate) struct Place<'a> {
     /// The type of its elements.
     pub(crate) dtype: sys::ONNXTensorElementDataType,
     /// Its memory, of at least its size.
-    pub(crate) buffer: &'a DeviceBuffer,
+    pub(crate) memory: PlaceMemory<'a>,
+}
+
+/// Where the memory of a tensor comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PlaceMemory<'a> {
+    /// The model's own.
+    Own(&'a DeviceBuffer),
+    /// Shared with what is never live together with it.
+    Shared(&'a SharedRegion),
+}
+
+impl PlaceMemory<'_> {
+    fn len(self) -> u64 {
+        match self {
+            Self::Own(buffer) => buffer.len(),
+            Self::Shared(region) => region.len(),
+        }
+    }
+
+    fn ptr(self) -> NonNull<u8> {
+        match self {
+            Self::Own(buffer) => buffer_ptr(buffer),
+            Self::Shared(region) => region_ptr(region),
+        }
+    }
 }
 
 /// One session with its inputs and outputs bound, once and for all.
@@ -48,7 +73,8 @@ unsafe impl Send for Handles {}
 impl Binding {
     /// Binds `inputs` and `outputs` of `session`, whose buffers `memory` owns and keeps where they
     /// are; the binding keeps `memory` alive. The caller leaves the buffers alone while it runs:
-    /// `engine.rs` holds their lock during a run.
+    /// `engine.rs` holds their lock during a run. What is in shared memory is the model's from its
+    /// job's first stage to its last, since such a job is never suspended.
     pub(crate) fn new(
         environment: &Environment,
         session: Session,
@@ -142,8 +168,8 @@ fn tensor_over(
     place: &Place<'_>,
 ) -> Result<NonNull<sys::OrtValue>, String> {
     let bytes = place.spec.bytes();
-    if place.buffer.len() < bytes as u64 {
-        return Err(format!("{} needs {bytes} bytes of {}", place.spec, place.buffer.len()));
+    if place.memory.len() < bytes as u64 {
+        return Err(format!("{} needs {bytes} bytes of {}", place.spec, place.memory.len()));
     }
     let axis = |size: &usize| i64::try_from(*size).map_err(|error| error.to_string());
     let shape: Vec<i64> = place.spec.shape.iter().map(axis).collect::<Result<_, _>>()?;
@@ -154,7 +180,7 @@ fn tensor_over(
     let status = unsafe {
         (ort::api().CreateTensorWithDataAsOrtValue)(
             environment.memory.0.as_ptr(),
-            buffer_ptr(place.buffer).as_ptr().cast(),
+            place.memory.ptr().as_ptr().cast(),
             bytes,
             shape.as_ptr(),
             shape.len(),

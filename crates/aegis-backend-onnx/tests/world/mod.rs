@@ -59,6 +59,21 @@ impl World {
         Model { backend, placements, slot }
     }
 
+    /// As [`World::admit`], for a model that nobody is run between the stages of.
+    pub(crate) fn admit_whole(&mut self, mut backend: OnnxBackend) -> Model {
+        let model = ModelId::first(self.admitted);
+        let declared = ModelMemory { model, tensors: backend.memory().to_vec() };
+        let (placements, binding) = self.planned(declared.never_suspended().tensors);
+        backend.bind(binding).expect("what is carried may be shared");
+        let slot = Arc::new(JobSlot::new(backend.description()));
+        Model { backend, placements, slot }
+    }
+
+    /// What all models occupy.
+    pub(crate) fn resident(&self) -> Bytes {
+        self.orchestrator.current_usage().resident
+    }
+
     /// Plans and binds memory for `tensors`.
     pub(crate) fn admit_binding(&mut self, tensors: Vec<TensorLifetime>) -> MemoryBinding {
         self.planned(tensors).1

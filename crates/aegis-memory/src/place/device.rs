@@ -104,6 +104,6 @@ fn refuse(shares: &[PartitionShare], end: u64, limit: Bytes) -> MemoryError {
     let resident = shares.iter().map(|share| share.resident).fold(Bytes::ZERO, add);
     // What lies between the ranges is counted with what stays, as other holes are.
     let persistent = Bytes(end).saturating_sub(scratch);
-    let why = Refusal::DeviceMemory { persistent, scratch, limit };
-    MemoryError::Refused { why, holes: persistent.saturating_sub(resident), replanned: None }
+    let why = Refusal::DeviceMemory { persistent, scratch, limit, replanned: None };
+    MemoryError::Refused { why, holes: persistent.saturating_sub(resident) }
 }

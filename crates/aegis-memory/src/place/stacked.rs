@@ -169,6 +169,6 @@ fn hang_scratch(memory: &ModelMemory, fixed: &Fixed<'_>, capacity: Bytes) -> Top
 
 fn refuse(bottom: &Bottom, depth: u64, capacity: Bytes) -> MemoryError {
     let (persistent, scratch) = (Bytes(bottom.end()), Bytes(depth));
-    let why = Refusal::DeviceMemory { persistent, scratch, limit: capacity };
-    MemoryError::Refused { why, holes: persistent.saturating_sub(bottom.used()), replanned: None }
+    let why = Refusal::DeviceMemory { persistent, scratch, limit: capacity, replanned: None };
+    MemoryError::Refused { why, holes: persistent.saturating_sub(bottom.used()) }
 }

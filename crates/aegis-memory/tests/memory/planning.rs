@@ -52,7 +52,7 @@ proptest! {
                 prop_assert!(plan.peak() <= request.capacity);
             }
             Err(MemoryError::Refused { why, holes, .. }) => {
-                let Refusal::DeviceMemory { persistent, scratch, limit } = why else {
+                let Refusal::DeviceMemory { persistent, scratch, limit, .. } = why else {
                     panic!("another inequality: {why}");
                 };
                 prop_assert_eq!(limit, request.capacity);

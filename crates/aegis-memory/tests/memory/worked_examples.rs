@@ -144,8 +144,9 @@ fn a_hole_is_filled_or_named() {
 
     let refused = orchestrator.plan(simple(3, 1280, 0)).expect_err("the hole has 1024 bytes");
     expect![
-        "persistent 3.75 KiB + shared scratch 1 KiB > device limit 4 KiB (1 KiB of it in holes); \
-         planned anew, all models together would take 3.75 KiB and fit"
+        "persistent 3.75 KiB + shared scratch 1 KiB > device limit 4 KiB; planned anew, all models \
+         together would take 3.75 KiB and fit, which saves 1 KiB: evict and admit them again; 1 KiB \
+         of it in holes"
     ]
     .assert_eq(&refused.to_string());
     assert_eq!(refused.saved_by_replanning(), Some(Bytes(1024)), "the hole");

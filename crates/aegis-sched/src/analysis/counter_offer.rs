@@ -123,7 +123,9 @@ impl Bargain<'_> {
             Some(Offer::Stages { model: task.model(), stages: fewest })
         };
         let tasks = self.set.tasks().iter().enumerate();
-        let tasks: Vec<(usize, &Task)> = tasks.filter(|(_, task)| !task.is_server()).collect();
+        // One that is never suspended gains nothing by more stages: they only cost more overhead.
+        let cuttable = |task: &Task| !task.is_server() && task.may_be_suspended();
+        let tasks: Vec<(usize, &Task)> = tasks.filter(|(_, task)| cuttable(task)).collect();
         // The newcomer first: its caller can cut it without asking anybody.
         tasks.into_iter().rev().filter_map(cut).collect()
     }

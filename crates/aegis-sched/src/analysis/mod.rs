@@ -120,7 +120,7 @@ impl Order {
         // Where the stages of a server end is not known: it may not have the ones that are assumed.
         let staged = |index: usize| {
             let task = &set.tasks()[index];
-            task.stages().len() > 1 || task.is_server()
+            task.is_server() || (task.may_be_suspended() && task.stages().len() > 1)
         };
         match self {
             // In order of nominal releases, which is the dispatcher's, jitter is bounded, not met.

@@ -3,7 +3,8 @@
 //! # Invariants
 //! 1. Every stage, of a blocker too, is charged the dispatch overhead once. The dispatcher decides
 //!    only when a stage ends, so there is exactly one decision for each stage and the charge is
-//!    exact, not only safe.
+//!    exact, not only safe. A task that is never suspended is charged for every stage all the same,
+//!    and is then one stage as long as all of it.
 //! 2. All arithmetic on times saturates upwards. A time of a task is at most 2^62 and a window
 //!    2^63, so what saturates is past every window, and the search that meets it says so.
 
@@ -41,6 +42,7 @@ impl Charged {
         let [cost, longest_stage, last_stage] = match stages {
             // Its figures contain what its stages are charged, whichever those are.
             _ if task.is_server() => [task.cost(), task.longest_stage(), task.last_stage()],
+            _ if !task.may_be_suspended() => [overheads.total(stages); 3],
             [.., last] => {
                 let last = last.saturating_add(overheads.of_stage(stages.len() - 1, stages.len()));
                 [overheads.total(stages), overheads.longest(stages), last]

@@ -5,7 +5,8 @@
 //!    launched.
 //! 2. A stage in the background starts only where a busy period has ended: the device is free and no
 //!    other job is ready. So it delays others only by what is left of it when they arrive, as a
-//!    stage of a task less urgent than all, and it never starts in a tainted busy period.
+//!    stage of a task less urgent than all, and it never starts in a tainted busy period. To a job
+//!    that is never suspended this applies as a whole: its later stages follow the first.
 
 use aegis_context::ContextState;
 use aegis_trace::{DropReason, JobId, Reason, Timestamp, TraceEvent};

@@ -79,6 +79,8 @@ pub struct Lane {
     pub(crate) context: ExecutionContext,
     /// The worst-case cost of each stage, without overheads.
     pub(crate) costs: Vec<Nanos>,
+    /// Whether others may run between two stages of one of its jobs.
+    pub(crate) may_be_suspended: bool,
     /// What its jobs were promised.
     pub(crate) service: LaneService,
     /// Its counters.
@@ -137,6 +139,7 @@ impl Lane {
         Self {
             context,
             costs,
+            may_be_suspended: true,
             service,
             metrics,
             gate,
@@ -146,6 +149,11 @@ impl Lane {
             postponed: Nanos::ZERO,
             sequence: 0,
         }
+    }
+
+    /// The same lane, whose jobs give way between stages or, if not `may_be_suspended`, never.
+    pub(crate) fn suspending(self, may_be_suspended: bool) -> Self {
+        Self { may_be_suspended, ..self }
     }
 
     /// Watches the times of its stages with `monitors`, one for each stage in order.
@@ -175,6 +183,16 @@ impl Lane {
     /// What the analysis charges for a whole job.
     pub(crate) fn charged_cost(&self, overheads: &Overheads) -> Nanos {
         overheads.total(&self.costs)
+    }
+
+    /// What must be affordable before `stage` starts: its charge, or that of all stages that follow
+    /// it at once. Nothing for the later stages of a job that is never suspended, as the first paid.
+    pub(crate) fn charge_ahead(&self, stage: StageIndex, overheads: &Overheads) -> Nanos {
+        match (self.may_be_suspended, stage) {
+            (true, _) => self.charge(stage, overheads).total(),
+            (false, StageIndex(0)) => self.charged_cost(overheads),
+            (false, _) => Nanos::ZERO,
+        }
     }
 
     /// Which jobs it has.

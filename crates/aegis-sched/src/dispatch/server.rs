@@ -13,7 +13,8 @@
 //! # Invariants
 //! 1. Two refills are at least `T_s` apart, and later by what the server owes.
 //! 2. A stage starts only if its whole charge fits what is left, so as long as stages keep to their
-//!    charges a refill pays for at most `C_s` of service, dispatch overheads included.
+//!    charges a refill pays for at most `C_s` of service, dispatch overheads included. Jobs that are
+//!    never suspended start only if the whole job fits.
 //! 3. From a refill on, one job is in the ready queue or on the device until the refill ends. The
 //!    server never keeps budget while it has nothing to run; a task does not suspend itself either.
 //! 4. Jobs are served in the order of their arrivals; one, the head, is outside `waiting` at a time.
@@ -133,7 +134,7 @@ impl Dispatcher {
         let overheads = self.config.overheads;
         let job = ready.job.id;
         let lane = lane_of(&mut self.lanes, job.model).expect("jobs outlive no lane");
-        let charge = lane.charge(ready.stage, &overheads).total();
+        let charge = lane.charge_ahead(ready.stage, &overheads);
         let LaneService::Server(server) = &mut lane.service else {
             unreachable!("{} has no server", job.model)
         };

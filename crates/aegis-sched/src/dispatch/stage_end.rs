@@ -117,9 +117,14 @@ impl Dispatcher {
     }
 
     /// Between two stages: back to where it waits if somebody goes first, or if its server has to
-    /// refill before it goes on.
+    /// refill before it goes on. A job that is never suspended goes on in any case: its tensors
+    /// share addresses with those of the models that would run.
     fn yield_or_resume(&mut self, now: Timestamp, ready: Ready) -> Option<Ready> {
         self.release_due(now);
+        let lane = lane_of(&mut self.lanes, ready.job.id.model).expect("jobs outlive no lane");
+        if !lane.may_be_suspended {
+            return Some(ready);
+        }
         if !self.is_affordable(&ready) {
             self.serve(now, now, ready);
             return None;
@@ -140,7 +145,7 @@ impl Dispatcher {
     fn is_affordable(&mut self, ready: &Ready) -> bool {
         let overheads = self.config.overheads;
         let lane = lane_of(&mut self.lanes, ready.job.id.model).expect("jobs outlive no lane");
-        let charge = lane.charge(ready.stage, &overheads).total();
+        let charge = lane.charge_ahead(ready.stage, &overheads);
         match &lane.service {
             LaneService::Server(server) => server.affords(charge),
             LaneService::Guaranteed { .. } | LaneService::Background => true,

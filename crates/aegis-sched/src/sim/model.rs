@@ -27,10 +27,14 @@ pub struct Model {
     pub priority: u32,
     /// The worst-case execution time of each stage.
     pub stages: Vec<Nanos>,
+    /// Whether others may run between its stages.
+    pub may_be_suspended: bool,
     /// Memory that stays.
     pub persistent: Bytes,
     /// Memory shared between jobs.
     pub scratch: Bytes,
+    /// Memory that keeps what passes from stage to stage.
+    pub carried: Bytes,
     /// How it behaves.
     pub behaviour: Behaviour,
 }
@@ -109,8 +113,10 @@ impl Model {
             jitter: Nanos::ZERO,
             priority: 0,
             stages: vec![cost],
+            may_be_suspended: true,
             persistent: Bytes::from_kib(64),
             scratch: Bytes::from_kib(64),
+            carried: Bytes::ZERO,
             behaviour: Behaviour {
                 arrivals: Arrivals::Periodic { offset: Nanos::ZERO },
                 costs: Costs::Full,
@@ -130,12 +136,14 @@ impl Model {
             description: ModelDescription { inputs: vec![], outputs: vec![], stages },
             persistent: self.persistent,
             scratch: self.scratch,
+            carried: self.carried,
         };
         let backend =
             SimBackend::new(declared, device.kind(), Box::new(self.cost_model(*real, random)));
         let terms = Terms {
             service: self.service_terms(),
             costs: self.stages.clone(),
+            may_be_suspended: self.may_be_suspended,
             budget: ResourceBudget { memory: Bytes(u64::MAX), streams: 1, compute: Nanos::MAX },
             slots: self.outstanding(),
         };

@@ -207,6 +207,38 @@ pub enum FaultKind {
     /// A chain that is none, or does not go together with its models.
     #[error(transparent)]
     Chain(ChainFault),
+    /// A model of several stages that may be suspended, beyond as many as the file allows; the
+    /// related place is the limit.
+    #[error("this is model {found} of several stages that may be suspended; at most {most} may")]
+    TooManySuspended {
+        /// Which of them in file order, counted from one.
+        found: u32,
+        /// How many there may be.
+        most: u32,
+    },
+    /// A level of memory pressure that is left no later than it is entered, which is the related
+    /// place.
+    #[error(
+        "`{key}` is {found}, and the level is entered below {enter}; it must be left above that"
+    )]
+    NoHysteresis {
+        /// The key.
+        key: &'static str,
+        /// Free memory at which the level would be left.
+        found: Bytes,
+        /// Free memory below which it is entered.
+        enter: Bytes,
+    },
+    /// A threshold of the critical level above that of the low one, which is the related place.
+    #[error("`{key}` is {found}, above the {low} of the low level")]
+    AboveLow {
+        /// The key.
+        key: &'static str,
+        /// What was written.
+        found: Bytes,
+        /// The threshold of the low level.
+        low: Bytes,
+    },
     /// A model file that is not there.
     #[error("there is no file {}", path.display())]
     NoSuchFile {
@@ -263,6 +295,9 @@ impl FaultKind {
             Self::MissingPriority => "add priority = 1".into(),
             Self::MissingServerPriority => "add priority = 9".into(),
             Self::NotForBestEffort { .. } => "leave it out".into(),
+            Self::NoHysteresis { enter, .. } => format!("more than {enter}"),
+            Self::AboveLow { low, .. } => format!("at most {low}"),
+            Self::TooManySuspended { .. } => "write suspend = false here, or for another".into(),
             Self::ServerWithoutBestEffort => "add best_effort = true to its [[model]]".into(),
             Self::Chain(fault) => fault.hint(),
             Self::NoSuchFile { .. } => "relative to the folder of this file".into(),

@@ -26,6 +26,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aegis_memory::PressureThresholds;
 use aegis_sched::dispatch::OverrunPolicy;
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::wcet::{CostRule, Method, Question, Share};
@@ -59,6 +60,8 @@ pub const STREAMS_MAX: u32 = 256;
 pub const QUEUE_DEPTH_MAX: u32 = 65_536;
 /// The most jobs of one model that may be outstanding at once.
 pub const SLOTS_MAX: u32 = 64;
+/// The largest limit on models that may be suspended: as many as there are.
+pub const SUSPENDED_MAX: u32 = 256;
 /// The most threads inside one operator of one model.
 pub const THREADS_MAX: u32 = 256;
 /// The most profile runs of one stage.
@@ -128,6 +131,8 @@ pub struct Device {
     pub memory: Bytes,
     /// How many streams the device has, from one to [`STREAMS_MAX`].
     pub streams: u32,
+    /// Below how much free memory new models are refused; `None` for never.
+    pub pressure: Option<PressureThresholds>,
 }
 
 /// What stands for the device.
@@ -148,6 +153,10 @@ pub struct Scheduler {
     pub queue_depth: u32,
     /// What happens to jobs after an overrun.
     pub overrun: OverrunPolicy,
+    /// How many models of several stages may be suspended between two of them, from none to
+    /// [`SUSPENDED_MAX`]; `None` for any number. The file has no more than that, so this is said for
+    /// reports.
+    pub max_suspended: Option<u32>,
 }
 
 /// The `[overheads]` table: costs of the runtime itself, at most [`OVERHEAD_MAX`] each.
@@ -236,6 +245,9 @@ pub struct Model {
     pub priority: Option<u32>,
     /// How many jobs may be outstanding at once, from one to [`SLOTS_MAX`].
     pub slots: u32,
+    /// Whether other models may run between two of its stages. Where not, it is charged as one
+    /// stage, and what it carries from stage to stage shares memory.
+    pub suspend: bool,
     /// The hard limits of this model alone.
     pub budget: Budget,
 }
@@ -296,6 +308,9 @@ pub struct SimModel {
     pub persistent: Bytes,
     /// Memory needed while a stage runs.
     pub scratch: Bytes,
+    /// Memory that keeps what passes from stage to stage: the model's own while its jobs may be
+    /// suspended, and else shared as scratch is.
+    pub carried: Bytes,
 }
 
 /// The `[model.budget]` table: hard limits of one model; `None` leaves the device's limit.

@@ -6,6 +6,7 @@
 
 mod best_effort;
 mod chain;
+mod pressure;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -55,6 +56,9 @@ struct Facts {
     streams: Option<(u32, Option<Span>)>,
     policy: Option<At<PolicyKind>>,
     names: BTreeMap<String, Span>,
+    max_suspended: Option<At<u32>>,
+    /// Models of several stages so far that may be suspended.
+    suspended: u32,
 }
 
 struct Parser<'p> {
@@ -109,10 +113,12 @@ impl Parser<'_> {
             Ok(None) => Some((super::STREAMS_DEFAULT, None)),
             Err(Reported { .. }) => None,
         };
+        let pressure = self.pressure(&table);
         Ok(Device {
             driver: driver?.value,
             memory: memory?.value,
             streams: or_default(streams?, super::STREAMS_DEFAULT),
+            pressure: pressure?,
         })
     }
 
@@ -123,11 +129,15 @@ impl Parser<'_> {
         let depths = 1..=super::QUEUE_DEPTH_MAX;
         let queue_depth = table.required(found, "queue_depth", |raw| raw.count(depths));
         let overrun = table.optional(found, "overrun", |raw| raw.one_of(schema::OVERRUNS));
+        let limits = 0..=super::SUSPENDED_MAX;
+        let max_suspended = table.optional(found, "max_suspended", |raw| raw.count(limits));
         self.facts.policy = policy.ok();
+        self.facts.max_suspended = max_suspended.ok().flatten();
         Ok(Scheduler {
             policy: policy?.value,
             queue_depth: queue_depth?.value,
             overrun: or_default(overrun?, OverrunPolicy::default()),
+            max_suspended: max_suspended?.map(|limit| limit.value),
         })
     }
 
@@ -200,6 +210,7 @@ impl Parser<'_> {
         let table = Section::open(&schema::MODEL, value, span, &mut self.findings);
         let name = self.name(&table);
         let backend = self.backend(&table);
+        let suspend = self.suspend(&table, backend.as_ref().ok());
         let period = self.period(&table);
         let best_effort = self.best_effort(&table);
         let timing = self.timing(&table, period);
@@ -223,8 +234,28 @@ impl Parser<'_> {
             jitter,
             priority: priority?,
             slots: or_default(slots?, super::SLOTS_DEFAULT),
+            suspend: suspend?,
             budget: budget?,
         })
+    }
+
+    /// Whether the model may be suspended. One more than the file allows is a fault.
+    fn suspend(
+        &mut self,
+        table: &Section<'_>,
+        backend: Option<&Backend>,
+    ) -> Result<bool, Reported> {
+        let stated = table.optional(&mut self.findings, "suspend", Raw::flag)?;
+        let is_staged = backend.is_some_and(|backend| backend.stage_count() > 1);
+        if !or_default(stated, true) || !is_staged {
+            return Ok(or_default(stated, true));
+        }
+        self.facts.suspended += 1;
+        let limit = self.facts.max_suspended.filter(|limit| self.facts.suspended > limit.value);
+        let Some(At { value: most, span: related }) = limit else { return Ok(true) };
+        let place = stated.map_or(table.header(), |stated| stated.span);
+        let kind = FaultKind::TooManySuspended { found: self.facts.suspended, most };
+        Err(self.findings.report_with(kind, place, Some((related, "the limit"))))
     }
 
     fn name(&mut self, table: &Section<'_>) -> Result<String, Reported> {
@@ -392,10 +423,12 @@ impl Parser<'_> {
         let found = &mut self.findings;
         let persistent = sim.optional(found, "persistent", |raw| raw.size(schema::NEEDS));
         let scratch = sim.optional(found, "scratch", |raw| raw.size(schema::NEEDS));
+        let carried = sim.optional(found, "carried", |raw| raw.size(schema::NEEDS));
         Ok(SimModel {
             stages: stages?.into_iter().map(|stage| stage.value).collect(),
             persistent: or_default(persistent?, Bytes::ZERO),
             scratch: or_default(scratch?, Bytes::ZERO),
+            carried: or_default(carried?, Bytes::ZERO),
         })
     }
 

@@ -50,13 +50,34 @@ pub(super) const TOP: Table = Table {
 /// `[device]`.
 pub(super) const DEVICE: Table = Table {
     name: "[device]",
-    keys: &[key("driver", "\"host\""), key("memory", "\"2GiB\""), key("streams", "4")],
+    keys: &[
+        key("driver", "\"host\""),
+        key("memory", "\"2GiB\""),
+        key("streams", "4"),
+        key("pressure", "[device.pressure]"),
+    ],
+};
+
+/// `[device.pressure]`.
+pub(super) const PRESSURE: Table = Table {
+    name: "[device.pressure]",
+    keys: &[
+        key("low_enter", "\"128MiB\""),
+        key("low_leave", "\"192MiB\""),
+        key("critical_enter", "\"32MiB\""),
+        key("critical_leave", "\"64MiB\""),
+    ],
 };
 
 /// `[scheduler]`.
 pub(super) const SCHEDULER: Table = Table {
     name: "[scheduler]",
-    keys: &[key("policy", "\"edf\""), key("queue_depth", "64"), key("overrun", "\"contain\"")],
+    keys: &[
+        key("policy", "\"edf\""),
+        key("queue_depth", "64"),
+        key("overrun", "\"contain\""),
+        key("max_suspended", "1"),
+    ],
 };
 
 /// `[overheads]`.
@@ -99,6 +120,7 @@ pub(super) const MODEL: Table = Table {
         key("priority", "1"),
         key("slots", "2"),
         key("best_effort", "true"),
+        key("suspend", "false"),
         key("budget", "[model.budget]"),
         key("server", "[model.server]"),
         key("sim", "[model.sim]"),
@@ -124,6 +146,7 @@ pub(super) const SIM: Table = Table {
         key("stages", "[\"2ms\", \"3ms\"]"),
         key("persistent", "\"10MiB\""),
         key("scratch", "\"4MiB\""),
+        key("carried", "\"1MiB\""),
     ],
 };
 
@@ -244,10 +267,13 @@ mod tests {
     #[test]
     fn the_documented_keys_are_the_accepted_keys() {
         let mut accepted = Vec::new();
-        let tables =
-            [&DEVICE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SERVER, &SIM, &CHAIN];
-        for table in tables {
-            let is_value = |key: &&Key| !key.example.starts_with("[model.");
+        for table in [
+            &DEVICE, &PRESSURE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SERVER, &SIM,
+            &CHAIN,
+        ] {
+            let is_value = |key: &&Key| {
+                !["[model.", "[device."].iter().any(|table| key.example.starts_with(table))
+            };
             let keys = table.keys.iter().filter(is_value);
             accepted.extend(keys.map(|key| (table.name.to_owned(), key.name.to_owned())));
         }
@@ -264,6 +290,7 @@ mod tests {
             ("[device]", "streams", most(&STREAMS_MAX)),
             ("[device]", "streams", squeezed(&STREAMS_DEFAULT)),
             ("[scheduler]", "queue_depth", most(&QUEUE_DEPTH_MAX)),
+            ("[scheduler]", "max_suspended", most(&SUSPENDED_MAX)),
             ("[overheads]", "dispatch", most(&OVERHEAD_MAX)),
             ("[overheads]", "dispatch", squeezed(&DISPATCH_OVERHEAD_DEFAULT)),
             ("[overheads]", "wake", squeezed(&WAKE_OVERHEAD_DEFAULT)),
@@ -290,10 +317,12 @@ mod tests {
 
     #[test]
     fn every_table_is_a_key_of_the_file_or_of_a_model() {
-        let headers: Vec<_> = TOP.keys.iter().chain(MODEL.keys).map(|key| key.example).collect();
-        for table in
-            [&DEVICE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SERVER, &SIM, &CHAIN]
-        {
+        let keys = TOP.keys.iter().chain(MODEL.keys).chain(DEVICE.keys);
+        let headers: Vec<_> = keys.map(|key| key.example).collect();
+        for table in [
+            &DEVICE, &PRESSURE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SERVER, &SIM,
+            &CHAIN,
+        ] {
             assert!(headers.contains(&table.name), "{} cannot be reached", table.name);
         }
     }

@@ -1,0 +1,52 @@
+//! Admission while the memory of the device runs short.
+//!
+//! Who owns the controller tells it what is free, before and after it admits or releases; the
+//! policy's level then decides whether the next model may be planned at all. Nothing is evicted.
+//!
+//! # Invariants
+//! 1. Without a policy nothing is refused here.
+//! 2. The level moves only by what is observed, so a refusal can be retried when more is free.
+
+use aegis_memory::error::PressureError;
+use aegis_memory::{PressureChange, PressurePolicy};
+use aegis_trace::{Bytes, PressureLevel, Refusal};
+
+use super::{AdmissionController, AdmissionError};
+
+impl AdmissionController {
+    /// The same controller, which refuses new models while `policy` does.
+    #[must_use]
+    pub fn under_pressure(self, policy: PressurePolicy) -> Self {
+        Self { pressure: Some(policy), ..self }
+    }
+
+    /// What no admitted model occupies: the free memory of a device that serves nobody else.
+    #[must_use]
+    pub fn free_memory(&self) -> Bytes {
+        self.memory.capacity().saturating_sub(self.memory.current_usage().total())
+    }
+
+    /// Takes note of what is free on the device, which may be less than
+    /// [`AdmissionController::free_memory`] where others use it too. Returns the change of level, if
+    /// there is a policy and its level is another one now. Does not block.
+    pub fn observe_memory(&mut self, free: Bytes) -> Option<PressureChange> {
+        self.pressure.as_mut()?.observe(free)
+    }
+
+    /// The level after the last observation; `None` without a policy.
+    #[must_use]
+    pub fn pressure(&self) -> Option<PressureLevel> {
+        self.pressure.as_ref().map(PressurePolicy::level)
+    }
+
+    /// Whether the level lets a new model be planned.
+    pub(super) fn check_pressure(&self) -> Result<(), AdmissionError> {
+        let Some(policy) = &self.pressure else { return Ok(()) };
+        policy.accepts_new_model().map_err(|error| match error {
+            PressureError::Refused { level, free, needed } => {
+                AdmissionError::Refused(Refusal::MemoryPressure { level, free, needed })
+            }
+            other => unreachable!("a policy that was built has sound thresholds: {other}"),
+        })
+    }
+}
