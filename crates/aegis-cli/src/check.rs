@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use aegis::evidence::Evidence;
+use aegis::workload::{BestEffort, Model};
 use aegis::{
-    ChainReport, CounterOffer, Error, ModelReport, Pipeline, Report, ServiceTerms, Verdict, profile,
+    ChainReport, CounterOffer, Error, ModelReport, Nanos, OverrunPolicy, Pipeline, PolicyKind,
+    Report, ServiceTerms, Verdict, profile,
 };
 use anyhow::{Result, anyhow};
 use clap::Args;
@@ -21,11 +23,15 @@ pub(crate) struct CheckArgs {
     /// Print the report as JSON instead of a table.
     #[arg(long)]
     json: bool,
-    /// Show for each model how far it is from the edge: the smallest period and deadline, the largest
-    /// cost, and the longest stage of somebody else that it tolerates.
+    /// Show for each model how far it is from the edge: the smallest period (its deadline kept) and
+    /// deadline (its period kept), the largest cost, and the longest stage of somebody else that it
+    /// tolerates.
     #[arg(long)]
     sensitivity: bool,
 }
+
+/// How many models are asked about without a word beforehand.
+const UNANNOUNCED: usize = 32;
 
 /// How many counter-offers are shown for one model; `--json` has them all.
 const OFFERS_SHOWN: usize = 6;
@@ -34,6 +40,9 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Answer> {
     let pipeline = Pipeline::open(&args.workload)?;
     let (runtime, verdicts) = pipeline.check()?;
     let chains = pipeline.chains(&runtime, &verdicts);
+    if args.sensitivity {
+        forewarn(runtime.report().models.len());
+    }
     let edge = Edge::of(&pipeline, &runtime, &verdicts, args.sensitivity);
     if args.json {
         let mut whole = json(&runtime.report(), &verdicts);
@@ -44,16 +53,25 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Answer> {
     }
     let report = runtime.report();
     let conclusion = conclusion(&report, &verdicts, &chains);
-    let shown = [promises(&report), chains::promises(&chains), edge.shown(), conclusion];
+    let promises = promises(&pipeline, &report);
+    let shown = [promises, chains::promises(&chains), edge.shown(), conclusion];
     print(shown.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"))?;
-    if let Some(warning) = undercharged(&pipeline) {
+    for warning in [undercharged(&pipeline), unread_priorities(&pipeline)].into_iter().flatten() {
         print(warning)?;
     }
     answer(verdicts, &chains)
 }
 
+/// Says before a long search that it is one: an analysis is asked about some hundred times a model.
+fn forewarn(models: usize) {
+    if models > UNANNOUNCED {
+        eprintln!("finding how far each of {models} models is from the edge; this takes a while");
+    }
+}
+
 /// The answer of admission, as a table or as JSON.
 pub(crate) fn answered(
+    pipeline: &Pipeline,
     report: &Report,
     verdicts: &[Verdict],
     chains: &[ChainReport],
@@ -65,7 +83,7 @@ pub(crate) fn answered(
         return Ok(serde_json::to_string_pretty(&whole)?);
     }
     let conclusion = conclusion(report, verdicts, chains);
-    let shown = [promises(report), chains::promises(chains), conclusion];
+    let shown = [promises(pipeline, report), chains::promises(chains), conclusion];
     Ok(shown.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"))
 }
 
@@ -82,43 +100,69 @@ fn undercharged(pipeline: &Pipeline) -> Option<String> {
     })
 }
 
+/// A warning where the workload states priorities that its policy does not read.
+fn unread_priorities(pipeline: &Pipeline) -> Option<String> {
+    let policy = pipeline.workload().scheduler.policy;
+    let states_one = |model: &&Model| match model.best_effort {
+        Some(BestEffort::Server(server)) => server.priority.is_some(),
+        Some(BestEffort::Background) | None => model.priority.is_some(),
+    };
+    let stated = pipeline.workload().models.iter().filter(states_one);
+    let stated: Vec<&str> = stated.map(|model| model.name.as_str()).collect();
+    (policy != PolicyKind::Priority && !stated.is_empty()).then(|| {
+        format!(
+            "warning: the {policy} policy does not read `priority`, which is stated for {}",
+            stated.join(", ")
+        )
+    })
+}
+
+/// The budget of a model's server, if it is under one.
+fn server_budget(model: &ModelReport) -> Option<Nanos> {
+    match model.service {
+        ServiceTerms::Server { budget, .. } => Some(budget),
+        ServiceTerms::Guaranteed { .. } | ServiceTerms::Background => None,
+    }
+}
+
 /// What is promised to every admitted model, and on what grounds.
-fn promises(report: &Report) -> String {
-    let mut shown = table::new(&[
-        "model",
-        "C ms",
-        "T ms",
-        "D ms",
-        "bound ms",
-        "blocking ms",
-        "slack ms",
-        "resident MiB",
-        "scratch MiB",
-    ]);
+fn promises(pipeline: &Pipeline, report: &Report) -> String {
+    let has_servers = report.models.iter().any(|model| server_budget(model).is_some());
+    let mut columns = vec!["model", "C ms", "T ms", "D ms", "bound ms", "blocking ms", "slack ms"];
+    columns.extend(has_servers.then_some("server ms"));
+    columns.extend(["resident MiB", "scratch MiB"]);
+    let mut shown = table::new(&columns);
     for model in &report.models {
         let ModelReport { cost, bound, blocking, slack, .. } = *model;
-        table::add(
-            &mut shown,
-            &[
-                model.name.clone(),
-                ms(cost),
-                or_dash(model.period().map(ms)),
-                or_dash(model.deadline().map(ms)),
-                or_dash(bound.map(ms)),
-                or_dash(blocking.map(ms)),
-                or_dash(slack.map(ms_down)),
-                mib(model.resident),
-                mib(model.scratch),
-            ],
-        );
+        let mut row = vec![
+            model.name.clone(),
+            ms(cost),
+            or_dash(model.period().map(ms)),
+            or_dash(model.deadline().map(ms)),
+            or_dash(bound.map(ms)),
+            or_dash(blocking.map(ms)),
+            or_dash(slack.map(ms_down)),
+        ];
+        row.extend(has_servers.then(|| or_dash(server_budget(model).map(ms))));
+        row.extend([mib(model.resident), mib(model.scratch)]);
+        table::add(&mut shown, &row);
     }
+    format!("{shown}\n{}", grounds(pipeline, report))
+}
+
+/// By which test, policy and charges it is promised, and in how much memory.
+fn grounds(pipeline: &Pipeline, report: &Report) -> String {
     let memory = &report.memory;
-    let grounds = match report.test {
+    let proof = match report.test {
         Some(test) => format!("{} policy, proved by {test}", report.policy),
         None => format!("{} policy, nothing to prove", report.policy),
     };
+    let overruns = match pipeline.workload().scheduler.overrun {
+        OverrunPolicy::Contain => "; overruns are contained",
+        OverrunPolicy::Record => "",
+    };
     format!(
-        "{shown}\n{grounds}\n{}C includes {} per stage; waking up may take {}; utilisation {} without \
+        "{proof}{overruns}\n{}C includes {} per stage; waking up may take {}; utilisation {} without \
          overheads\nmemory: {} resident + {} shared scratch of {}",
         best_effort(report),
         report.overheads.dispatch,
@@ -150,30 +194,42 @@ pub(crate) fn best_effort(report: &Report) -> String {
 /// Every refusal with its inequality, and the answer for all together.
 pub(crate) fn conclusion(report: &Report, verdicts: &[Verdict], chains: &[ChainReport]) -> String {
     let mut lines: Vec<String> = Vec::new();
-    for Verdict { model, outcome, offers } in verdicts {
+    for Verdict { model, outcome, offers, .. } in verdicts {
         if let Err(Error::Refused { explained, .. }) = outcome {
             lines.push(format!("no: {model} is refused: {explained}{}", bargain(offers)));
         }
     }
-    let (all, refused) = (verdicts.len(), lines.len());
+    let (all, refused) = (counted(verdicts.len(), "model"), lines.len());
     lines.extend(chains::refusals(chains));
-    let is_served = |model: &&ModelReport| !model.evicted && !model.service.is_guaranteed();
-    if refused == 0 && chains::any_refused(chains) {
-        let kept = chains.iter().filter(|chain| chain.refused.is_empty()).count();
-        let chains = chains.len();
-        lines
-            .push(format!("no: all {all} models are admitted, and {kept} of {chains} chains kept"));
-        return lines.join("\n");
-    }
-    lines.push(match (refused, report.models.iter().filter(is_served).count()) {
-        (0, 0) => format!("yes: all {all} models meet every deadline under the stated assumptions"),
-        (0, served) => format!(
+    let kept = chains.iter().filter(|chain| chain.refused.is_empty()).count();
+    let served = report.models.iter().filter(|m| !m.evicted && !m.service.is_guaranteed()).count();
+    lines.push(if refused > 0 {
+        format!(
+            "no: {} of {all} admitted, in file order; a model that is refused does not count for \
+             those after it",
+            verdicts.len() - refused
+        )
+    } else if chains::any_refused(chains) {
+        let chains = counted(chains.len(), "chain");
+        format!("no: {all} admitted, none refused, and {kept} of {chains} kept")
+    } else if served == verdicts.len() {
+        format!("yes: {all} admitted, and nothing has a deadline")
+    } else if served > 0 {
+        format!(
             "yes: every deadline is met under the stated assumptions, beside {served} of {all} \
-             models without one"
-        ),
-        _ => format!("no: {} of {all} models can be admitted together", all - refused),
+             without one"
+        )
+    } else if verdicts.len() == 1 {
+        "yes: the model meets every deadline under the stated assumptions".into()
+    } else {
+        format!("yes: all {all} meet every deadline under the stated assumptions")
     });
     lines.join("\n")
+}
+
+/// `1 model`, `2 models`.
+fn counted(how_many: usize, what: &str) -> String {
+    format!("{how_many} {what}{}", if how_many == 1 { "" } else { "s" })
 }
 
 /// What would have been admitted instead, one offer a line.
@@ -182,7 +238,7 @@ fn bargain(offers: &[CounterOffer]) -> String {
     let mut lines: String =
         shown.map(|offer| format!("\n    admitted if {}", offer.explained)).collect();
     if let Some(more @ 1..) = offers.len().checked_sub(OFFERS_SHOWN) {
-        lines.push_str(&format!("\n    and {more} more ways, with --json"));
+        lines.push_str(&format!("\n    and {}, with --json", counted(more, "more way")));
     }
     lines
 }
@@ -210,6 +266,8 @@ pub(crate) fn json(report: &Report, verdicts: &[Verdict]) -> serde_json::Value {
         .filter_map(|verdict| match &verdict.outcome {
             Err(Error::Refused { refusal, explained, .. }) => Some(serde_json::json!({
                 "model": verdict.model,
+                "id": verdict.id,
+                "names": verdict.names,
                 "refusal": refusal,
                 "explained": explained,
                 "offers": verdict.offers,

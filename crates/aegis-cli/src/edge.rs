@@ -2,7 +2,7 @@
 
 use aegis::{Margins, ModelSensitivity, Pipeline, Runtime, Verdict};
 
-use crate::table::{self, ms, ms_down};
+use crate::table::{self, ms, ms_down, or_dash};
 
 /// What `check` says about the admitted set beyond its bounds.
 pub(crate) struct Edge {
@@ -53,19 +53,25 @@ impl Edge {
         if self.sensitivities.is_empty() {
             return line;
         }
-        let columns =
-            ["model", "slack ms", "least T ms", "least D ms", "most C ms", "foreign stage ms"];
+        let columns = [
+            "model",
+            "slack ms",
+            "least T ms (deadline kept)",
+            "least D ms (period kept)",
+            "most C ms",
+            "foreign stage ms",
+        ];
         let mut shown = table::new(&columns);
         for model in &self.sensitivities {
             table::add(
                 &mut shown,
                 &[
                     model.model.clone(),
-                    ms_down(model.slack),
-                    ms(model.smallest_period),
-                    ms(model.smallest_deadline),
-                    ms_down(model.largest_cost),
-                    ms_down(model.longest_foreign_stage),
+                    or_dash(model.slack.map(ms_down)),
+                    or_dash(model.smallest_period.map(ms)),
+                    or_dash(model.smallest_deadline.map(ms)),
+                    or_dash(model.largest_cost.map(ms_down)),
+                    or_dash(model.longest_foreign_stage.map(ms_down)),
                 ],
             );
         }

@@ -51,7 +51,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     let chains = pipeline.chains(&runtime, &verdicts);
     let refused = verdicts.iter().any(|verdict| verdict.outcome.is_err());
     if (refused || chains::any_refused(&chains)) && !args.admitted_only {
-        print(check::answered(&runtime.report(), &verdicts, &chains, args.json)?)?;
+        print(check::answered(&pipeline, &runtime.report(), &verdicts, &chains, args.json)?)?;
         return check::answer(verdicts, &chains);
     }
     let load = pipeline.load(&verdicts);

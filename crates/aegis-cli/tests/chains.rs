@@ -97,7 +97,7 @@ fn check_says_no_with_the_inequality_of_a_chain() {
         no sensitivity of each model: triggered chains move all jitters along
         no: chain perception (camera, detector): end-to-end response 36.7 ms > deadline 20 ms
         no: chain steering (detector, planner): data age 107.1 ms > 90 ms
-        no: all 3 models are admitted, and 0 of 2 chains kept"#]]
+        no: 3 models admitted, none refused, and 0 of 2 chains kept"#]]
     .assert_eq(&end.join("\n"));
     let json = json(&aegis(&late, &["check", "pipeline.toml", "--json"]));
     assert_eq!(json["chains"][0]["refused"][0]["refusal"], "response_exceeds_deadline");
@@ -121,7 +121,7 @@ fn a_chain_with_a_member_that_is_refused_is_refused() {
         no: detector is refused: detector: jitter + cost 64.7 ms > deadline 50 ms
         no: chain perception (camera, detector): its member detector is not admitted
         no: chain steering (detector, planner): its member detector is not admitted
-        no: 2 of 3 models can be admitted together"#]]
+        no: 2 of 3 models admitted, in file order; a model that is refused does not count for those after it"#]]
     .assert_eq(&end.join("\n"));
 }
 

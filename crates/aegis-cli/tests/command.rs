@@ -84,10 +84,10 @@ fn check_says_no_with_the_inequality() {
     let shown = text(&output.stdout);
     let refusal: Vec<&str> = shown.lines().skip_while(|line| !line.starts_with("no:")).collect();
     expect![[r#"
-        no: lidar is refused: demand 4.1 ms + blocking 30.1 ms by a stage of lidar > window 10 ms
+        no: lidar is refused: demand 4.1 ms + blocking 30.1 ms by a stage of lidar > window 10 ms, in which jobs of camera are due
             admitted if lidar runs in 6 equal stages
             admitted if camera is not there
-        no: 1 of 2 models can be admitted together"#]]
+        no: 1 of 2 models admitted, in file order; a model that is refused does not count for those after it"#]]
     .assert_eq(&refusal.join("\n"));
     let json = case.aegis(&["check", "pipeline.toml", "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON alone");
@@ -95,6 +95,7 @@ fn check_says_no_with_the_inequality() {
     let stages = serde_json::json!({
         "offer": "stages",
         "model": "m1",
+        "name": "lidar",
         "stages": 6,
         "explained": "lidar runs in 6 equal stages",
     });
@@ -118,10 +119,10 @@ fn check_shows_how_far_each_model_is_from_the_edge() {
     let edge: Vec<&str> = shown.lines().skip_while(|line| !line.starts_with("to the")).collect();
     expect![[r#"
         to the edge: all costs times 1.088, or 800 us of overruns in one busy period, or stages in the background of 5.8 ms
-        | model  | slack ms | least T ms | least D ms | most C ms | foreign stage ms |
-        |--------|----------|------------|------------|-----------|------------------|
-        | camera |    0.800 |      4.566 |      9.200 |     4.800 |            5.900 |
-        | lidar  |   85.700 |     17.289 |     14.300 |    11.600 |           48.800 |
+        | model  | slack ms | least T ms (deadline kept) | least D ms (period kept) | most C ms | foreign stage ms |
+        |--------|----------|----------------------------|--------------------------|-----------|------------------|
+        | camera |    0.800 |                      4.566 |                    9.200 |     4.800 |            5.900 |
+        | lidar  |   85.700 |                     17.289 |                   14.300 |    11.600 |           48.800 |
         yes: all 2 models meet every deadline under the stated assumptions"#]]
     .assert_eq(&edge.join("\n"));
     let json = case.aegis(&["check", "pipeline.toml", "--sensitivity", "--json"]);
@@ -166,12 +167,12 @@ fn check_shows_best_effort_without_a_bound() {
     let output = case.aegis(&["check", "pipeline.toml"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     expect![[r#"
-        | model   |  C ms |   T ms |   D ms | bound ms | blocking ms | slack ms | resident MiB | scratch MiB |
-        |---------|-------|--------|--------|----------|-------------|----------|--------------|-------------|
-        | camera  | 5.000 | 60.000 | 60.000 |   16.000 |       3.000 |   44.000 |          0.0 |         0.0 |
-        | logger  | 5.000 |      - |      - |        - |           - |        - |          0.0 |         0.0 |
-        | planner | 4.000 | 40.000 |      - |        - |           - |        - |          0.0 |         0.0 |
-        edf policy, proved by non-preemptive EDF demand and blocking
+        | model   |  C ms |   T ms |   D ms | bound ms | blocking ms | slack ms | server ms | resident MiB | scratch MiB |
+        |---------|-------|--------|--------|----------|-------------|----------|-----------|--------------|-------------|
+        | camera  | 5.000 | 60.000 | 60.000 |   16.000 |       3.000 |   44.000 |         - |          0.0 |         0.0 |
+        | logger  | 5.000 |      - |      - |        - |           - |        - |         - |          0.0 |         0.0 |
+        | planner | 4.000 | 40.000 |      - |        - |           - |        - |     8.000 |          0.0 |         0.0 |
+        edf policy, proved by non-preemptive EDF demand and blocking; overruns are contained
         logger: best effort, while nothing else is ready; no stage in the background is longer than 2 ms
         planner: best effort, 8 ms of device time every 40 ms
         C includes 1 ms per stage; waking up may take 2 ms; utilisation 26.6 % without overheads

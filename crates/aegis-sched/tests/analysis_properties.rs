@@ -414,7 +414,7 @@ mod never_suspended {
             whole in prop::collection::vec(any::<bool>(), 6),
             wake in 0u64..6,
         ) {
-            let overheads = Overheads { dispatch: Nanos(DISPATCH), wake: Nanos(wake) };
+            let overheads = Overheads { dispatch: Nanos(DISPATCH), wake: Nanos(wake), ..Overheads::NONE };
             let (by_property, by_hand) = sets(&specs, &whole);
             for policy in POLICIES {
                 let found = bounds(analyse(&by_property, policy, &overheads));
@@ -446,7 +446,7 @@ mod never_suspended {
             stages: stages.iter().copied().map(Nanos).collect(),
         };
         let specs = [spec(60, &[4, 5, 3]), spec(90, &[7, 2]), spec(200, &[1])];
-        let overheads = Overheads { dispatch: Nanos(DISPATCH), wake: Nanos(2) };
+        let overheads = Overheads { dispatch: Nanos(DISPATCH), wake: Nanos(2), ..Overheads::NONE };
         let at = |whole: &[bool]| {
             let (set, _) = sets(&specs, whole);
             analyse(&set, PolicyKind::Fifo, &overheads).expect("a light load").responses()

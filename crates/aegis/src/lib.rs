@@ -54,6 +54,7 @@
 #![forbid(unsafe_code)]
 
 mod aggressor;
+mod bargain;
 mod builder;
 mod chain;
 pub mod drive;
@@ -73,6 +74,7 @@ pub mod task_sets;
 mod tensor;
 mod trace_pump;
 pub mod wcet;
+mod wording;
 pub mod workload;
 
 pub use aegis_context::{
@@ -93,6 +95,7 @@ pub use aegis_trace::{
     Trace, TraceError, TraceEvent,
 };
 
+pub use bargain::Asked;
 pub use builder::RuntimeBuilder;
 pub use chain::{ChainRefusal, ChainReport};
 pub use error::Error;

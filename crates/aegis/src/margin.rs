@@ -60,33 +60,39 @@ impl Margins {
     }
 }
 
-/// How far one admitted model is from the edge, everything else as it is.
+/// How far one admitted model is from the edge, everything else as it is. All `None` for a model under
+/// a server: its jobs have no deadline, and the server's period and budget are what it is given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ModelSensitivity {
     /// Its name.
     pub model: String,
     /// Deadline minus bound.
-    pub slack: Nanos,
-    /// The smallest period at which all deadlines are still met.
-    pub smallest_period: Nanos,
-    /// The smallest deadline of its own.
-    pub smallest_deadline: Nanos,
+    pub slack: Option<Nanos>,
+    /// The smallest period at which all deadlines are still met, its own deadline kept.
+    pub smallest_period: Option<Nanos>,
+    /// The smallest deadline of its own, its period kept.
+    pub smallest_deadline: Option<Nanos>,
     /// The largest cost of a job, its stages growing alike, without overhead.
-    pub largest_cost: Nanos,
+    pub largest_cost: Option<Nanos>,
     /// The longest stage of somebody else, overhead included, that it tolerates for itself.
-    pub longest_foreign_stage: Nanos,
+    pub longest_foreign_stage: Option<Nanos>,
 }
 
-/// One for each task, in the order of admission; a server counts as its task.
+/// One for each task, in the order of admission, servers among them.
 pub(crate) fn sensitivities(admission: &AdmissionController) -> Vec<ModelSensitivity> {
-    let found = task_sensitivities(admission.tasks(), &setting(admission)).unwrap_or_default();
-    let named = |task: TaskSensitivity| ModelSensitivity {
-        model: admission.name_of(task.model),
-        slack: task.slack,
-        smallest_period: task.smallest_period,
-        smallest_deadline: task.smallest_deadline,
-        largest_cost: task.largest_cost,
-        longest_foreign_stage: task.longest_foreign_stage,
+    let set = admission.tasks();
+    let found = task_sensitivities(set, &setting(admission)).unwrap_or_default();
+    let named = |task: TaskSensitivity| {
+        let has_deadline = set.get(task.model).is_some_and(|of| !of.is_server());
+        let figure = |figure: Nanos| has_deadline.then_some(figure);
+        ModelSensitivity {
+            model: admission.name_of(task.model),
+            slack: figure(task.slack),
+            smallest_period: figure(task.smallest_period),
+            smallest_deadline: figure(task.smallest_deadline),
+            largest_cost: figure(task.largest_cost),
+            longest_foreign_stage: figure(task.longest_foreign_stage),
+        }
     };
     found.into_iter().map(named).collect()
 }
@@ -102,14 +108,27 @@ pub struct CounterOffer {
     /// The change.
     #[serde(flatten)]
     pub offer: Offer,
+    /// The name of the model that is cut or evicted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The same in words, with the names of the models: what follows "admitted if".
     pub explained: String,
 }
 
 impl CounterOffer {
-    pub(crate) fn new(offer: Offer, name: impl Fn(ModelId) -> String) -> Self {
+    /// `kept_deadline` is that of the newcomer, if it stays where another period is offered.
+    pub(crate) fn new(
+        offer: Offer,
+        kept_deadline: Option<Nanos>,
+        name: impl Fn(ModelId) -> String,
+    ) -> Self {
         let explained = match &offer {
-            Offer::Period { period } => format!("its period is at least {period}"),
+            Offer::Period { period } => match kept_deadline {
+                Some(deadline) => {
+                    format!("its period is at least {period} (deadline kept at {deadline})")
+                }
+                None => format!("its period is at least {period} (and its deadline with it)"),
+            },
             Offer::Deadline { deadline } => format!("its deadline is at least {deadline}"),
             Offer::Stages { model, stages } => {
                 format!("{} runs in {stages} equal stages", name(*model))
@@ -122,6 +141,10 @@ impl CounterOffer {
             // `Offer` grows with the library; what is new there has no words here yet.
             other => format!("{other:?}"),
         };
-        Self { offer, explained }
+        let named = match &offer {
+            Offer::Stages { model, .. } | Offer::Without { model } => Some(name(*model)),
+            _ => None,
+        };
+        Self { offer, name: named, explained }
     }
 }

@@ -2,16 +2,19 @@
 
 mod plan;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use aegis_context::{ModelDescription, ResourceBudget, SimModel};
 use aegis_cuda::{DeviceCapabilities, DriverKind};
 use aegis_sched::admission::Terms;
 use aegis_sched::analysis;
+use aegis_sched::analysis::counter_offer::Offer;
 use aegis_sched::wcet::{Method, Scenario, StageMonitor, WcetProfile};
-use aegis_trace::{Bytes, ModelId, Nanos, Refusal, ServiceTerms};
+use aegis_trace::{Bytes, ModelId, Nanos, ServiceTerms};
 
-use self::plan::{Planned, plan};
+use self::plan::{Planned, Unkept, plan};
+use crate::bargain::Asked;
 use crate::builder::{self, RuntimeBuilder, ThreadOptions};
 use crate::chain::{ChainReport, Proved};
 use crate::drive::{Driven, DrivenChain, Sources};
@@ -24,7 +27,7 @@ use crate::profile::{self, ProfileOptions};
 use crate::runtime::Runtime;
 use crate::source::{LoadedModel, MemoryNeed, ModelSource};
 use crate::workload::{
-    Backend, BestEffort, Chain, ChainKind, Driver, Model, Server, Unclaimed, Workload,
+    Backend, BestEffort, Chain, ChainKind, Driver, Model, PERIOD_MAX, Server, Unclaimed, Workload,
 };
 
 /// How long idle threads poll before they sleep, when a workload runs.
@@ -49,32 +52,22 @@ pub struct Verdict {
     /// Its handle, or the error: [`Error::Refused`] with the inequality, or what kept it from
     /// being decided.
     pub outcome: Result<ModelHandle, Error>,
-    /// What would have been admitted instead; see [`Runtime::counter_offers`].
+    /// The id by which a refusal and its offers know the model: its own, or where it was refused the
+    /// one that it would have had.
+    pub id: ModelId,
+    /// The models beside which it was decided about, by id, and itself.
+    pub names: BTreeMap<ModelId, String>,
+    /// What would have been admitted instead; see [`Runtime::counter_offers`]. Empty where models
+    /// trigger one another: what would help then is a question about all jitters at once.
     pub offers: Vec<CounterOffer>,
 }
 
 impl Verdict {
-    /// Admits what was loaded, and bargains for it where it is refused.
-    fn of(
-        model: &str,
-        loaded: Result<LoadedModel, Error>,
-        terms: &Terms,
-        monitors: Vec<StageMonitor>,
-        runtime: &Runtime,
-    ) -> Self {
-        let outcome = loaded.and_then(|loaded| runtime.admit_watched(loaded, terms, monitors));
-        let offers = match &outcome {
-            Err(Error::Refused { .. }) => runtime.counter_offers(model, terms),
-            _ => Vec::new(),
-        };
-        Self { model: model.to_owned(), outcome, offers }
-    }
-
-    /// A model that the plan does not keep. There are no offers: what would help it is a question
-    /// about all jitters at once.
-    fn planned(model: &str, why: Refusal, explained: String, runtime: &Runtime) -> Self {
+    /// A model that the plan does not keep.
+    fn planned(model: &str, refused: Unkept, runtime: &Runtime) -> Self {
+        let Unkept { why, explained, id, names } = refused;
         let outcome = Err(runtime.refuse(model, why, explained));
-        Self { model: model.to_owned(), outcome, offers: Vec::new() }
+        Self { model: model.to_owned(), outcome, id, names, offers: Vec::new() }
     }
 }
 
@@ -158,11 +151,9 @@ impl Pipeline {
             match planned {
                 Planned::Ask(terms) => {
                     let loaded = runtime.load(&model.name, &stand_in);
-                    Verdict::of(&model.name, loaded, &terms, Vec::new(), &runtime)
+                    self.decided(model, loaded, &terms, Vec::new(), &runtime)
                 }
-                Planned::Refuse { why, explained } => {
-                    Verdict::planned(&model.name, why, explained, &runtime)
-                }
+                Planned::Refuse(refused) => Verdict::planned(&model.name, *refused, &runtime),
             }
         };
         let planned = self.planned(&self.profiles(evidence.as_ref()));
@@ -190,8 +181,8 @@ impl Pipeline {
             progress(&model.name);
             let terms = match planned {
                 Planned::Ask(terms) => terms,
-                Planned::Refuse { why, explained } => {
-                    verdicts.push(Verdict::planned(&model.name, why, explained, &runtime));
+                Planned::Refuse(refused) => {
+                    verdicts.push(Verdict::planned(&model.name, *refused, &runtime));
                     continue;
                 }
             };
@@ -201,9 +192,41 @@ impl Pipeline {
                 same_runtime(model, evidence, &loaded.runtime_name())?;
             }
             let monitors = profile.as_ref().map_or_else(Vec::new, WcetProfile::monitors);
-            verdicts.push(Verdict::of(&model.name, Ok(loaded), &terms, monitors, &runtime));
+            verdicts.push(self.decided(model, Ok(loaded), &terms, monitors, &runtime));
         }
         Ok((runtime, verdicts))
+    }
+
+    /// Admits what was loaded, and bargains for it where it is refused.
+    fn decided(
+        &self,
+        model: &Model,
+        loaded: Result<LoadedModel, Error>,
+        terms: &Terms,
+        monitors: Vec<StageMonitor>,
+        runtime: &Runtime,
+    ) -> Verdict {
+        let (id, mut names) = (runtime.next_id(), runtime.names());
+        names.insert(id, model.name.clone());
+        let asked = loaded.as_ref().ok().map(|loaded| Asked::of(loaded, terms));
+        let outcome = loaded.and_then(|loaded| runtime.admit_watched(loaded, terms, monitors));
+        let offers = match (&outcome, asked) {
+            (Err(Error::Refused { refusal, .. }), Some(asked)) if !self.has_triggers() => {
+                let keeps = model.deadline_stated;
+                let asked = if keeps { asked.keeping_deadline() } else { asked };
+                runtime.counter_offers(&asked, refusal)
+            }
+            _ => Vec::new(),
+        };
+        // More than that cannot be written in the file.
+        let is_too_long = |offer: &CounterOffer| match offer.offer {
+            Offer::Period { period: time } | Offer::Deadline { deadline: time } => {
+                time > PERIOD_MAX
+            }
+            _ => false,
+        };
+        let offers = offers.into_iter().filter(|offer| !is_too_long(offer)).collect();
+        Verdict { model: model.name.clone(), outcome, id, names, offers }
     }
 
     /// What is proved of each chain in the set that was admitted, in file order.

@@ -1,5 +1,6 @@
 //! The runtime: load, admit, start, submit, evict, stop.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aegis_cuda::{DeviceCapabilities, DeviceContext, Realtime};
@@ -18,12 +19,14 @@ use aegis_trace::{
     Clock, ModelId, Nanos, Record, Recorder, Refusal, RefusedModel, TraceCollector, TraceEvent,
 };
 
+use crate::bargain::{Asked, Bargain};
 use crate::builder::RuntimeBuilder;
 use crate::error::Error;
 use crate::handle::ModelHandle;
 use crate::margin::{self, CounterOffer, Margins, ModelSensitivity};
 use crate::report::{MemoryReport, ModelReport, RealtimeReport, Report};
 use crate::source::{LoadedModel, ModelSource};
+use crate::wording;
 
 /// Unseen runs of each model before the start.
 const WARM_UP_RUNS: usize = 3;
@@ -73,6 +76,7 @@ enum Phase {
 struct Entry {
     report: ModelReport,
     handle: ModelHandle,
+    asked: Asked,
 }
 
 impl std::fmt::Debug for Runtime {
@@ -156,15 +160,15 @@ impl Runtime {
         if matches!(*phase, Phase::Stopped) {
             return Err(Error::NotRunning);
         }
+        let (asked, terms) = (Asked::of(&model, terms), terms.clone());
         let LoadedModel { name, backend } = model;
         let mut admission = lock(&self.admission);
-        let terms = terms.clone();
         self.observe_memory(&mut admission);
-        let admitted = admission.admit(AdmissionRequest { name: name.clone(), terms, backend });
+        let admitted = admission.admit(AdmissionRequest { name, terms, backend });
         self.observe_memory(&mut admission);
-        let mut admitted = admitted.map_err(|error| self.refused(&name, error, &admission))?;
+        let mut admitted = admitted.map_err(|error| self.refused(&asked, error, &admission))?;
         admitted.lane.watch(monitors);
-        Ok(self.install(admitted, &mut phase))
+        Ok(self.install(admitted, asked, &mut phase))
     }
 
     /// Tells the policy of memory pressure what is free now, and records a change of its level.
@@ -176,13 +180,16 @@ impl Runtime {
     }
 
     /// The error of a refused model; its refusal is recorded.
-    fn refused(&self, name: &str, error: AdmissionError, known: &AdmissionController) -> Error {
+    fn refused(&self, asked: &Asked, error: AdmissionError, known: &AdmissionController) -> Error {
+        let name = asked.name();
         let Some(refusal) = error.refusal().cloned() else {
             return Error::Admission { model: name.to_owned(), cause: Box::new(error) };
         };
         // A model that was never admitted is known by its slot's next id alone.
-        let explained = refusal.explain(|model| known.find_name(model).unwrap_or(name).to_owned());
-        self.refuse(name, refusal, explained)
+        let named = |model| known.find_name(model).unwrap_or(name).to_owned();
+        let newcomer = asked.first_due().map(|due| (self.next_id(), due));
+        let first_due: Vec<_> = wording::first_due(known.tasks()).chain(newcomer).collect();
+        self.refuse(name, refusal.clone(), wording::explain(&refusal, named, &first_due))
     }
 
     /// The error of a model that was refused before admission was asked; recorded like any other.
@@ -192,7 +199,7 @@ impl Runtime {
         Error::Refused { model: name.to_owned(), explained, refusal }
     }
 
-    fn install(&self, admitted: Admission, phase: &mut Phase) -> ModelHandle {
+    fn install(&self, admitted: Admission, asked: Asked, phase: &mut Phase) -> ModelHandle {
         let Admission { model, lane, description, slots, metrics, gate, promise, analysis } =
             admitted;
         self.record(TraceEvent::Admitted { model, what: Box::new(promise.clone()) });
@@ -207,7 +214,7 @@ impl Runtime {
         });
         let handle = ModelHandle::new(promise.name.clone(), submitter, metrics);
         let report = ModelReport::promised(model, promise);
-        lock(&self.models).push(Entry { report, handle: handle.clone() });
+        lock(&self.models).push(Entry { report, handle: handle.clone(), asked });
         let bounds = analysis.responses();
         match phase {
             Phase::Built(dispatcher) => {
@@ -446,16 +453,40 @@ impl Runtime {
         Some(bounds.reaction_read_early)
     }
 
-    /// What would be admitted in the place of the guaranteed model `name`, which was refused on these
-    /// `terms`. Every offer was tried. Empty where time was not what it was refused for.
+    /// What would be admitted in the place of a model that `asked` for something and was refused for
+    /// this reason. Every offer was tried, in time and in memory. Empty where a budget of the model
+    /// itself is too small.
     ///
-    /// Costs up to some hundred analyses of the whole set.
+    /// Costs up to some hundred analyses of the whole set, and a plan of all memory for each offer.
     #[must_use]
-    pub fn counter_offers(&self, name: &str, terms: &Terms) -> Vec<CounterOffer> {
-        let admission = lock(&self.admission);
-        let named = |model| admission.find_name(model).unwrap_or(name).to_owned();
-        let offers = admission.counter_offers(terms).into_iter();
-        offers.map(|offer| CounterOffer::new(offer, named)).collect()
+    pub fn counter_offers(&self, asked: &Asked, why: &Refusal) -> Vec<CounterOffer> {
+        let newcomer = self.next_id();
+        let (admission, models) = (lock(&self.admission), lock(&self.models));
+        let present = models.iter().filter(|entry| !entry.report.evicted);
+        let admitted: Vec<_> = present.map(|entry| (entry.report.model, &entry.asked)).collect();
+        Bargain { admission: &admission, admitted: &admitted, newcomer, asked }.offers(why)
+    }
+
+    /// The id that the next admission gives, by which a refusal and its offers know a model that was
+    /// never admitted.
+    pub(crate) fn next_id(&self) -> ModelId {
+        let models = lock(&self.models);
+        let next = |index: u16| {
+            let mut tenants = models.iter().filter(|entry| entry.report.model.index == index);
+            match tenants.next_back() {
+                None => Some(ModelId::first(index)),
+                Some(last) if last.report.evicted => last.report.model.next_generation(),
+                Some(_) => None,
+            }
+        };
+        (0..=u16::MAX).find_map(next).expect("fewer models are admitted than there are ids")
+    }
+
+    /// The names of the admitted models.
+    pub(crate) fn names(&self) -> BTreeMap<ModelId, String> {
+        let models = lock(&self.models);
+        let present = models.iter().filter(|entry| !entry.report.evicted);
+        present.map(|entry| (entry.report.model, entry.report.name.clone())).collect()
     }
 
     fn record(&self, event: TraceEvent) {

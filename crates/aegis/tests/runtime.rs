@@ -64,7 +64,7 @@ fn a_refusal_names_the_models_and_changes_nothing() {
     let error = admit(&runtime, "lidar", ms(30), ms(100)).expect_err("would block the camera");
     assert_eq!(error.category(), Category::Permanent);
     expect_test::expect![
-        "lidar is not admitted: demand 4 ms + blocking 30 ms by a stage of lidar > window 10 ms"
+        "lidar is not admitted: demand 4 ms + blocking 30 ms by a stage of lidar > window 10 ms, in which jobs of camera are due"
     ]
     .assert_eq(&error.to_string());
     assert_eq!(runtime.report(), before);

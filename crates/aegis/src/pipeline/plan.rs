@@ -12,6 +12,8 @@
 //!    admission, which takes the jitters of the others as given, could accept it.
 //! 3. Without triggered chains there is nothing to plan: all terms are as stated.
 
+use std::collections::BTreeMap;
+
 use aegis_sched::admission::Terms;
 use aegis_sched::analysis::Setting;
 use aegis_sched::analysis::chain::Chain;
@@ -19,6 +21,7 @@ use aegis_sched::analysis::inherit::{InheritError, with_inherited_jitter};
 use aegis_sched::task::{Background, Overheads, ServerSpec, Task, TaskError, TaskSet, TaskSpec};
 use aegis_trace::{ModelId, Nanos, Refusal, ServiceTerms};
 
+use crate::wording;
 use crate::workload::{ChainKind, Workload};
 
 /// What is done about one model.
@@ -27,12 +30,20 @@ pub(super) enum Planned {
     /// It asks for admission on these terms.
     Ask(Terms),
     /// It is refused already.
-    Refuse {
-        /// The inequality.
-        why: Refusal,
-        /// The same with the names of the models.
-        explained: String,
-    },
+    Refuse(Box<Unkept>),
+}
+
+/// A model that is not kept.
+#[derive(Debug)]
+pub(super) struct Unkept {
+    /// The inequality.
+    pub(super) why: Refusal,
+    /// The same with the names of the models.
+    pub(super) explained: String,
+    /// The id by which the inequality knows it.
+    pub(super) id: ModelId,
+    /// The models that were kept before it, by id, and itself.
+    pub(super) names: BTreeMap<ModelId, String>,
 }
 
 /// Plans the admission of all models on `terms`, which are in file order.
@@ -86,9 +97,12 @@ impl Kept<'_> {
                 None
             }
             Err(NotKept::Refused(why)) => {
-                let explained = why.explain(|model| self.name(model));
+                let explained = wording::explain(&why, |model| self.name(model), &[]);
+                let ids = (0..).map(ModelId::first).zip(&self.places);
+                let names: BTreeMap<_, _> = ids.map(|(id, _)| (id, self.name(id))).collect();
+                let id = *names.keys().next_back().expect("the model itself is among them");
                 self.places.pop();
-                Some(Planned::Refuse { why, explained })
+                Some(Planned::Refuse(Box::new(Unkept { why, explained, id, names })))
             }
         }
     }

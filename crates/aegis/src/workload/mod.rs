@@ -237,6 +237,9 @@ pub struct Model {
     /// of a triggered chain, relative to the chain's arrival. Without
     /// meaning for a model of best effort, as are `jitter` and `priority`.
     pub deadline: Nanos,
+    /// Whether the file states that deadline. If not, it follows the period, or comes from a triggered
+    /// chain.
+    pub deadline_stated: bool,
     /// How much later than its nominal release a job may be submitted; at most the period. Of a model
     /// that another one triggers, how much later than its trigger, or `overheads.wake` where that is
     /// not stated.

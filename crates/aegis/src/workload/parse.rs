@@ -72,6 +72,7 @@ struct Parser<'p> {
 struct Timing {
     period: Nanos,
     deadline: Nanos,
+    deadline_stated: bool,
     jitter: Nanos,
 }
 
@@ -224,13 +225,14 @@ impl Parser<'_> {
         let slots = 1..=super::SLOTS_MAX;
         let slots = table.optional(&mut self.findings, "slots", |raw| raw.count(slots));
         let budget = self.budget(&table, period);
-        let Timing { period, deadline, jitter } = timing?;
+        let Timing { period, deadline, deadline_stated, jitter } = timing?;
         Ok(Model {
             name: name?,
             backend: backend?,
             best_effort: best_effort?,
             period,
             deadline,
+            deadline_stated,
             jitter,
             priority: priority?,
             slots: or_default(slots?, super::SLOTS_DEFAULT),
@@ -285,10 +287,11 @@ impl Parser<'_> {
         let deadline = table.optional(found, "deadline", |raw| raw.time(schema::PERIODS));
         let jitter = table.optional(found, "jitter", |raw| raw.time(schema::JITTERS));
         let jitter = jitter.and_then(|jitter| self.within_period("jitter", jitter, period));
-        let period = period?.value;
+        let (period, deadline) = (period?.value, deadline?);
         Ok(Timing {
             period,
-            deadline: or_default(deadline?, period),
+            deadline_stated: deadline.is_some(),
+            deadline: or_default(deadline, period),
             jitter: or_default(jitter?, Nanos::ZERO),
         })
     }

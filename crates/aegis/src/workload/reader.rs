@@ -300,8 +300,13 @@ pub(super) fn quoted(text: &str) -> String {
     }
 }
 
-/// The known name that `text` is probably a slip of.
+/// The known name that `text` is probably a slip of: one that it begins, else one it is few edits from.
 fn nearest(text: &str, known: &[&'static str]) -> Option<&'static str> {
+    // One letter is the beginning of too many names to be a hint.
+    let begun = known.iter().filter(|name| text.len() > 1 && name.starts_with(text));
+    if let Some(name) = begun.min_by_key(|name| name.len()) {
+        return Some(name);
+    }
     // A short name is near to anything, so the slip must leave most of it standing.
     let near = |name: &&'static str| {
         let edits = edit_distance(text, name);
@@ -347,6 +352,13 @@ mod tests {
         assert_eq!(nearest("sym", &known), Some("sim"));
         assert_eq!(nearest("frequency", &known), None);
         assert_eq!(nearest("x", &known), None);
+    }
+
+    #[test]
+    fn a_beginning_is_nearer_than_a_few_edits() {
+        let policies = ["fifo", "rms", "dm", "edf", "priority"];
+        assert_eq!(nearest("rm", &policies), Some("rms"), "not `dm`, one edit away as well");
+        assert_eq!(nearest("prio", &policies), Some("priority"));
     }
 
     #[test]

@@ -1,0 +1,200 @@
+//! What `aegis check` says beyond yes and no: offers that hold, names, warnings, grounds.
+
+use std::process::{Command, Output};
+
+fn check(workload: &str, arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("pipeline.toml"), workload).expect("a file");
+    let mut program = Command::new(env!("CARGO_BIN_EXE_aegis"));
+    program.args(["check", "pipeline.toml"]).args(arguments).current_dir(folder.path());
+    program.output().expect("aegis starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("output is UTF-8")
+}
+
+fn shown(workload: &str) -> String {
+    text(&check(workload, &[]).stdout)
+}
+
+/// What the first refused model is offered, in words.
+fn offers(workload: &str) -> Vec<String> {
+    let json = json(workload);
+    let offers = json["refused"][0]["offers"].as_array().expect("a refused model has offers");
+    let words = offers.iter().map(|offer| offer["explained"].as_str().expect("words").to_owned());
+    words.collect()
+}
+
+fn json(workload: &str) -> serde_json::Value {
+    let output = check(workload, &["--json"]);
+    serde_json::from_slice(&output.stdout).expect("JSON alone")
+}
+
+/// The head of a workload under `policy` with 64 MiB.
+fn head(policy: &str) -> String {
+    format!(
+        r#"
+        device = {{ driver = "sim", memory = "64MiB" }}
+        scheduler = {{ policy = "{policy}", queue_depth = 8 }}
+        overheads = {{ dispatch = "0ms", wake = "0ms" }}
+        "#
+    )
+}
+
+/// A simulated model of one stage.
+fn model(name: &str, period: &str, cost: &str, memory: &str, more: &str) -> String {
+    format!(
+        r#"
+        [[model]]
+        name = "{name}"
+        backend = "sim"
+        period = "{period}"
+        sim = {{ stages = ["{cost}"], persistent = "{memory}" }}
+        {more}
+        "#
+    )
+}
+
+#[test]
+fn an_offer_that_memory_refuses_is_not_made() {
+    let camera = model("camera", "10ms", "4ms", "30MiB", "");
+    let lidar = |memory| model("lidar", "100ms", "30ms", memory, "");
+    let roomy = format!("{}{camera}{}", head("edf"), lidar("1MiB"));
+    let expected = ["lidar runs in 5 equal stages", "camera is not there"];
+    assert_eq!(offers(&roomy), expected);
+    // Beside the camera there is no room for it, however it is cut.
+    let tight = format!("{}{camera}{}", head("edf"), lidar("40MiB"));
+    assert_eq!(offers(&tight), ["camera is not there"]);
+    let map = model("map", "100ms", "1ms", "30MiB", "");
+    let tighter = format!("{}{map}{camera}{}", head("edf"), lidar("40MiB"));
+    assert!(offers(&tighter).is_empty(), "{:?}", offers(&tighter));
+}
+
+#[test]
+fn where_memory_refuses_those_that_make_room_are_offered() {
+    let small = model("small", "100ms", "1ms", "1MiB", "");
+    let large = |name| model(name, "100ms", "1ms", "30MiB", "");
+    let last = large("last");
+    let all = format!("{}{small}{}{}{last}", head("edf"), large("one"), large("two"));
+    let made = json(&all);
+    assert_eq!(made["refused"][0]["refusal"]["refusal"], "device_memory");
+    assert_eq!(offers(&all), ["one is not there", "two is not there"]);
+    let taken = format!("{}{small}{}{last}", head("edf"), large("one"));
+    assert_eq!(check(&taken, &[]).status.code(), Some(0), "an offer that is taken is admitted");
+}
+
+#[test]
+fn a_cut_beyond_a_compute_budget_is_not_offered() {
+    let head = head("edf").replace("dispatch = \"0ms\"", "dispatch = \"100us\"");
+    let camera = model("camera", "10ms", "4ms", "1MiB", "");
+    let budget = |compute| format!("[model.budget]\ncompute = \"{compute}\"");
+    let lidar = |compute| model("lidar", "100ms", "30ms", "1MiB", &budget(compute));
+    let cut = |compute| offers(&format!("{head}{camera}{}", lidar(compute)));
+    assert!(cut("31ms").contains(&"lidar runs in 6 equal stages".into()), "{:?}", cut("31ms"));
+    assert_eq!(cut("30.5ms"), ["camera is not there"], "six dispatches take 600 us");
+}
+
+#[test]
+fn the_offered_period_says_what_becomes_of_the_deadline_and_holds() {
+    let camera = model("camera", "10ms", "6ms", "1MiB", "");
+    let with = |period: &str, deadline: &str| {
+        let late = model("late", period, "3ms", "1MiB", deadline);
+        format!("{}{camera}{late}", head("edf"))
+    };
+    let follows = &offers(&with("4ms", ""))[0];
+    assert_eq!(follows, "its period is at least 9 ms (and its deadline with it)");
+    let kept = &offers(&with("5ms", "deadline = \"9ms\""))[0];
+    assert_eq!(kept, "its period is at least 7.5 ms (deadline kept at 9 ms)");
+    // The same where the stated deadline happens to equal the period.
+    let stages = ["1ms"; 7].join("\", \"");
+    let camera = model("camera", "10ms", &stages, "1MiB", "deadline = \"30ms\"");
+    let with = |period: &str| {
+        let late = model("late", period, "3ms", "1MiB", "deadline = \"5ms\"");
+        format!("{}{camera}{late}", head("edf"))
+    };
+    let kept = &offers(&with("5ms"))[0];
+    assert_eq!(kept, "its period is at least 10 ms (deadline kept at 5 ms)");
+    assert_eq!(check(&with("10ms"), &[]).status.code(), Some(0));
+    assert_eq!(check(&with("9.999999ms"), &[]).status.code(), Some(1));
+}
+
+#[test]
+fn a_refusal_can_be_resolved_without_the_table() {
+    let camera = model("camera", "10ms", "4ms", "1MiB", "");
+    let lidar = model("lidar", "100ms", "30ms", "1MiB", "");
+    let json = json(&format!("{}{camera}{lidar}", head("edf")));
+    let refused = &json["refused"][0];
+    assert_eq!(refused["id"], "m1");
+    assert_eq!(refused["names"], serde_json::json!({ "m0": "camera", "m1": "lidar" }));
+    assert_eq!(refused["refusal"]["blocked_by"], refused["id"]);
+    let named: Vec<_> = refused["offers"].as_array().expect("offers").iter().collect();
+    assert_eq!((&named[0]["model"], &named[0]["name"]), (&"m1".into(), &"lidar".into()));
+    assert_eq!((&named[1]["model"], &named[1]["name"]), (&"m0".into(), &"camera".into()));
+}
+
+#[test]
+fn refusals_name_who_is_due_and_that_overheads_count() {
+    let camera = model("camera", "10ms", "4ms", "1MiB", "");
+    let lidar = model("lidar", "100ms", "30ms", "1MiB", "");
+    let due = shown(&format!("{}{camera}{lidar}", head("edf")));
+    assert!(due.contains("> window 10 ms, in which jobs of camera are due"), "{due}");
+    let greedy = model("greedy", "10ms", "8ms", "1MiB", "");
+    let over = shown(&format!("{}{camera}{greedy}", head("edf")));
+    assert!(over.contains("sum C/T must not exceed 1, overheads included"), "{over}");
+    assert!(over.contains("utilisation 40.0 % without overheads"), "{over}");
+}
+
+#[test]
+fn a_priority_that_nobody_reads_is_said_and_refuses_nothing() {
+    let camera = model("camera", "10ms", "4ms", "1MiB", "priority = 1");
+    let output = check(&format!("{}{camera}", head("edf")), &[]);
+    assert_eq!(output.status.code(), Some(0));
+    let warning = "warning: the edf policy does not read `priority`, which is stated for camera\n";
+    assert!(text(&output.stdout).ends_with(warning), "{}", text(&output.stdout));
+    let read = shown(&format!("{}{camera}", head("priority")));
+    assert!(!read.contains("warning"), "{read}");
+}
+
+#[test]
+fn the_conclusion_counts_in_words() {
+    let camera = model("camera", "10ms", "4ms", "1MiB", "");
+    let one = shown(&format!("{}{camera}", head("edf")));
+    assert!(one.contains("yes: the model meets every deadline"), "{one}");
+    let served = |name| model(name, "10ms", "1ms", "1MiB", "best_effort = true");
+    let none = shown(&format!("{}{}{}", head("edf"), served("a"), served("b")));
+    assert!(none.contains("yes: 2 models admitted, and nothing has a deadline"), "{none}");
+}
+
+#[test]
+fn the_hint_for_a_policy_is_the_name_it_begins() {
+    let camera = model("camera", "10ms", "4ms", "1MiB", "");
+    let output = check(&format!("{}{camera}", head("rm")), &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("did you mean `rms`?"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_long_search_is_announced_beside_the_answer() {
+    let many = |count: usize| {
+        let of = |n: usize| model(&format!("m{n}"), "1s", "1ms", "1KiB", "");
+        format!("{}{}", head("fifo"), (0..count).map(of).collect::<String>())
+    };
+    let long = check(&many(33), &["--sensitivity", "--json"]);
+    assert!(text(&long.stderr).contains("each of 33 models"), "{}", text(&long.stderr));
+    let short = check(&many(2), &["--sensitivity", "--json"]);
+    assert!(short.stderr.is_empty(), "{}", text(&short.stderr));
+}
+
+#[test]
+fn a_server_shows_its_budget_and_no_sensitivity() {
+    let camera = model("camera", "60ms", "4ms", "1MiB", "");
+    let server = "best_effort = true\nserver = { budget = \"8ms\", period = \"40ms\" }";
+    let planner = model("planner", "10ms", "3ms", "1MiB", server);
+    let output = check(&format!("{}{camera}{planner}", head("edf")), &["--sensitivity"]);
+    let shown = text(&output.stdout);
+    assert!(shown.contains("| server ms |") && shown.contains("|     8.000 |"), "{shown}");
+    let rows: Vec<&str> = shown.lines().filter(|line| line.starts_with("| planner ")).collect();
+    let figures: Vec<&str> = rows[1].split('|').skip(2).map(str::trim).collect();
+    assert_eq!(figures, ["-", "-", "-", "-", "-", ""], "{shown}");
+}

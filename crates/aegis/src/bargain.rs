@@ -1,0 +1,211 @@
+//! Bargaining for a refused model: the changes with which it would really be admitted.
+//!
+//! The scheduler finds changes that the analysis of time accepts. Here each of them is held to what
+//! else admission asks: the compute budget of a model that is cut, and the memory. Where memory is what
+//! refuses, the models whose memory would make room are found.
+//!
+//! # Invariants
+//! 1. Every offer has passed the analysis, the compute budgets and a memory plan that the checker
+//!    passed. How a cut changes what a model needs of memory is not known, and taken as nothing.
+//! 2. *Without a model* means that it was never there: the others are planned anew in their order.
+//! 3. Nothing is committed: planning works on copies.
+
+use aegis_memory::{ModelMemory, PlanRequest, TensorLifetime, place};
+use aegis_sched::admission::{AdmissionController, Terms};
+use aegis_sched::analysis::counter_offer::Offer;
+use aegis_sched::analysis::{Setting, decide};
+use aegis_sched::task::{Task, TaskSpec};
+use aegis_trace::{ModelId, Nanos, Refusal, ServiceTerms};
+
+use crate::margin::CounterOffer;
+use crate::source::LoadedModel;
+
+/// A period beyond this many times the one that is refused is not offered.
+const LONGEST_PERIOD: u64 = 1_000;
+
+/// What a model asks for: kept while it is admitted, bargained about when it is refused.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    name: String,
+    terms: Terms,
+    tensors: Vec<TensorLifetime>,
+    keeps_deadline: bool,
+}
+
+impl Asked {
+    /// What `model` asks for on these terms. A deadline that equals the period follows it.
+    #[must_use]
+    pub fn of(model: &LoadedModel, terms: &Terms) -> Self {
+        Self {
+            name: model.name.clone(),
+            terms: terms.clone(),
+            tensors: model.backend.memory().to_vec(),
+            keeps_deadline: false,
+        }
+    }
+
+    /// The same with a deadline that stays also where another period is offered.
+    #[must_use]
+    pub fn keeping_deadline(self) -> Self {
+        Self { keeps_deadline: true, ..self }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The shortest window that can hold one of its jobs, or of its server's.
+    pub(crate) fn first_due(&self) -> Option<Nanos> {
+        match self.terms.service {
+            ServiceTerms::Guaranteed { deadline, jitter, .. } => {
+                Some(deadline.saturating_sub(jitter))
+            }
+            ServiceTerms::Server { period, .. } => Some(period),
+            ServiceTerms::Background => None,
+        }
+    }
+
+    /// Its deadline, if that stays where another period is offered.
+    fn kept_deadline(&self) -> Option<Nanos> {
+        match self.terms.service {
+            ServiceTerms::Guaranteed { period, deadline, .. } => {
+                (self.keeps_deadline || deadline != period).then_some(deadline)
+            }
+            ServiceTerms::Background | ServiceTerms::Server { .. } => None,
+        }
+    }
+}
+
+/// One refused model before what is admitted.
+pub(crate) struct Bargain<'a> {
+    pub(crate) admission: &'a AdmissionController,
+    /// What is admitted, in order.
+    pub(crate) admitted: &'a [(ModelId, &'a Asked)],
+    /// The id that the next admission gives.
+    pub(crate) newcomer: ModelId,
+    pub(crate) asked: &'a Asked,
+}
+
+impl Bargain<'_> {
+    /// What would be admitted instead. Empty where a budget of its own refuses the model: the caller
+    /// has set it.
+    ///
+    /// Costs some hundred analyses of the whole set, and a plan of all memory for each offer.
+    pub(crate) fn offers(&self, why: &Refusal) -> Vec<CounterOffer> {
+        let offers = match why {
+            Refusal::MemoryBudget { .. }
+            | Refusal::ComputeBudget { .. }
+            | Refusal::Streams { .. }
+            | Refusal::TooManyModels { .. } => Vec::new(),
+            // Time would allow it, and allows it all the more in a smaller set.
+            Refusal::DeviceMemory { .. } => self.evictions(),
+            _ => self.in_time(),
+        };
+        let admitted = offers.into_iter().filter(|offer| self.admits(offer));
+        admitted.map(|offer| self.worded(offer)).collect()
+    }
+
+    /// The changes that the analysis accepts.
+    fn in_time(&self) -> Vec<Offer> {
+        let mut offers = self.admission.counter_offers(&self.asked.terms);
+        if !self.asked.keeps_deadline {
+            return offers;
+        }
+        // The scheduler moves a deadline that equals its period, and this one stays.
+        offers.retain(|offer| !matches!(offer, Offer::Period { .. }));
+        if let Some(period) = self.least_period() {
+            offers.insert(0, Offer::Period { period });
+        }
+        offers
+    }
+
+    /// The smallest period with which the analysis accepts the newcomer, its deadline kept.
+    fn least_period(&self) -> Option<Nanos> {
+        let ServiceTerms::Guaranteed { period, deadline, jitter, priority } =
+            self.asked.terms.service
+        else {
+            return None;
+        };
+        let config = self.admission.config();
+        let setting = Setting::admission(config.policy, config.overheads);
+        let (model, stages) = (self.newcomer, &self.asked.terms.costs);
+        let accepts = |period: Nanos| {
+            let stages = stages.clone();
+            let spec = TaskSpec { model, period, deadline, jitter, priority, stages };
+            let set = Task::new(spec).and_then(|task| self.admission.tasks().with(task));
+            set.is_ok_and(|set| decide(&set, &setting).is_ok())
+        };
+        let (mut refused, mut accepted) = (period, period);
+        while !accepts(accepted) {
+            if accepted >= period.saturating_mul(LONGEST_PERIOD).min(Task::LONGEST) {
+                return None;
+            }
+            (refused, accepted) = (accepted, accepted.saturating_mul(2).min(Task::LONGEST));
+        }
+        while refused + Nanos::EPSILON < accepted {
+            let middle = Nanos(refused.0.midpoint(accepted.0));
+            *(if accepts(middle) { &mut accepted } else { &mut refused }) = middle;
+        }
+        Some(accepted)
+    }
+
+    /// The eviction of each admitted model, not tried yet.
+    fn evictions(&self) -> Vec<Offer> {
+        self.admitted.iter().map(|(model, _)| Offer::Without { model: *model }).collect()
+    }
+
+    /// Whether admission would find nothing but time to object to.
+    fn admits(&self, offer: &Offer) -> bool {
+        match offer {
+            Offer::Without { model } => self.fits_without(*model),
+            Offer::Stages { model, stages } => self.affords(*model, *stages) && self.fits(),
+            _ => self.fits(),
+        }
+    }
+
+    /// Whether a model cut into `stages` keeps its compute budget: each stage is dispatched.
+    fn affords(&self, model: ModelId, stages: u32) -> bool {
+        let admitted = self.admitted.iter().find(|(known, _)| *known == model);
+        let Terms { costs, budget, .. } = &admitted.map_or(self.asked, |(_, asked)| asked).terms;
+        let dispatch = self.admission.config().overheads.dispatch;
+        let cost = costs.iter().fold(Nanos::ZERO, |sum, cost| sum.saturating_add(*cost));
+        cost.saturating_add(dispatch.saturating_mul(u64::from(stages))) <= budget.compute
+    }
+
+    /// Whether the newcomer's memory fits beside what is bound, and into its own budget.
+    fn fits(&self) -> bool {
+        let planned = self.admission.memory().plan(memory(self.newcomer, self.asked));
+        planned.is_ok_and(|planned| planned.usage().total() <= self.asked.terms.budget.memory)
+    }
+
+    /// The same had `gone` never been there.
+    fn fits_without(&self, gone: ModelId) -> bool {
+        let others = self.admitted.iter().filter(|(model, _)| *model != gone);
+        let request = PlanRequest {
+            capacity: self.admission.memory().capacity(),
+            models: others
+                .chain([&(self.newcomer, self.asked)])
+                .map(|(model, asked)| memory(*model, asked))
+                .collect(),
+            fixed: Vec::new(),
+        };
+        let plan = place::stacked(&request).and_then(|draft| Ok(draft.check(&request)?));
+        plan.is_ok_and(|plan| {
+            plan.usage_of(self.newcomer).total() <= self.asked.terms.budget.memory
+        })
+    }
+
+    fn worded(&self, offer: Offer) -> CounterOffer {
+        let name = |model: ModelId| {
+            let known = self.admission.find_name(model);
+            known.unwrap_or(&self.asked.name).to_owned()
+        };
+        CounterOffer::new(offer, self.asked.kept_deadline(), name)
+    }
+}
+
+fn memory(model: ModelId, asked: &Asked) -> ModelMemory {
+    ModelMemory { model, tensors: asked.tensors.clone() }
+}
