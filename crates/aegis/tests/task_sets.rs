@@ -132,3 +132,14 @@ fn only_so_many_faults_are_told() {
     let text = read_text(&many).expect_err("no policies")[0].to_string();
     assert!(text.contains("policies: holds 17 policies, more than 16"), "{text}");
 }
+
+#[test]
+fn repeated_keys_behind_many_others_are_told_in_linear_time() {
+    // Six million bytes: a search of what came before, for each key, would take minutes.
+    let (others, repeated) = (r#""other":0,"#.repeat(250_000), r#""C":1,"#.repeat(250_000));
+    let line = format!(r#"{{"policies":["fifo"],"tasks":[{{{others}{repeated}"T":2,"D":2}}]}}"#);
+    let begun = std::time::Instant::now();
+    let faults = read_text(&line).expect_err("C is given twice");
+    assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
+    assert!(faults[0].faults.iter().any(|fault| fault.to_string().contains("tasks[0].")));
+}
