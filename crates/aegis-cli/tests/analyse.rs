@@ -278,7 +278,7 @@ fn every_fault_names_its_field_and_its_reason() {
         {"id":"x","policy":"np-edf","error":"line 8: tasks[0].C: is missing"}
         {"id":"x","policy":"np-edf","error":"line 9: tasks[0].D: is missing"}
         {"id":"x","policy":"np-edf","error":"line 10: tasks[0].P: must be an integer of 64 bits, without point or exponent, not 1.5"}
-        {"id":"x","policy":"np-edf","error":"line 11: tasks[0].p: is not a key; known are C, T, D, P, J, seg"}
+        {"id":"x","policy":"np-edf","schedulable":true,"wcrt":[2],"test":"non-preemptive EDF demand and blocking","exact":true,"refusal":null,"ignored":["tasks[0].p"]}
         {"id":"x","policy":"np-edf","error":"line 12: tasks[0].C: is given twice"}
         {"id":"x","policy":"np-edf","error":"line 13: tasks[0].seg: adds up to 1, and C is 2"}
         {"id":"x","policy":"np-edf","error":"line 14: tasks[0].seg: is empty; there must be at least one stage"}
@@ -302,7 +302,7 @@ fn every_fault_names_its_field_and_its_reason() {
         {"id":"x","policy":"np-edf","error":"line 29: unit: must be one of tick, ns, us, ms, not 1"}
         {"id":"x","policy":"np-edf","error":"line 30: overhead: must be at least 0, not -1"}
         {"id":"x","policy":"np-edf","error":"line 31: overhead: must be an integer up to 2^62, without point or exponent, not 0.5"}
-        {"id":"x","policy":"np-edf","error":"line 32: colour: is not a key; known are id, unit, policies, overhead, tasks, chain"}
+        {"id":"x","policy":"np-edf","schedulable":true,"wcrt":[2],"test":"non-preemptive EDF demand and blocking","exact":true,"refusal":null,"ignored":["colour"]}
         {"id":"x","policy":"np-edf","error":"line 33: id: is given twice"}
         {"id":34,"policy":"np-edf","error":"line 34: id: must be a text or an integer, not null"}
         {"id":"x","policy":"np-edf","error":"line 35: chain: is empty; there must be at least one task"}

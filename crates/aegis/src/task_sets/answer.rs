@@ -44,6 +44,9 @@ pub struct Found {
     /// If it was asked for.
     #[serde(flatten)]
     pub sensitivity: Option<Sensitivity>,
+    /// The keys of the line that mean nothing here, with their places; the first 16.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<String>,
 }
 
 /// How far a set is from the edge.
@@ -89,6 +92,7 @@ impl Request {
             exact: findings.exact && !undecided,
             refusal: findings.verdict.as_ref().err().map(|why| self.in_unit(why)),
             sensitivity: options.sensitivity.then(|| self.sensitivity(policy, &setting, &findings)),
+            ignored: self.ignored.clone(),
         }
     }
 
@@ -108,6 +112,9 @@ impl Request {
         if options.sensitivity {
             let found = self.sensitivity(policy, &setting, &explanation.findings);
             text.push_str(&self.spelled(&found));
+        }
+        if !self.ignored.is_empty() {
+            text.push_str(&format!("\nignored keys: {}", self.ignored.join(", ")));
         }
         text
     }
