@@ -119,7 +119,7 @@ fn an_argument_adds_up_in_the_unit_of_the_set() {
         &["--explain", "--sensitivity"],
         &expect![[r#"
         mixed, np-edf, dense time: not schedulable: demand 3 ms + blocking 5 ms by a stage of tasks[1] > window 7 ms
-          utilisation 0.633333, decided by non-preemptive EDF demand and blocking (sufficient here)
+          utilisation 0.633333, decided by non-preemptive EDF demand and blocking (not exact here)
           in a window of 7 ms:
           + 5 ms  blocking by a stage of tasks[1] that had just started
           + 3 ms  1 job of tasks[0]
@@ -189,6 +189,14 @@ fn a_backlog_without_end_has_no_bound_and_no_answer_is_no() {
         {"id":"can","policy":"np-edf","schedulable":false,"wcrt":[null,null,null],"test":"non-preemptive EDF demand and blocking","exact":false,"refusal":"undecided, which counts as no: no answer within 3 steps of analysis"}
     "#]],
     );
+    let figures = answers(&analyse(&one_line(&few), &["--terms", "3", "--sensitivity"]));
+    assert_eq!(figures[0].get("max_scale_ppm"), Some(&Value::Null));
+    assert_eq!(figures[0].get("max_best_effort_chunk"), Some(&Value::Null));
+    let text = analyse(&one_line(&few), &["--terms", "3", "--explain", "--sensitivity"]).stdout;
+    let text = String::from_utf8(text).expect("output is UTF-8");
+    assert!(text.starts_with("can, np-edf, dense time: undecided, which counts as no"), "{text}");
+    assert!(text.contains("how much longer stages may be: undecided"), "{text}");
+    assert!(!text.contains("exact here") && !text.contains("not schedulable"), "{text}");
 }
 
 #[test]
@@ -379,6 +387,9 @@ fn where_the_search_gives_up_on_a_schedulable_set_the_deadline_is_the_bound() {
     let text = String::from_utf8(text).expect("output is UTF-8");
     let last = text.lines().rfind(|line| line.starts_with("tasks[39]")).expect("its line");
     expect!["tasks[39]: response <= deadline 1663 ms, how much less is not known: no answer within 150 steps of analysis"].assert_eq(last);
+    let marked = few[0]["wcrt_not_tight"].as_array().expect("some were given up");
+    assert!(marked.contains(&json!(39)), "{marked:?}");
     let all = answers(&analyse(line.as_bytes(), &[]));
+    assert_eq!(all[0].get("wcrt_not_tight"), None, "every search ended");
     assert!(all[0]["wcrt"][39].as_u64().is_some_and(|found| found < 1_663), "{all:?}");
 }

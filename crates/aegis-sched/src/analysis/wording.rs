@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use aegis_trace::{ModelId, Nanos};
+use aegis_trace::{ModelId, Nanos, Refusal};
 
 use super::argument::{Argument, Case, Explanation, Share, Window};
 use super::findings::Response;
@@ -51,12 +51,19 @@ impl Explanation {
         let ppm = self.utilisation_ppm;
         let load = format!("utilisation {}.{:06}", ppm / 1_000_000, ppm % 1_000_000);
         let test = self.findings.test;
-        let exact = if self.findings.exact { "exact" } else { "sufficient" };
-        let verdict = match &self.findings.verdict {
-            Ok(()) => "schedulable".into(),
-            Err(why) => format!("not schedulable: {}", why.explain_in(words.name, words.time)),
-        };
-        format!("{verdict}\n  {load}, decided by {test} ({exact} here)")
+        let exact = if self.findings.exact { "exact" } else { "not exact" };
+        let decided = format!("{load}, decided by {test} ({exact} here)");
+        match &self.findings.verdict {
+            Ok(()) => format!("schedulable\n  {decided}"),
+            Err(why @ Refusal::Undecided { .. }) => {
+                let why = why.explain_in(words.name, words.time);
+                format!("{why}\n  {load}, no answer by {test}")
+            }
+            Err(why) => {
+                let why = why.explain_in(words.name, words.time);
+                format!("not schedulable: {why}\n  {decided}")
+            }
+        }
     }
 }
 
