@@ -393,3 +393,21 @@ fn where_the_search_gives_up_on_a_schedulable_set_the_deadline_is_the_bound() {
     assert_eq!(all[0].get("wcrt_not_tight"), None, "every search ended");
     assert!(all[0]["wcrt"][39].as_u64().is_some_and(|found| found < 1_663), "{all:?}");
 }
+
+#[test]
+fn a_job_that_is_late_alone_names_only_what_adds_up() {
+    let refusals = |jitter: u64, overhead: u64| {
+        let task = json!({"C": 6, "T": 9, "D": 5, "J": jitter});
+        let line = json!({"policies": ["fifo"], "overhead": overhead, "tasks": [task]});
+        let line = line.to_string();
+        let text = analyse(line.as_bytes(), &["--explain"]).stdout;
+        let answer = answers(&analyse(line.as_bytes(), &[]))[0]["refusal"].clone();
+        let answer = answer.as_str().expect("a refusal").to_owned();
+        assert!(String::from_utf8(text).expect("UTF-8").contains(&answer), "{answer}");
+        answer
+    };
+    assert_eq!(refusals(0, 0), "tasks[0]: cost 6 ticks > deadline 5 ticks");
+    assert_eq!(refusals(2, 0), "tasks[0]: jitter + cost 8 ticks > deadline 5 ticks");
+    assert_eq!(refusals(0, 1), "tasks[0]: cost with overhead 7 ticks > deadline 5 ticks");
+    assert_eq!(refusals(2, 1), "tasks[0]: jitter + cost with overhead 9 ticks > deadline 5 ticks");
+}

@@ -130,7 +130,9 @@ impl Request {
     }
 
     fn in_unit(&self, why: &Refusal) -> String {
-        why.explain_in(name, |time| self.unit.write(time))
+        let words = Words { name: &name, time: &|time| self.unit.write(time) };
+        let jitter = |model: ModelId| self.set.tasks()[usize::from(model.index)].jitter();
+        words.refusal(why, &self.overheads, jitter)
     }
 
     fn sensitivity(&self, policy: Policy, setting: &Setting, findings: &Findings) -> Sensitivity {
