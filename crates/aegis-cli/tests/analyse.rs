@@ -317,10 +317,10 @@ fn every_fault_names_its_field_and_its_reason() {
         {"id":"x","policy":"np-edf","error":"line 36: chain[1]: is given twice"}
         {"id":"x","policy":"np-edf","error":"line 37: chain[0]: must be at most 0, not 1; chain[1]: must be at least 0, not -1; chain[2]: must be an index of a task, counted from 0, not the text \"0\""}
         {"id":"x","policy":"np-edf","error":"line 38: chain: must be a list, not 0"}
-        {"id":39,"policy":null,"error":"line 39: the line is not JSON: EOF while parsing an object, column 1"}
-        {"id":40,"policy":null,"error":"line 40: the line is not JSON: expected ident, column 2"}
-        {"id":41,"policy":null,"error":"line 41: must be an object, not a list"}
-        {"id":42,"policy":null,"error":"line 42: the line is not JSON: trailing characters, column 63"}
+        {"id":39,"policy":null,"error":"line 39: the line is not JSON: it ends too early; write one JSON object per line, column 1"}
+        {"id":40,"policy":null,"error":"line 40: the line is not JSON: there is no value here, column 2"}
+        {"id":41,"policy":null,"error":"line 41: must be one JSON object per line, not a list"}
+        {"id":42,"policy":null,"error":"line 42: the line is not JSON: more follows; write one JSON object per line, column 63"}
         {"id":43,"policy":null,"error":"line 43: the line is not JSON: recursion limit exceeded, column 128"}
     "#]].assert_eq(std::str::from_utf8(&output.stdout).expect("output is UTF-8"));
 }
@@ -343,7 +343,7 @@ fn a_line_at_fault_does_not_stop_the_next_one() {
     expect![[r#"
         line 4: the line is not UTF-8 text
         line 5: the line is longer than 8388608 bytes
-        line 7: the line is not JSON: expected value, column 1"#]]
+        line 7: the line is not JSON: there is no value here, column 1"#]]
     .assert_eq(&errors.join("\n"));
 }
 
@@ -410,4 +410,14 @@ fn a_job_that_is_late_alone_names_only_what_adds_up() {
     assert_eq!(refusals(2, 0), "tasks[0]: jitter + cost 8 ticks > deadline 5 ticks");
     assert_eq!(refusals(0, 1), "tasks[0]: cost with overhead 7 ticks > deadline 5 ticks");
     assert_eq!(refusals(2, 1), "tasks[0]: jitter + cost with overhead 9 ticks > deadline 5 ticks");
+}
+
+#[test]
+fn text_in_utf_16_is_named() {
+    let output = analyse(b"\xFF\xFE{\0}\0", &[]);
+    let error = answers(&output)[0]["error"].clone();
+    assert_eq!(
+        error,
+        json!("line 1: begins with the byte order mark of UTF-16; the text must be UTF-8")
+    );
 }

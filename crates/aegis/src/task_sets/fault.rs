@@ -41,6 +41,9 @@ pub enum FaultKind {
     /// No text.
     #[error("the line is not UTF-8 text")]
     NotUtf8,
+    /// Text in another encoding.
+    #[error("begins with the byte order mark of UTF-16; the text must be UTF-8")]
+    Utf16,
     /// No JSON.
     #[error("the line is not JSON: {message}, column {column}")]
     NotJson {

@@ -65,13 +65,16 @@ pub fn read(line: Line<'_>, number: u64) -> Result<Option<Request>, Vec<Invalid>
         1 => bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes),
         _ => bytes,
     };
+    if number == 1 && (bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF")) {
+        return Err(whole(FaultKind::Utf16));
+    }
     let text = std::str::from_utf8(bytes).map_err(|_| whole(FaultKind::NotUtf8))?;
     if text.trim_ascii().is_empty() {
         return Ok(None);
     }
     let entries = match serde_json::from_str(text) {
         Ok(Json::Object(entries)) => entries,
-        Ok(other) => return Err(whole(wrong("an object", &other))),
+        Ok(other) => return Err(whole(wrong("one JSON object per line", &other))),
         Err(error) => return Err(whole(not_json(&error))),
     };
     Reader { number, faults: Vec::new(), ignored: Vec::new() }.request(&entries).map(Some)
@@ -80,7 +83,14 @@ pub fn read(line: Line<'_>, number: u64) -> Result<Option<Request>, Vec<Invalid>
 /// What the parser said, without its line number, which is always 1.
 fn not_json(error: &serde_json::Error) -> FaultKind {
     let message = error.to_string();
-    let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
+    let message = match message.split(" at line ").next().unwrap_or(&message) {
+        "expected ident" | "expected value" => "there is no value here".into(),
+        "trailing characters" => "more follows; write one JSON object per line".into(),
+        cut if cut.starts_with("EOF while parsing") => {
+            "it ends too early; write one JSON object per line".into()
+        }
+        other => other.to_owned(),
+    };
     FaultKind::NotJson { message, column: error.column() }
 }
 
