@@ -280,9 +280,9 @@ fn every_fault_names_its_field_and_its_reason() {
         {"id":"x","policy":"np-edf","error":"line 2: tasks[0].T: must be at least 1, not -5"}
         {"id":"x","policy":"np-edf","error":"line 3: tasks[0].D: must be at least 1, not 0"}
         {"id":"x","policy":"np-edf","error":"line 4: tasks[0].J: must be at least 0, not -1"}
-        {"id":"x","policy":"np-edf","error":"line 5: tasks[0].C: must be an integer up to 2^62, without point or exponent, not 100.0; tasks[0].T: must be an integer up to 2^62, without point or exponent, not the text \"5\"; tasks[0].D: must be an integer up to 2^62, without point or exponent, not 100.0; tasks[0].J: must be an integer up to 2^62, without point or exponent, not null"}
+        {"id":"x","policy":"np-edf","error":"line 5: tasks[0].C: must be an integer up to 2^62, without point or exponent, not 100.0; tasks[0].T: must be an integer up to 2^62, without point or exponent, not the text \"5\"; tasks[0].D: must be an integer up to 2^62, without point or exponent, not 1e2; tasks[0].J: must be an integer up to 2^62, without point or exponent, not null"}
         {"id":"x","policy":"np-edf","error":"line 6: tasks[0].T: must be an integer up to 2^62, without point or exponent, not true; tasks[0].D: must be an integer up to 2^62, without point or exponent, not a list; tasks[0].J: must be an integer up to 2^62, without point or exponent, not an object"}
-        {"id":"x","policy":"np-edf","error":"line 7: tasks[0].T: must be an integer up to 2^62, without point or exponent, not 1e23"}
+        {"id":"x","policy":"np-edf","error":"line 7: tasks[0].T: must be an integer up to 2^62, without point or exponent, not 99999999999999999999999"}
         {"id":"x","policy":"np-edf","error":"line 8: tasks[0].C: is missing"}
         {"id":"x","policy":"np-edf","error":"line 9: tasks[0].D: is missing"}
         {"id":"x","policy":"np-edf","error":"line 10: tasks[0].P: must be an integer of 64 bits, without point or exponent, not 1.5"}

@@ -72,7 +72,11 @@ pub fn read(line: Line<'_>, number: u64) -> Result<Option<Request>, Vec<Invalid>
     if text.trim_ascii().is_empty() {
         return Ok(None);
     }
-    let entries = match serde_json::from_str(text) {
+    let json = serde_json::from_str(text).map(|mut json: Json| {
+        json.quote(text);
+        json
+    });
+    let entries = match json {
         Ok(Json::Object(entries)) => entries,
         Ok(other) => return Err(whole(wrong("one JSON object per line", &other))),
         Err(error) => return Err(whole(not_json(&error))),
