@@ -28,7 +28,7 @@ pub(crate) struct AnalyseArgs {
     /// Print the argument behind each answer for people, instead of JSON.
     #[arg(long)]
     explain: bool,
-    /// How much work each verdict may cost, in terms of about a nanosecond; beyond it the set is
+    /// How much work each verdict may cost, in terms of a few nanoseconds; beyond it the set is
     /// undecided.
     #[arg(long, default_value_t = 500_000_000, value_name = "COUNT")]
     terms: u64,

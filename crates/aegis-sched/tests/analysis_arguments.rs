@@ -146,7 +146,7 @@ fn a_refusal_under_edf_shows_the_window_that_overflows() {
     assert_eq!(adds_up(&explanation).1, 1);
     expect![[r#"
         not schedulable: demand 2 ns + blocking 3 ns by a stage of m2 > window 3 ns
-          utilisation 0.716666, decided by non-preemptive EDF demand and blocking (sufficient here)
+          utilisation 0.716666, decided by non-preemptive EDF demand and blocking (not exact here)
           in a window of 3 ns:
           + 3 ns  blocking by a stage of m2 that had just started
           + 2 ns  1 job of m0

@@ -143,6 +143,7 @@ pub enum Limit {
 impl std::fmt::Display for Limit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Steps { steps: 1 } => f.write_str("no answer within 1 step of analysis"),
             Self::Steps { steps } => write!(f, "no answer within {steps} steps of analysis"),
             Self::Window { longest } => {
                 write!(f, "a busy window is longer than {}, the longest looked at", longest.0)

@@ -132,3 +132,36 @@ fn only_so_many_faults_are_told() {
     let text = read_text(&many).expect_err("no policies")[0].to_string();
     assert!(text.contains("policies: holds 17 policies, more than 16"), "{text}");
 }
+
+#[test]
+fn repeated_keys_behind_many_others_are_told_in_linear_time() {
+    // Six million bytes: a search of what came before, for each key, would take minutes.
+    let (others, repeated) = (r#""other":0,"#.repeat(250_000), r#""C":1,"#.repeat(250_000));
+    let line = format!(r#"{{"policies":["fifo"],"tasks":[{{{others}{repeated}"T":2,"D":2}}]}}"#);
+    let faults = read_text(&line).expect_err("C is given twice");
+    assert!(faults[0].faults.iter().all(|fault| fault.to_string() == "tasks[0].C: is given twice"));
+}
+
+#[test]
+fn keys_that_mean_nothing_are_told_in_every_answer_of_their_line() {
+    let task = r#"{"C":1,"T":9,"D":9,"name":"a","j":[{"C":0,"C":0}]}"#;
+    let line = format!(r#"{{"note":"n","policies":["fifo","np-fp"],"tasks":[{task}]}}"#);
+    let request = read_text(&line).expect("valid").expect("not blank");
+    let expected = json!(["note", "tasks[0].name", "tasks[0].j"]);
+    let found = serde_json::to_value(request.answer(Policy::Fifo, &OPTIONS)).expect("JSON");
+    assert_eq!((&found["ignored"], &found["schedulable"]), (&expected, &json!(true)));
+    let text = request.explain(Policy::Fifo, &OPTIONS);
+    assert!(text.ends_with("\nignored keys: note, tasks[0].name, tasks[0].j"), "{text}");
+    let invalid = request.policies[1].as_ref().expect_err("P is missing");
+    assert_eq!(serde_json::to_value(invalid).expect("JSON")["ignored"], expected);
+    let faults = read_text(&line.replace(r#""C":1"#, r#""C":0"#)).expect_err("C is 0");
+    assert_eq!(serde_json::to_value(&faults[1]).expect("JSON")["ignored"], expected);
+
+    let many = line.replace(r#""note":"n""#, &vec![r#""note":"n""#; 17].join(","));
+    let request = read_text(&many).expect("valid").expect("not blank");
+    assert_eq!(request.ignored, vec!["note"; 16]);
+    let none = r#"{"policies":["fifo"],"tasks":[{"C":1,"T":9,"D":9}]}"#;
+    let request = read_text(none).expect("valid").expect("not blank");
+    let found = serde_json::to_value(request.answer(Policy::Fifo, &OPTIONS)).expect("JSON");
+    assert_eq!(found.get("ignored"), None);
+}

@@ -4,11 +4,12 @@
 
 use std::fmt;
 
-use aegis_trace::{ModelId, Nanos};
+use aegis_trace::{ModelId, Nanos, Refusal};
 
 use super::argument::{Argument, Case, Explanation, Share, Window};
 use super::findings::Response;
 use super::time::TimeModel;
+use crate::task::Overheads;
 
 /// How models and times are written.
 #[derive(Clone, Copy)]
@@ -17,6 +18,26 @@ pub struct Words<'a> {
     pub name: &'a dyn Fn(ModelId) -> String,
     /// How a time is written, with its unit.
     pub time: &'a dyn Fn(Nanos) -> String,
+}
+
+impl Words<'_> {
+    /// The inequality of `why`. Where one job alone is late, it names what adds up: its jitter,
+    /// which `jitter` knows, and overhead only if `overheads` has one.
+    #[must_use]
+    pub fn refusal(
+        &self,
+        why: &Refusal,
+        overheads: &Overheads,
+        jitter: impl Fn(ModelId) -> Nanos,
+    ) -> String {
+        let Refusal::CostExceedsDeadline { model, cost, deadline } = *why else {
+            return why.explain_in(self.name, self.time);
+        };
+        let late = if jitter(model) > Nanos::ZERO { "jitter + " } else { "" };
+        let with = if overheads.dispatch > Nanos::ZERO { " with overhead" } else { "" };
+        let (cost, deadline) = ((self.time)(cost), (self.time)(deadline));
+        format!("{}: {late}cost{with} {cost} > deadline {deadline}", (self.name)(model))
+    }
 }
 
 impl fmt::Display for Explanation {
@@ -47,18 +68,31 @@ impl Explanation {
         lines.join("\n")
     }
 
+    fn refusal(&self, why: &Refusal, words: &Words<'_>) -> String {
+        let task = |model| self.tasks.iter().find(|task| task.model == model);
+        let jitter = |model| task(model).map_or(Nanos::ZERO, |task| task.jitter);
+        words.refusal(why, &self.setting.overheads, jitter)
+    }
+
     fn verdict(&self, words: &Words<'_>) -> String {
         let ppm = self.utilisation_ppm;
         let load = format!("utilisation {}.{:06}", ppm / 1_000_000, ppm % 1_000_000);
         let test = self.findings.test;
-        let exact = if self.findings.exact { "exact" } else { "sufficient" };
-        let verdict = match &self.findings.verdict {
-            Ok(()) => "schedulable".into(),
-            Err(why) => format!("not schedulable: {}", why.explain_in(words.name, words.time)),
-        };
+        let exact = if self.findings.exact { "exact" } else { "not exact" };
         let quick = self.quick.iter().map(|test| format!("\n  accepted at once by: {test}"));
         let quick: String = quick.collect();
-        format!("{verdict}\n  {load}, decided by {test} ({exact} here){quick}")
+        let decided = format!("{load}, decided by {test} ({exact} here){quick}");
+        match &self.findings.verdict {
+            Ok(()) => format!("schedulable\n  {decided}"),
+            Err(why @ Refusal::Undecided { .. }) => {
+                let why = self.refusal(why, words);
+                format!("{why}\n  {load}, no answer by {test}")
+            }
+            Err(why) => {
+                let why = self.refusal(why, words);
+                format!("not schedulable: {why}\n  {decided}")
+            }
+        }
     }
 }
 

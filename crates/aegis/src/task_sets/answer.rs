@@ -34,6 +34,9 @@ pub struct Found {
     /// deadline where the search for it gave up and the verdict is *yes*; `None` where there is no
     /// bound or none was found.
     pub wcrt: Vec<Option<u64>>,
+    /// The tasks for which that is the deadline because the search gave up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub wcrt_not_tight: Vec<usize>,
     /// The theorem that decided.
     #[serde(serialize_with = "in_words")]
     pub test: aegis_sched::analysis::Test,
@@ -44,16 +47,19 @@ pub struct Found {
     /// If it was asked for.
     #[serde(flatten)]
     pub sensitivity: Option<Sensitivity>,
+    /// The keys of the line that mean nothing here, with their places; the first 16.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<String>,
 }
 
 /// How far a set is from the edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Sensitivity {
     /// The largest `k` such that the set is schedulable with every stage times `k / 10^6`, rounded
-    /// up, overhead apart; 0 if there is none.
-    pub max_scale_ppm: u64,
+    /// up, overhead apart; 0 if there is none, `None` if the set as it is has no answer.
+    pub max_scale_ppm: Option<u64>,
     /// The longest non-preemptive piece of background work that the set tolerates; `None` if it is
-    /// refused without one.
+    /// refused without one, or has no answer.
     pub max_best_effort_chunk: Option<u64>,
     /// Under explicit priorities, whether some order of the tasks is schedulable; `Some(None)` if
     /// undecided.
@@ -79,16 +85,19 @@ impl Request {
         let setting = self.setting(policy, options);
         let findings = examine(&self.set, &setting);
         let bound = |response: &Response| response.bound().map(|time| time.0);
-        let undecided = matches!(findings.verdict, Err(Refusal::Undecided { .. }));
+        let responses = findings.responses.iter().enumerate();
+        let not_tight = responses.filter(|(_, response)| is_deadline(response, &findings));
         Found {
             id: self.id.clone(),
             policy,
             schedulable: findings.verdict.is_ok(),
             wcrt: self.proved(&findings).iter().map(bound).collect(),
+            wcrt_not_tight: not_tight.map(|(index, _)| index).collect(),
             test: findings.test,
-            exact: findings.exact && !undecided,
+            exact: findings.exact && !is_undecided(&findings),
             refusal: findings.verdict.as_ref().err().map(|why| self.in_unit(why)),
             sensitivity: options.sensitivity.then(|| self.sensitivity(policy, &setting, &findings)),
+            ignored: self.ignored.clone(),
         }
     }
 
@@ -109,6 +118,9 @@ impl Request {
             let found = self.sensitivity(policy, &setting, &explanation.findings);
             text.push_str(&self.spelled(&found));
         }
+        if !self.ignored.is_empty() {
+            text.push_str(&format!("\nignored keys: {}", self.ignored.join(", ")));
+        }
         text
     }
 
@@ -118,7 +130,9 @@ impl Request {
     }
 
     fn in_unit(&self, why: &Refusal) -> String {
-        why.explain_in(name, |time| self.unit.write(time))
+        let words = Words { name: &name, time: &|time| self.unit.write(time) };
+        let jitter = |model: ModelId| self.set.tasks()[usize::from(model.index)].jitter();
+        words.refusal(why, &self.overheads, jitter)
     }
 
     fn sensitivity(&self, policy: Policy, setting: &Setting, findings: &Findings) -> Sensitivity {
@@ -132,9 +146,12 @@ impl Request {
             let bounds = sampled(&self.set, chain, setting.policy, &responses);
             bounds.expect("the members were checked to be in the set")
         });
+        // A figure about a smaller set would pass for one about a set that was refused.
+        let decided = !is_undecided(findings);
+        let chunk = || largest_background(&self.set, setting).map(|piece| piece.0);
         Sensitivity {
-            max_scale_ppm: largest_scale_ppm(&self.set, setting),
-            max_best_effort_chunk: largest_background(&self.set, setting).map(|piece| piece.0),
+            max_scale_ppm: decided.then(|| largest_scale_ppm(&self.set, setting)),
+            max_best_effort_chunk: decided.then(chunk).flatten(),
             feasible_with_some_priority_order: (policy == Policy::FixedPriority).then(order),
             chain_reaction: chain.map(|bounds| bounds.map(|bounds| bounds.reaction.0)),
             chain_age: chain.map(|bounds| bounds.map(|bounds| bounds.data_age.0)),
@@ -147,9 +164,7 @@ impl Request {
         let tasks = findings.responses.iter().zip(self.set.tasks());
         tasks
             .map(|(response, task)| match response {
-                Response::Undecided(_) if findings.verdict.is_ok() => {
-                    Response::Bounded(task.deadline())
-                }
+                given_up if is_deadline(given_up, findings) => Response::Bounded(task.deadline()),
                 known => *known,
             })
             .collect()
@@ -158,13 +173,17 @@ impl Request {
     /// The figures in words, each on a line of its own.
     fn spelled(&self, found: &Sensitivity) -> String {
         let time = |time: Option<u64>| time.map_or("none".into(), |t| self.unit.write(Nanos(t)));
-        let k = found.max_scale_ppm;
-        let mut text = format!(
-            "\nall stages may be {}.{:06} times as long\nlongest best-effort chunk: {}",
-            k / 1_000_000,
-            k % 1_000_000,
-            time(found.max_best_effort_chunk)
-        );
+        let mut text = match found.max_scale_ppm {
+            Some(k) => format!(
+                "\nall stages may be {}.{:06} times as long\nlongest best-effort chunk: {}",
+                k / 1_000_000,
+                k % 1_000_000,
+                time(found.max_best_effort_chunk)
+            ),
+            None => "\nhow much longer stages may be: undecided\n\
+                     longest best-effort chunk: undecided"
+                .into(),
+        };
         if let Some(some) = found.feasible_with_some_priority_order {
             let some = some.map_or("undecided", |yes| if yes { "yes" } else { "no" });
             text.push_str(&format!("\nschedulable in some order of priorities: {some}"));
@@ -175,6 +194,15 @@ impl Request {
         }
         text
     }
+}
+
+fn is_undecided(findings: &Findings) -> bool {
+    matches!(findings.verdict, Err(Refusal::Undecided { .. }))
+}
+
+/// Whether all that is known of a response is that the verdict proved it to be in time.
+fn is_deadline(response: &Response, findings: &Findings) -> bool {
+    findings.verdict.is_ok() && matches!(response, Response::Undecided(_))
 }
 
 /// Tasks are named by their position in the line.

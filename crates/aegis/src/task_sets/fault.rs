@@ -41,6 +41,9 @@ pub enum FaultKind {
     /// No text.
     #[error("the line is not UTF-8 text")]
     NotUtf8,
+    /// Text in another encoding.
+    #[error("begins with the byte order mark of UTF-16; the text must be UTF-8")]
+    Utf16,
     /// No JSON.
     #[error("the line is not JSON: {message}, column {column}")]
     NotJson {
@@ -57,12 +60,6 @@ pub enum FaultKind {
     MissingFor {
         /// The policy.
         policy: &'static str,
-    },
-    /// A key that means nothing.
-    #[error("is not a key; known are {known}")]
-    Unknown {
-        /// The keys there are.
-        known: String,
     },
     /// A key, a policy or a member of the chain a second time.
     #[error("is given twice")]
@@ -127,7 +124,8 @@ pub enum FaultKind {
 
 /// A line, or one policy of a line, that cannot be analysed.
 ///
-/// Serialises as the answer to it: `{"id":..., "policy":..., "error":"..."}`.
+/// Serialises as the answer to it: `{"id":..., "policy":..., "error":"..."}`, and `"ignored":[...]`
+/// if there is any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
     /// What the set is called.
@@ -138,6 +136,8 @@ pub struct Invalid {
     pub line: u64,
     /// All faults; not empty.
     pub faults: Vec<Fault>,
+    /// The keys of the line that mean nothing here, with their places; the first 16.
+    pub ignored: Vec<String>,
 }
 
 impl Invalid {
@@ -163,10 +163,14 @@ impl fmt::Display for Invalid {
 
 impl Serialize for Invalid {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut answer = serializer.serialize_struct("Invalid", 3)?;
+        let mut answer = serializer.serialize_struct("Invalid", 4)?;
         answer.serialize_field("id", &self.id)?;
         answer.serialize_field("policy", &self.policy)?;
         answer.serialize_field("error", &self.to_string())?;
+        match self.ignored.as_slice() {
+            [] => answer.skip_field("ignored")?,
+            ignored => answer.serialize_field("ignored", ignored)?,
+        }
         answer.end()
     }
 }

@@ -19,6 +19,9 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// The most faults of one line that are kept.
 const FAULTS_KEPT_MAX: usize = 64;
 
+/// The most ignored keys of one line that are told.
+const IGNORED_SHOWN_MAX: usize = 16;
+
 /// The most policies of one line, known or not.
 const POLICIES_MAX: usize = 16;
 
@@ -41,6 +44,8 @@ pub struct Request {
     pub chain: Option<Chain>,
     /// The policies, in the order of the line; or why there is no answer for one.
     pub policies: Vec<Result<Policy, Invalid>>,
+    /// The keys that mean nothing here, with their places; the first 16.
+    pub ignored: Vec<String>,
 }
 
 /// Reads line `number`; `None` for a blank one. Costs `O(n log n)` for a line of `n` bytes.
@@ -50,7 +55,8 @@ pub struct Request {
 pub fn read(line: Line<'_>, number: u64) -> Result<Option<Request>, Vec<Invalid>> {
     let whole = |kind| {
         let faults = vec![Fault { place: String::new(), kind }];
-        vec![Invalid { id: Id::Number(number.into()), policy: None, line: number, faults }]
+        let (id, ignored) = (Id::Number(number.into()), Vec::new());
+        vec![Invalid { id, policy: None, line: number, faults, ignored }]
     };
     let Line::Whole(bytes) = line else {
         return Err(whole(FaultKind::TooLong { most: LINE_BYTES_MAX }));
@@ -59,22 +65,36 @@ pub fn read(line: Line<'_>, number: u64) -> Result<Option<Request>, Vec<Invalid>
         1 => bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes),
         _ => bytes,
     };
+    if number == 1 && (bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF")) {
+        return Err(whole(FaultKind::Utf16));
+    }
     let text = std::str::from_utf8(bytes).map_err(|_| whole(FaultKind::NotUtf8))?;
     if text.trim_ascii().is_empty() {
         return Ok(None);
     }
-    let entries = match serde_json::from_str(text) {
+    let json = serde_json::from_str(text).map(|mut json: Json| {
+        json.quote(text);
+        json
+    });
+    let entries = match json {
         Ok(Json::Object(entries)) => entries,
-        Ok(other) => return Err(whole(wrong("an object", &other))),
+        Ok(other) => return Err(whole(wrong("one JSON object per line", &other))),
         Err(error) => return Err(whole(not_json(&error))),
     };
-    Reader { number, faults: Vec::new() }.request(&entries).map(Some)
+    Reader { number, faults: Vec::new(), ignored: Vec::new() }.request(&entries).map(Some)
 }
 
 /// What the parser said, without its line number, which is always 1.
 fn not_json(error: &serde_json::Error) -> FaultKind {
     let message = error.to_string();
-    let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
+    let message = match message.split(" at line ").next().unwrap_or(&message) {
+        "expected ident" | "expected value" => "there is no value here".into(),
+        "trailing characters" => "more follows; write one JSON object per line".into(),
+        cut if cut.starts_with("EOF while parsing") => {
+            "it ends too early; write one JSON object per line".into()
+        }
+        other => other.to_owned(),
+    };
     FaultKind::NotJson { message, column: error.column() }
 }
 
@@ -106,6 +126,7 @@ struct Given {
 struct Reader {
     number: u64,
     faults: Vec<Fault>,
+    ignored: Vec<String>,
 }
 
 impl Reader {
@@ -120,9 +141,9 @@ impl Reader {
         match tasks {
             Some(tasks) if self.faults.is_empty() => {
                 let policies = self.policies(&id, &names, &tasks);
-                let overheads =
-                    Overheads { dispatch: overhead, wake: Nanos::ZERO, ..Overheads::NONE };
-                Ok(Request { id, unit, set: set(&tasks), overheads, chain, policies })
+                let overheads = Overheads { dispatch: overhead, ..Overheads::NONE };
+                let (set, ignored) = (set(&tasks), self.ignored);
+                Ok(Request { id, unit, set, overheads, chain, policies, ignored })
             }
             _ => Err(self.invalid(&id, &names)),
         }
@@ -135,6 +156,7 @@ impl Reader {
             policy,
             line: self.number,
             faults: self.faults.clone(),
+            ignored: self.ignored.clone(),
         };
         match names {
             [] => vec![answer(None)],
@@ -148,20 +170,24 @@ impl Reader {
         }
     }
 
-    /// Complains about keys that mean nothing or come twice.
+    /// Notes keys that mean nothing, and complains about those that come twice. Costs `O(n)` for `n` entries.
     fn object<'a>(
         &mut self,
         place: &str,
         entries: &'a [(String, Json)],
-        known: &[&str],
+        known: &[&str; 6],
     ) -> Object<'a> {
-        for (index, (key, _)) in entries.iter().enumerate() {
+        let mut seen = [false; 6];
+        for (key, _) in entries {
             let dot = if place.is_empty() { "" } else { "." };
-            if !known.contains(&key.as_str()) {
-                let shown: String = key.chars().take(40).collect();
-                let kind = FaultKind::Unknown { known: known.join(", ") };
-                self.fault(format!("{place}{dot}{shown}"), kind);
-            } else if entries[..index].iter().any(|(before, _)| before == key) {
+            let Some(at) = known.iter().position(|known| known == key) else {
+                if self.ignored.len() < IGNORED_SHOWN_MAX {
+                    let shown: String = key.chars().take(40).collect();
+                    self.ignored.push(format!("{place}{dot}{shown}"));
+                }
+                continue;
+            };
+            if std::mem::replace(&mut seen[at], true) {
                 self.fault(format!("{place}{dot}{key}"), FaultKind::Twice);
             }
         }
@@ -239,7 +265,8 @@ impl Reader {
                     vec![Fault { place, kind: FaultKind::Name { known, found } }]
                 }
             };
-            Err(Invalid { id: id.clone(), policy: Some(name.clone()), line: self.number, faults })
+            let (id, policy, ignored) = (id.clone(), Some(name.clone()), self.ignored.clone());
+            Err(Invalid { id, policy, line: self.number, faults, ignored })
         };
         names.iter().enumerate().map(answer).collect()
     }
