@@ -192,3 +192,19 @@ fn the_same_samples_give_the_same_answer() {
     let ask = || ask(&drawn, share("0.999"), Share::P95, Method::Auto);
     assert_eq!(ask(), ask());
 }
+
+#[test]
+fn a_slow_mode_in_three_rare_bursts_carries_no_claim_far_out() {
+    // 30 000 samples, of which three runs of 25 are slow: at 99.9 % that is three observations.
+    let mut random = Random::new(Seed(11));
+    let fast = (0..30_000).map(|_| 100_000 + (0..12).map(|_| random.up_to(1_000)).sum::<u64>());
+    let mut times: Vec<u64> = fast.collect();
+    for (begin, level) in [(4_000, 130_000), (17_000, 135_000), (26_000, 132_000)] {
+        for time in &mut times[begin..begin + 25] {
+            *time += level;
+        }
+    }
+    let estimate = ask(&campaign(times), share("0.999"), Share::P99, Method::Order);
+    assert!(estimate.diagnose.contains(&Diagnosis::Dependent), "{:?}", estimate.diagnose);
+    assert!(!estimate.claim, "worth {} samples: {:?}", estimate.n_eff, estimate.bound_ns);
+}

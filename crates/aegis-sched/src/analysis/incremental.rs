@@ -1,7 +1,7 @@
 //! A set that was accepted, and the sets one model away from it.
 //!
 //! [`AnalysedSet`] keeps what was proved. When a model joins or leaves, what still holds is taken
-//! over, and the answer is the one that a fresh [`analyse`](super::analyse) gives:
+//! over, and the answer is the one that a fresh [`analyse`] gives:
 //!
 //! - **Fixed priorities.** The bound of a task depends on the tasks at least as urgent and on its
 //!   blocker alone. If the model that came or went is less urgent and the blocker is the same, the

@@ -5,7 +5,7 @@
 //! deadline there, with all tasks that have no place yet above it and all others below. If none does,
 //! no order exists.
 //!
-//! That is optimal because the test of one task ([`super::np_fixed_priority`]) depends on which
+//! That is optimal because the test of one task (`np_fixed_priority.rs`) depends on which
 //! tasks are more urgent and which are less, but not on their order among themselves, and because a
 //! task that meets its deadline at a place still does at a more urgent one: moving a task from above
 //! to below replaces its interference, at least one whole job, by the blocking of one stage. Both

@@ -24,7 +24,7 @@ use serde::Serialize;
 use super::campaign::Campaign;
 use super::gev::GevFit;
 use super::gpd::{Fit, Peaks};
-use super::independence::Independence;
+use super::independence::{Independence, exceedance_time_up_to};
 use super::margin::{self, compute_wcet};
 use super::share::Share;
 use super::stationarity::Stationarity;
@@ -234,7 +234,13 @@ impl<'c> Evidence<'c> {
         });
         let testable = n >= TESTABLE_MIN && campaign.min() < campaign.max();
         let tests = testable.then(|| Tests::run(campaign, peaks.as_ref()));
-        let n_eff = tests.as_ref().map_or(n, |tests| tests.independence.effective_count(n));
+        let n_eff = tests.as_ref().map_or(n, |tests| {
+            let Independence { passed, .. } = tests.independence;
+            // Where samples depend, those near the quantile asked for may do so most.
+            let near = || Independence::worth(n, exceedance_time_up_to(campaign, coverage));
+            let worth = tests.independence.effective_count(n);
+            if passed { worth } else { worth.min(near()) }
+        });
         let evt = peaks.as_ref().map(|(peaks, fit)| Evt::of(peaks, fit, campaign, question));
         let gev = GevFit::to(campaign, coverage, confidence);
         let rank = rank(n, n_eff, coverage, confidence);

@@ -3,7 +3,7 @@
 //! The samples are cut into blocks in time order, and the maximum of each block is taken for a draw of
 //! the law with location `mu`, scale `sigma` and shape `xi`. If `G` is that law, the quantile of one
 //! job at coverage `p` is where `G = p^b`, with `b` the length of a block. Its limit is found by profile
-//! likelihood, as for the [generalised Pareto tail](super::gpd).
+//! likelihood, as for the generalised Pareto tail (`gpd.rs`).
 //!
 //! It uses one sample of each block and so knows less than peaks over threshold do. It stands in the
 //! report for comparison and is a bound only for who asks for it by name.

@@ -71,25 +71,50 @@ impl Independence {
     /// rejects, and `n / (1 + 2 sum rho)`, rounded down, otherwise; at least one.
     #[must_use]
     pub fn effective_count(&self, n: usize) -> usize {
-        if self.passed {
-            return n;
-        }
+        if self.passed { n } else { Self::worth(n, self.exceedance_time) }
+    }
+
+    /// What `n` samples are worth whose exceedances have an autocorrelation time of `time`.
+    pub(super) fn worth(n: usize, time: f64) -> usize {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "between zero and n"
         )]
-        let effective = (n as f64 / self.exceedance_time) as usize;
+        let effective = (n as f64 / time) as usize;
         effective.clamp(1, n)
     }
 }
 
+/// Shares at which the autocorrelation time of exceedances is taken beyond 95 %, in millionths.
+const LEVELS: [u64; 6] = [980_000, 990_000, 995_000, 998_000, 999_000, 999_900];
+
+/// The fewest exceedances from which a time is taken.
+const EXCEEDANCES_MIN: usize = 8;
+
+/// The largest autocorrelation time of exceedances at any level up to the first that reaches
+/// `coverage`; at least one. A slow mode that is rarer than a twentieth comes in clusters that are
+/// seen only where most of what exceeds belongs to it. Never falls with rising coverage.
+pub(super) fn exceedance_time_up_to(campaign: &Campaign, coverage: Share) -> f64 {
+    let share = |level: u64| Share::from_trillionths(level * 1_000_000).expect("a share");
+    let below = LEVELS.iter().take_while(|level| share(**level) < coverage).count();
+    let asked = LEVELS.iter().take(below + 1).map(|level| above(campaign, share(*level)));
+    let seen = asked.filter(|exceeds| exceeds.1 >= EXCEEDANCES_MIN);
+    seen.map(|exceeds| ranks::autocorrelation_time(&exceeds.0)).fold(1.0, f64::max)
+}
+
 /// One for each sample above a quantile, zero for the others, less the mean.
 fn exceedances(campaign: &Campaign, percent: u64) -> Vec<f64> {
-    let share = Share::from_trillionths(percent * 10_000_000_000).expect("a share");
+    above(campaign, Share::from_trillionths(percent * 10_000_000_000).expect("a share")).0
+}
+
+/// The same at any share, with the number of samples above.
+fn above(campaign: &Campaign, share: Share) -> (Vec<f64>, usize) {
     let limit = campaign.quantile(share);
     let above = |time: &Nanos| if *time > limit { 1.0 } else { 0.0 };
-    ranks::centred(&campaign.times().iter().map(above).collect::<Vec<_>>())
+    let exceeds: Vec<f64> = campaign.times().iter().map(above).collect();
+    let count = exceeds.iter().filter(|exceeds| **exceeds > 0.0).count();
+    (ranks::centred(&exceeds), count)
 }
 
 /// The test of Ljung and Box on a centred series.
