@@ -200,7 +200,7 @@ fn first_in_first_out_with_jitter_is_written_out_too() {
     assert_eq!(adds_up(&explanation), (2, 0));
     expect![[r#"
         not schedulable: m0: response 11 ns > deadline 9 ns
-          utilisation 0.550000, decided by first in, first out response times (sufficient here)
+          utilisation 0.550000, decided by first in, first out response times (not exact here)
         m0: response 11 ns > deadline 9 ns
           worst is job 1 in a busy period of at most 9 ns: visible at 0 ns, due at 3 ns
           +  3 ns  1 job of m1
