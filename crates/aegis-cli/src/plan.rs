@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use aegis::plan::{BoundProof, LifetimeTable, Outcome, PlanOptions, PlanReport, plan, svg};
+use aegis::plan::{
+    BoundProof, Ended, LifetimeTable, Outcome, PlanLimit, PlanOptions, PlanReport, plan, svg,
+};
 use aegis::{Bytes, Nanos};
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
@@ -19,9 +21,15 @@ pub(crate) struct PlanArgs {
     /// least.
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     capacity: Option<Bytes>,
-    /// When to give up.
-    #[arg(long, default_value = "10s")]
-    time_limit: Nanos,
+    /// When to give up, such as 500ms; then no number of steps ends the search, unless --nodes does.
+    /// Where the clock decides, another run may give another answer. Without this and --nodes: 10s.
+    #[arg(long)]
+    time_limit: Option<Nanos>,
+    /// How many steps all searches may take together, 0 for heuristics alone; then no clock ends
+    /// them, unless --time-limit does. The same number gives the same plan everywhere. Without this
+    /// and --time-limit: as many as take seconds.
+    #[arg(long, value_name = "N")]
+    nodes: Option<u64>,
     /// Write the lifetimes with a column of offsets.
     #[arg(long, value_name = "OUT.csv")]
     output: Option<PathBuf>,
@@ -37,7 +45,7 @@ pub(crate) fn run(args: &PlanArgs) -> Result<Answer> {
     let name = args.file.display();
     let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {name}"))?;
     let table = LifetimeTable::parse(&bytes).map_err(|fault| anyhow!("{name}:{fault}"))?;
-    let options = PlanOptions { capacity: args.capacity, time_limit: args.time_limit.into() };
+    let options = PlanOptions { capacity: args.capacity, limit: args.limit(&table) };
     let report = plan(&table, &options);
     if let (Some(path), true) = (&args.output, report.fits()) {
         write(path, &report.to_csv(&table))?;
@@ -54,6 +62,16 @@ pub(crate) fn run(args: &PlanArgs) -> Result<Answer> {
         eprintln!("{} was not written: no plan is within the capacity", path.display());
     }
     Ok(if report.fits() { Answer::Yes } else { Answer::No })
+}
+
+impl PlanArgs {
+    /// What is given, and nothing else; the usual where nothing is.
+    fn limit(&self, table: &LifetimeTable) -> PlanLimit {
+        match (self.nodes, self.time_limit) {
+            (None, None) => PlanLimit::usual(table, self.capacity),
+            (nodes, time) => PlanLimit { nodes, time: time.map(Into::into) },
+        }
+    }
 }
 
 /// A count of bytes, or a size with its unit.
@@ -87,6 +105,7 @@ fn shown(table: &LifetimeTable, report: &PlanReport) -> String {
     if !table.unused_columns().is_empty() {
         lines.push(format!("not read     columns {}", table.unused_columns().join(", ")));
     }
+    lines.push(format!("ended by     {}", ended_by(report)));
     lines.push(conclusion(report));
     lines.join("\n")
 }
@@ -99,15 +118,32 @@ fn conclusion(report: &PlanReport) -> String {
             format!("yes: within the capacity of {capacity}, and no plan has a lower peak")
         }
         (Outcome::WithinCapacity, _) => format!("yes: within the capacity of {capacity}"),
-        (Outcome::Gap, _) => "yes: the limit was reached before the peak was proved least".into(),
+        (Outcome::Gap, _) => "yes: but a lower peak is not excluded".into(),
         (Outcome::Infeasible, _) => format!(
             "no: proved that no plan is within the capacity of {capacity}: the lower bound is {}",
             report.bound.as_u64()
         ),
-        (Outcome::LimitReached, _) => format!(
-            "no: the limit was reached before a plan within the capacity of {capacity} was found; \
-             none is excluded"
-        ),
+        (Outcome::LimitReached, _) => {
+            format!("no: no plan within the capacity of {capacity} was found, and none is excluded")
+        }
+    }
+}
+
+/// Why planning ended, and what would take it further.
+fn ended_by(report: &PlanReport) -> String {
+    match report.ended {
+        Ended::Proved => "a proof".into(),
+        Ended::CapacityMet => "the capacity, which is met".into(),
+        Ended::Nodes => {
+            format!("{} search steps, the limit (--nodes)", report.limit.nodes.unwrap_or(u64::MAX))
+        }
+        Ended::Stopped => {
+            let time = report.limit.time.map_or(Nanos(0), Nanos::from);
+            format!("the clock, after {} ms (--time-limit); another run may differ", ms(time))
+        }
+        Ended::TooLarge => {
+            "the heuristics: too many buffers live together for a search, whatever the limit".into()
+        }
     }
 }
 
@@ -125,12 +161,20 @@ fn json(table: &LifetimeTable, report: &PlanReport) -> serde_json::Value {
         Outcome::Infeasible => "infeasible",
         Outcome::LimitReached => "limit_reached",
     };
+    let ended_by = match report.ended {
+        Ended::Proved => "proof",
+        Ended::CapacityMet => "capacity",
+        Ended::Nodes => "nodes",
+        Ended::Stopped => "time",
+        Ended::TooLarge => "size",
+    };
     serde_json::json!({
         "buffers": table.len(),
         "total": report.total,
         "capacity": report.capacity,
         "fits": report.fits(),
         "outcome": outcome,
+        "ended_by": ended_by,
         "peak": report.peak,
         "lower_bound": report.bound,
         "lower_bound_by": bound_by,
@@ -138,6 +182,8 @@ fn json(table: &LifetimeTable, report: &PlanReport) -> serde_json::Value {
         "busiest": { "time": report.busiest, "live": live },
         "method": report.method,
         "nodes": report.nodes,
+        "node_limit": report.limit.nodes,
+        "time_limit": report.limit.time.map(Nanos::from),
         "nanoseconds": report.time,
         "unused_columns": table.unused_columns(),
     })

@@ -68,6 +68,22 @@ pub enum Verdict {
     LimitReached,
 }
 
+/// Why planning ended where it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// There is nothing left to find out: the peak is the least, or no plan is within the capacity.
+    Proved,
+    /// A plan within the capacity was found, which was all that was asked for.
+    CapacityMet,
+    /// The nodes were used up. More of them may lead further; the same number leads here again.
+    Nodes,
+    /// The caller said stop. Where that depends on a clock, so does the answer.
+    Stopped,
+    /// What is too high has too many buffers living together to be searched, whatever the limits:
+    /// the heuristics had the last word.
+    TooLarge,
+}
+
 /// What found the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -105,6 +121,8 @@ pub struct Solution {
     pub witness: Witness,
     /// How good the plan is.
     pub verdict: Verdict,
+    /// Why no better one was looked for.
+    pub ended: Ended,
     /// What found it.
     pub method: Method,
     /// The nodes of all searches.

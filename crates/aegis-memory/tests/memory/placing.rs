@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use aegis_memory::place::{BoundReason, Buffer, Limits, Verdict, solve};
+use aegis_memory::place::{BoundReason, Buffer, Ended, Limits, Verdict, solve};
 use aegis_memory::{OffsetFault, check_offsets};
 use aegis_trace::Bytes;
 use proptest::prelude::*;
@@ -134,8 +135,47 @@ fn a_caller_who_says_stop_gets_the_best_so_far() {
     let problem = windmills(3, 101, 1 << 20);
     let limits = Limits { stop: &|| true, ..Limits::minimise(101) };
     let solution = solve(&problem, &limits);
-    assert_eq!(solution.nodes, 0);
+    assert_eq!((solution.nodes, solution.ended), (0, Ended::Stopped));
     assert!(solution.peak() >= solution.bound);
+}
+
+#[test]
+fn what_ended_planning_is_said_as_it_was() {
+    let problem = windmills(3, 101, 1 << 20);
+    let limits = Limits::minimise(101);
+    assert_eq!(minimise(&problem).ended, Ended::Proved);
+    assert_eq!(solve(&problem, &Limits { nodes: 10, ..limits }).ended, Ended::Nodes);
+    assert_eq!(solve(&problem, &Limits { nodes: 0, ..limits }).ended, Ended::Nodes);
+    let roomy = Limits { capacity: Some(problem.total()), ..limits };
+    assert_eq!(solve(&problem, &roomy).ended, Ended::CapacityMet);
+    let tight = Limits { capacity: Some(Bytes((1 << 20) - 1)), ..limits };
+    assert_eq!(solve(&problem, &tight).ended, Ended::Proved);
+}
+
+/// The clock strikes after a few nodes, and not before a search.
+#[test]
+fn a_stop_within_a_search_is_told_from_the_last_node() {
+    let looks = AtomicU32::new(0);
+    let stop = || looks.fetch_add(1, Ordering::Relaxed) > 60;
+    let hard = windmills(5, 601, 1 << 24);
+    let limits = Limits { nodes: u64::MAX, stop: &stop, ..Limits::minimise(601) };
+    let solution = solve(&hard, &limits);
+    assert_eq!((solution.verdict, solution.ended), (Verdict::Gap, Ended::Stopped));
+    assert!(solution.nodes > 0);
+}
+
+#[test]
+fn what_is_too_large_for_a_search_says_so_whatever_the_limit() {
+    let mut random = Random::new(5);
+    let mut one = || {
+        let lower = i64::try_from(random.below(20_000)).expect("small");
+        let length = i64::try_from(4_000 + random.below(4_000)).expect("small");
+        buffer(lower, lower + length, 1 + random.below(1_000), 1)
+    };
+    let crowd = problem((0..8_000).map(|_| one()).collect());
+    let solution = solve(&crowd, &Limits { nodes: u64::MAX, ..Limits::minimise(0) });
+    assert_eq!((solution.verdict, solution.nodes), (Verdict::Gap, 0));
+    assert_eq!(solution.ended, Ended::TooLarge);
 }
 
 #[test]
