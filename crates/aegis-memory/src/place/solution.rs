@@ -47,9 +47,8 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
 pub enum BoundReason {
     /// The witness needs that much. Anybody can add it up.
     Witness,
-    /// A complete search found no plan with a lower peak. Believed of the program: it remembers
-    /// failed states by fingerprints of 128 bits, so a false claim is not impossible; see
-    /// `docs/adr/0021` for its likelihood.
+    /// A complete search found no plan with a lower peak. Nothing in it is left to chance (failed
+    /// states are compared in full), but it is believed of the program: nobody can add it up.
     Exhausted,
 }
 
