@@ -41,6 +41,14 @@ pub enum TableFault {
         /// How many there should be.
         expected: usize,
     },
+    /// A quote that is still open where the file ends.
+    #[error("{line}:{column}: the quote that opens here is never closed")]
+    Unclosed {
+        /// The line of the quote.
+        line: u64,
+        /// Its column.
+        column: u64,
+    },
     /// A field that does not hold what its column says.
     #[error("{line}:{column}: {name} {what}")]
     Field {
@@ -119,6 +127,7 @@ impl TableFault {
             | Self::MissingColumn { .. }
             | Self::RepeatedColumn { .. }
             | Self::FieldCount { .. }
+            | Self::Unclosed { .. }
             | Self::Field { .. } => Category::Permanent,
         }
     }

@@ -37,6 +37,7 @@ impl LifetimeTable {
     pub fn parse(bytes: &[u8]) -> Result<Self, TableFault> {
         let mut rows = Rows::new(bytes);
         let header = rows.next().ok_or(TableFault::Empty)?;
+        header.check_count(header.record().len())?;
         let columns = Columns::find(&header)?;
         let unused = columns.unused(&header);
         let (mut ids, mut buffers, mut starts) = (Vec::new(), Vec::new(), Vec::new());
@@ -307,6 +308,45 @@ mod tests {
         );
         let zero = "id,lower,upper,size,alignment\na,0,1,1,0\n";
         check(zero, &expect!["2:9: alignment is 0; it must be at least 1"]);
+    }
+
+    /// A quote means something only at the beginning of a field.
+    #[test]
+    fn quotes_in_the_middle_of_a_field_are_characters() {
+        let head = "id,lower,upper,size\n";
+        let row = |row: &str, expect: Expect| check(&format!("{head}{row}"), &expect);
+        row("a\"b,0,1,x\n", expect!["2:9: size `x` is not a whole number"]);
+        row("a\"b,0,1,1\nc,0,x,1\n", expect!["3:5: upper `x` is not a whole number"]);
+        row("12\" disk,0,1,1\n24\" disk,0,1,x\n", expect!["3:14: size `x` is not a whole number"]);
+        row("\"a\"b\"c,0,1,x\n", expect!["2:12: size `x` is not a whole number"]);
+        row("\"a\"\",b\",0,1,x\n", expect!["2:13: size `x` is not a whole number"]);
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_is_named() {
+        let head = "id,lower,upper,size\n";
+        let row = |row: &str, expect: Expect| check(&format!("{head}{row}"), &expect);
+        let expected = || expect!["3:1: the quote that opens here is never closed"];
+        row("a,0,1,1\n\"b,0,1,1\nc,0,1,1\n", expected());
+        row("a,0,1,1\n\"b", expected());
+        row("a,0,1,1\n\"b\"\"", expected());
+        row(
+            "a,0,1,1\n\"b\",0,1,1",
+            expect![[r#"
+            ["a", "b"] [Buffer { lower: 0, upper: 1, size: 1, alignment: 1 }, Buffer { lower: 0, upper: 1, size: 1, alignment: 1 }]"#]],
+        );
+        check(
+            "id,lower,\"upper,size\n",
+            &expect!["1:10: the quote that opens here is never closed"],
+        );
+    }
+
+    #[test]
+    fn zero_may_have_a_sign() {
+        check(
+            "id,lower,upper,size\na,-0,1,-0\n",
+            &expect![[r#"["a"] [Buffer { lower: 0, upper: 1, size: 0, alignment: 1 }]"#]],
+        );
     }
 
     #[test]
