@@ -88,16 +88,10 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 
 fn shown(table: &LifetimeTable, report: &PlanReport) -> String {
     let size = |bytes: Bytes| format!("{} ({bytes})", bytes.as_u64());
-    let proof = match report.bound_proof {
-        BoundProof::LiveSize => {
-            format!("{} buffers live at time {}", report.live.len(), report.busiest)
-        }
-        BoundProof::Exhausted => "a complete search found nothing lower".into(),
-    };
     let mut lines = vec![
         format!("buffers      {}, {} in all", table.len(), report.total),
         format!("peak         {}", size(report.peak)),
-        format!("lower bound  {}: {proof}", size(report.bound)),
+        format!("lower bound  {}: {}", size(report.bound), bound_proof(report)),
         format!("gap          {}", percent(report.gap_ppm)),
         format!("method       {}, {} search steps", report.method, report.nodes),
         format!("time         {} ms", ms(report.time)),
@@ -108,6 +102,26 @@ fn shown(table: &LifetimeTable, report: &PlanReport) -> String {
     lines.push(format!("ended by     {}", ended_by(report)));
     lines.push(conclusion(report));
     lines.join("\n")
+}
+
+/// What the lower bound rests on, so that a reader can add it up.
+fn bound_proof(report: &PlanReport) -> String {
+    if report.bound_proof == BoundProof::Exhausted {
+        return "a complete search found nothing lower".into();
+    }
+    let live = match report.live.len() {
+        1 => "1 buffer lives".into(),
+        count => format!("{count} buffers live"),
+    };
+    let at = format!("{live} at time {}", report.busiest);
+    match report.live_padding {
+        Bytes(0) => at,
+        Bytes(padding) => format!(
+            "{at}: {} of them, and {padding} of padding, since all offsets are multiples of {}",
+            report.live_size.as_u64(),
+            report.live_stride
+        ),
+    }
 }
 
 fn conclusion(report: &PlanReport) -> String {
@@ -179,7 +193,13 @@ fn json(table: &LifetimeTable, report: &PlanReport) -> serde_json::Value {
         "lower_bound": report.bound,
         "lower_bound_by": bound_by,
         "gap_ppm": report.gap_ppm,
-        "busiest": { "time": report.busiest, "live": live },
+        "busiest": {
+            "time": report.busiest,
+            "live": live,
+            "size": report.live_size,
+            "stride": report.live_stride,
+            "padding": report.live_padding,
+        },
         "method": report.method,
         "nodes": report.nodes,
         "node_limit": report.limit.nodes,

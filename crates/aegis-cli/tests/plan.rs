@@ -162,6 +162,25 @@ fn json_says_the_same() {
     assert_eq!(json["busiest"]["live"], serde_json::json!(["a", "b"]));
 }
 
+/// What must lie between buffers because of their alignments is a part of the bound, and is shown.
+#[test]
+fn padding_that_no_plan_avoids_is_explained() {
+    let table = "id,lower,upper,size,alignment\na,0,2,3,4\nb,1,3,3,4\n";
+    let output = Case::new(table).plan(&[]);
+    let bound = "lower bound  7 (7 B): 2 buffers live at time 1: 6 of them, and 1 of padding, \
+                 since all offsets are multiples of 4\n";
+    assert!(shown(&output).contains(bound), "{}", shown(&output));
+    let output = Case::new(table).plan(&["--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&json["lower_bound"], &json["lower_bound_by"]), (&7.into(), &"live_size".into()));
+    let busiest = serde_json::json!(
+        { "time": 1, "live": ["a", "b"], "size": 6, "stride": 4, "padding": 1 }
+    );
+    assert_eq!(json["busiest"], busiest);
+    let one = Case::new("id,lower,upper,size\na,0,2,3\n").plan(&[]);
+    assert!(shown(&one).contains("3 (3 B): 1 buffer lives at time 0\n"), "{}", shown(&one));
+}
+
 #[test]
 fn a_broken_file_is_named_with_line_and_column() {
     for (table, fault) in [

@@ -15,8 +15,11 @@ pub struct Witness {
     /// The greatest number of which every alignment of theirs is a multiple: each of them but the
     /// highest takes up a multiple of it.
     pub stride: u64,
-    /// What they need at least: the sum of their sizes, all but one rounded up to `stride`.
+    /// What they need at least: the sum of their sizes, all but one rounded up to `stride`; of those
+    /// that rounding adds most to, one is the exception.
     pub bytes: Bytes,
+    /// How much of that is padding.
+    pub padding: Bytes,
 }
 
 impl Witness {
@@ -30,8 +33,10 @@ impl Witness {
         let live = || buffers.iter().map(|index| problem.buffers()[*index]);
         let stride = live().fold(0, |stride, buffer| gcd(stride, buffer.alignment)).max(1);
         let padded: u64 = live().map(|buffer| buffer.size.next_multiple_of(stride)).sum();
+        let size: u64 = live().map(|buffer| buffer.size).sum();
         let spared = live().map(|buffer| buffer.size.next_multiple_of(stride) - buffer.size).max();
-        Self { time, buffers, stride, bytes: Bytes(padded - spared.unwrap_or(0)) }
+        let bytes = padded - spared.unwrap_or(0);
+        Self { time, buffers, stride, bytes: Bytes(bytes), padding: Bytes(bytes - size) }
     }
 }
 

@@ -62,7 +62,7 @@ pub enum Outcome {
 /// How the lower bound is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BoundProof {
-    /// So much is live at one time.
+    /// So much is live at one time, with the padding that alignments force upon it.
     LiveSize,
     /// A complete search found nothing lower.
     Exhausted,
@@ -81,6 +81,13 @@ pub struct PlanReport {
     pub busiest: i64,
     /// The rows that are live then.
     pub live: Vec<usize>,
+    /// The sum of their sizes.
+    pub live_size: Bytes,
+    /// How much padding there must be between them, whatever their order: each but the highest takes
+    /// up a multiple of `live_stride`.
+    pub live_padding: Bytes,
+    /// What all their alignments are multiples of.
+    pub live_stride: u64,
     /// By how much the peak exceeds the bound, in parts per million of the bound, rounded up.
     pub gap_ppm: u64,
     /// How good the plan is.
@@ -176,6 +183,9 @@ fn report(
         time,
         offsets: solution.offsets.offsets().to_vec(),
         busiest: solution.witness.time,
+        live_size: Bytes(solution.witness.bytes.0 - solution.witness.padding.0),
+        live_padding: solution.witness.padding,
+        live_stride: solution.witness.stride,
         live: solution.witness.buffers,
     }
 }
