@@ -11,7 +11,7 @@ use clap::Args;
 
 use crate::Answer;
 use crate::output::print;
-use crate::table::{ms, percent};
+use crate::table::{ms, percent_up};
 
 #[derive(Args)]
 pub(crate) struct PlanArgs {
@@ -92,7 +92,7 @@ fn shown(table: &LifetimeTable, report: &PlanReport) -> String {
         format!("buffers      {}, {} in all", table.len(), report.total),
         format!("peak         {}", size(report.peak)),
         format!("lower bound  {}: {}", size(report.bound), bound_proof(report)),
-        format!("gap          {}", percent(report.gap_ppm)),
+        format!("gap          {}", percent_up(report.gap_ppm)),
         format!("method       {}, {} search steps", report.method, report.nodes),
         format!("time         {} ms", ms(report.time)),
     ];
