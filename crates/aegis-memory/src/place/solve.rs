@@ -262,7 +262,7 @@ impl<'a> Solver<'a> {
             Verdict::Gap | Verdict::LimitReached => {
                 if self.plans.iter().any(|plan| plan.is_cut_short) {
                     Ended::Stopped
-                } else if self.limits.nodes > 0 && high.any(|plan| plan.is_too_large()) {
+                } else if high.any(|plan| plan.is_too_large()) {
                     Ended::TooLarge
                 } else if self.nodes_left() == 0 {
                     Ended::Nodes
