@@ -5,7 +5,7 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use aegis_memory::place::{BoundReason, Buffer, Ended, Limits, Verdict, solve};
+use aegis_memory::place::{BoundReason, Buffer, Ended, Limits, Problem, Verdict, solve};
 use aegis_memory::{OffsetFault, check_offsets};
 use aegis_trace::Bytes;
 use proptest::prelude::*;
@@ -29,6 +29,23 @@ proptest! {
         if least > 0 {
             prop_assert_eq!(fit(&problem, least - 1).verdict, Verdict::Infeasible);
         }
+    }
+
+    /// Alignments near the end of what can be addressed: a problem is refused, or planned as well as
+    /// any other, and nothing overflows.
+    #[test]
+    fn huge_alignments_are_planned_or_refused(
+        drawn in prop::collection::vec((0i64..9, 1i64..4, 1u64..12, 59u32..64), 1..6),
+    ) {
+        let one = |(lower, length, size, shift): (i64, i64, u64, u32)| {
+            buffer(lower, lower + length, size, 1 << shift)
+        };
+        let Ok(problem) = Problem::new(drawn.into_iter().map(one).collect()) else {
+            return Ok(());
+        };
+        let solution = minimise(&problem);
+        prop_assert_eq!(solution.peak(), Bytes(least_peak(&problem)));
+        prop_assert_eq!(solution.verdict, Verdict::Optimal);
     }
 
     /// The witness can be added up by anybody, and never claims too much.

@@ -116,6 +116,12 @@ pub enum FieldFault {
         /// The size of this row.
         size: u64,
     },
+    /// With this row's padding, sizes and padding add up to more than can be addressed.
+    #[error("{alignment} makes the sum of all sizes and padding exceed 2^63 - 1")]
+    PaddingTooLarge {
+        /// The alignment of this row.
+        alignment: u64,
+    },
 }
 
 impl TableFault {
@@ -146,7 +152,8 @@ impl FieldFault {
             | Self::NotAfter { .. }
             | Self::ZeroAlignment
             | Self::Repeated { .. }
-            | Self::SumTooLarge { .. } => Category::Permanent,
+            | Self::SumTooLarge { .. }
+            | Self::PaddingTooLarge { .. } => Category::Permanent,
         }
     }
 }

@@ -48,11 +48,18 @@ impl LifetimeTable {
             starts.push(row.start());
         }
         check_unique(bytes, &ids, &starts, columns.id)?;
-        let sizes = |index: usize| buffers.get(index).map_or(0, |buffer: &Buffer| buffer.size);
         let problem = Problem::new(buffers.clone()).map_err(|fault| match fault {
             ProblemFault::TooLarge { index } => {
-                let what = FieldFault::SumTooLarge { size: sizes(index) };
-                Row::at(bytes, starts[index]).fault(columns.size, "size", what)
+                let row = Row::at(bytes, starts[index]);
+                let Buffer { size, alignment, .. } = buffers[index];
+                // What asks for more is named: the size, or the padding for the alignment.
+                match columns.alignment.filter(|_| alignment > size) {
+                    Some(at) => {
+                        let what = FieldFault::PaddingTooLarge { alignment };
+                        row.fault(at, "alignment", what)
+                    }
+                    None => row.fault(columns.size, "size", FieldFault::SumTooLarge { size }),
+                }
             }
             checked => unreachable!("every row was checked: {checked}"),
         })?;
@@ -204,6 +211,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
+    use crate::plan::{PlanLimit, PlanOptions, plan};
 
     fn check(text: &str, expect: &Expect) {
         let verdict = match LifetimeTable::parse(text.as_bytes()) {
@@ -339,6 +347,32 @@ mod tests {
             "id,lower,\"upper,size\n",
             &expect!["1:10: the quote that opens here is never closed"],
         );
+    }
+
+    #[test]
+    fn a_sum_that_is_too_large_names_what_is_to_blame() {
+        let head = "id,lower,upper,size,alignment\n";
+        let rows = |rows: &str, expect: Expect| check(&format!("{head}{rows}"), &expect);
+        let large = "9223372036854775808";
+        rows(
+            &format!("a,0,2,8,1\nb,1,3,8,{large}\n"),
+            expect![
+                "3:9: alignment 9223372036854775808 makes the sum of all sizes and padding exceed 2^63 - 1"
+            ],
+        );
+        rows(
+            "a,0,2,8,1\nb,1,3,9223372036854775807,1\n",
+            expect![
+                "3:7: size 9223372036854775807 makes the sum of all sizes and padding exceed 2^63 - 1"
+            ],
+        );
+        // Lives that never meet need no padding, whatever their alignment.
+        let apart =
+            format!("{head}a,0,1,8,{large}\nb,1,2,8,{large}\nc,2,3,8,18446744073709551615\n");
+        let table = LifetimeTable::parse(apart.as_bytes()).expect("sound");
+        let limit = PlanLimit::usual(&table, None);
+        let report = plan(&table, &PlanOptions { capacity: None, limit });
+        assert_eq!((report.peak.as_u64(), report.is_optimal()), (8, true));
     }
 
     #[test]
