@@ -113,6 +113,7 @@ fn small() {
         span(&times)
     );
     println!("small: {refuted} of {count} prove that one less will not do: {}", span(&refutations));
+    assert_eq!((reached, proved, refuted), (count, count, count), "an answer is missing");
 }
 
 /// The models of [`admission`]: what they take apart, each with the least peak there is, and together.

@@ -43,7 +43,7 @@ impl Failures {
         };
         self.scratch.clear();
         write_key(heights, piece, &mut self.scratch);
-        // A key begins with its length, so none is the beginning of another.
+        // A key ends where a zero stands for a distance, so none is the beginning of another.
         self.keys[*start..].starts_with(&self.scratch)
     }
 
@@ -65,7 +65,7 @@ impl Failures {
 fn state<'a>(
     heights: &'a Heights<'_>,
     piece: Piece,
-) -> impl Iterator<Item = (usize, u64, bool)> + Clone + 'a {
+) -> impl Iterator<Item = (usize, u64, bool)> + 'a {
     let items = heights.tables.beginning(piece.low, piece.high);
     items.filter_map(|at| {
         let rest = heights.rest[at];
@@ -80,17 +80,16 @@ fn hash(heights: &Heights<'_>, piece: Piece) -> u64 {
     state(heights, piece).map(one).fold(0, |sum, key| sum ^ key)
 }
 
-/// Writes the number of items, and for each how far its index is past the one before, whether it is
-/// supported, and where it rests.
+/// Writes for each item how far its index is past the one before, which is not zero, whether it is
+/// supported, and where it rests; and a zero at the end.
 fn write_key(heights: &Heights<'_>, piece: Piece, into: &mut Vec<u8>) {
-    let state = state(heights, piece);
-    write_number(state.clone().count() as u64, into);
-    let mut before = 0;
-    for (at, rest, supported) in state {
-        write_number(((at - before) as u64) << 1 | u64::from(supported), into);
+    let mut next = 0;
+    for (at, rest, supported) in state(heights, piece) {
+        write_number(((at + 1 - next) as u64) << 1 | u64::from(supported), into);
         write_number(rest, into);
-        before = at;
+        next = at + 1;
     }
+    into.push(0);
 }
 
 /// Seven bits to a byte, the lowest first; the last byte has its highest bit clear.
