@@ -13,7 +13,7 @@ use clap::Args;
 
 use crate::edge::Edge;
 use crate::output::print;
-use crate::table::{self, mib, ms, ms_down, or_dash, percent};
+use crate::table::{self, mib, ms, ms_down, or_dash, percent_up};
 use crate::{Answer, chains};
 
 #[derive(Args)]
@@ -167,7 +167,7 @@ fn grounds(pipeline: &Pipeline, report: &Report) -> String {
         best_effort(report),
         report.overheads.dispatch,
         report.overheads.wake,
-        percent(report.utilisation_ppm),
+        percent_up(report.utilisation_ppm),
         memory.resident,
         memory.scratch,
         memory.limit

@@ -133,6 +133,21 @@ impl DeviceContext {
         self.inner.core.reserved()
     }
 
+    /// The memory of the device that is free now, whoever uses the rest, at most the limit of the
+    /// configuration; `None` where the device does not say.
+    ///
+    /// On `host`, what the machine says is available to this process, in a few small files; pages of
+    /// an arena that were never touched are available. On `sim`, what was last set
+    /// ([`SimDevice::set_free_memory`]). Another program may take it the moment after.
+    #[must_use]
+    pub fn free_memory(&self) -> Option<Bytes> {
+        let free = match &self.inner.driver {
+            Driver::Host(_) => host::available_memory(),
+            Driver::Sim(sim) => Some(sim.free_memory()),
+        };
+        free.map(|free| free.min(self.inner.core.limits().memory))
+    }
+
     /// The hand on time, if the device is simulated.
     #[must_use]
     pub fn simulator(&self) -> Option<&SimDevice> {

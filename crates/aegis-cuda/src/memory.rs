@@ -63,6 +63,7 @@ pub struct DeviceArena {
 struct Inner {
     mapping: Mapping,
     size: Bytes,
+    kind: DriverKind,
     claims: Mutex<Claims>,
     /// Declared after the mapping, so the memory is unmapped before its charge is refunded.
     _charge: Charge,
@@ -73,13 +74,21 @@ impl DeviceArena {
         let charge = core.charge(size)?;
         let mapping = Mapping::new(size, core.kind())?;
         let claims = Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { mapping, size, claims, _charge: charge }) })
+        Ok(Self {
+            inner: Arc::new(Inner { mapping, size, kind: core.kind(), claims, _charge: charge }),
+        })
     }
 
     /// The size that was asked for.
     #[must_use]
     pub fn size(&self) -> Bytes {
         self.inner.size
+    }
+
+    /// The driver of the device it is on.
+    #[must_use]
+    pub fn kind(&self) -> DriverKind {
+        self.inner.kind
     }
 
     /// Carves the half-open `range` of bytes as an exclusive buffer, until it is dropped.

@@ -64,7 +64,7 @@ pub mod pressure;
 pub mod usage;
 pub mod view;
 
-pub use binding::MemoryBinding;
+pub use binding::{MemoryBinding, POISON};
 pub use check_device::{CheckedDevicePlan, check_device};
 pub use check_offsets::{CheckedOffsets, check_offsets};
 pub use device_error::{DevicePlanError, DevicePlanFault, ExclusivityFault};

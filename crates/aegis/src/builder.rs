@@ -45,6 +45,7 @@ pub struct RuntimeBuilder {
     overheads: Option<Overheads>,
     overrun: OverrunPolicy,
     pressure: Option<PressureThresholds>,
+    max_suspended: Option<u32>,
     trace_capacity: Option<usize>,
     spin: Option<Nanos>,
     realtime: bool,
@@ -97,6 +98,12 @@ impl RuntimeBuilder {
         Self { pressure: Some(thresholds), ..self }
     }
 
+    /// The most models that may be suspended between two stages. Another one is refused: it may ask
+    /// again as one that is never suspended, and is charged as one stage then. Any number without.
+    pub fn max_suspended(self, models: u32) -> Self {
+        Self { max_suspended: Some(models), ..self }
+    }
+
     /// Events each recording thread can hold between two drains of the trace.
     pub fn trace_capacity(self, events: usize) -> Self {
         Self { trace_capacity: Some(events), ..self }
@@ -134,6 +141,7 @@ impl RuntimeBuilder {
             },
             MemoryOrchestrator::new(arena),
         );
+        let admission = admission.suspending_at_most(checked.max_suspended);
         let admission = match checked.pressure {
             Some(policy) => admission.under_pressure(policy),
             None => admission,
@@ -207,6 +215,7 @@ impl RuntimeBuilder {
                     overheads,
                     overrun: self.overrun,
                     pressure,
+                    max_suspended: self.max_suspended,
                     trace_capacity: trace,
                     spin: self.spin.unwrap_or(Nanos::ZERO),
                     realtime: self.realtime,
@@ -243,6 +252,7 @@ struct Checked {
     overheads: Overheads,
     overrun: OverrunPolicy,
     pressure: Option<PressurePolicy>,
+    max_suspended: Option<u32>,
     trace_capacity: usize,
     spin: Nanos,
     realtime: bool,

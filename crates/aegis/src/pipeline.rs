@@ -352,6 +352,8 @@ impl Pipeline {
         let Workload { device, scheduler, overheads, models, .. } = &self.workload;
         let builder = Runtime::builder();
         let builder = device.pressure.into_iter().fold(builder, RuntimeBuilder::pressure);
+        let limit = scheduler.max_suspended;
+        let builder = limit.into_iter().fold(builder, RuntimeBuilder::max_suspended);
         builder
             .streams(device.streams)
             .policy(scheduler.policy)

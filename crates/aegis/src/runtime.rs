@@ -16,7 +16,8 @@ use aegis_sched::queue::SubmissionQueue;
 use aegis_sched::submit::{Submitter, SubmitterParts};
 use aegis_sched::wcet::StageMonitor;
 use aegis_trace::{
-    Clock, ModelId, Nanos, Record, Recorder, Refusal, RefusedModel, TraceCollector, TraceEvent,
+    Bytes, Clock, ModelId, Nanos, PressureLevel, Record, Recorder, Refusal, RefusedModel,
+    TraceCollector, TraceEvent,
 };
 
 use crate::bargain::{Asked, Bargain};
@@ -171,9 +172,42 @@ impl Runtime {
         Ok(self.install(admitted, asked, &mut phase))
     }
 
-    /// Tells the policy of memory pressure what is free now, and records a change of its level.
+    /// Looks at what is free, and says which level that is; `None` without thresholds. Memory moves by
+    /// itself where others use the device too, so call it as often as the level matters: admission
+    /// and eviction look by themselves. Does not wait for the device.
+    pub fn observe_pressure(&self) -> Option<PressureLevel> {
+        let mut admission = lock(&self.admission);
+        self.observe_memory(&mut admission);
+        admission.pressure()
+    }
+
+    /// Of the models that the caller would give up, in its order, as few as would end the critical
+    /// level if they were evicted; none at any other level. Looks at what is free first. Nothing is
+    /// evicted: [`evict`](Self::evict) those that are named, and look again.
+    #[must_use]
+    pub fn victims(&self, expendable: &[ModelHandle]) -> Vec<ModelHandle> {
+        let ids: Vec<_> = expendable.iter().map(ModelHandle::id).collect();
+        let mut admission = lock(&self.admission);
+        self.observe_memory(&mut admission);
+        let victims = admission.victims(&ids);
+        expendable.iter().filter(|model| victims.contains(&model.id())).cloned().collect()
+    }
+
+    /// Sets what a simulated device has free, as if other programs used the rest; whether the device
+    /// is a simulated one.
+    pub fn simulate_free_memory(&self, free: Bytes) -> bool {
+        let simulator = self.device.simulator();
+        simulator.map(|simulator| simulator.set_free_memory(free)).is_some()
+    }
+
+    /// Tells the policy of memory pressure what is free now, and records a change of its level: what
+    /// no admitted model occupies, or less, where the device has less for anybody.
     fn observe_memory(&self, admission: &mut AdmissionController) {
-        let free = admission.free_memory();
+        if admission.pressure().is_none() {
+            return; // Asking the device would be for nothing.
+        }
+        let ours = admission.free_memory();
+        let free = self.device.free_memory().map_or(ours, |free| free.min(ours));
         if let Some(PressureChange { from, to, free }) = admission.observe_memory(free) {
             self.record(TraceEvent::PressureChanged { from, to, free });
         }
