@@ -13,7 +13,8 @@ use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::campaign::Campaign;
-use super::estimate::{Estimate, Question};
+use super::estimate::Estimate;
+use super::question::Question;
 use crate::sim::{Random, Seed};
 
 /// Where most laws are centred: one millisecond.

@@ -13,9 +13,10 @@ use aegis_trace::Nanos;
 
 use super::campaign::Campaign;
 use super::contention::{ContentionFactor, Scenario};
-use super::estimate::{Estimate, Kind, Method, Question};
+use super::estimate::{Estimate, Kind};
 use super::margin::with_margin;
 use super::monitor::StageMonitor;
+use super::question::{Method, Question};
 use super::samples::Samples;
 
 /// How a cost is made from samples.
