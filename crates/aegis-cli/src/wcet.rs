@@ -170,7 +170,8 @@ fn validity(tests: &Tests) -> String {
     add("independence: ranks", free.ranks_p, free.level);
     add("independence: slowest tenth", free.exceedances_p, free.level);
     add("independence: runs", free.runs_p, free.level);
-    add("independence: bursts", free.bursts_p, free.level);
+    add("bursts: slowest fiftieth", tests.bursts.slowest_p, tests.bursts.level);
+    add("bursts: slowest five-hundredth", tests.bursts.rarest_p, tests.bursts.level);
     if let Some(tail) = tests.tail {
         // The smallest probability the bootstrap tells is 1 in 200, and 0.01 itself rejects.
         add("tail: goodness of fit", tail.p, 0.0101);

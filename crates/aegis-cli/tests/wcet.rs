@@ -104,7 +104,7 @@ fn a_report_for_people_says_the_same() {
         600 samples, worth 600 independent ones; their maximum covers 0.992354 at that confidence"#]]
     .assert_eq(&head.join("\n"));
     assert!(shown.contains("| generalised Pareto |"), "{shown}");
-    assert!(shown.contains("| independence: bursts "), "{shown}");
+    assert!(shown.contains("| bursts: slowest fiftieth "), "{shown}");
 }
 
 #[test]

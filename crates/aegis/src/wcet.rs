@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
+pub use aegis_sched::wcet::bursts::Bursts;
 pub use aegis_sched::wcet::estimate::{Estimates, Evt, Kind};
 pub use aegis_sched::wcet::gev::GevFit;
 pub use aegis_sched::wcet::independence::Independence;

@@ -4,7 +4,7 @@
 //! bound and whether it carries a *claim*: with the stated confidence, at least the stated share of jobs
 //! stays below it. [`order`] makes the claim from nothing but independent and identically distributed
 //! samples; [`gpd`](self) and [`gev`] extrapolate with extreme value theory; [`margin`] is the plain rule
-//! that claims nothing. [`stationarity`] and [`independence`] test what the claims rest on, and
+//! that claims nothing. [`stationarity`], [`independence`] and [`bursts`] test what the claims rest on, and
 //! `rule.rs` holds the rule that picks.
 //!
 //! # Invariants
@@ -14,6 +14,7 @@
 //!    fixed seed.
 //! 3. No claim without a passed test of what it rests on, and no lost claim without the reason.
 
+pub mod bursts;
 pub mod campaign;
 pub mod contention;
 pub mod estimate;

@@ -6,7 +6,7 @@
 //! ```text
 //!  one sample, all equal, or fewer than 20 -------> observed maximum, no claim
 //!  stationarity rejected -------------------------> observed maximum, no claim
-//!  independence rejected -> n is n_eff from here; the tail is not extrapolated
+//!  dependent, or outliers come in bursts: n is n_eff from here; the tail is not extrapolated
 //!  n is enough for the order statistic -----------> order statistic, claim
 //!  tail resolved, fits, not too heavy, in reach --> generalised Pareto limit, claim (of a model)
 //!  otherwise -------------------------------------> observed maximum, no claim
@@ -24,7 +24,6 @@ use super::campaign::Campaign;
 use super::estimate::{Estimate, Estimates, Evt, Kind};
 use super::gev::GevFit;
 use super::gpd::{Fit, Peaks};
-use super::independence::{Independence, exceedance_time_up_to};
 use super::margin::compute_wcet;
 use super::order;
 use super::question::{Method, Question};
@@ -68,13 +67,7 @@ impl<'c> Evidence<'c> {
         });
         let testable = n >= TESTABLE_MIN && campaign.min() < campaign.max();
         let tests = testable.then(|| Tests::run(campaign, peaks.as_ref()));
-        let n_eff = tests.as_ref().map_or(n, |tests| {
-            let Independence { passed, .. } = tests.independence;
-            // Where samples depend, those near the quantile asked for may do so most.
-            let near = || Independence::worth(n, exceedance_time_up_to(campaign, coverage));
-            let worth = tests.independence.effective_count(n);
-            if passed { worth } else { worth.min(near()) }
-        });
+        let n_eff = tests.as_ref().map_or(n, |tests| tests.effective_count(campaign, coverage));
         let evt = peaks.as_ref().map(|(peaks, fit)| Evt::of(peaks, fit, campaign, question));
         let gev = GevFit::to(campaign, coverage, confidence);
         let rank = rank(n, n_eff, coverage, confidence);
@@ -154,7 +147,10 @@ impl<'c> Evidence<'c> {
             });
             return false;
         };
-        if !tests.independence.passed {
+        if !tests.bursts.passed {
+            warnings.push(Warning::OutlierBursts);
+        }
+        if tests.dependent() {
             warnings.push(Warning::Dependent { n, n_eff: self.n_eff });
         }
         if !tests.stationarity.passed {
@@ -192,7 +188,7 @@ impl<'c> Evidence<'c> {
             Some(_) => {}
         }
         // What dependence does to a tail fit is not corrected for.
-        let usable = warnings.len() == before && tests.independence.passed;
+        let usable = warnings.len() == before && !tests.dependent();
         if let (true, Some(TailTest { heavy: true, .. })) = (usable, tests.tail) {
             warnings.push(Warning::HeavyTail { xi: evt.xi });
         }
@@ -231,7 +227,7 @@ impl<'c> Evidence<'c> {
             if !tests.stationarity.passed {
                 found.push(Diagnosis::Nonstationary);
             }
-            if !tests.independence.passed {
+            if tests.dependent() {
                 found.push(Diagnosis::Dependent);
             }
             if !tests.resolution.passed {

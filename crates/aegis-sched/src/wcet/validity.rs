@@ -6,16 +6,18 @@
 use aegis_trace::Nanos;
 use serde::Serialize;
 
+use super::bursts::{Bursts, exceedance_time_up_to};
 use super::campaign::Campaign;
 use super::gpd::{Fit, Peaks};
 use super::independence::Independence;
+use super::share::Share;
 use super::stationarity::Stationarity;
 use super::{ranks, tail};
 
 /// The fewest samples the validity tests say anything about.
 pub const TESTABLE_MIN: usize = 20;
 
-/// The four groups of validity tests, each at the level 0.01.
+/// The five groups of validity tests, each at the level 0.01.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Tests {
     /// Whether the tail has enough different values.
@@ -24,6 +26,8 @@ pub struct Tests {
     pub stationarity: Stationarity,
     /// Whether samples tell nothing of each other.
     pub independence: Independence,
+    /// Whether the slowest samples do not come in bursts.
+    pub bursts: Bursts,
     /// Whether the tail looks like its fit.
     pub tail: Option<TailTest>,
 }
@@ -60,11 +64,30 @@ impl Tests {
             resolution: Resolution::of(campaign, peaks.map(|(peaks, _)| peaks)),
             stationarity: Stationarity::test(campaign, &ranks),
             independence: Independence::test(campaign, &ranks),
+            bursts: Bursts::test(campaign),
             tail: peaks.map(|(peaks, fit)| {
                 let p = tail::goodness_of_fit(&peaks.excesses, fit);
                 TailTest { passed: p > tail::ALPHA, p, heavy: peaks.is_heavy(*fit) }
             }),
         }
+    }
+
+    /// Whether samples tell of the next ones: by correlation, by runs, or by bursts of the slowest.
+    #[must_use]
+    pub fn dependent(&self) -> bool {
+        !(self.independence.passed && self.bursts.passed)
+    }
+
+    /// The number of independent samples that tell as much of the quantile at `coverage` as these do:
+    /// all of them when no test finds dependence; at least one.
+    pub(super) fn effective_count(&self, campaign: &Campaign, coverage: Share) -> usize {
+        let n = campaign.count();
+        if !self.dependent() {
+            return n;
+        }
+        // Where samples depend, those near the quantile asked for may do so most.
+        let near = exceedance_time_up_to(campaign, coverage);
+        Independence::worth(n, self.independence.exceedance_time.max(near))
     }
 }
 

@@ -52,6 +52,8 @@ pub enum Warning {
         /// How many independent ones they are worth.
         n_eff: usize,
     },
+    /// The slowest samples come one after another.
+    OutlierBursts,
     /// The order statistic needs more.
     NotEnoughSamples {
         /// Independent samples.
@@ -124,6 +126,9 @@ impl fmt::Display for Warning {
             Self::Dependent { n, n_eff } => {
                 write!(f, "samples depend on each other: {n} of them are worth {n_eff}")
             }
+            Self::OutlierBursts => f.write_str(
+                "the slowest samples come in bursts: each burst counts as few observations, not as many",
+            ),
             Self::NotEnoughSamples { have, need, coverage, confidence } => write!(
                 f,
                 "not enough samples: have {have}, need {need} for coverage {coverage} at confidence \
