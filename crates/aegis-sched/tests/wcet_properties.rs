@@ -40,11 +40,6 @@ proptest! {
         for method in [Method::Auto, Method::Order, Method::Gpd, Method::Gev, Method::Margin] {
             let at = |p: usize, g: usize| ask(&drawn, share(SHARES[p]), share(SHARES[g]), method);
             let here = at(p, g);
-            // A tail says nothing of a coverage below its threshold, and the answer is the maximum.
-            let below = here.evt.as_ref().is_some_and(|evt| evt.bound_ns.is_none());
-            if method == Method::Gpd && below {
-                continue;
-            }
             for more in [at(p + 1, g), at(p, g + 1)] {
                 // A rise may cost the claim, and with it the bound; a claim is comparable.
                 if here.claim == more.claim && here.kind == more.kind || more.claim {
@@ -145,6 +140,17 @@ fn a_tail_without_variance_is_not_extrapolated() {
     let estimate = ask(&drawn, share("0.9999"), Share::P99, Method::Auto);
     assert!(estimate.diagnose.contains(&Diagnosis::VeryHeavyTail), "{estimate:?}");
     assert_eq!((estimate.kind, estimate.claim), (Kind::ObservedMax, false));
+}
+
+#[test]
+fn a_coverage_below_the_threshold_is_answered_by_the_samples() {
+    let drawn = Family::Normal.draw(2_000, &mut Random::new(Seed(12)));
+    let by_tail = ask(&drawn, share("0.9"), Share::P99, Method::Gpd);
+    let by_order = ask(&drawn, share("0.9"), Share::P99, Method::Order);
+    assert_eq!((by_tail.kind, by_tail.claim), (Kind::OrderStatistic, true));
+    assert_eq!(by_tail.bound_ns, by_order.bound_ns);
+    let beyond = ask(&drawn, share("0.9995"), Share::P99, Method::Gpd);
+    assert_eq!((beyond.kind, beyond.claim), (Kind::Evt, true));
 }
 
 #[test]

@@ -79,6 +79,11 @@ impl Peaks {
         (unit > 0.0).then_some(Self { threshold, excesses, unit, count })
     }
 
+    /// Whether the time that a share `1 - coverage` exceeds may lie beyond the threshold.
+    pub(super) fn reaches(&self, coverage: Share, confidence: Share) -> bool {
+        self.log_reach(coverage, confidence).is_some()
+    }
+
     /// How many of the exceedances differ from each other.
     pub(super) fn distinct(&self) -> usize {
         self.excesses.chunk_by(|a, b| a.total_cmp(b).is_eq()).count()

@@ -12,7 +12,8 @@
 //!  otherwise -------------------------------------> observed maximum, no claim
 //! ```
 //!
-//! A method asked for by name goes the same way, with the other methods left out.
+//! A method asked for by name goes the same way, with the other methods left out; but a coverage below
+//! the threshold of the tail is answered by the order statistic for `gpd` as well.
 //!
 //! # Invariants
 //! 1. Where the order statistic does not exist, no bound is below the observed maximum, so the bounds
@@ -121,20 +122,28 @@ impl<'c> Evidence<'c> {
         if !sound {
             return maximum;
         }
-        if method != Method::Gpd {
+        // A tail says nothing below its threshold; the samples do.
+        if method != Method::Gpd || self.is_below_threshold() {
             if let Some(rank) = self.rank {
                 let bound = campaign.order_statistic(rank);
                 return Pick { bound, kind: Kind::OrderStatistic, claim: true };
             }
             warnings.push(self.not_enough());
         }
-        if method == Method::Order {
+        if method == Method::Order || self.is_below_threshold() {
             return maximum;
         }
         self.tail_bound(warnings).map_or(maximum, |bound| {
             warnings.push(Warning::ModelBased);
             self.extrapolated(bound, true)
         })
+    }
+
+    /// Whether the coverage lies among the samples, where there is a tail at all.
+    fn is_below_threshold(&self) -> bool {
+        let Question { coverage, confidence, .. } = *self.question;
+        let reaches = |(peaks, _): &(Peaks, Fit)| peaks.reaches(coverage, confidence);
+        self.peaks.as_ref().is_some_and(|peaks| !reaches(peaks))
     }
 
     /// Whether a claim can rest on these samples at all.
