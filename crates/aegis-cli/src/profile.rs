@@ -68,9 +68,9 @@ fn show(pipeline: &Pipeline, evidence: &Evidence, profiles: &[(String, WcetProfi
         "model",
         "stage",
         "best ms",
-        "mean ms",
+        "mean ms (limits)",
         "max ms",
-        "bound ms",
+        "bound ms (interval)",
         "C ms",
         "by",
         "claim",
@@ -110,9 +110,9 @@ fn row(name: &str, index: usize, stage: &StageProfile) -> [String; 12] {
         name.to_owned(),
         (index + 1).to_string(),
         ms(stage.best_case),
-        ms(stage.average_case),
+        within(stage.average_case, stage.average_limits),
         ms(stage.high_water),
-        ms(stage.bound),
+        within(stage.bound, stage.bound_lower.map(|lower| [lower, stage.bound])),
         ms(stage.worst_case),
         by.into(),
         if stage.claim { "yes" } else { "no" }.into(),
@@ -120,6 +120,12 @@ fn row(name: &str, index: usize, stage: &StageProfile) -> [String; 12] {
         factor,
         histogram::line(campaign),
     ]
+}
+
+/// A time with its limits, where it has some.
+fn within(time: Nanos, limits: Option<[Nanos; 2]>) -> String {
+    let shown = |[low, high]: [Nanos; 2]| format!("{} ({} to {})", ms(time), ms(low), ms(high));
+    limits.map_or_else(|| ms(time), shown)
 }
 
 /// How C is made, and what it claims.
@@ -135,7 +141,8 @@ fn rule(pipeline: &Pipeline, evidence: &Evidence) -> String {
     }
     format!(
         "C is the bound from {rounds} samples plus {margin} %; a claim says that, with confidence {}, a \
-         share of {} of jobs stays below the bound",
+         share of {} of jobs stays below the bound; its interval holds the time that this share does not \
+         exceed, each end with that confidence",
         rule.confidence, rule.coverage
     )
 }

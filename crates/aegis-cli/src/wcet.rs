@@ -104,8 +104,14 @@ fn headline(estimate: &Estimate) -> String {
     } else {
         format!("no claim to a coverage of {coverage} at confidence {confidence}")
     };
+    let interval = estimate.lower_ns.map_or_else(String::new, |lower| {
+        format!(
+            "\nthe time that this share does not exceed lies between {lower} and {bound_ns}, each end \
+             with that confidence"
+        )
+    });
     format!(
-        "{exact}\n{claim}\n{n} samples, worth {n_eff} independent ones; their maximum covers {} at that \
+        "{exact}\n{claim}{interval}\n{n} samples, worth {n_eff} independent ones; their maximum covers {} at that \
          confidence",
         share(estimate.supported_coverage)
     )
@@ -115,28 +121,35 @@ fn headline(estimate: &Estimate) -> String {
 fn estimates(estimate: &Estimate) -> String {
     let more = &estimate.estimates;
     let evt = estimate.evt.as_ref();
-    let mut shown = table::new(&["estimate", "ns", "of"]);
+    let mut shown = table::new(&["estimate", "ns", "with"]);
     let mut add = |name: &str, time: Option<Nanos>, of: String| {
         let time = time.map_or_else(|| "-".into(), |time| time.as_nanos().to_string());
         table::add(&mut shown, &[name.into(), time, of]);
     };
     add("minimum", Some(more.observed_min), String::new());
     add("median", Some(more.p50), String::new());
-    add("mean", Some(more.mean), format!("variation {:.2} %", 100.0 * more.variation));
+    let mean = more.mean_limits.map_or_else(String::new, |[low, high]| {
+        format!("between {} and {}, ", low.as_nanos(), high.as_nanos())
+    });
+    add("mean", Some(more.mean), format!("{mean}variation {:.2} %", 100.0 * more.variation));
     add("90 %", Some(more.p90), String::new());
     add("99 %", Some(more.p99), String::new());
     add("maximum", Some(more.observed_max), String::new());
     add("order statistic", estimate.order_statistic, String::new());
     let fit = evt.map(|evt| {
         format!(
-            "xi {:.3}, sigma {:.0} ns, {} samples above {} ns",
+            "xi {:.3} ({:.3} to {:.3}), sigma {:.0} ns, {} samples above {} ns",
             evt.xi,
+            evt.xi_lower,
+            evt.xi_upper,
             evt.sigma,
             evt.exceedances,
             evt.threshold_ns.as_nanos()
         )
     });
     add("generalised Pareto", evt.and_then(|evt| evt.bound_ns), fit.unwrap_or_default());
+    add("  likeliest", evt.and_then(|evt| evt.return_level_ns), String::new());
+    add("  lower limit", evt.and_then(|evt| evt.lower_ns), String::new());
     let gev = more.gev.as_ref();
     let fit = gev.map(|gev| {
         let (xi, sigma, mu) = (gev.xi, gev.sigma, gev.mu);

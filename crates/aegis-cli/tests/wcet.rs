@@ -56,6 +56,7 @@ fn the_answer_has_the_documented_keys() {
         "claim",
         "coverage",
         "confidence",
+        "lower_ns",
         "supported_coverage",
         "n",
         "n_eff",
@@ -75,7 +76,16 @@ fn the_answer_has_the_documented_keys() {
     assert_eq!(answer["coverage"], 0.99);
     assert_eq!((&answer["n"], &answer["n_eff"]), (&600.into(), &600.into()));
     assert_eq!(answer["bound_ns"], answer["order_statistic"]);
-    for key in ["bound_ns", "xi", "sigma", "threshold_ns"] {
+    for key in [
+        "bound_ns",
+        "return_level_ns",
+        "lower_ns",
+        "xi",
+        "xi_lower",
+        "xi_upper",
+        "sigma",
+        "threshold_ns",
+    ] {
         assert!(answer["evt"][key].is_number(), "{key}: {answer}");
     }
 }
@@ -97,10 +107,11 @@ fn every_method_answers_with_its_kind() {
 #[test]
 fn a_report_for_people_says_the_same() {
     let shown = text(&wcet(&samples(), &ASKED).stdout);
-    let head: Vec<&str> = shown.lines().take(3).collect();
+    let head: Vec<&str> = shown.lines().take(4).collect();
     expect![[r#"
         bound: 1.133 ms (1133361 ns), by order statistic
         claim: a share of 0.99 of jobs stays below it, with confidence 0.99
+        the time that this share does not exceed lies between 1.103 ms and 1.133 ms, each end with that confidence
         600 samples, worth 600 independent ones; their maximum covers 0.992354 at that confidence"#]]
     .assert_eq(&head.join("\n"));
     assert!(shown.contains("| generalised Pareto |"), "{shown}");

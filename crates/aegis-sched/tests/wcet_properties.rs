@@ -53,6 +53,23 @@ proptest! {
     }
 
     #[test]
+    fn every_interval_holds_what_it_is_of(
+        family in 0..FAMILIES.len(), n in 30usize..3000, seed: u64, p in 0..6usize, g in 0..6usize,
+    ) {
+        let drawn = FAMILIES[family].draw(n, &mut Random::new(Seed(seed)));
+        let found = ask(&drawn, share(SHARES[p]), share(SHARES[g]), Method::Auto);
+        prop_assert!(found.lower_ns.is_none_or(|lower| lower <= found.bound_ns), "{found:?}");
+        prop_assert!(found.claim || found.lower_ns.is_none(), "{found:?}");
+        let mean = found.estimates.mean;
+        let limits = found.estimates.mean_limits;
+        prop_assert!(limits.is_none_or(|[low, high]| low <= mean && mean <= high), "{found:?}");
+        let evt = found.evt.expect("a tail");
+        prop_assert!(evt.xi_lower <= evt.xi && evt.xi <= evt.xi_upper, "{evt:?}");
+        prop_assert!(evt.lower_ns.is_none_or(|it| Some(it) <= evt.return_level_ns), "{evt:?}");
+        prop_assert!(evt.bound_ns.is_none_or(|it| evt.return_level_ns <= Some(it)), "{evt:?}");
+    }
+
+    #[test]
     fn adding_a_larger_sample_never_lowers_a_rank_or_an_observation(
         mut times in prop::collection::vec(1u64..1_000_000, 1..600), more in 0u64..1_000_000,
         p in 0..6usize, g in 0..6usize,
@@ -140,6 +157,20 @@ fn a_tail_without_variance_is_not_extrapolated() {
     let estimate = ask(&drawn, share("0.9999"), Share::P99, Method::Auto);
     assert!(estimate.diagnose.contains(&Diagnosis::VeryHeavyTail), "{estimate:?}");
     assert_eq!((estimate.kind, estimate.claim), (Kind::ObservedMax, false));
+}
+
+#[test]
+fn limits_of_the_mean_hold_the_true_one_for_dependent_samples_too() {
+    let mut random = Random::new(Seed(13));
+    for family in [Family::Normal, Family::Autoregressive(0.6)] {
+        let mut limits = |_: &u32| {
+            let drawn = family.draw(1_000, &mut random);
+            let found = ask(&drawn, Share::P99, Share::P95, Method::Order);
+            found.estimates.mean_limits.map(|[low, high]| low.0 <= 1_000_000 && 1_000_000 <= high.0)
+        };
+        let held = (0..100).filter_map(|at| limits(&at)).filter(|held| *held).count();
+        assert!(held >= 85, "{family:?}: {held} of 100 at 95 %");
+    }
 }
 
 #[test]

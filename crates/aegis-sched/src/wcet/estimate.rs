@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::campaign::Campaign;
 use super::gev::GevFit;
 use super::gpd::{Fit, Peaks};
-use super::question::Question;
+use super::question::{Method, Question};
 use super::rule::Evidence;
 use super::share::Share;
 use super::validity::Tests;
@@ -45,6 +45,9 @@ pub struct Estimate {
     /// As asked.
     #[serde(serialize_with = "as_number")]
     pub confidence: Share,
+    /// The lower confidence limit of the time that the bound limits from above, by the same method;
+    /// `None` without a claim.
+    pub lower_ns: Option<Nanos>,
     /// The coverage that the maximum of `n_eff` samples carries with `confidence`.
     pub supported_coverage: f64,
     /// How many samples there are.
@@ -65,13 +68,26 @@ pub struct Estimate {
     pub warnings: Vec<Warning>,
 }
 
-/// Peaks over threshold: the likeliest law, and the limit of the quantile.
+/// Peaks over threshold: the likeliest law, and the quantile with its limits. Each limit holds with the
+/// stated confidence for itself.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evt {
+    /// How it was made: `gpd`.
+    pub method: Method,
     /// The upper confidence limit; `None` inside the samples or beyond any time.
     pub bound_ns: Option<Nanos>,
+    /// The time itself under the likeliest law: the return level.
+    pub return_level_ns: Option<Nanos>,
+    /// Its lower confidence limit.
+    pub lower_ns: Option<Nanos>,
     /// The shape of the likeliest law; above zero without an end.
     pub xi: f64,
+    /// Its lower confidence limit, among the shapes from -0.5 to 2.
+    pub xi_lower: f64,
+    /// Its upper confidence limit, among the same.
+    pub xi_upper: f64,
+    /// Whether the likeliest law may have a shape below -0.5, the smallest that is fitted.
+    pub xi_clipped: bool,
     /// Its scale, in nanoseconds.
     pub sigma: f64,
     /// Where the tail begins.
@@ -89,6 +105,10 @@ pub struct Estimates {
     pub observed_min: Nanos,
     /// The mean, rounded up.
     pub mean: Nanos,
+    /// The limits of the mean of the process, which hold together with the stated confidence; `None`
+    /// where the process was not tested or found to change. They suppose a mean that is near normal,
+    /// and count dependent samples by their autocorrelation time.
+    pub mean_limits: Option<[Nanos; 2]>,
     /// Half of the samples are at most this.
     pub p50: Nanos,
     /// 90 % of them.
@@ -115,12 +135,20 @@ impl Estimate {
 
 impl Evt {
     pub(super) fn of(peaks: &Peaks, fit: &Fit, campaign: &Campaign, question: &Question) -> Self {
-        let limit = peaks.upper_limit(question.coverage, question.confidence);
+        let Question { coverage, confidence, .. } = *question;
+        let limit = peaks.upper_limit(coverage, confidence);
+        let [xi_lower, xi_upper] = peaks.shape_limits(fit, confidence);
         // One step of the clock: a sample may have been cut by that much.
         let quantum = campaign.quantum();
         Self {
+            method: Method::Gpd,
             bound_ns: limit.map(|limit| limit.saturating_add(quantum)),
+            return_level_ns: peaks.likeliest_level(campaign, fit, coverage),
+            lower_ns: peaks.lower_limit(campaign, coverage, confidence),
             xi: fit.shape,
+            xi_lower,
+            xi_upper,
+            xi_clipped: fit.is_clipped(),
             sigma: peaks.nanos(fit.scale),
             threshold_ns: peaks.threshold,
             exceedances: peaks.excesses.len(),

@@ -30,6 +30,7 @@ pub mod order;
 pub mod profile;
 pub mod question;
 mod ranks;
+mod return_level;
 mod rule;
 pub mod samples;
 pub mod share;

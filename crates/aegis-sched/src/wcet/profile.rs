@@ -53,6 +53,12 @@ pub struct StageProfile {
     pub high_water: Nanos,
     /// The largest mean of a scenario, rounded up; for capacity planning.
     pub average_case: Nanos,
+    /// The limits of that mean at the confidence of the rule; `None` where the process was not tested
+    /// or found to change.
+    pub average_limits: Option<[Nanos; 2]>,
+    /// The lower confidence limit of the time that the largest bound limits from above; `None` if that
+    /// bound has no claim.
+    pub bound_lower: Option<Nanos>,
     /// The shortest time seen.
     pub best_case: Nanos,
     /// The scenario with the largest bound.
@@ -137,13 +143,17 @@ fn stage_of(
     let campaigns = || evidence.values().map(|(campaign, _)| campaign);
     let over = |of: fn(&Campaign) -> Nanos| campaigns().map(of).max().expect("at least one");
     let bound = bound_of(worst);
+    let slowest = evidence.values().max_by_key(|(campaign, _)| campaign.mean());
+    let (slowest, of_slowest) = slowest.expect("at least one scenario");
     StageProfile {
         worst_case: with_margin(bound, rule.margin_percent),
         bound,
         kind: worst.1.kind,
         claim: evidence.values().all(|(_, estimate)| estimate.claim),
         high_water: over(Campaign::max),
-        average_case: over(Campaign::mean),
+        average_case: slowest.mean(),
+        average_limits: of_slowest.estimates.mean_limits,
+        bound_lower: worst.1.lower_ns,
         best_case: campaigns().map(Campaign::min).min().expect("at least one"),
         worst_scenario: *worst_scenario,
         contention,
@@ -199,6 +209,9 @@ mod tests {
         assert_eq!(stage.bound, stage.evidence[&Scenario::Mixed].1.bound_ns);
         assert_eq!(stage.worst_case.0, (stage.bound.0 * 110).div_ceil(100));
         assert!(profile.claims());
+        assert!(stage.bound_lower.is_some_and(|lower| lower < stage.bound), "{stage:?}");
+        let [low, high] = stage.average_limits.expect("a process that stays");
+        assert!(low < stage.average_case && stage.average_case < high, "{low} {high}");
         let factor = stage.contention.expect("two scenarios");
         assert!((2_950..3_050).contains(&factor.observed), "{factor}");
         assert!(factor.is_certain());

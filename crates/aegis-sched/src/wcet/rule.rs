@@ -20,6 +20,7 @@
 //!    of claims do not fall when coverage or confidence rises.
 
 use aegis_trace::Nanos;
+use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::campaign::Campaign;
 use super::estimate::{Estimate, Estimates, Evt, Kind};
@@ -85,6 +86,7 @@ impl<'c> Evidence<'c> {
             claim: pick.claim,
             coverage,
             confidence,
+            lower_ns: self.lower(&pick),
             supported_coverage: order::supported_coverage(self.n_eff, confidence),
             n: self.campaign.count(),
             n_eff: self.n_eff,
@@ -223,6 +225,32 @@ impl<'c> Evidence<'c> {
         u64::try_from(one.div_ceil(REACH_FACTOR * beyond)).unwrap_or(u64::MAX)
     }
 
+    /// The other end of the interval whose upper end is a bound with a claim.
+    fn lower(&self, pick: &Pick) -> Option<Nanos> {
+        let Question { coverage, confidence, .. } = *self.question;
+        let n = self.campaign.count();
+        match pick {
+            Pick { kind: Kind::OrderStatistic, claim: true, .. } => {
+                lower_rank(n, self.n_eff, coverage, confidence)
+                    .map(|rank| self.campaign.order_statistic(rank))
+            }
+            Pick { kind: Kind::Evt, claim: true, .. } => self.evt.as_ref()?.lower_ns,
+            _ => None,
+        }
+    }
+
+    /// The normal limits of the mean.
+    fn mean_limits(&self) -> Option<[Nanos; 2]> {
+        let still = self.tests.as_ref().map(|tests| &tests.stationarity)?;
+        if !still.passed {
+            return None;
+        }
+        let campaign = self.campaign;
+        let worth = campaign.count() as f64 / still.autocorrelation_time;
+        let reach = quantile_of_both_sides(self.question.confidence) * campaign.deviation();
+        Some(campaign.mean_within(reach / worth.sqrt()))
+    }
+
     fn is_degenerate(&self) -> bool {
         self.campaign.min() == self.campaign.max()
     }
@@ -266,6 +294,7 @@ impl<'c> Evidence<'c> {
             observed_max: campaign.max(),
             observed_min: campaign.min(),
             mean: campaign.mean(),
+            mean_limits: self.mean_limits(),
             p50: share(50),
             p90: share(90),
             p99: share(99),
@@ -283,4 +312,15 @@ impl<'c> Evidence<'c> {
 fn rank(n: usize, n_eff: usize, coverage: Share, confidence: Share) -> Option<usize> {
     let above = n_eff - order::tolerance_rank(n_eff, coverage, confidence)?;
     Some(n - above * n / n_eff)
+}
+
+/// The mirror image of [`rank`]: the lower limit of the same quantile.
+fn lower_rank(n: usize, n_eff: usize, coverage: Share, confidence: Share) -> Option<usize> {
+    let above = n_eff + 1 - order::lower_rank(n_eff, coverage, confidence)?;
+    Some(n + 1 - (above * n).div_ceil(n_eff))
+}
+
+/// The normal deviate that is exceeded on neither side with probability `confidence`.
+fn quantile_of_both_sides(confidence: Share) -> f64 {
+    Normal::standard().inverse_cdf(f64::midpoint(1.0, confidence.as_f64()))
 }
