@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use aegis::Nanos;
-use aegis::wcet::{self, Estimate, Kind, Method, Question, SAFETY_MARGIN_PERCENT, Share, Tests};
+use aegis::wcet::{
+    self, Estimate, Kind, Lines, Method, Question, SAFETY_MARGIN_PERCENT, Share, Tests, Verdict,
+};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
@@ -51,7 +53,10 @@ enum MethodArg {
 }
 
 pub(crate) fn run(args: &WcetArgs) -> Result<Answer> {
-    let campaign = wcet::read(&args.file)?;
+    let Lines { header, campaign } = wcet::read(&args.file)?;
+    if let Some(header) = header {
+        eprintln!("the first line, `{header}`, was skipped as a header");
+    }
     let question = Question {
         coverage: args.coverage,
         confidence: args.confidence,
@@ -110,11 +115,15 @@ fn headline(estimate: &Estimate) -> String {
              with that confidence"
         )
     });
-    format!(
-        "{exact}\n{claim}{interval}\n{n} samples, worth {n_eff} independent ones; their maximum covers {} at that \
-         confidence",
-        share(estimate.supported_coverage)
-    )
+    let counted = match n == n_eff {
+        true => format!("{n} samples"),
+        false => format!("{n} samples, which say as much as {n_eff} independent ones"),
+    };
+    let supported = match estimate.supported_coverage {
+        Some(coverage) => format!("their maximum covers {} at that confidence", share(coverage)),
+        None => "their maximum covers no stated share".into(),
+    };
+    format!("{exact}\n{claim}{interval}\n{counted}; {supported}")
 }
 
 /// One row for each estimate, in ascending trust in samples alone.
@@ -167,27 +176,10 @@ fn estimates(estimate: &Estimate) -> String {
 /// One row for each test: its probability by chance, and the level it is held to.
 fn validity(tests: &Tests) -> String {
     let mut shown = table::new(&["test", "p", "level", "verdict"]);
-    let mut add = |name: &str, p: f64, level: f64| {
-        let verdict = if p < level { "rejected" } else { "passed" };
-        table::add(
-            &mut shown,
-            &[name.into(), format!("{p:.4}"), format!("{level:.4}"), verdict.into()],
-        );
-    };
-    let (still, free) = (&tests.stationarity, &tests.independence);
-    add("stationarity: step of the level", still.pettitt.p, still.level);
-    add("stationarity: step of the spread", still.pettitt_spread.p, still.level);
-    add("stationarity: halves", still.halves_p, still.level);
-    add("stationarity: trend", still.trend_p, still.level);
-    add("stationarity: warm-up", still.warm_up_p, still.level);
-    add("independence: ranks", free.ranks_p, free.level);
-    add("independence: slowest tenth", free.exceedances_p, free.level);
-    add("independence: runs", free.runs_p, free.level);
-    add("bursts: slowest fiftieth", tests.bursts.slowest_p, tests.bursts.level);
-    add("bursts: slowest five-hundredth", tests.bursts.rarest_p, tests.bursts.level);
-    if let Some(tail) = tests.tail {
-        // The smallest probability the bootstrap tells is 1 in 200, and 0.01 itself rejects.
-        add("tail: goodness of fit", tail.p, 0.0101);
+    for Verdict { name, p, level, passed } in tests.verdicts() {
+        let verdict = if passed { "passed" } else { "rejected" };
+        let cells = [name.into(), format!("{p:.4}"), format!("{level:.4}"), verdict.into()];
+        table::add(&mut shown, &cells);
     }
     let wide = &tests.resolution;
     format!(

@@ -121,7 +121,8 @@ fn too_few_samples_say_how_many_are_needed() {
         told,
         ["not enough samples: have 100, need 459 for coverage 0.99 at confidence 0.99"]
     );
-    assert!((0.9549..0.9550).contains(&estimate.supported_coverage));
+    let supported = estimate.supported_coverage.expect("a process that stays");
+    assert!((0.9549..0.9550).contains(&supported));
 }
 
 #[test]
@@ -134,6 +135,7 @@ fn one_sample_and_equal_samples_are_degenerate() {
             (false, &[Diagnosis::Degenerate][..])
         );
         assert!(matches!(estimate.warnings[..], [Warning::Degenerate { .. }]));
+        assert_eq!(estimate.supported_coverage, None, "nothing was tested");
     }
 }
 
@@ -191,6 +193,7 @@ fn a_change_is_found_where_it_happened_and_costs_every_claim() {
         let estimate = ask(&drawn, Share::P99, Share::P99, method);
         assert_eq!((estimate.kind, estimate.claim), (Kind::ObservedMax, false));
         assert!(estimate.diagnose.contains(&Diagnosis::Nonstationary));
+        assert_eq!(estimate.supported_coverage, None);
         let index = estimate.warnings.iter().find_map(|warning| match warning {
             Warning::Nonstationary { index } => Some(*index),
             _ => None,
@@ -226,6 +229,36 @@ fn dependent_samples_count_for_fewer() {
     let drawn = Family::Autoregressive(0.9).draw(1000, &mut Random::new(Seed(4)));
     let estimate = ask(&drawn, Share::P99, Share::P99, Method::Auto);
     assert_eq!((estimate.kind, estimate.claim), (Kind::ObservedMax, false));
+}
+
+#[test]
+fn what_a_tail_is_not_extrapolated_for_is_told() {
+    let dependent = Family::Autoregressive(0.6).draw(1_000, &mut Random::new(Seed(4)));
+    let estimate = ask(&dependent, share("0.9995"), Share::P99, Method::Auto);
+    let told = |wanted: fn(&Warning) -> bool| estimate.warnings.iter().any(wanted);
+    assert!(told(|it| matches!(it, Warning::TailNotExtrapolated { n: 1_000, .. })), "{estimate:?}");
+    assert!(!estimate.claim);
+
+    let few = Family::Normal.draw(300, &mut Random::new(Seed(4)));
+    let estimate = ask(&few, Share::P99, Share::P99, Method::Gev);
+    let blocks = Warning::NotEnoughBlocks { have: 16, need: 20 };
+    assert!(estimate.warnings.contains(&blocks), "{estimate:?}");
+}
+
+#[test]
+fn a_shape_at_the_edge_of_the_search_is_flagged() {
+    // The largest of these pile up below their end: the shape of the tail is -1.
+    let ending = campaign((0..2_000u64).map(|at| 1_000_000 + at.wrapping_mul(7_919) % 100_003));
+    let estimate = ask(&ending, share("0.9999"), Share::P95, Method::Gpd);
+    let evt = estimate.evt.as_ref().expect("a tail");
+    assert!(evt.xi_clipped && (evt.xi + 0.5).abs() < 1e-3, "{evt:?}");
+    let free = ask(
+        &Family::Gumbel.draw(2_000, &mut Random::new(Seed(5))),
+        share("0.9995"),
+        Share::P95,
+        Method::Gpd,
+    );
+    assert!(!free.evt.expect("a tail").xi_clipped);
 }
 
 #[test]

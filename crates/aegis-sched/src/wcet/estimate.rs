@@ -37,6 +37,8 @@ pub struct Estimate {
     pub bound_ns: Nanos,
     /// What it is.
     pub kind: Kind,
+    /// As asked.
+    pub method: Method,
     /// Whether at least `coverage` of the jobs stay below it, with `confidence`.
     pub claim: bool,
     /// As asked.
@@ -48,11 +50,12 @@ pub struct Estimate {
     /// The lower confidence limit of the time that the bound limits from above, by the same method;
     /// `None` without a claim.
     pub lower_ns: Option<Nanos>,
-    /// The coverage that the maximum of `n_eff` samples carries with `confidence`.
-    pub supported_coverage: f64,
+    /// The coverage that the maximum of `n_eff` samples carries with `confidence`; `None` where the
+    /// process was not tested or found to change.
+    pub supported_coverage: Option<f64>,
     /// How many samples there are.
     pub n: usize,
-    /// How many independent ones they are worth.
+    /// How many independent ones say as much.
     pub n_eff: usize,
     /// What the samples are not.
     pub diagnose: Vec<Diagnosis>,

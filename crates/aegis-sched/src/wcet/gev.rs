@@ -72,6 +72,11 @@ struct Maxima {
 type Law = [f64; 3];
 
 impl GevFit {
+    /// How many blocks `n` samples fill.
+    pub(super) fn blocks_of(n: usize) -> usize {
+        n / block_of(n)
+    }
+
     /// Fits blocks of `ceil(sqrt n)` samples; `None` with fewer than 20 blocks, or when all maxima
     /// are equal. Some thousand evaluations of a likelihood of `sqrt n` terms.
     pub(super) fn to(campaign: &Campaign, coverage: Share, confidence: Share) -> Option<Self> {
@@ -94,10 +99,14 @@ impl GevFit {
     }
 }
 
+/// Samples in a block: the square root of their number, rounded up.
+fn block_of(n: usize) -> usize {
+    n.isqrt() + usize::from(n.isqrt().pow(2) < n)
+}
+
 impl Maxima {
     fn of(campaign: &Campaign) -> Option<Self> {
-        let n = campaign.count();
-        let block = n.isqrt() + usize::from(n.isqrt().pow(2) < n);
+        let block = block_of(campaign.count());
         let blocks = campaign.times().chunks_exact(block);
         let values: Vec<f64> =
             blocks.filter_map(|block| block.iter().max()).map(|max| max.0 as f64).collect();

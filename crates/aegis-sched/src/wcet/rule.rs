@@ -24,7 +24,7 @@ use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::campaign::Campaign;
 use super::estimate::{Estimate, Estimates, Evt, Kind};
-use super::gev::GevFit;
+use super::gev::{BLOCKS_MIN, GevFit};
 use super::gpd::{Fit, Peaks};
 use super::margin::compute_wcet;
 use super::order;
@@ -83,11 +83,14 @@ impl<'c> Evidence<'c> {
         Estimate {
             bound_ns: pick.bound,
             kind: pick.kind,
+            method: self.question.method,
             claim: pick.claim,
             coverage,
             confidence,
             lower_ns: self.lower(&pick),
-            supported_coverage: order::supported_coverage(self.n_eff, confidence),
+            supported_coverage: self
+                .is_stationary()
+                .then(|| order::supported_coverage(self.n_eff, confidence)),
             n: self.campaign.count(),
             n_eff: self.n_eff,
             diagnose: self.diagnose(),
@@ -113,10 +116,7 @@ impl<'c> Evidence<'c> {
             }
             Method::Gev => {
                 warnings.push(Warning::NoClaimByMethod { method: "gev" });
-                let bound = self.gev.as_ref().and_then(|gev| gev.bound_ns);
-                if bound.is_none() {
-                    warnings.push(Warning::NoTailBound);
-                }
+                let bound = self.block_bound(warnings);
                 return bound.map_or(maximum, |bound| self.extrapolated(bound, false));
             }
             Method::Auto | Method::Order | Method::Gpd => {}
@@ -173,6 +173,7 @@ impl<'c> Evidence<'c> {
     /// The limit from the tail, if nothing speaks against extrapolating.
     fn tail_bound(&self, warnings: &mut Vec<Warning>) -> Option<Nanos> {
         let before = warnings.len();
+        let (n, n_eff) = (self.campaign.count(), self.n_eff);
         let (Some(evt), Some(tests)) = (&self.evt, &self.tests) else {
             warnings.push(Warning::NoTailBound);
             return None;
@@ -188,7 +189,7 @@ impl<'c> Evidence<'c> {
             warnings.push(Warning::TailMisfit { p });
         }
         let need = self.reach_needs();
-        if u128::from(need) > self.campaign.count() as u128 {
+        if u128::from(need) > n as u128 {
             warnings.push(Warning::BeyondReach { need });
         }
         match evt.bound_ns {
@@ -198,12 +199,35 @@ impl<'c> Evidence<'c> {
             }
             Some(_) => {}
         }
-        // What dependence does to a tail fit is not corrected for.
-        let usable = warnings.len() == before && !tests.dependent();
+        if tests.dependent() {
+            // What dependence does to a tail fit is not corrected for.
+            warnings.push(Warning::TailNotExtrapolated { n, n_eff });
+        }
+        let usable = warnings.len() == before;
+        if evt.xi_clipped {
+            warnings.push(Warning::ShapeClipped { method: "gpd" });
+        }
         if let (true, Some(TailTest { heavy: true, .. })) = (usable, tests.tail) {
             warnings.push(Warning::HeavyTail { xi: evt.xi });
         }
         evt.bound_ns.filter(|_| usable)
+    }
+
+    /// The limit from block maxima, or why there is none.
+    fn block_bound(&self, warnings: &mut Vec<Warning>) -> Option<Nanos> {
+        let blocks = GevFit::blocks_of(self.campaign.count());
+        if blocks < BLOCKS_MIN {
+            warnings.push(Warning::NotEnoughBlocks { have: blocks, need: BLOCKS_MIN });
+            return None;
+        }
+        let bound = self.gev.as_ref().and_then(|gev| gev.bound_ns);
+        if bound.is_none() {
+            warnings.push(Warning::NoTailBound);
+        }
+        if self.gev.as_ref().is_some_and(|gev| gev.xi_clipped) {
+            warnings.push(Warning::ShapeClipped { method: "gev" });
+        }
+        bound
     }
 
     /// A limit beyond the samples is never below them.
@@ -241,14 +265,16 @@ impl<'c> Evidence<'c> {
 
     /// The normal limits of the mean.
     fn mean_limits(&self) -> Option<[Nanos; 2]> {
-        let still = self.tests.as_ref().map(|tests| &tests.stationarity)?;
-        if !still.passed {
-            return None;
-        }
+        let still = self.tests.as_ref().map(|tests| &tests.stationarity).filter(|it| it.passed)?;
         let campaign = self.campaign;
         let worth = campaign.count() as f64 / still.autocorrelation_time;
         let reach = quantile_of_both_sides(self.question.confidence) * campaign.deviation();
         Some(campaign.mean_within(reach / worth.sqrt()))
+    }
+
+    /// Whether the process was tested and not found to change.
+    fn is_stationary(&self) -> bool {
+        self.tests.as_ref().is_some_and(|tests| tests.stationarity.passed)
     }
 
     fn is_degenerate(&self) -> bool {

@@ -32,6 +32,19 @@ pub struct Tests {
     pub tail: Option<TailTest>,
 }
 
+/// One test: its name, what it found, and what follows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Verdict {
+    /// Its group and name.
+    pub name: &'static str,
+    /// The probability, by chance, of what was seen.
+    pub p: f64,
+    /// The level it is held to.
+    pub level: f64,
+    /// Whether it does not reject.
+    pub passed: bool,
+}
+
 /// The resolution of the tail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Resolution {
@@ -50,6 +63,9 @@ pub struct Resolution {
 pub struct TailTest {
     /// Whether it is not rejected.
     pub passed: bool,
+    /// The level it is held to: a probability of this or less rejects, since the bootstrap counts in
+    /// steps.
+    pub level: f64,
     /// The probability of a fit this bad by chance.
     pub p: f64,
     /// Whether the shape is above zero beyond chance.
@@ -67,9 +83,39 @@ impl Tests {
             bursts: Bursts::test(campaign),
             tail: peaks.map(|(peaks, fit)| {
                 let p = tail::goodness_of_fit(&peaks.excesses, fit);
-                TailTest { passed: p > tail::ALPHA, p, heavy: peaks.is_heavy(*fit) }
+                TailTest {
+                    passed: p > tail::ALPHA,
+                    level: tail::ALPHA,
+                    p,
+                    heavy: peaks.is_heavy(*fit),
+                }
             }),
         }
+    }
+
+    /// Every test with a probability, group by group.
+    #[must_use]
+    pub fn verdicts(&self) -> Vec<Verdict> {
+        let (still, free, bursts) = (&self.stationarity, &self.independence, self.bursts);
+        let below = |name, p, level| Verdict { name, p, level, passed: p >= level };
+        let mut all = vec![
+            below("stationarity: step of the level", still.pettitt.p, still.level),
+            below("stationarity: step of the spread", still.pettitt_spread.p, still.level),
+            below("stationarity: halves", still.halves_p, still.level),
+            below("stationarity: trend", still.trend_p, still.level),
+            below("stationarity: warm-up", still.warm_up_p, still.level),
+            below("independence: ranks", free.ranks_p, free.level),
+            below("independence: slowest tenth", free.exceedances_p, free.level),
+            below("independence: runs", free.runs_p, free.level),
+            below("bursts: slowest fiftieth", bursts.slowest_p, bursts.level),
+            below("bursts: slowest five-hundredth", bursts.rarest_p, bursts.level),
+        ];
+        let of_tail = |TailTest { passed, level, p, .. }| {
+            let name = "tail: goodness of fit";
+            Verdict { name, p, level, passed }
+        };
+        all.extend(self.tail.map(of_tail));
+        all
     }
 
     /// Whether samples tell of the next ones: by correlation, by runs, or by bursts of the slowest.
