@@ -90,6 +90,7 @@ fn show(pipeline: &Pipeline, evidence: &Evidence, profiles: &[(String, WcetProfi
         unclaimed(pipeline, profiles),
         overhead(pipeline, evidence),
         disturbed(profiles),
+        throttled(evidence),
     ]
     .into_iter()
     .filter(|part| !part.is_empty())
@@ -203,6 +204,18 @@ fn disturbed(profiles: &[(String, WcetProfile)]) -> String {
          machine for tighter ones",
         names.join(", ")
     )
+}
+
+/// A warning when the device held itself back while measuring.
+fn throttled(evidence: &Evidence) -> String {
+    match evidence.was_throttled() {
+        Some(true) => {
+            "the device was throttled while it was measured: these times hold for a device \
+                       that is too hot or short of power"
+                .into()
+        }
+        _ => String::new(),
+    }
 }
 
 fn overhead(pipeline: &Pipeline, evidence: &Evidence) -> String {
