@@ -262,6 +262,21 @@ fn a_shape_at_the_edge_of_the_search_is_flagged() {
 }
 
 #[test]
+fn a_method_by_name_computes_what_it_needs_and_the_same_as_auto() {
+    let drawn = Family::Gumbel.draw(800, &mut Random::new(Seed(6)));
+    let all = ask(&drawn, Share::P99, Share::P95, Method::Auto);
+    for method in [Method::Order, Method::Gpd, Method::Gev, Method::Margin] {
+        let one = ask(&drawn, Share::P99, Share::P95, method);
+        assert_eq!((&one.evt, one.order_statistic), (&all.evt, all.order_statistic));
+        let (tests, of_all) = (one.tests.expect("enough"), all.tests.as_ref().expect("enough"));
+        assert_eq!(tests.stationarity, of_all.stationarity);
+        assert_eq!(tests.tail, of_all.tail.filter(|_| method == Method::Gpd), "{method:?}");
+        let gev = all.estimates.gev.as_ref().filter(|_| method == Method::Gev);
+        assert_eq!(one.estimates.gev.as_ref(), gev, "{method:?}");
+    }
+}
+
+#[test]
 fn the_same_samples_give_the_same_answer() {
     let drawn = Family::Gumbel.draw(800, &mut Random::new(Seed(6)));
     let ask = || ask(&drawn, share("0.999"), Share::P95, Method::Auto);

@@ -124,7 +124,7 @@ pub struct Estimates {
     pub margin: Nanos,
     /// The quantile of an exponential tail.
     pub exponential: Option<Nanos>,
-    /// Block maxima.
+    /// Block maxima; for `auto` and `gev`, since the fit takes long.
     pub gev: Option<GevFit>,
 }
 

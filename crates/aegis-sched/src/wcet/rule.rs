@@ -68,10 +68,13 @@ impl<'c> Evidence<'c> {
             (peaks, fit)
         });
         let testable = n >= TESTABLE_MIN && campaign.min() < campaign.max();
-        let tests = testable.then(|| Tests::run(campaign, peaks.as_ref()));
+        // Two hundred fits: only for who may extrapolate.
+        let of_tail = matches!(question.method, Method::Auto | Method::Gpd);
+        let tests = testable.then(|| Tests::run(campaign, peaks.as_ref(), of_tail));
         let n_eff = tests.as_ref().map_or(n, |tests| tests.effective_count(campaign, coverage));
         let evt = peaks.as_ref().map(|(peaks, fit)| Evt::of(peaks, fit, campaign, question));
-        let gev = GevFit::to(campaign, coverage, confidence);
+        let of_blocks = matches!(question.method, Method::Auto | Method::Gev);
+        let gev = of_blocks.then(|| GevFit::to(campaign, coverage, confidence)).flatten();
         let rank = rank(n, n_eff, coverage, confidence);
         Self { campaign, question, peaks, tests, n_eff, rank, evt, gev }
     }
