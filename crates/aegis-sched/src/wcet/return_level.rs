@@ -39,6 +39,8 @@ const SHAPE_STEPS: usize = 20;
 /// The logarithms of the scales, in mean excesses, among which the likeliest of a shape is found.
 const LN_SCALES: [f64; 2] = [-6.0, 4.0];
 const SCALE_STEPS: usize = 32;
+/// How far the search stays from the least scale of a law with an end.
+const SCALE_MARGIN: f64 = 1e-9;
 
 impl Peaks {
     /// Whether the time that a share `1 - coverage` exceeds may lie beyond the threshold.
@@ -134,7 +136,11 @@ impl Peaks {
     /// The largest log-likelihood among the laws of one shape.
     fn of_shape(&self, shape: f64) -> f64 {
         let at = |ln_scale: f64| log_likelihood(&self.excesses, shape, ln_scale.exp());
-        optimise::golden(LN_SCALES[0], LN_SCALES[1], SCALE_STEPS, at).1
+        // A law with an end reaches the largest excess: smaller scales are impossible, and a search
+        // among them would not know where to go.
+        let largest = self.excesses.last().copied().unwrap_or(1.0);
+        let least = if shape < 0.0 { (-shape * largest).ln() + SCALE_MARGIN } else { LN_SCALES[0] };
+        optimise::golden(least.max(LN_SCALES[0]), LN_SCALES[1], SCALE_STEPS, at).1
     }
 
     /// `ln(zeta / e)`, where `zeta` is the upper limit of the share beyond the threshold.
