@@ -176,6 +176,13 @@ fn unclaimed(pipeline: &Pipeline, profiles: &[(String, WcetProfile)]) -> String 
             }
         }
     }
+    let wanted = profiles.iter().filter_map(|(_, profile)| profile.samples_wanted()).max();
+    lines.extend(wanted.map(|samples| {
+        format!(
+            "about {samples} samples that depend on each other as these do would be enough for the \
+             claims that lack samples: `samples = {samples}` in [wcet], or a quieter machine"
+        )
+    }));
     lines.join("\n")
 }
 

@@ -18,6 +18,7 @@ use super::margin::with_margin;
 use super::monitor::StageMonitor;
 use super::question::{Method, Question};
 use super::samples::Samples;
+use super::warning::Warning;
 
 /// How a cost is made from samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +102,20 @@ impl WcetProfile {
     #[must_use]
     pub fn claims(&self) -> bool {
         self.stages.iter().all(|stage| stage.claim)
+    }
+
+    /// How many samples of each stage would be enough for every claim that is lost for want of samples
+    /// alone, if they depend on each other as these do; `None` if no claim is lost so.
+    #[must_use]
+    pub fn samples_wanted(&self) -> Option<u64> {
+        let estimates =
+            self.stages.iter().flat_map(|stage| stage.evidence.values().map(|(_, it)| it));
+        let wanted = |warning: &Warning| match warning {
+            Warning::NotEnoughSamples { like_these, .. } => Some(*like_these),
+            _ => None,
+        };
+        let lost = estimates.filter(|it| !it.claim && it.supported_coverage.is_some());
+        lost.flat_map(|it| it.warnings.iter().filter_map(wanted)).max()
     }
 
     /// A monitor for each stage, of the scenario with the largest bound, held to the stage's cost.
@@ -216,6 +231,22 @@ mod tests {
         assert!((2_950..3_050).contains(&factor.observed), "{factor}");
         assert!(factor.is_certain());
         assert_eq!(profile.monitors().len(), 1);
+    }
+
+    #[test]
+    fn a_profile_says_how_many_samples_its_claims_want() {
+        let question = Question::auto(Share::P99, Share::P99);
+        let rule = CostRule { question, margin_percent: 0 };
+        let wanted = |family: Family, n| {
+            let drawn = family.draw(n, &mut Random::new(Seed(9)));
+            let samples = samples(&drawn.times().iter().map(|time| time.0).collect::<Vec<_>>());
+            WcetProfile::of(&BTreeMap::from([(Scenario::Turns, &samples)]), rule).samples_wanted()
+        };
+        assert_eq!(wanted(Family::Normal, 600), None);
+        assert_eq!(wanted(Family::Mixture, 100), Some(459));
+        let dependent = wanted(Family::Autoregressive(0.6), 600).expect("too few that depend");
+        assert!((600..3_000).contains(&dependent), "{dependent}");
+        assert_eq!(wanted(Family::Step(2.0), 600), None, "more would not help");
     }
 
     #[test]

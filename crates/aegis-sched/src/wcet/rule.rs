@@ -242,7 +242,9 @@ impl<'c> Evidence<'c> {
     fn not_enough(&self) -> Warning {
         let Question { coverage, confidence, .. } = *self.question;
         let need = order::samples_needed(coverage, confidence);
-        Warning::NotEnoughSamples { have: self.n_eff, need, coverage, confidence }
+        let (n, n_eff) = (self.campaign.count() as u128, self.n_eff as u128);
+        let like_these = u64::try_from((u128::from(need) * n).div_ceil(n_eff)).unwrap_or(u64::MAX);
+        Warning::NotEnoughSamples { have: self.n_eff, need, like_these, coverage, confidence }
     }
 
     /// The least `n` with `1 - coverage >= 1 / (10 n)`.

@@ -60,6 +60,8 @@ pub enum Warning {
         have: usize,
         /// What the question needs.
         need: u64,
+        /// How many samples that depend as much as these would do; equal to `need` if they do not.
+        like_these: u64,
         /// The question.
         coverage: Share,
         /// The question.
@@ -148,11 +150,17 @@ impl fmt::Display for Warning {
             Self::OutlierBursts => f.write_str(
                 "the slowest samples come in bursts: each burst counts as few observations, not as many",
             ),
-            Self::NotEnoughSamples { have, need, coverage, confidence } => write!(
-                f,
-                "not enough samples: have {have}, need {need} for coverage {coverage} at confidence \
-                 {confidence}"
-            ),
+            Self::NotEnoughSamples { have, need, like_these, coverage, confidence } => {
+                write!(
+                    f,
+                    "not enough samples: have {have}, need {need} for coverage {coverage} at \
+                     confidence {confidence}"
+                )?;
+                match like_these == need {
+                    true => Ok(()),
+                    false => write!(f, ", or about {like_these} that depend as much as these"),
+                }
+            }
             Self::TailTies { distinct, need } => write!(
                 f,
                 "the tail has {distinct} different values and a fit needs {need}: no extrapolation"
