@@ -151,15 +151,9 @@ impl fmt::Display for Warning {
                 "the slowest samples come in bursts: each burst counts as few observations, not as many",
             ),
             Self::NotEnoughSamples { have, need, like_these, coverage, confidence } => {
-                write!(
-                    f,
-                    "not enough samples: have {have}, need {need} for coverage {coverage} at \
-                     confidence {confidence}"
-                )?;
-                match like_these == need {
-                    true => Ok(()),
-                    false => write!(f, ", or about {like_these} that depend as much as these"),
-                }
+                let asked = format!("coverage {coverage} at confidence {confidence}");
+                write!(f, "not enough samples: have {have}, need {need} for {asked}")?;
+                like_these_if_more(*like_these, *need, f)
             }
             Self::TailTies { distinct, need } => write!(
                 f,
@@ -203,6 +197,14 @@ impl fmt::Display for Warning {
             }
         }
     }
+}
+
+/// How many samples that depend on each other it takes, where it takes more of them.
+fn like_these_if_more(like_these: u64, need: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if like_these == need {
+        return Ok(());
+    }
+    write!(f, ", or about {like_these} that depend as much as these")
 }
 
 impl Serialize for Warning {
