@@ -1,4 +1,4 @@
-//! Claims hold as often as they say, in small; `cargo xtask bench wcet` counts them in full.
+//! Claims hold as often as they say, in small; `cargo xtask bench wcet_coverage` counts them in full.
 
 use aegis_sched::sim::Seed;
 use aegis_sched::wcet::experiment::{self, Coverage, Family};
