@@ -7,7 +7,7 @@
 //! samples stand in any order with equal probability, so the probability of as few runs as seen is
 //! exact, whatever the law.
 //!
-//! [`exceedance_time_up_to`] then says how many samples count as one, at every level up to the one that
+//! `exceedance_time_up_to` then says how many samples count as one, at every level up to the one that
 //! is asked for.
 //!
 //! # Sources

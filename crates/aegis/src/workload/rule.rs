@@ -19,7 +19,7 @@ pub const SAMPLES_FACTOR: u32 = 2;
 pub struct WcetRule {
     /// Profile runs per stage, from one to [`SAMPLES_MAX`].
     pub samples: u32,
-    /// Percent added to the bound, at most [`MARGIN_PERCENT_MAX`].
+    /// Percent added to the bound, at most [`MARGIN_PERCENT_MAX`](super::MARGIN_PERCENT_MAX).
     pub margin_percent: u32,
     /// How the bound is made; with [`Method::Margin`] it is the observed maximum.
     pub method: Method,
