@@ -60,6 +60,7 @@ pub mod memory;
 pub mod realtime;
 pub mod signal;
 pub mod sim;
+pub mod state;
 pub mod stream;
 mod sync;
 
@@ -73,4 +74,5 @@ pub use memory::{DeviceArena, DeviceBuffer, SharedRegion};
 pub use realtime::{Realtime, RealtimePriority, RealtimeWork};
 pub use signal::Signal;
 pub use sim::{SimConfig, SimDevice, SimFault, SimWork};
+pub use state::{ClockRange, DeviceState, ThrottleReason};
 pub use stream::CudaStream;

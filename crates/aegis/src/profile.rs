@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use aegis_context::slot::{JobSlot, SlotPool};
 use aegis_context::{ContextError, ExecutionContext, MemoryLedger, ResourceBudget, StreamPool};
-use aegis_cuda::DriverKind;
+use aegis_cuda::{DeviceContext, DeviceState, DriverKind};
 use aegis_memory::{MemoryOrchestrator, ModelMemory};
 use aegis_sched::sim::{Random, Seed};
 use aegis_sched::wcet::{Samples, Scenario};
@@ -96,6 +96,7 @@ pub fn profile_under_load(
     assert!(options.rounds > 0, "a profile without rounds measures nothing");
     let before = Environment::read();
     let mut bench = Bench::new(models, options)?;
+    let cold = bench.context.state();
     let blocks = blocks(scenarios, options.rounds);
     let all = WARM_UP_ROUNDS + blocks.iter().map(|block| block.rounds).sum::<usize>();
     let mut done = 0;
@@ -114,7 +115,7 @@ pub fn profile_under_load(
     if let Some(difference) = before.differences(&after).into_iter().next() {
         return Err(EvidenceError::Unsteady { difference }.into());
     }
-    bench.evidence(models, after)
+    bench.evidence(models, after, cold)
 }
 
 /// Some rounds of one scenario.
@@ -151,6 +152,7 @@ fn blocks(scenarios: &[Scenario], rounds: usize) -> Vec<Block> {
 
 /// All models on one device, ready to be measured.
 struct Bench {
+    context: DeviceContext,
     device: DeviceFingerprint,
     clock: Arc<dyn Clock>,
     streams: Arc<StreamPool>,
@@ -184,7 +186,14 @@ impl Bench {
         }
         let fingerprint = DeviceFingerprint::of(device.capabilities());
         let clock = device.clock();
-        Ok(Self { device: fingerprint, clock, streams, models: measured, _memory: memory })
+        Ok(Self {
+            context: device,
+            device: fingerprint,
+            clock,
+            streams,
+            models: measured,
+            _memory: memory,
+        })
     }
 
     /// The rounds of one block; `step` is told each that is kept.
@@ -234,7 +243,9 @@ impl Bench {
         self,
         sources: &[(String, ModelSource)],
         environment: Environment,
+        before: DeviceState,
     ) -> Result<Evidence, Error> {
+        let states = Some([before, self.context.state()]);
         let mut models = BTreeMap::new();
         for (measured, (name, source)) in self.models.into_iter().zip(sources) {
             let others = sources.iter().map(|(name, _)| name).filter(|other| *other != name);
@@ -246,6 +257,7 @@ impl Bench {
             device: self.device,
             date: environment::date(),
             environment,
+            states,
             warm_up: WARM_UP_ROUNDS,
             models,
         })

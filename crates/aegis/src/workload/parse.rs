@@ -177,12 +177,15 @@ impl Parser<'_> {
             elements.iter().map(|raw| raw.one_of(Property::NAMES)).collect::<Result<Vec<_>, _>>()
         });
         let default = WcetRule::default();
+        let method = or_default(method?, default.method);
+        let coverage = or_default(coverage?, default.coverage);
+        let confidence = or_default(confidence?, default.confidence);
         Ok(WcetRule {
-            samples: or_default(samples?, default.samples),
+            samples: or_default(samples?, WcetRule::samples_for(method, coverage, confidence)),
             margin_percent: or_default(margin_percent?, default.margin_percent),
-            method: or_default(method?, default.method),
-            coverage: or_default(coverage?, default.coverage),
-            confidence: or_default(confidence?, default.confidence),
+            method,
+            coverage,
+            confidence,
             unclaimed: or_default(unclaimed?, default.unclaimed),
             accept: or_default(accept?, default.accept),
         })
