@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capability::DriverKind;
 use crate::device::DeviceContext;
+use crate::health::{DeviceHealth, ThrottleReasons};
 
 /// The most cores or thermal zones that are read.
 const ENTRIES_MAX: usize = 4_096;
@@ -78,14 +79,29 @@ impl DeviceState {
 }
 
 impl DeviceContext {
-    /// What the device says of itself now. Blocks on small files on `host`; a simulated device has no
-    /// state. Not for the path of a job.
+    /// What the device says of itself now. Blocks on small files on `host`; on `cuda` on the
+    /// management library; a simulated device has no state. Not for the path of a job.
     #[must_use]
     pub fn state(&self) -> DeviceState {
         match self.kind() {
             DriverKind::Host => host(Path::new("/sys")),
             DriverKind::Sim => DeviceState::default(),
+            DriverKind::Cuda => self.health().map(|health| gpu(&health)).unwrap_or_default(),
         }
+    }
+}
+
+/// A GPU's state from what it says of its health. It has reasons for throttling, but no counter.
+fn gpu(health: &DeviceHealth) -> DeviceState {
+    let khz = |mhz: u32| u64::from(mhz) * 1_000;
+    DeviceState {
+        clock_khz: health
+            .sm_clock_mhz
+            .map(|clock| ClockRange { slowest: khz(clock), fastest: khz(clock) }),
+        memory_clock_khz: health.memory_clock_mhz.map(khz),
+        temperature_millicelsius: health.temperature_celsius.map(|heat| i64::from(heat) * 1_000),
+        throttle_count: None,
+        throttle_reasons: health.throttle.map(ThrottleReasons::reasons),
     }
 }
 

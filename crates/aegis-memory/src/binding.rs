@@ -61,8 +61,8 @@ impl MemoryBinding {
         for (tensor, range) in plan.buffers_of(model) {
             let mut buffer = arena.buffer(range).map_err(refused)?;
             // The memory of a simulated device may exceed the machine's, so it stays untouched.
-            if cfg!(debug_assertions) && arena.kind() == DriverKind::Host {
-                buffer.fill(POISON);
+            if cfg!(debug_assertions) && arena.kind() != DriverKind::Sim {
+                buffer.fill(POISON).map_err(refused)?;
             }
             binding.buffers.push((tensor, buffer));
         }
