@@ -36,6 +36,13 @@ enum Driver {
     Sim(SimDevice),
 }
 
+/// What a partition gets of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionShare {
+    /// Streaming multiprocessors, at least; a driver may round up.
+    pub sms: u32,
+}
+
 impl DeviceContext {
     /// The CPU as the device.
     ///
@@ -58,6 +65,27 @@ impl DeviceContext {
         let core = Arc::new(DeviceCore::new(DriverKind::Sim, config.limits())?);
         let driver = Driver::Sim(SimDevice::new(Arc::clone(&core)));
         Ok(Self { inner: Arc::new(Inner { core, capabilities: config.capabilities(), driver }) })
+    }
+
+    /// Views of the device, one for each share: each with streams and a signal of its own, all with one
+    /// memory limit. On `host` and `sim` the shares are recorded by the caller alone, and a simulated
+    /// view is a world of its own, with its own time.
+    ///
+    /// # Errors
+    /// [`DeviceError::DeviceLost`] (fatal).
+    pub fn split(&self, shares: &[PartitionShare]) -> Result<Vec<Self>, DeviceError> {
+        self.inner.core.check()?;
+        shares.iter().map(|_| self.view()).collect()
+    }
+
+    fn view(&self) -> Result<Self, DeviceError> {
+        let core = Arc::new(self.inner.core.view()?);
+        let driver = match &self.inner.driver {
+            Driver::Host(host) => Driver::Host(host.view(Arc::clone(&core))),
+            Driver::Sim(_) => Driver::Sim(SimDevice::new(Arc::clone(&core))),
+        };
+        let capabilities = self.inner.capabilities.clone();
+        Ok(Self { inner: Arc::new(Inner { core, capabilities, driver }) })
     }
 
     /// The driver behind the device.

@@ -26,7 +26,8 @@ pub(crate) struct DeviceCore {
     limits: Limits,
     signal: Arc<Signal>,
     slots: Mutex<Vec<Slot>>,
-    reserved: Mutex<Bytes>,
+    /// Of all views of the device together.
+    reserved: Arc<Mutex<Bytes>>,
     loss: OnceLock<Loss>,
 }
 
@@ -63,9 +64,15 @@ impl DeviceCore {
             limits,
             signal: Arc::new(Signal::new()),
             slots: Mutex::new(slots.collect()),
-            reserved: Mutex::new(Bytes::ZERO),
+            reserved: Arc::default(),
             loss: OnceLock::new(),
         })
+    }
+
+    /// Another view of the same device: its own signal and streams, the same memory.
+    pub(crate) fn view(&self) -> Result<Self, DeviceError> {
+        let reserved = Arc::clone(&self.reserved);
+        Ok(Self { reserved, ..Self::new(self.kind, self.limits)? })
     }
 
     pub(crate) fn kind(&self) -> DriverKind {

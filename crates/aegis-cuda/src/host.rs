@@ -83,6 +83,11 @@ impl HostDriver {
         Self { core, clock: config.clock, spin: config.spin }
     }
 
+    /// The driver of another view of the same machine.
+    pub(crate) fn view(&self, core: Arc<DeviceCore>) -> Self {
+        Self { core, clock: self.clock, spin: self.spin }
+    }
+
     pub(crate) fn clock(&self) -> Arc<dyn Clock> {
         Arc::new(self.clock)
     }

@@ -64,7 +64,7 @@ pub mod stream;
 mod sync;
 
 pub use capability::{ComputeCapability, ComputeUnits, DeviceCapabilities, DriverKind};
-pub use device::DeviceContext;
+pub use device::{DeviceContext, PartitionShare};
 pub use error::DeviceError;
 pub use event::{CudaEvent, EventStatus};
 pub use fault::{RefusedAllocation, WorkFault};

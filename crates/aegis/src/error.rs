@@ -73,6 +73,20 @@ pub enum Error {
         /// The driver it needs.
         needs: &'static str,
     },
+    /// A partition that is not there, or none where the device is split.
+    #[error(
+        "{model} is to run in {}, and the partitions are {}",
+        asked.as_ref().map_or_else(|| "no partition".into(), |name| format!("the partition `{name}`")),
+        if known.is_empty() { "none".into() } else { known.join(", ") }
+    )]
+    Partition {
+        /// Which model.
+        model: String,
+        /// What was asked for.
+        asked: Option<String>,
+        /// All there are.
+        known: Vec<String>,
+    },
     /// An input that does not fit the model.
     #[error("the inputs do not fit the model")]
     Input(#[from] InputError),
@@ -198,6 +212,7 @@ impl Error {
             Self::Build { .. }
             | Self::NotBuilt { .. }
             | Self::WrongDriver { .. }
+            | Self::Partition { .. }
             | Self::AlreadyStarted
             | Self::NotRunning
             | Self::UnknownModel

@@ -63,6 +63,7 @@ mod error;
 pub mod evidence;
 mod handle;
 mod margin;
+mod partition;
 pub mod pipeline;
 pub mod plan;
 pub mod plot;
@@ -101,8 +102,11 @@ pub use chain::{ChainRefusal, ChainReport};
 pub use error::Error;
 pub use handle::{Job, ModelHandle, Outputs, Timing};
 pub use margin::{CounterOffer, Margins, ModelSensitivity};
+pub use partition::PartitionSpec;
 pub use pipeline::{Pipeline, Verdict};
-pub use report::{MemoryReport, ModelReport, RealtimeReport, Report};
+pub use report::{
+    ExecutorReport, MemoryReport, ModelReport, PartitionReport, RealtimeReport, Report,
+};
 pub use runtime::Runtime;
 pub use source::{LoadedModel, MemoryNeed, ModelSource};
 pub use tensor::Tensor;

@@ -23,11 +23,13 @@ use crate::error::Error;
 use crate::evidence::{DeviceFingerprint, Evidence, EvidenceError, Here, ModelEvidence};
 use crate::handle::ModelHandle;
 use crate::margin::{CounterOffer, Margins};
+use crate::partition::PartitionSpec;
 use crate::profile::{self, ProfileOptions};
 use crate::runtime::Runtime;
 use crate::source::{LoadedModel, MemoryNeed, ModelSource};
 use crate::workload::{
-    Backend, BestEffort, Chain, ChainKind, Driver, Model, PERIOD_MAX, Server, Unclaimed, Workload,
+    Backend, BestEffort, Chain, ChainKind, Driver, Model, PERIOD_MAX, Partition, Server, Unclaimed,
+    Workload,
 };
 
 /// How long idle threads poll before they sleep, when a workload runs.
@@ -150,7 +152,8 @@ impl Pipeline {
             let stand_in = stand_in(model, evidence_of(evidence.as_ref(), model));
             match planned {
                 Planned::Ask(terms) => {
-                    let loaded = runtime.load(&model.name, &stand_in);
+                    let loaded =
+                        runtime.load_on(&model.name, &stand_in, self.partition_name(model));
                     self.decided(model, loaded, &terms, Vec::new(), &runtime)
                 }
                 Planned::Refuse(refused) => Verdict::planned(&model.name, *refused, &runtime),
@@ -187,7 +190,8 @@ impl Pipeline {
                 }
             };
             let evidence = evidence_of(evidence.as_ref(), model);
-            let loaded = runtime.load(&model.name, &source(model))?;
+            let partition = self.partition_name(model);
+            let loaded = runtime.load_on(&model.name, &source(model), partition)?;
             if !self.workload.wcet.accept.contains(&Property::Runtime) {
                 same_runtime(model, evidence, &loaded.runtime_name())?;
             }
@@ -206,7 +210,8 @@ impl Pipeline {
         monitors: Vec<StageMonitor>,
         runtime: &Runtime,
     ) -> Verdict {
-        let (id, mut names) = (runtime.next_id(), runtime.names());
+        let partition = self.partition_name(model);
+        let (id, mut names) = (runtime.next_id(partition), runtime.names());
         names.insert(id, model.name.clone());
         let asked = loaded.as_ref().ok().map(|loaded| Asked::of(loaded, terms));
         let outcome = loaded.and_then(|loaded| runtime.admit_watched(loaded, terms, monitors));
@@ -259,12 +264,12 @@ impl Pipeline {
         ChainReport::promised(asked, proved.expect("an admitted model has a bound"))
     }
 
-    /// How far what was admitted is from the edge; `None` while nothing is. Where models trigger one
+    /// How far what was admitted is from the edge, in each partition that has models. Where models trigger one
     /// another, the jitters that they inherit move along.
     ///
     /// Costs some hundred analyses of the whole set.
     #[must_use]
-    pub fn margins(&self, runtime: &Runtime, verdicts: &[Verdict]) -> Option<Margins> {
+    pub fn margins(&self, runtime: &Runtime, verdicts: &[Verdict]) -> Vec<Margins> {
         if !self.has_triggers() {
             return runtime.margins();
         }
@@ -341,6 +346,11 @@ impl Pipeline {
         }
     }
 
+    /// The name of the partition that a model runs in.
+    fn partition_name(&self, model: &Model) -> Option<&str> {
+        self.workload.partition_of(model).map(|of| of.name.as_str())
+    }
+
     fn driver(&self) -> DriverKind {
         match self.workload.device.driver {
             Driver::Host => DriverKind::Host,
@@ -349,9 +359,14 @@ impl Pipeline {
     }
 
     fn builder(&self) -> RuntimeBuilder {
-        let Workload { device, scheduler, overheads, models, .. } = &self.workload;
+        let Workload { device, scheduler, overheads, partitions, models, .. } = &self.workload;
         let builder = Runtime::builder();
         let builder = device.pressure.into_iter().fold(builder, RuntimeBuilder::pressure);
+        let spec = |partition: &Partition| {
+            let Partition { name, sms, policy } = partition.clone();
+            PartitionSpec { name, sms, policy }
+        };
+        let builder = partitions.iter().map(spec).fold(builder, RuntimeBuilder::partition);
         builder
             .streams(device.streams)
             .policy(scheduler.policy)

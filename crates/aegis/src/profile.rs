@@ -16,7 +16,7 @@ use aegis_cuda::DriverKind;
 use aegis_memory::{MemoryOrchestrator, ModelMemory};
 use aegis_sched::sim::{Random, Seed};
 use aegis_sched::wcet::{Samples, Scenario};
-use aegis_trace::{Bytes, Clock, ModelId, Nanos, StageIndex};
+use aegis_trace::{Bytes, Clock, ModelId, Nanos, PartitionId, StageIndex};
 
 use crate::aggressor::{Aggressor, Load};
 use crate::builder::{self, ThreadOptions};
@@ -179,7 +179,7 @@ impl Bench {
         builder::set_up_workers(&streams, &pace)?;
         let mut measured = Vec::with_capacity(models.len());
         for (index, (name, source)) in (0u16..).zip(models) {
-            let loaded = source.load(name, device.kind(), options.memory)?;
+            let loaded = source.load(name, PartitionId::WHOLE, device.kind(), options.memory)?;
             measured.push(Measured::bind(ModelId::first(index), loaded, &mut memory)?);
         }
         let fingerprint = DeviceFingerprint::of(device.capabilities());
@@ -259,8 +259,9 @@ impl Measured {
         memory: &mut MemoryOrchestrator,
     ) -> Result<Self, Error> {
         let (need, runtime) = (loaded.memory(), loaded.runtime_name());
-        let LoadedModel { name, mut backend } = loaded;
-        let planned = memory.plan(ModelMemory { model, tensors: backend.memory().to_vec() })?;
+        let LoadedModel { name, partition, mut backend } = loaded;
+        let tensors = backend.memory().to_vec();
+        let planned = memory.plan(ModelMemory { model, partition, tensors })?;
         let total = planned.usage().total();
         let binding = memory.bind(planned)?;
         let failed =

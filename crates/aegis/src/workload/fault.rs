@@ -16,6 +16,7 @@ use aegis_trace::{Bytes, Category, Nanos};
 
 use super::chain::ChainFault;
 use super::diagnose::{self, LineIndex};
+use super::partition::PartitionFault;
 use super::{SourceText, Span};
 
 /// The most characters of the file that one message quotes.
@@ -207,6 +208,9 @@ pub enum FaultKind {
     /// A chain that is none, or does not go together with its models.
     #[error(transparent)]
     Chain(ChainFault),
+    /// A partition that is none, or a model that is in none.
+    #[error(transparent)]
+    Partition(PartitionFault),
     /// A model of several stages that may be suspended, beyond as many as the file allows; the
     /// related place is the limit.
     #[error("this is model {found} of several stages that may be suspended; at most {most} may")]
@@ -300,6 +304,7 @@ impl FaultKind {
             Self::TooManySuspended { .. } => "write suspend = false here, or for another".into(),
             Self::ServerWithoutBestEffort => "add best_effort = true to its [[model]]".into(),
             Self::Chain(fault) => fault.hint(),
+            Self::Partition(fault) => fault.hint(),
             Self::NoSuchFile { .. } => "relative to the folder of this file".into(),
             Self::Unreadable { .. }
             | Self::FileTooLarge { .. }
@@ -322,6 +327,7 @@ impl FaultKind {
                 | Self::MissingPriority
                 | Self::MissingServerPriority
                 | Self::ServerWithoutBestEffort
+                | Self::Partition(PartitionFault::Missing { .. } | PartitionFault::Empty { .. })
         )
     }
 }

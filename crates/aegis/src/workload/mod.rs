@@ -18,6 +18,7 @@ mod chain;
 mod diagnose;
 mod fault;
 mod parse;
+mod partition;
 mod reader;
 mod schema;
 
@@ -34,6 +35,7 @@ use aegis_trace::{Bytes, Nanos};
 
 pub use chain::{CHAINS_MAX, Chain, ChainFault, ChainKind, MEMBERS_MIN};
 pub use fault::{FaultKind, Place, Quantity, Related, WorkloadFault, WorkloadFaults};
+pub use partition::{PARTITIONS_MAX, Partition, PartitionFault, SMS_MAX};
 
 use crate::environment::Property;
 use fault::Findings;
@@ -98,6 +100,8 @@ pub struct Workload {
     pub overheads: Overheads,
     /// How a cost is made from profiled samples.
     pub wcet: WcetRule,
+    /// What the device is split into, in file order; at most [`PARTITIONS_MAX`]. None where it is whole.
+    pub partitions: Vec<Partition>,
     /// The models, in file order; from one to [`MODELS_MAX`], names unique.
     pub models: Vec<Model>,
     /// Pipelines of them, in file order; at most [`CHAINS_MAX`], names unique.
@@ -226,6 +230,8 @@ impl WcetRule {
 pub struct Model {
     /// Unique in the workload: 1 to [`NAME_CHARS_MAX`] of `a-z`, `0-9`, `_` and `-`.
     pub name: String,
+    /// Its place in [`Workload::partitions`]; `None` where the device is whole.
+    pub partition: Option<usize>,
     /// What executes it, and what of.
     pub backend: Backend,
     /// `None` for a model whose every job has a deadline.
@@ -328,6 +334,18 @@ pub struct Budget {
 }
 
 impl Workload {
+    /// The partition in which `model` runs; `None` where the device is whole.
+    #[must_use]
+    pub fn partition_of(&self, model: &Model) -> Option<&Partition> {
+        model.partition.map(|place| &self.partitions[place])
+    }
+
+    /// The policy that orders the jobs of `model`.
+    #[must_use]
+    pub fn policy_of(&self, model: &Model) -> PolicyKind {
+        self.partition_of(model).and_then(|of| of.policy).unwrap_or(self.scheduler.policy)
+    }
+
     /// Reads the workload file at `path`. Blocks on the file system; opens no model file, for
     /// which see [`Workload::check_files`].
     ///

@@ -6,6 +6,7 @@
 
 mod best_effort;
 mod chain;
+mod partition;
 mod pressure;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use aegis_trace::{Bytes, Nanos};
 use toml::de::DeTable;
 
 use self::chain::Members;
+use self::partition::Partitions;
 use super::chain::fill_in;
 use super::fault::{FaultKind, Findings, Quantity, Reported};
 use super::reader::{At, Raw, Section, quoted};
@@ -39,7 +41,8 @@ pub(super) fn parse(source: SourceText) -> Result<Workload, WorkloadFaults> {
     }
     let folder = source.path.parent().unwrap_or(Path::new("")).to_owned();
     let (facts, members) = (Facts::default(), Members::default());
-    let mut parser = Parser { folder: &folder, findings, facts, members };
+    let partitions = Partitions::default();
+    let mut parser = Parser { folder: &folder, findings, facts, members, partitions };
     let workload = parser.workload(root.get_ref(), &source);
     match workload {
         Ok(workload) if parser.findings.is_empty() => Ok(workload),
@@ -55,6 +58,8 @@ struct Facts {
     /// The span is `None` when the default applies.
     streams: Option<(u32, Option<Span>)>,
     policy: Option<At<PolicyKind>>,
+    /// That of the model being read, which its partition may have for itself.
+    own_policy: Option<At<PolicyKind>>,
     names: BTreeMap<String, Span>,
     max_suspended: Option<At<u32>>,
     /// Models of several stages so far that may be suspended.
@@ -66,6 +71,7 @@ struct Parser<'p> {
     findings: Findings,
     facts: Facts,
     members: Members,
+    partitions: Partitions,
 }
 
 /// When a model runs.
@@ -87,9 +93,11 @@ impl Parser<'_> {
         let scheduler = self.scheduler(&top);
         let overheads = self.overheads(&top);
         let wcet = self.wcet(&top);
+        let partitions = self.partitions(&top);
         let models = self.models(&top);
         let chains = self.chains(&top);
         let (mut models, chains, overheads) = (models?, chains?, overheads?);
+        self.check_empty_partitions();
         fill_in(&mut models, &self.members.stated, &chains, &overheads);
         Ok(Workload {
             source: source.clone(),
@@ -97,6 +105,7 @@ impl Parser<'_> {
             scheduler: scheduler?,
             overheads,
             wcet: wcet?,
+            partitions: partitions?,
             models,
             chains,
         })
@@ -210,12 +219,13 @@ impl Parser<'_> {
         let At { value, span } = raw.read(&mut self.findings, Raw::table)?;
         let table = Section::open(&schema::MODEL, value, span, &mut self.findings);
         let name = self.name(&table);
+        let partition = self.partition_of(&table);
         let backend = self.backend(&table);
         let suspend = self.suspend(&table, backend.as_ref().ok());
         let period = self.period(&table);
         let best_effort = self.best_effort(&table);
         let timing = self.timing(&table, period);
-        self.members.add(&table, &name, &best_effort, &period);
+        self.members.add(&table, &name, &best_effort, &period, &partition);
         let priority = match best_effort {
             Ok(Some(_)) => Ok(None),
             Ok(None) => self.priority(&table),
@@ -228,6 +238,7 @@ impl Parser<'_> {
         let Timing { period, deadline, deadline_stated, jitter } = timing?;
         Ok(Model {
             name: name?,
+            partition: partition?,
             backend: backend?,
             best_effort: best_effort?,
             period,
@@ -318,7 +329,7 @@ impl Parser<'_> {
         if let Some(reported) = table.misspelt("priority") {
             return Err(reported);
         }
-        match self.facts.policy {
+        match self.facts.own_policy {
             Some(At { value: PolicyKind::Priority, span }) if priority.is_none() => {
                 let related = Some((span, "needed by this policy"));
                 let kind = FaultKind::MissingPriority;

@@ -42,6 +42,7 @@ pub(super) const TOP: Table = Table {
         key("scheduler", "[scheduler]"),
         key("overheads", "[overheads]"),
         key("wcet", "[wcet]"),
+        key("partition", "[[partition]]"),
         key("model", "[[model]]"),
         key("chain", "[[chain]]"),
     ],
@@ -105,11 +106,18 @@ pub(super) const WCET: Table = Table {
     ],
 };
 
+/// `[[partition]]`.
+pub(super) const PARTITION: Table = Table {
+    name: "[[partition]]",
+    keys: &[key("name", "\"vision\""), key("sms", "72"), key("policy", "\"edf\"")],
+};
+
 /// `[[model]]`.
 pub(super) const MODEL: Table = Table {
     name: "[[model]]",
     keys: &[
         key("name", "\"front_detector\""),
+        key("partition", "\"vision\""),
         key("backend", "\"onnx\""),
         key("path", "\"models/front_detector.onnx\""),
         key("stages", "[\"first.onnx\", \"second.onnx\"]"),
@@ -171,6 +179,8 @@ pub(super) const STAGES: RangeInclusive<u32> = 1..=super::STAGES_MAX;
 
 /// One element of `model`.
 pub(super) const ONE_MODEL: Key = key("model", "[[model]]");
+/// One element of `partition`.
+pub(super) const ONE_PARTITION: Key = key("partition", "[[partition]]");
 /// One element of `chain`.
 pub(super) const ONE_CHAIN: Key = key("chain", "[[chain]]");
 /// One element of the `models` of a chain.
@@ -268,8 +278,8 @@ mod tests {
     fn the_documented_keys_are_the_accepted_keys() {
         let mut accepted = Vec::new();
         for table in [
-            &DEVICE, &PRESSURE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SERVER, &SIM,
-            &CHAIN,
+            &DEVICE, &PRESSURE, &SCHEDULER, &OVERHEADS, &WCET, &PARTITION, &MODEL, &BUDGET,
+            &SERVER, &SIM, &CHAIN,
         ] {
             let is_value = |key: &&Key| {
                 !["[model.", "[device."].iter().any(|table| key.example.starts_with(table))
@@ -298,6 +308,8 @@ mod tests {
             ("[wcet]", "samples", squeezed(&SAMPLES_DEFAULT)),
             ("[wcet]", "margin_percent", most(&MARGIN_PERCENT_MAX)),
             ("[wcet]", "margin_percent", squeezed(&MARGIN_PERCENT_DEFAULT)),
+            ("[[partition]]", "name", most(&NAME_CHARS_MAX)),
+            ("[[partition]]", "sms", most(&SMS_MAX)),
             ("[[model]]", "name", most(&NAME_CHARS_MAX)),
             ("[[model]]", "stages", most(&STAGES_MAX)),
             ("[[model]]", "threads", most(&THREADS_MAX)),
@@ -311,6 +323,7 @@ mod tests {
             assert!(row.is_some_and(|row| row.contains(&shown)), "{start} does not say {shown}");
         }
         assert!(FORMATS.contains(&format!("(at most {MODELS_MAX})")));
+        assert!(FORMATS.contains(&format!("at most {PARTITIONS_MAX} `[[partition]]`")));
         assert!(FORMATS.contains(&format!("at most {CHAINS_MAX} `[[chain]]`")));
         assert!(FORMATS.contains(&format!("at most {FILE_BYTES_MAX}.")));
     }
@@ -320,8 +333,8 @@ mod tests {
         let keys = TOP.keys.iter().chain(MODEL.keys).chain(DEVICE.keys);
         let headers: Vec<_> = keys.map(|key| key.example).collect();
         for table in [
-            &DEVICE, &PRESSURE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SERVER, &SIM,
-            &CHAIN,
+            &DEVICE, &PRESSURE, &SCHEDULER, &OVERHEADS, &WCET, &PARTITION, &MODEL, &BUDGET,
+            &SERVER, &SIM, &CHAIN,
         ] {
             assert!(headers.contains(&table.name), "{} cannot be reached", table.name);
         }
