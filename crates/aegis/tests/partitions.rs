@@ -1,5 +1,7 @@
-//! A split device through the facade: each partition has its own proof, queue and thread, and all have
-//! one memory, one trace and one set of ids.
+//! A split device through the facade.
+//!
+//! Each partition has its own proof, queue and thread, and all have one memory, one trace and one set of
+//! ids.
 
 use std::path::Path;
 
@@ -331,6 +333,10 @@ fn every_fault_of_a_partition_is_reported_with_what_would_be_right() {
             9 | name = "control"
               |        ^^^^^^^^^ leave it out, or write partition = "control" in a model"#]],
     );
+}
+
+#[test]
+fn what_a_partition_has_for_itself_is_judged_where_it_is_stated() {
     check_faults(
         &SPLIT.replace("priority = 1\n", ""),
         expect![[r#"
