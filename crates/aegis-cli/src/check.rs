@@ -13,6 +13,7 @@ use clap::Args;
 
 use crate::edge::Edge;
 use crate::output::print;
+use crate::split::Split;
 use crate::table::{self, mib, ms, ms_down, or_dash, percent};
 use crate::{Answer, chains};
 
@@ -44,17 +45,20 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Answer> {
         forewarn(runtime.report().models.len());
     }
     let edge = Edge::of(&pipeline, &runtime, &verdicts, args.sensitivity);
+    let split = Split::of(&pipeline, &runtime.report(), &verdicts);
     if args.json {
         let mut whole = json(&runtime.report(), &verdicts);
         chains::add_to(&mut whole, &chains, None);
         edge.add_to(&mut whole);
+        split.iter().for_each(|split| split.add_to(&mut whole));
         print(serde_json::to_string_pretty(&whole)?)?;
         return self::answer(verdicts, &chains);
     }
     let report = runtime.report();
     let conclusion = conclusion(&report, &verdicts, &chains);
     let promises = promises(&pipeline, &report);
-    let shown = [promises, chains::promises(&chains), edge.shown(), conclusion];
+    let split = split.map_or_else(String::new, |split| split.shown());
+    let shown = [promises, chains::promises(&chains), edge.shown(), split, conclusion];
     print(shown.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"))?;
     for warning in [undercharged(&pipeline), unread_priorities(&pipeline)].into_iter().flatten() {
         print(warning)?;

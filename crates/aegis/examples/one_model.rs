@@ -36,6 +36,7 @@ fn run(source: &ModelSource) -> Result<(), Error> {
     let options = ProfileOptions {
         driver: DriverKind::Host,
         memory: MEMORY,
+        partitions: Vec::new(),
         rounds: 100,
         spin: Nanos::from_micros(50),
         realtime: false,

@@ -289,7 +289,7 @@ impl Checked {
 }
 
 /// A view of `device` for each partition: itself, where it is not split.
-fn views(
+pub(crate) fn views(
     device: &DeviceContext,
     partitions: &[PartitionSpec],
 ) -> Result<Vec<(Option<PartitionSpec>, DeviceContext)>, Error> {

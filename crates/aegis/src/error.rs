@@ -87,6 +87,14 @@ pub enum Error {
         /// All there are.
         known: Vec<String>,
     },
+    /// A model without a priority, where all of the device would go by them.
+    #[error(
+        "the policy `priority` of the whole device needs a priority of {model}, which states none"
+    )]
+    Unordered {
+        /// Which model.
+        model: String,
+    },
     /// An input that does not fit the model.
     #[error("the inputs do not fit the model")]
     Input(#[from] InputError),
@@ -213,6 +221,7 @@ impl Error {
             | Self::NotBuilt { .. }
             | Self::WrongDriver { .. }
             | Self::Partition { .. }
+            | Self::Unordered { .. }
             | Self::AlreadyStarted
             | Self::NotRunning
             | Self::UnknownModel

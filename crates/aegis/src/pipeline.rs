@@ -1,6 +1,7 @@
 //! From a workload file to a running system: what the program `aegis` does, as a library.
 
 mod plan;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,11 +21,13 @@ use crate::chain::{ChainReport, Proved};
 use crate::drive::{Driven, DrivenChain, Sources};
 use crate::environment::{Environment, Property};
 use crate::error::Error;
-use crate::evidence::{DeviceFingerprint, Evidence, EvidenceError, Here, ModelEvidence};
+use crate::evidence::{
+    DeviceFingerprint, Evidence, EvidenceError, Here, ModelEvidence, PartitionFingerprint,
+};
 use crate::handle::ModelHandle;
 use crate::margin::{CounterOffer, Margins};
 use crate::partition::PartitionSpec;
-use crate::profile::{self, ProfileOptions};
+use crate::profile::{self, ProfileOptions, Subject};
 use crate::runtime::Runtime;
 use crate::source::{LoadedModel, MemoryNeed, ModelSource};
 use crate::workload::{
@@ -121,11 +124,16 @@ impl Pipeline {
         scenarios: &[Scenario],
         progress: impl FnMut(usize, usize),
     ) -> Result<Evidence, Error> {
-        let sources: Vec<(String, ModelSource)> =
-            self.workload.models.iter().map(|model| (model.name.clone(), source(model))).collect();
+        let subject = |model: &Model| Subject {
+            name: model.name.clone(),
+            source: source(model),
+            partition: model.partition,
+        };
+        let subjects: Vec<Subject> = self.workload.models.iter().map(subject).collect();
         let options = ProfileOptions {
             driver: self.driver(),
             memory: self.workload.device.memory,
+            partitions: self.workload.partitions.iter().map(spec).collect(),
             rounds: usize::try_from(self.workload.wcet.samples).unwrap_or(usize::MAX),
             spin: SPIN,
             realtime: true,
@@ -135,7 +143,7 @@ impl Pipeline {
         }
         // An unwritable place is better known before minutes of measuring than after.
         Evidence::probe(&self.evidence_path)?;
-        let evidence = profile::profile_under_load(&sources, &options, scenarios, progress)?;
+        let evidence = profile::profile_under_load(&subjects, &options, scenarios, progress)?;
         evidence.write(&self.evidence_path)?;
         Ok(evidence)
     }
@@ -346,6 +354,15 @@ impl Pipeline {
         }
     }
 
+    /// Where a model runs, and what runs beside it.
+    fn partition_of(&self, model: &Model) -> Option<PartitionFingerprint> {
+        let Partition { name, sms, .. } = self.workload.partition_of(model)?.clone();
+        let models = self.workload.models.iter();
+        let elsewhere = models.filter(|other| other.partition != model.partition);
+        let busy = elsewhere.map(|other| other.name.clone()).collect();
+        Some(PartitionFingerprint::new(name, sms, busy))
+    }
+
     /// The name of the partition that a model runs in.
     fn partition_name(&self, model: &Model) -> Option<&str> {
         self.workload.partition_of(model).map(|of| of.name.as_str())
@@ -362,10 +379,6 @@ impl Pipeline {
         let Workload { device, scheduler, overheads, partitions, models, .. } = &self.workload;
         let builder = Runtime::builder();
         let builder = device.pressure.into_iter().fold(builder, RuntimeBuilder::pressure);
-        let spec = |partition: &Partition| {
-            let Partition { name, sms, policy } = partition.clone();
-            PartitionSpec { name, sms, policy }
-        };
         let builder = partitions.iter().map(spec).fold(builder, RuntimeBuilder::partition);
         builder
             .streams(device.streams)
@@ -388,8 +401,10 @@ impl Pipeline {
         let evidence = Evidence::read(&self.evidence_path)?;
         let device = &DeviceFingerprint::of(&self.device()?);
         let environment = &Environment::read();
-        let here = Here { device, environment, accepted: &self.workload.wcet.accept };
+        let accepted = &self.workload.wcet.accept;
         for model in real {
+            let partition = &self.partition_of(model);
+            let here = Here { device, environment, partition: partition.as_ref(), accepted };
             let measured = evidence.of(&model.name, &source(model), here)?;
             self.claimed(&model.name, measured)?;
         }
@@ -456,6 +471,12 @@ impl Pipeline {
             slots: usize::try_from(model.slots).unwrap_or(usize::MAX),
         }
     }
+}
+
+/// A partition of a workload as the builder takes it.
+fn spec(partition: &Partition) -> PartitionSpec {
+    let Partition { name, sms, policy } = partition.clone();
+    PartitionSpec { name, sms, policy }
 }
 
 /// What a model of a workload asks to be promised.

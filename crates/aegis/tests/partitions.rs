@@ -5,11 +5,13 @@
 
 use std::path::Path;
 
+use aegis::evidence::{Evidence, Here, PartitionFingerprint, Scenario};
+use aegis::profile::{ProfileOptions, Subject, profile_under_load};
 use aegis::workload::Workload;
 use aegis::{
-    Bytes, Error, EventKind, ModelHandle, ModelId, ModelSource, Nanos, Overheads, PartitionSpec,
-    Pipeline, PolicyKind, Query, Record, Refusal, Runtime, RuntimeBuilder, SimModel, Terms,
-    Timestamp, Trace, TraceEvent, Verdict,
+    Bytes, DriverKind, Error, EventKind, ModelHandle, ModelId, ModelSource, Nanos, Overheads,
+    PartitionSpec, Pipeline, PolicyKind, Query, Record, Refusal, Runtime, RuntimeBuilder, SimModel,
+    Terms, Timestamp, Trace, TraceEvent, Verdict,
 };
 use expect_test::{Expect, expect};
 
@@ -377,4 +379,79 @@ fn what_a_partition_has_for_itself_is_judged_where_it_is_stated() {
         13 | partition = "control"
            |             ^^^^^^^^^ leave it out, or add [[partition]] with name = "control""#]],
     );
+}
+
+/// Real networks are slow to load; what is measured does not matter here, only beside what. Declared
+/// models need no evidence, so these are profiled through the library.
+#[test]
+fn models_are_measured_while_those_of_other_partitions_run() {
+    let subject = |name: &str, partition| Subject {
+        name: name.into(),
+        source: declared(ms(1), Bytes(64), Bytes(64)),
+        partition: Some(partition),
+    };
+    let subjects = [subject("camera", 0), subject("lidar", 0), subject("arm", 1)];
+    let options = ProfileOptions {
+        driver: DriverKind::Host,
+        memory: Bytes::from_mib(64),
+        partitions: vec![
+            PartitionSpec { sms: Some(72), ..PartitionSpec::named("vision") },
+            PartitionSpec::named("control"),
+        ],
+        rounds: 5,
+        spin: Nanos::ZERO,
+        realtime: false,
+    };
+    let mut steps = Vec::new();
+    let evidence =
+        profile_under_load(&subjects, &options, &[], |done, all| steps.push((done, all)));
+    let evidence = evidence.expect("profiled");
+    // Five rounds of warming up; then two scenarios of two partitions, five rounds each.
+    assert_eq!(steps.last(), Some(&(25, 25)));
+    let busy = |model: &str| {
+        let measured = &evidence.models[model];
+        assert_eq!(measured.samples.count(), 5);
+        assert!(measured.scenarios.contains_key(&Scenario::Alone), "the others' cost shows");
+        measured.partition.as_ref().expect("the device is split").to_string()
+    };
+    assert_eq!(busy("camera"), "in the partition vision of 72 SMs beside arm");
+    assert_eq!(busy("arm"), "in the partition control beside camera, lidar");
+    assert_eq!(evidence.models["camera"].background, ["lidar"]);
+    assert!(evidence.models["arm"].background.is_empty());
+    // Declared costs are the least that a stage takes.
+    let times = evidence.models.values().flat_map(|model| &model.samples.stages()[0]);
+    assert!(times.clone().all(|time| *time >= ms(1)));
+
+    let device = evidence.device.clone();
+    let (environment, accepted) = (&evidence.environment.clone(), &[][..]);
+    let ask = |evidence: &Evidence, partition: Option<&PartitionFingerprint>| {
+        let here = Here { device: &device, environment, partition, accepted };
+        evidence.of("camera", &subjects[0].source, here).map(drop).map_err(|e| e.to_string())
+    };
+    let here = PartitionFingerprint::new("vision".into(), Some(72), vec!["arm".into()]);
+    assert_eq!(ask(&evidence, Some(&here)), Ok(()));
+    let fewer = PartitionFingerprint { sms: Some(64), ..here.clone() };
+    let busier = PartitionFingerprint { busy: vec!["arm".into(), "leg".into()], ..here };
+    for other in [Some(&fewer), Some(&busier), None] {
+        let error = ask(&evidence, other).expect_err("measured elsewhere");
+        assert!(error.contains("in the partition vision of 72 SMs beside arm"), "{error}");
+    }
+}
+
+#[test]
+fn a_split_is_compared_with_the_whole_device() {
+    let (pipeline, _, _) = check_file(SPLIT);
+    let (runtime, verdicts) =
+        pipeline.check_unsplit().expect("it is split").expect("declared costs need no evidence");
+    assert!(verdicts[1].outcome.is_err(), "30 ms block a deadline of 5 ms");
+    assert!(runtime.report().whole.is_some_and(|whole| whole.policy == PolicyKind::Edf));
+    let whole = pipeline.unsplit().expect("it is split");
+    assert!(whole.evidence_path().ends_with("edge.whole.evidence.json"));
+    assert!(whole.unsplit().is_none());
+
+    let by_priority = SPLIT.replace("policy = \"edf\"", "policy = \"priority\"");
+    let by_priority = by_priority.replace("sms = 72", "sms = 72\npolicy = \"edf\"");
+    let (pipeline, _, _) = check_file(&by_priority);
+    let error = pipeline.check_unsplit().expect("it is split").map(drop).expect_err("no priority");
+    assert!(error.to_string().contains("lidar, which states none"), "{error}");
 }

@@ -217,7 +217,7 @@ pub(super) const UNCLAIMED: &[(&str, Unclaimed)] =
 /// One element of `accept`.
 pub(super) const PROPERTY: Key = key("property", "\"kernel\"");
 /// How many properties may be accepted.
-pub(super) const PROPERTIES: RangeInclusive<u32> = 0..=7;
+pub(super) const PROPERTIES: RangeInclusive<u32> = 0..=8;
 
 /// What happens after an overrun, by name.
 pub(super) const OVERRUNS: &[(&str, OverrunPolicy)] =
