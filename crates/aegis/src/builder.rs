@@ -296,7 +296,7 @@ pub(crate) fn views(
     if partitions.is_empty() {
         return Ok(vec![(None, device.clone())]);
     }
-    let share = |spec: &PartitionSpec| PartitionShare { sms: spec.sms.unwrap_or(0) };
+    let share = |spec: &PartitionSpec| PartitionShare { sms: spec.sms.unwrap_or(1) };
     let shares: Vec<PartitionShare> = partitions.iter().map(share).collect();
     let views = device.split(&shares)?;
     Ok(partitions.iter().cloned().map(Some).zip(views).collect())
