@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use aegis_context::StreamPool;
 use aegis_cuda::{
-    DeviceContext, DriverKind, HostConfig, HostWork, PartitionShare, Realtime, RealtimePriority,
-    RealtimeWork, SimConfig,
+    CompletionWait, CudaConfig, DeviceArena, DeviceContext, DriverKind, HostConfig, HostWork,
+    PartitionShare, Realtime, RealtimePriority, RealtimeWork, SimConfig,
 };
 use aegis_memory::{MemoryOrchestrator, PressurePolicy, PressureThresholds};
 use aegis_sched::admission::{AdmissionConfig, AdmissionController, DeviceMemory};
@@ -38,7 +38,7 @@ const TRACE_CAPACITY_MAX: usize = 1 << 22;
 #[derive(Clone, Debug, Default)]
 #[must_use = "a builder builds nothing until `build` is called"]
 pub struct RuntimeBuilder {
-    driver: Option<DriverKind>,
+    device: Option<DeviceChoice>,
     memory: Option<Bytes>,
     partitions: Vec<PartitionSpec>,
     streams: Option<u32>,
@@ -56,12 +56,19 @@ pub struct RuntimeBuilder {
 impl RuntimeBuilder {
     /// The CPU as the device, with a hard limit of `memory` for all models together.
     pub fn host(self, memory: Bytes) -> Self {
-        Self { driver: Some(DriverKind::Host), memory: Some(memory), ..self }
+        Self { device: Some(DeviceChoice::Host), memory: Some(memory), ..self }
     }
 
     /// A simulated device in virtual time with a hard limit of `memory`.
     pub fn sim(self, memory: Bytes) -> Self {
-        Self { driver: Some(DriverKind::Sim), memory: Some(memory), ..self }
+        Self { device: Some(DeviceChoice::Sim), memory: Some(memory), ..self }
+    }
+
+    /// GPU number `ordinal`, with a hard limit of `memory` for everything this process takes of it.
+    /// The end of a stage is noticed as `wait` says.
+    pub fn cuda(self, ordinal: u16, wait: CompletionWait, memory: Bytes) -> Self {
+        let device = Some(DeviceChoice::Cuda { ordinal, wait });
+        Self { device, memory: Some(memory), ..self }
     }
 
     /// Splits the device: one more partition. Without any, the whole device is one.
@@ -131,7 +138,7 @@ impl RuntimeBuilder {
         let checked = self.check().map_err(|faults| Error::Build { faults })?;
         let (device, pace) = checked.device()?;
         let views = views(&device, &checked.partitions)?;
-        let arena = device.reserve_arena(checked.memory)?;
+        let arena = arena(&device)?;
         let memory = DeviceMemory::new(MemoryOrchestrator::new(arena));
         let memory = match checked.pressure.clone() {
             Some(policy) => memory.under_pressure(policy),
@@ -147,9 +154,9 @@ impl RuntimeBuilder {
 
     fn check(self) -> Result<Checked, Vec<String>> {
         let mut faults = Vec::new();
-        let (driver, memory) = (self.driver, self.memory);
-        if driver.is_none() {
-            faults.push("no device is chosen; call `host` or `sim` with a memory limit".into());
+        let (device, memory) = (self.device, self.memory);
+        if device.is_none() {
+            faults.push("no device is chosen; call `host`, `sim` or `cuda` with a limit".into());
         }
         if memory == Some(Bytes::ZERO) {
             faults.push("the memory limit is zero; no model fits".into());
@@ -189,10 +196,10 @@ impl RuntimeBuilder {
             faults.push(error.to_string());
             None
         });
-        match (driver, memory, self.policy, self.overheads) {
-            (Some(driver), Some(memory), Some(policy), Some(overheads)) if faults.is_empty() => {
+        match (device, memory, self.policy, self.overheads) {
+            (Some(device), Some(memory), Some(policy), Some(overheads)) if faults.is_empty() => {
                 Ok(Checked {
-                    driver,
+                    device,
                     memory,
                     partitions,
                     streams,
@@ -229,7 +236,7 @@ fn required<N: Copy + Default + PartialEq>(
 
 /// A configuration without faults.
 struct Checked {
-    driver: DriverKind,
+    device: DeviceChoice,
     memory: Bytes,
     partitions: Vec<PartitionSpec>,
     streams: u32,
@@ -247,7 +254,7 @@ struct Checked {
 impl Checked {
     fn device(&self) -> Result<(DeviceContext, Pace), Error> {
         let thread = ThreadOptions { spin: self.spin, realtime: self.realtime };
-        device(self.driver, self.memory, self.streams, thread)
+        device(self.device, self.memory, self.streams, thread)
     }
 
     /// Adds a partition with its executor and its proof to `parts`.
@@ -262,7 +269,7 @@ impl Checked {
         let policy = spec.as_ref().and_then(|spec| spec.policy).unwrap_or(self.policy);
         let first_model = partition.index * self.max_models;
         let streams = StreamPool::new(&device, self.streams)?;
-        let workers = set_up_workers(&streams, &pace)?;
+        let workers = set_up_workers(&device, &streams, &pace)?;
         parts.controllers.push(AdmissionController::new(AdmissionConfig {
             policy,
             overheads: self.overheads,
@@ -311,9 +318,14 @@ pub(crate) struct ThreadOptions {
     pub(crate) realtime: bool,
 }
 
-/// Asks for real-time priority for the workers behind `streams`, if it is wanted.
-pub(crate) fn set_up_workers(streams: &StreamPool, pace: &Pace) -> Result<Realtime, Error> {
-    if !matches!(pace, Pace::Real { realtime: true, .. }) {
+/// Asks for real-time priority for the workers behind `streams`, if there are any and it is wanted.
+pub(crate) fn set_up_workers(
+    device: &DeviceContext,
+    streams: &StreamPool,
+    pace: &Pace,
+) -> Result<Realtime, Error> {
+    let has_workers = device.kind() == DriverKind::Host;
+    if !has_workers || !matches!(pace, Pace::Real { realtime: true, .. }) {
         return Ok(Realtime::NotRequested);
     }
     let work = RealtimeWork::new(RealtimePriority::WORKER);
@@ -322,23 +334,55 @@ pub(crate) fn set_up_workers(streams: &StreamPool, pace: &Pace) -> Result<Realti
     Ok(work.outcome())
 }
 
-/// A device of `driver` with its way of passing time.
+/// What stands for the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The CPU.
+    Host,
+    /// Software in virtual time.
+    Sim,
+    /// A GPU.
+    Cuda {
+        /// Which, as the driver counts them.
+        ordinal: u16,
+        /// How the end of a stage is noticed.
+        wait: CompletionWait,
+    },
+}
+
+/// A device with its way of passing time.
 pub(crate) fn device(
-    driver: DriverKind,
+    choice: DeviceChoice,
     memory_limit: Bytes,
     streams: u32,
     thread: ThreadOptions,
 ) -> Result<(DeviceContext, Pace), Error> {
     let max_streams = u16::try_from(streams).unwrap_or(u16::MAX);
     let stream_depth = STREAM_DEPTH;
-    if driver == DriverKind::Sim {
-        let config = SimConfig { memory_limit, max_streams, stream_depth };
-        return Ok((DeviceContext::sim(config)?, Pace::Virtual));
-    }
     let clock = MonotonicClock::start();
     let ThreadOptions { spin, realtime } = thread;
-    let config = HostConfig { memory_limit, max_streams, stream_depth, spin, clock };
-    Ok((DeviceContext::host(config)?, Pace::Real { clock, spin, realtime }))
+    let real = Pace::Real { clock, spin, realtime };
+    match choice {
+        DeviceChoice::Sim => {
+            let config = SimConfig { memory_limit, max_streams, stream_depth };
+            Ok((DeviceContext::sim(config)?, Pace::Virtual))
+        }
+        DeviceChoice::Host => {
+            let config = HostConfig { memory_limit, max_streams, stream_depth, spin, clock };
+            Ok((DeviceContext::host(config)?, real))
+        }
+        DeviceChoice::Cuda { ordinal, wait } => {
+            let config =
+                CudaConfig { ordinal, memory_limit, max_streams, stream_depth, wait, clock };
+            Ok((DeviceContext::cuda(config)?, real))
+        }
+    }
+}
+
+/// All that the limit of `device` leaves, in one piece: what its driver takes for itself counts too.
+pub(crate) fn arena(device: &DeviceContext) -> Result<DeviceArena, Error> {
+    let left = device.memory_limit().saturating_sub(device.reserved_memory());
+    Ok(device.reserve_arena(left)?)
 }
 
 #[cfg(test)]

@@ -94,7 +94,9 @@ impl DeviceFingerprint {
     #[must_use]
     pub fn of(device: &DeviceCapabilities) -> Self {
         let units = match device.compute_units() {
-            Some(ComputeUnits::Cores { count, .. }) => count,
+            Some(
+                ComputeUnits::Cores { count, .. } | ComputeUnits::Multiprocessors { count, .. },
+            ) => count,
             _ => 0,
         };
         Self { driver: device.driver().to_string(), name: device.name().to_owned(), units }

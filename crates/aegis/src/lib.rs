@@ -82,7 +82,9 @@ pub use aegis_context::{
     BackendError, ContextError, DType, InputError, ModelDescription, ResourceBudget, SimModel,
     TensorSpec,
 };
-pub use aegis_cuda::{ComputeUnits, DeviceCapabilities, DeviceError, DriverKind, Realtime};
+pub use aegis_cuda::{
+    CompletionWait, ComputeUnits, DeviceCapabilities, DeviceError, DriverKind, Realtime,
+};
 pub use aegis_memory::{Band, PressureThresholds};
 pub use aegis_sched::admission::Terms;
 pub use aegis_sched::analysis::TimeModel;
@@ -97,7 +99,7 @@ pub use aegis_trace::{
 };
 
 pub use bargain::Asked;
-pub use builder::RuntimeBuilder;
+pub use builder::{DeviceChoice, RuntimeBuilder};
 pub use chain::{ChainRefusal, ChainReport};
 pub use error::Error;
 pub use handle::{Job, ModelHandle, Outputs, Timing};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use aegis_context::{ModelDescription, ResourceBudget, SimModel};
-use aegis_cuda::{DeviceCapabilities, DriverKind};
+use aegis_cuda::DeviceCapabilities;
 use aegis_sched::admission::Terms;
 use aegis_sched::analysis;
 use aegis_sched::analysis::counter_offer::Offer;
@@ -16,7 +16,7 @@ use aegis_trace::{Bytes, ModelId, Nanos, ServiceTerms};
 
 use self::plan::{Planned, Unkept, plan};
 use crate::bargain::Asked;
-use crate::builder::{self, RuntimeBuilder, ThreadOptions};
+use crate::builder::{self, DeviceChoice, RuntimeBuilder, ThreadOptions};
 use crate::chain::{ChainReport, Proved};
 use crate::drive::{Driven, DrivenChain, Sources};
 use crate::environment::{Environment, Property};
@@ -85,10 +85,14 @@ impl Pipeline {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let workload = Workload::read(path)?;
         workload.check_files()?;
-        let needs_host = workload.models.iter().find(|model| needs_evidence(model));
-        if let (Driver::Sim, Some(model)) = (workload.device.driver, needs_host) {
-            let (backend, needs) = ("onnx", "host");
-            return Err(Error::WrongDriver { model: model.name.clone(), backend, needs });
+        let runs_elsewhere = |model: &&Model| match workload.device.driver {
+            Driver::Host => false,
+            Driver::Sim => needs_evidence(model),
+            Driver::Cuda { .. } => !needs_evidence(model),
+        };
+        if let Some(model) = workload.models.iter().find(runs_elsewhere) {
+            let (model, backend, needs) = (model.name.clone(), model.backend.name(), "host");
+            return Err(Error::WrongDriver { model, backend, needs });
         }
         let pipeline = Self { workload, evidence_path: path.with_extension("evidence.json") };
         pipeline.check_memory()?;
@@ -131,7 +135,7 @@ impl Pipeline {
         };
         let subjects: Vec<Subject> = self.workload.models.iter().map(subject).collect();
         let options = ProfileOptions {
-            driver: self.driver(),
+            device: self.device_choice(),
             memory: self.workload.device.memory,
             partitions: self.workload.partitions.iter().map(spec).collect(),
             rounds: usize::try_from(self.workload.wcet.samples).unwrap_or(usize::MAX),
@@ -183,7 +187,12 @@ impl Pipeline {
             return Err(Error::VirtualTime);
         }
         let evidence = self.evidence()?;
-        let runtime = self.builder().host(self.workload.device.memory).build()?;
+        let (builder, memory) = (self.builder(), self.workload.device.memory);
+        let builder = match self.workload.device.driver {
+            Driver::Cuda { ordinal, wait } => builder.cuda(ordinal, wait, memory),
+            Driver::Host | Driver::Sim => builder.host(memory),
+        };
+        let runtime = builder.build()?;
         let mut verdicts = Vec::with_capacity(self.workload.models.len());
         let profiles = self.profiles(evidence.as_ref());
         let planned = self.planned(&profiles);
@@ -335,14 +344,16 @@ impl Pipeline {
     /// [`Error::Device`].
     pub fn device(&self) -> Result<DeviceCapabilities, Error> {
         let device = &self.workload.device;
-        let (device, _) = builder::device(self.driver(), device.memory, device.streams, PLAIN)?;
+        let (device, _) =
+            builder::device(self.device_choice(), device.memory, device.streams, PLAIN)?;
         Ok(device.capabilities().clone())
     }
 
     /// A device cannot lend more memory than it has.
     fn check_memory(&self) -> Result<(), Error> {
         let asked = self.workload.device.memory;
-        if self.workload.device.driver == Driver::Sim {
+        if self.workload.device.driver != Driver::Host {
+            // A simulated device has what it is given, and a GPU is not started to ask it.
             return Ok(());
         }
         match host_capabilities()?.total_memory() {
@@ -368,10 +379,11 @@ impl Pipeline {
         self.workload.partition_of(model).map(|of| of.name.as_str())
     }
 
-    fn driver(&self) -> DriverKind {
+    fn device_choice(&self) -> DeviceChoice {
         match self.workload.device.driver {
-            Driver::Host => DriverKind::Host,
-            Driver::Sim => DriverKind::Sim,
+            Driver::Host => DeviceChoice::Host,
+            Driver::Sim => DeviceChoice::Sim,
+            Driver::Cuda { ordinal, wait } => DeviceChoice::Cuda { ordinal, wait },
         }
     }
 
@@ -570,6 +582,6 @@ fn declared(need: SimNeed, costs: Vec<Nanos>) -> ModelSource {
 /// # Errors
 /// [`Error::Device`].
 pub fn host_capabilities() -> Result<DeviceCapabilities, Error> {
-    let (device, _) = builder::device(DriverKind::Host, Bytes::ZERO, 1, PLAIN)?;
+    let (device, _) = builder::device(DeviceChoice::Host, Bytes::ZERO, 1, PLAIN)?;
     Ok(device.capabilities().clone())
 }

@@ -13,12 +13,12 @@ mod bench;
 
 use std::time::Duration;
 
-use aegis_cuda::DriverKind;
 use aegis_sched::sim::{Random, Seed};
 use aegis_sched::wcet::Scenario;
 use aegis_trace::{Bytes, Nanos};
 
 use self::bench::Bench;
+use crate::builder::DeviceChoice;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::evidence::{Evidence, EvidenceError, ModelEvidence};
@@ -60,8 +60,8 @@ pub struct Subject {
 /// How to profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProfileOptions {
-    /// The device's driver; virtual time needs no profile.
-    pub driver: DriverKind,
+    /// What stands for the device; virtual time needs no profile.
+    pub device: DeviceChoice,
     /// The hard limit of all models together.
     pub memory: Bytes,
     /// What the device is split into; none where it is whole.

@@ -9,7 +9,7 @@ use aegis::evidence::{Evidence, Here, PartitionFingerprint, Scenario};
 use aegis::profile::{ProfileOptions, Subject, profile_under_load};
 use aegis::workload::Workload;
 use aegis::{
-    Bytes, DriverKind, Error, EventKind, ModelHandle, ModelId, ModelSource, Nanos, Overheads,
+    Bytes, DeviceChoice, Error, EventKind, ModelHandle, ModelId, ModelSource, Nanos, Overheads,
     PartitionSpec, Pipeline, PolicyKind, Query, Record, Refusal, Runtime, RuntimeBuilder, SimModel,
     Terms, Timestamp, Trace, TraceEvent, Verdict,
 };
@@ -363,6 +363,33 @@ fn what_a_partition_has_for_itself_is_judged_where_it_is_stated() {
         11 | streams = 1
            | ^^^^^^^ its keys are name, sms, policy"#]],
     );
+    let on_gpu = SPLIT.replace("driver = \"sim\"", "driver = \"cuda\", ordinal = 1");
+    check_faults(
+        &on_gpu.replace("sms = 60\n", ""),
+        expect![[r#"
+        error: edge.toml:8:1: [[partition]] lacks the key `sms`, which splits a GPU
+          |
+        2 | device = { driver = "cuda", ordinal = 1, memory = "64MiB" }
+          |                     ------ the driver
+        ...
+        8 | [[partition]]
+          | ^^^^^^^^^^^^^ add sms = 72"#]],
+    );
+    check_faults(
+        &SPLIT.replace("driver = \"sim\"", "driver = \"sim\", ordinal = 1, wait = \"spin\""),
+        expect![[r#"
+            error: edge.toml:2:38: `ordinal` is not for the driver `sim`
+              |
+            2 | device = { driver = "sim", ordinal = 1, wait = "spin", memory = "64MiB" }
+              |                                      ^ leave it out
+              |                     ----- the driver
+
+            error: edge.toml:2:48: `wait` is not for the driver `sim`
+              |
+            2 | device = { driver = "sim", ordinal = 1, wait = "spin", memory = "64MiB" }
+              |                                                ^^^^^^ leave it out
+              |                     ----- the driver"#]],
+    );
     let whole = SPLIT.replace("[[partition]]\nname = \"vision\"\nsms = 72\n", "");
     let whole =
         whole.replace("[[partition]]\nname = \"control\"\nsms = 60\npolicy = \"priority\"\n", "");
@@ -392,7 +419,7 @@ fn models_are_measured_while_those_of_other_partitions_run() {
     };
     let subjects = [subject("camera", 0), subject("lidar", 0), subject("arm", 1)];
     let options = ProfileOptions {
-        driver: DriverKind::Host,
+        device: DeviceChoice::Host,
         memory: Bytes::from_mib(64),
         partitions: vec![
             PartitionSpec { sms: Some(72), ..PartitionSpec::named("vision") },

@@ -63,12 +63,12 @@ struct Measured {
 impl Bench {
     pub(super) fn new(models: &[Subject], options: &ProfileOptions) -> Result<Self, Error> {
         let thread = ThreadOptions { spin: options.spin, realtime: options.realtime };
-        let (device, pace) = builder::device(options.driver, options.memory, 1, thread)?;
-        let mut memory = MemoryOrchestrator::new(device.reserve_arena(options.memory)?);
+        let (device, pace) = builder::device(options.device, options.memory, 1, thread)?;
+        let mut memory = MemoryOrchestrator::new(builder::arena(&device)?);
         let mut groups = Vec::new();
         for (spec, view) in builder::views(&device, &options.partitions)? {
             let streams = StreamPool::new(&view, 1)?;
-            builder::set_up_workers(&streams, &pace)?;
+            builder::set_up_workers(&view, &streams, &pace)?;
             let rests = device.kind() == DriverKind::Host;
             groups.push(Group { spec, streams, models: Vec::new(), rests });
         }

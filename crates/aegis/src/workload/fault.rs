@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use aegis_cuda::DriverKind;
 use aegis_trace::error::UnitError;
 use aegis_trace::{Bytes, Category, Nanos};
 
@@ -158,6 +159,14 @@ pub enum FaultKind {
         /// The backend of the model.
         backend: &'static str,
     },
+    /// A key that only another driver understands; the related place is `driver`.
+    #[error("`{key}` is not for the driver `{driver}`")]
+    NotForDriver {
+        /// The key.
+        key: &'static str,
+        /// The driver of the device.
+        driver: DriverKind,
+    },
     /// A workload with nothing to run.
     #[error("there is no [[model]] table")]
     NoModels,
@@ -291,7 +300,7 @@ impl FaultKind {
             Self::PathAndStages => "leave one of them out".into(),
             Self::EmptyPath => "e.g. \"models/front_detector.onnx\"".into(),
             Self::NeitherPathNorStages => "add path = \"models/front_detector.onnx\"".into(),
-            Self::WrongBackend { .. } => "leave it out".into(),
+            Self::NotForDriver { .. } | Self::WrongBackend { .. } => "leave it out".into(),
             Self::NoModels => "add [[model]]".into(),
             Self::TooManyModels { .. } => "the first one too many".into(),
             Self::BudgetAboveDevice { limit, .. } => format!("at most {limit}"),
@@ -327,7 +336,11 @@ impl FaultKind {
                 | Self::MissingPriority
                 | Self::MissingServerPriority
                 | Self::ServerWithoutBestEffort
-                | Self::Partition(PartitionFault::Missing { .. } | PartitionFault::Empty { .. })
+                | Self::Partition(
+                    PartitionFault::Missing { .. }
+                        | PartitionFault::MissingSms
+                        | PartitionFault::Empty { .. }
+                )
         )
     }
 }

@@ -27,6 +27,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aegis_cuda::CompletionWait;
 use aegis_memory::PressureThresholds;
 use aegis_sched::dispatch::OverrunPolicy;
 use aegis_sched::policy::PolicyKind;
@@ -56,6 +57,8 @@ pub const PERIOD_MIN: Nanos = Nanos::from_micros(1);
 pub const PERIOD_MAX: Nanos = Nanos::from_secs(3600);
 /// The longest dispatch or wake overhead.
 pub const OVERHEAD_MAX: Nanos = Nanos::from_secs(1);
+/// The highest number of a GPU.
+pub const ORDINAL_MAX: u16 = 255;
 /// The most streams of one device.
 pub const STREAMS_MAX: u32 = 256;
 /// The deepest submission queue.
@@ -140,12 +143,19 @@ pub struct Device {
 }
 
 /// What stands for the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
     /// The CPU: a stream is a worker thread, real runtimes run on it.
     Host,
     /// A software device in virtual time with declared costs.
     Sim,
+    /// A GPU through NVIDIA's driver.
+    Cuda {
+        /// Which, as the driver counts them; at most [`ORDINAL_MAX`].
+        ordinal: u16,
+        /// How the orchestrator notices the end of a stage.
+        wait: CompletionWait,
+    },
 }
 
 /// The `[scheduler]` table.
@@ -445,6 +455,7 @@ impl Driver {
         match self {
             Self::Host => "host",
             Self::Sim => "sim",
+            Self::Cuda { .. } => "cuda",
         }
     }
 }

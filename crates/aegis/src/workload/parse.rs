@@ -12,6 +12,7 @@ mod pressure;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use aegis_cuda::{CompletionWait, DriverKind};
 use aegis_sched::dispatch::OverrunPolicy;
 use aegis_sched::policy::PolicyKind;
 use aegis_trace::{Bytes, Nanos};
@@ -24,7 +25,7 @@ use super::fault::{FaultKind, Findings, Quantity, Reported};
 use super::reader::{At, Raw, Section, quoted};
 use super::schema::{self, BackendKind};
 use super::{
-    Backend, Budget, Device, Model, ModelFile, OnnxModel, Overheads, Scheduler, SimModel,
+    Backend, Budget, Device, Driver, Model, ModelFile, OnnxModel, Overheads, Scheduler, SimModel,
     SourceText, Span, WcetRule, Workload, WorkloadFaults,
 };
 use crate::environment::Property;
@@ -54,6 +55,7 @@ pub(super) fn parse(source: SourceText) -> Result<Workload, WorkloadFaults> {
 /// What a part of the file is judged against in another part.
 #[derive(Default)]
 struct Facts {
+    driver: Option<At<DriverKind>>,
     memory: Option<At<Bytes>>,
     /// The span is `None` when the default applies.
     streams: Option<(u32, Option<Span>)>,
@@ -114,9 +116,14 @@ impl Parser<'_> {
     fn device(&mut self, top: &Section<'_>) -> Result<Device, Reported> {
         let table = self.required_table(top, "device", &schema::DEVICE)?;
         let found = &mut self.findings;
-        let driver = table.required(found, "driver", |raw| raw.one_of(schema::DRIVERS));
+        let kind = table.required(found, "driver", |raw| raw.one_of(schema::DRIVERS));
+        let ordinals = 0..=u32::from(super::ORDINAL_MAX);
+        let ordinal = table.optional(found, "ordinal", |raw| raw.count(ordinals));
+        let wait = table.optional(found, "wait", |raw| raw.one_of(schema::WAITS));
         let memory = table.required(found, "memory", |raw| raw.size(schema::LIMITS));
         let streams = table.optional(found, "streams", |raw| raw.count(1..=super::STREAMS_MAX));
+        self.facts.driver = kind.ok();
+        self.refuse_gpu_keys(&table);
         self.facts.memory = memory.ok();
         self.facts.streams = match streams {
             Ok(Some(At { value, span })) => Some((value, Some(span))),
@@ -124,12 +131,31 @@ impl Parser<'_> {
             Err(Reported { .. }) => None,
         };
         let pressure = self.pressure(&table);
+        let driver = match kind?.value {
+            DriverKind::Host => Driver::Host,
+            DriverKind::Cuda => Driver::Cuda {
+                ordinal: u16::try_from(or_default(ordinal?, 0)).unwrap_or(super::ORDINAL_MAX),
+                wait: or_default(wait?, CompletionWait::Spin),
+            },
+            _ => Driver::Sim,
+        };
         Ok(Device {
-            driver: driver?.value,
+            driver,
             memory: memory?.value,
             streams: or_default(streams?, super::STREAMS_DEFAULT),
             pressure: pressure?,
         })
+    }
+
+    /// Reports keys that only a GPU has, of another device.
+    fn refuse_gpu_keys(&mut self, table: &Section<'_>) {
+        let Some(At { value: kind, span: stated }) = self.facts.driver else { return };
+        for key in ["ordinal", "wait"] {
+            if let (false, Some(span)) = (kind == DriverKind::Cuda, table.place_of(key)) {
+                let fault = FaultKind::NotForDriver { key, driver: kind };
+                self.findings.report_with(fault, span, Some((stated, "the driver")));
+            }
+        }
     }
 
     fn scheduler(&mut self, top: &Section<'_>) -> Result<Scheduler, Reported> {

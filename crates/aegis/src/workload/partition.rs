@@ -35,6 +35,9 @@ pub enum PartitionFault {
         /// How many there may be.
         most: usize,
     },
+    /// A partition of a GPU that does not say how much of it; the related place is the driver.
+    #[error("[[partition]] lacks the key `sms`, which splits a GPU")]
+    MissingSms,
     /// A partition in which nothing would run.
     #[error("no model runs in the partition `{name}`")]
     Empty {
@@ -62,6 +65,7 @@ impl PartitionFault {
     pub(super) fn hint(&self) -> String {
         match self {
             Self::TooMany { .. } => "the first one too many".into(),
+            Self::MissingSms => "add sms = 72".into(),
             Self::Empty { name } => {
                 format!("leave it out, or write partition = \"{name}\" in a model")
             }

@@ -5,12 +5,13 @@
 
 use std::ops::RangeInclusive;
 
+use aegis_cuda::{CompletionWait, DriverKind};
 use aegis_sched::dispatch::OverrunPolicy;
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::wcet::Method;
 use aegis_trace::{Bytes, Nanos};
 
-use super::{ChainKind, Driver, Unclaimed};
+use super::{ChainKind, Unclaimed};
 
 /// A table and the keys it may have.
 #[derive(Debug)]
@@ -53,6 +54,8 @@ pub(super) const DEVICE: Table = Table {
     name: "[device]",
     keys: &[
         key("driver", "\"host\""),
+        key("ordinal", "0"),
+        key("wait", "\"spin\""),
         key("memory", "\"2GiB\""),
         key("streams", "4"),
         key("pressure", "[device.pressure]"),
@@ -191,7 +194,15 @@ pub(super) const STAGE_FILE: Key = key("stage", "\"first.onnx\"");
 pub(super) const STAGE_COST: Key = key("stage", "\"2ms\"");
 
 /// The drivers by name.
-pub(super) const DRIVERS: &[(&str, Driver)] = &[("host", Driver::Host), ("sim", Driver::Sim)];
+pub(super) const DRIVERS: &[(&str, DriverKind)] =
+    &[("host", DriverKind::Host), ("sim", DriverKind::Sim), ("cuda", DriverKind::Cuda)];
+
+/// How the end of work on a GPU is noticed, by name.
+pub(super) const WAITS: &[(&str, CompletionWait)] = &[
+    ("spin", CompletionWait::Spin),
+    ("yield", CompletionWait::Yield),
+    ("block", CompletionWait::Block),
+];
 
 /// The policies by name.
 pub(super) const POLICIES: &[(&str, PolicyKind)] = &[
@@ -296,6 +307,7 @@ mod tests {
         let squeezed = |text: &dyn ToString| format!("`{}`", text.to_string().replace(' ', ""));
         let most = |most: &dyn ToString| format!(" to {}", most.to_string());
         for (table, key, shown) in [
+            ("[device]", "ordinal", most(&ORDINAL_MAX)),
             ("[device]", "memory", most(&MEMORY_MAX)),
             ("[device]", "streams", most(&STREAMS_MAX)),
             ("[device]", "streams", squeezed(&STREAMS_DEFAULT)),

@@ -2,6 +2,7 @@
 //!
 //! Where a partition has faults of its own, those are reported, and whatever depends on it is not.
 
+use aegis_cuda::DriverKind;
 use aegis_sched::policy::PolicyKind;
 
 use super::{Parser, model_name};
@@ -58,6 +59,7 @@ impl Parser<'_> {
         let found = &mut self.findings;
         let sms = table.optional(found, "sms", |raw| raw.count(1..=SMS_MAX));
         let policy = table.optional(found, "policy", |raw| raw.one_of(schema::POLICIES));
+        let sms = self.sms(&table, sms);
         let name = self.partition_name(&table);
         match &name {
             Ok(name) => {
@@ -73,6 +75,20 @@ impl Parser<'_> {
             sms: sms?.map(|sms| sms.value),
             policy: policy?.map(|policy| policy.value),
         })
+    }
+
+    /// The share itself; that there is none is a fault where it splits something.
+    fn sms(
+        &mut self,
+        table: &Section<'_>,
+        sms: Result<Option<At<u32>>, Reported>,
+    ) -> Result<Option<At<u32>>, Reported> {
+        let driver = self.facts.driver.filter(|driver| driver.value == DriverKind::Cuda);
+        let (Ok(None), Some(driver)) = (sms, driver) else { return sms };
+        let kind = FaultKind::Partition(PartitionFault::MissingSms);
+        let related = Some((driver.span, "the driver"));
+        let report = || self.findings.report_with(kind, table.header(), related);
+        Err(table.misspelt("sms").unwrap_or_else(report))
     }
 
     fn partition_name(&mut self, table: &Section<'_>) -> Result<String, Reported> {
