@@ -234,7 +234,7 @@ priority = -1
     check(
         text,
         expect![[r#"
-        error: folder/edge.toml:2:10: there is no driver `cuda`; write one of host, sim
+        error: folder/edge.toml:2:10: there is no driver `cuda`; write one of host, sim, cuda
           |
         2 | driver = "cuda"
           |          ^^^^^^
@@ -360,7 +360,7 @@ name = "b
     check(
         text,
         expect![[r#"
-        error: folder/edge.toml:3:10: there is no driver `hots`; write one of host, sim
+        error: folder/edge.toml:3:10: there is no driver `hots`; write one of host, sim, cuda
           |
         3 | driver = "hots"
           |          ^^^^^^ did you mean `host`?
