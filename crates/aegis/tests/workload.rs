@@ -27,7 +27,7 @@ period = "33ms"
 sim.stages = ["2ms"]
 "#;
 
-/// The example of the format's documentation, which has every key.
+/// The example of the format's documentation, which has every key but those of a split device.
 fn documented_example() -> &'static str {
     let (_, after) = FORMATS.split_once("```toml\n").expect("the document has an example");
     after.split_once("```").expect("the example ends").0
@@ -234,7 +234,7 @@ priority = -1
     check(
         text,
         expect![[r#"
-        error: folder/edge.toml:2:10: there is no driver `cuda`; write one of host, sim
+        error: folder/edge.toml:2:10: there is no driver `cuda`; write one of host, sim, cuda
           |
         2 | driver = "cuda"
           |          ^^^^^^
@@ -360,7 +360,7 @@ name = "b
     check(
         text,
         expect![[r#"
-        error: folder/edge.toml:3:10: there is no driver `hots`; write one of host, sim
+        error: folder/edge.toml:3:10: there is no driver `hots`; write one of host, sim, cuda
           |
         3 | driver = "hots"
           |          ^^^^^^ did you mean `host`?

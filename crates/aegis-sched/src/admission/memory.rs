@@ -1,35 +1,59 @@
-//! Admission while the memory of the device runs short.
+//! The memory of a device as admission sees it: what is bound, and whether more may be planned.
 //!
-//! Who owns the controller tells it what is free, before and after it admits or releases; the
-//! policy's level then decides whether the next model may be planned at all. Nothing is evicted.
+//! The controllers of all partitions admit into it, one at a time. Who owns it tells it what is free,
+//! before and after a model joins or leaves; the level of its policy then decides whether the next
+//! model may be planned at all. Nothing is evicted.
 //!
 //! # Invariants
 //! 1. Without a policy nothing is refused here.
 //! 2. The level moves only by what is observed, so a refusal can be retried when more is free.
 
 use aegis_memory::error::PressureError;
-use aegis_memory::{PressureChange, PressurePolicy};
+use aegis_memory::{MemoryOrchestrator, PressureChange, PressurePolicy};
 use aegis_trace::{Bytes, ModelId, PressureLevel, Refusal};
 
-use super::{AdmissionController, AdmissionError};
+use super::AdmissionError;
 
-impl AdmissionController {
-    /// The same controller, which refuses new models while `policy` does.
+/// One capacity for all partitions of a device.
+#[derive(Debug)]
+pub struct DeviceMemory {
+    bound: MemoryOrchestrator,
+    pressure: Option<PressurePolicy>,
+}
+
+impl DeviceMemory {
+    /// Memory that is never short until it is full.
+    #[must_use]
+    pub fn new(bound: MemoryOrchestrator) -> Self {
+        Self { bound, pressure: None }
+    }
+
+    /// The same, which refuses new models while `policy` does.
     #[must_use]
     pub fn under_pressure(self, policy: PressurePolicy) -> Self {
         Self { pressure: Some(policy), ..self }
     }
 
-    /// What no admitted model occupies: the free memory of a device that serves nobody else.
+    /// What is bound where.
     #[must_use]
-    pub fn free_memory(&self) -> Bytes {
-        self.memory.capacity().saturating_sub(self.memory.current_usage().total())
+    pub fn bound(&self) -> &MemoryOrchestrator {
+        &self.bound
     }
 
-    /// Takes note of what is free on the device, which may be less than
-    /// [`AdmissionController::free_memory`] where others use it too. Returns the change of level, if
-    /// there is a policy and its level is another one now. Does not block.
-    pub fn observe_memory(&mut self, free: Bytes) -> Option<PressureChange> {
+    pub(super) fn bound_mut(&mut self) -> &mut MemoryOrchestrator {
+        &mut self.bound
+    }
+
+    /// What no admitted model occupies: the free memory of a device that serves nobody else.
+    #[must_use]
+    pub fn free(&self) -> Bytes {
+        self.bound.capacity().saturating_sub(self.bound.current_usage().total())
+    }
+
+    /// Takes note of what is free on the device, which may be less than [`DeviceMemory::free`] where
+    /// others use it too. Returns the change of level, if there is a policy and its level is another
+    /// one now. Does not block.
+    pub fn observe(&mut self, free: Bytes) -> Option<PressureChange> {
         self.pressure.as_mut()?.observe(free)
     }
 
@@ -48,7 +72,7 @@ impl AdmissionController {
     pub fn victims(&self, expendable: &[ModelId]) -> Vec<ModelId> {
         let Some(policy) = &self.pressure else { return Vec::new() };
         let gives_back =
-            |model: &ModelId| self.memory.usage_of(*model).map(|usage| (*model, usage.resident));
+            |model: &ModelId| self.bound.usage_of(*model).map(|usage| (*model, usage.resident));
         policy.victims(&expendable.iter().filter_map(gives_back).collect::<Vec<_>>())
     }
 
