@@ -57,6 +57,8 @@ const LAYERS: &[Layer] = &[
     Layer { name: "aegis-verify", sees: Sees::Only(&["aegis-trace"]) },
     Layer { name: "aegis", sees: Sees::Above },
     Layer { name: "aegis-cli", sees: Sees::Only(&["aegis"]) },
+    // One program for the target machine: it tests the device alone.
+    Layer { name: "aegis-gpu-tests", sees: Sees::Only(&["aegis-trace", DEVICE_CRATE]) },
     Layer { name: "aegis-benches", sees: Sees::AboveExcept(&["aegis-cli"]) },
     // A tool that used what it checks could not run while that is broken.
     Layer { name: "xtask", sees: Sees::Only(&[]) },

@@ -9,6 +9,8 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
+use rustix::mm::MlockAllFlags;
+use rustix::thread::CpuSet;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::WorkFault;
@@ -32,9 +34,9 @@ impl RealtimePriority {
 pub enum Realtime {
     /// Nobody asked.
     NotRequested,
-    /// `SCHED_FIFO` holds.
+    /// What was asked for holds.
     Granted,
-    /// The system refused, and the thread is scheduled like any other program's.
+    /// The system refused, and all is as if nobody had asked.
     Refused {
         /// What the system said.
         reason: String,
@@ -64,6 +66,44 @@ pub fn request(priority: RealtimePriority) -> Realtime {
         Realtime::Granted
     } else {
         Realtime::Refused { reason: io::Error::last_os_error().to_string() }
+    }
+}
+
+/// Asks that the calling thread run on the processor `core` alone, as the system numbers them. One
+/// system call; does not block. What else runs there is not moved away: that is the machine's
+/// configuration (`isolcpus`, a cpuset).
+#[must_use]
+pub fn pin(core: usize) -> Realtime {
+    if core >= CpuSet::MAX_CPU {
+        return Realtime::Refused { reason: format!("no system numbers a core {core}") };
+    }
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    answer(rustix::thread::sched_setaffinity(None, &cores))
+}
+
+/// Asks that pages of this process, once touched, stay in memory: those that exist and, where the
+/// process may lock without limit, those to come.
+///
+/// Pages are locked as they are touched, not filled in beforehand: an arena is address space first,
+/// and filling all of it would take memory that nobody uses. Where the limit of `RLIMIT_MEMLOCK` is
+/// finite, future pages are left out, since a process that reaches the limit could not allocate any
+/// more. One or two system calls.
+#[must_use]
+pub fn lock_memory() -> Realtime {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock);
+    let flags = MlockAllFlags::CURRENT | MlockAllFlags::ONFAULT;
+    let future = match limit.current {
+        None => MlockAllFlags::FUTURE,
+        Some(_) => MlockAllFlags::empty(),
+    };
+    answer(rustix::mm::mlockall(flags | future))
+}
+
+fn answer(outcome: rustix::io::Result<()>) -> Realtime {
+    match outcome {
+        Ok(()) => Realtime::Granted,
+        Err(errno) => Realtime::Refused { reason: io::Error::from(errno).to_string() },
     }
 }
 
@@ -107,6 +147,27 @@ mod tests {
         match asked.join().expect("asking does not panic") {
             Realtime::Granted => {}
             Realtime::Refused { reason } => assert!(reason.contains("permitted"), "{reason}"),
+            Realtime::NotRequested => panic!("it was requested"),
+        }
+    }
+
+    #[test]
+    fn pinning_is_granted_on_a_core_that_exists_and_refused_elsewhere() {
+        let pinned = std::thread::spawn(|| {
+            let allowed = rustix::thread::sched_getaffinity(None).expect("the system tells");
+            let core = (0..CpuSet::MAX_CPU).find(|core| allowed.is_set(*core)).expect("one");
+            (pin(core), rustix::thread::sched_getcpu() == core, pin(CpuSet::MAX_CPU))
+        });
+        let (first, is_there, beyond) = pinned.join().expect("asking does not panic");
+        assert_eq!((first, is_there), (Realtime::Granted, true));
+        assert!(matches!(beyond, Realtime::Refused { .. }));
+    }
+
+    #[test]
+    fn locking_is_granted_or_says_why_not() {
+        match lock_memory() {
+            Realtime::Granted => {}
+            Realtime::Refused { reason } => assert!(!reason.is_empty()),
             Realtime::NotRequested => panic!("it was requested"),
         }
     }
