@@ -69,6 +69,7 @@ pub mod signal;
 pub mod sim;
 pub mod stream;
 mod sync;
+mod thread_setup;
 
 pub use capability::{
     ComputeCapability, ComputeUnits, DeviceCapabilities, DriverKind, GpuCapabilities,
@@ -90,3 +91,4 @@ pub use realtime::{Realtime, RealtimePriority, RealtimeWork};
 pub use signal::Signal;
 pub use sim::{SimConfig, SimDevice, SimFault, SimWork};
 pub use stream::{CudaStream, StreamPriority};
+pub use thread_setup::{ThreadRequest, ThreadSetup};

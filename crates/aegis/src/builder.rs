@@ -51,6 +51,7 @@ pub struct RuntimeBuilder {
     trace_capacity: Option<usize>,
     spin: Option<Nanos>,
     realtime: bool,
+    core: Option<u16>,
 }
 
 impl RuntimeBuilder {
@@ -124,9 +125,15 @@ impl RuntimeBuilder {
     }
 
     /// Asks the operating system for real-time priority for the orchestrator and the workers of the
-    /// host device. A refusal is reported ([`Runtime::realtime`]), never fatal.
+    /// host device, and for locked memory. A refusal is reported ([`Runtime::realtime`]), never fatal.
     pub fn realtime(self, realtime: bool) -> Self {
         Self { realtime, ..self }
+    }
+
+    /// Asks the operating system to run the orchestrator on `core` alone. Of a split device each
+    /// partition asks for its own ([`PartitionSpec::core`]). A refusal is reported as above.
+    pub fn core(self, core: u16) -> Self {
+        Self { core: Some(core), ..self }
     }
 
     /// Builds the runtime: takes the device, reserves all of its memory, starts nothing.
@@ -181,17 +188,7 @@ impl RuntimeBuilder {
             faults.push("no overheads are stated; call `overheads`".into());
         }
         let partitions = self.partitions;
-        let mut names = BTreeSet::new();
-        for PartitionSpec { name, .. } in &partitions {
-            if !names.insert(name.as_str()) {
-                faults.push(format!("there are two partitions called {name}; rename one"));
-            }
-        }
-        let indices = usize::from(models) * partitions.len();
-        if indices > usize::from(u16::MAX) {
-            let most = usize::from(u16::MAX) / partitions.len();
-            faults.push(format!("{models} models in each partition; at most {most} are taken"));
-        }
+        check_partitions(&partitions, models, self.core, &mut faults);
         let pressure = self.pressure.map(PressurePolicy::new).transpose().unwrap_or_else(|error| {
             faults.push(error.to_string());
             None
@@ -212,10 +209,36 @@ impl RuntimeBuilder {
                     trace_capacity: trace,
                     spin: self.spin.unwrap_or(Nanos::ZERO),
                     realtime: self.realtime,
+                    core: self.core,
                 })
             }
             _ => Err(faults),
         }
+    }
+}
+
+/// Reports what is wrong with a split into `partitions` of `models` models each.
+fn check_partitions(
+    partitions: &[PartitionSpec],
+    models: u16,
+    core: Option<u16>,
+    faults: &mut Vec<String>,
+) {
+    let mut names = BTreeSet::new();
+    for PartitionSpec { name, .. } in partitions {
+        if !names.insert(name.as_str()) {
+            faults.push(format!("there are two partitions called {name}; rename one"));
+        }
+    }
+    if let (Some(core), false) = (core, partitions.is_empty()) {
+        faults.push(format!(
+            "core {core} is asked for all partitions; name one in each, since each has a thread"
+        ));
+    }
+    let indices = usize::from(models) * partitions.len();
+    if indices > usize::from(u16::MAX) {
+        let most = usize::from(u16::MAX) / partitions.len();
+        faults.push(format!("{models} models in each partition; at most {most} are taken"));
     }
 }
 
@@ -249,6 +272,7 @@ struct Checked {
     trace_capacity: usize,
     spin: Nanos,
     realtime: bool,
+    core: Option<u16>,
 }
 
 impl Checked {
@@ -264,8 +288,11 @@ impl Checked {
         partition: PartitionId,
         spec: Option<PartitionSpec>,
         device: DeviceContext,
-        pace: Pace,
+        mut pace: Pace,
     ) -> Result<(), Error> {
+        if let Pace::Real { core, .. } = &mut pace {
+            *core = spec.as_ref().map_or(self.core, |spec| spec.core);
+        }
         let policy = spec.as_ref().and_then(|spec| spec.policy).unwrap_or(self.policy);
         let first_model = partition.index * self.max_models;
         let streams = StreamPool::new(&device, self.streams)?;
@@ -361,7 +388,7 @@ pub(crate) fn device(
     let stream_depth = STREAM_DEPTH;
     let clock = MonotonicClock::start();
     let ThreadOptions { spin, realtime } = thread;
-    let real = Pace::Real { clock, spin, realtime };
+    let real = Pace::Real { clock, spin, realtime, core: None };
     match choice {
         DeviceChoice::Sim => {
             let config = SimConfig { memory_limit, max_streams, stream_depth };

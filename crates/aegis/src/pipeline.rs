@@ -392,6 +392,7 @@ impl Pipeline {
         let builder = Runtime::builder();
         let builder = device.pressure.into_iter().fold(builder, RuntimeBuilder::pressure);
         let builder = partitions.iter().map(spec).fold(builder, RuntimeBuilder::partition);
+        let builder = scheduler.core.into_iter().fold(builder, RuntimeBuilder::core);
         builder
             .streams(device.streams)
             .policy(scheduler.policy)
@@ -487,8 +488,8 @@ impl Pipeline {
 
 /// A partition of a workload as the builder takes it.
 fn spec(partition: &Partition) -> PartitionSpec {
-    let Partition { name, sms, policy } = partition.clone();
-    PartitionSpec { name, sms, policy }
+    let Partition { name, sms, policy, core } = partition.clone();
+    PartitionSpec { name, sms, policy, core }
 }
 
 /// What a model of a workload asks to be promised.

@@ -4,7 +4,7 @@ mod insight;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aegis_cuda::{DeviceCapabilities, DeviceContext, Realtime};
+use aegis_cuda::{DeviceCapabilities, DeviceContext, ThreadSetup};
 use aegis_memory::PressureChange;
 use aegis_sched::admission::{
     Admission, AdmissionController, AdmissionError, AdmissionRequest, DeviceMemory, Terms,
@@ -436,8 +436,8 @@ impl Runtime {
     pub fn realtime(&self) -> Vec<RealtimeReport> {
         let phase = lock(&self.phase);
         let orchestrator = |place: usize| match &*phase {
-            Phase::Running(orchestrators) => orchestrators[place].realtime().clone(),
-            Phase::Built(_) | Phase::Stopped => Realtime::NotRequested,
+            Phase::Running(orchestrators) => orchestrators[place].setup().clone(),
+            Phase::Built(_) | Phase::Stopped => ThreadSetup::NONE,
         };
         let of = |(place, partition): (usize, &Partition)| RealtimeReport {
             orchestrator: orchestrator(place),

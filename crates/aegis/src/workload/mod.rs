@@ -61,6 +61,8 @@ pub const OVERHEAD_MAX: Nanos = Nanos::from_secs(1);
 pub const ORDINAL_MAX: u16 = 255;
 /// The most streams of one device.
 pub const STREAMS_MAX: u32 = 256;
+/// The highest number of a core.
+pub const CORE_MAX: u16 = 1023;
 /// The deepest submission queue.
 pub const QUEUE_DEPTH_MAX: u32 = 65_536;
 /// The most jobs of one model that may be outstanding at once.
@@ -171,6 +173,9 @@ pub struct Scheduler {
     /// [`SUSPENDED_MAX`]; `None` for any number. The file has no more than that, so this is said for
     /// reports.
     pub max_suspended: Option<u32>,
+    /// The core that the orchestration thread is to run on, at most [`CORE_MAX`]; of a whole device
+    /// alone.
+    pub core: Option<u16>,
 }
 
 /// The `[overheads]` table: costs of the runtime itself, at most [`OVERHEAD_MAX`] each.
