@@ -70,6 +70,7 @@ pub mod sim;
 pub mod state;
 pub mod stream;
 mod sync;
+mod thread_setup;
 
 pub use capability::{
     ComputeCapability, ComputeUnits, DeviceCapabilities, DriverKind, GpuCapabilities,
@@ -92,3 +93,4 @@ pub use signal::Signal;
 pub use sim::{SimConfig, SimDevice, SimFault, SimWork};
 pub use state::{ClockRange, DeviceState, ThrottleReason};
 pub use stream::{CudaStream, StreamPriority};
+pub use thread_setup::{ThreadRequest, ThreadSetup};

@@ -195,22 +195,7 @@ impl RuntimeBuilder {
             faults.push("no overheads are stated; call `overheads`".into());
         }
         let partitions = self.partitions;
-        let mut names = BTreeSet::new();
-        for PartitionSpec { name, .. } in &partitions {
-            if !names.insert(name.as_str()) {
-                faults.push(format!("there are two partitions called {name}; rename one"));
-            }
-        }
-        if let (Some(core), false) = (self.core, partitions.is_empty()) {
-            faults.push(format!(
-                "core {core} is asked for all partitions; name one in each, since each has a thread"
-            ));
-        }
-        let indices = usize::from(models) * partitions.len();
-        if indices > usize::from(u16::MAX) {
-            let most = usize::from(u16::MAX) / partitions.len();
-            faults.push(format!("{models} models in each partition; at most {most} are taken"));
-        }
+        check_partitions(&partitions, models, self.core, &mut faults);
         let pressure = self.pressure.map(PressurePolicy::new).transpose().unwrap_or_else(|error| {
             faults.push(error.to_string());
             None
@@ -237,6 +222,31 @@ impl RuntimeBuilder {
             }
             _ => Err(faults),
         }
+    }
+}
+
+/// Reports what is wrong with a split into `partitions` of `models` models each.
+fn check_partitions(
+    partitions: &[PartitionSpec],
+    models: u16,
+    core: Option<u16>,
+    faults: &mut Vec<String>,
+) {
+    let mut names = BTreeSet::new();
+    for PartitionSpec { name, .. } in partitions {
+        if !names.insert(name.as_str()) {
+            faults.push(format!("there are two partitions called {name}; rename one"));
+        }
+    }
+    if let (Some(core), false) = (core, partitions.is_empty()) {
+        faults.push(format!(
+            "core {core} is asked for all partitions; name one in each, since each has a thread"
+        ));
+    }
+    let indices = usize::from(models) * partitions.len();
+    if indices > usize::from(u16::MAX) {
+        let most = usize::from(u16::MAX) / partitions.len();
+        faults.push(format!("{models} models in each partition; at most {most} are taken"));
     }
 }
 

@@ -353,15 +353,39 @@ fn what_a_partition_has_for_itself_is_judged_where_it_is_stated() {
     check_faults(
         &SPLIT.replace("sms = 60", "sms = 0\nstreams = 1"),
         expect![[r#"
-        error: edge.toml:10:7: `sms` is 0; it must be from 1 to 1024
-           |
-        10 | sms = 0
-           |       ^ e.g. 72
+            error: edge.toml:10:7: `sms` is 0; it must be from 1 to 1024
+               |
+            10 | sms = 0
+               |       ^ e.g. 72
 
-        error: edge.toml:11:1: [[partition]] has no key `streams`
+            error: edge.toml:11:1: [[partition]] has no key `streams`
+               |
+            11 | streams = 1
+               | ^^^^^^^ its keys are name, sms, policy, core"#]],
+    );
+}
+
+#[test]
+fn what_a_partition_asks_of_the_device_is_judged_by_the_device() {
+    let cores = SPLIT.replace("sms = 72", "core = 1").replace("sms = 60", "core = 1");
+    check_faults(
+        &cores.replace("queue_depth = 8", "queue_depth = 8, core = 0"),
+        expect![[r#"
+        error: edge.toml:3:55: `core` is for one thread, and each partition has its own
+          |
+        3 | scheduler = { policy = "edf", queue_depth = 8, core = 0 }
+          |                                                       ^ write it in each [[partition]]
+        ...
+        5 | [[partition]]
+          | ------------- the first partition
+
+        error: edge.toml:10:8: core 1 is taken
            |
-        11 | streams = 1
-           | ^^^^^^^ its keys are name, sms, policy"#]],
+         7 | core = 1
+           |        - first asked for here
+        ...
+        10 | core = 1
+           |        ^ choose another"#]],
     );
     let cores = SPLIT.replace("sms = 72", "core = 1").replace("sms = 60", "core = 1");
     check_faults(&cores.replace("queue_depth = 8", "queue_depth = 8, core = 0"), expect![[""]]);
