@@ -92,6 +92,18 @@ pub(crate) fn run(root: &Path, args: &RuntimesArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes sure of ONNX Runtime for this machine, or of the one for CUDA, and returns its folder. Of
+/// CUDA itself nothing is fetched.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn provide(root: &Path, cuda: bool) -> anyhow::Result<PathBuf> {
+    let package = if cuda { cuda::RUNTIME } else { package_of_this_machine()? };
+    let folder = home(root).join(package.folder());
+    package.provide(&folder, &Origin::Pip)?;
+    Ok(folder)
+}
+
 /// The library's place in the workspace at `root`, whether it is there or not.
 pub(crate) fn library(root: &Path) -> PathBuf {
     home(root).join(format!("onnxruntime-{VERSION}")).join(LIBRARY)
