@@ -78,7 +78,7 @@ impl Guard {
         for range in taken {
             if end < range.start {
                 let mut buffer = world.arena.buffer(end..range.start).expect("no model has it");
-                buffer.fill(0x5A);
+                buffer.fill(0x5A).expect("host memory");
                 rest.push(buffer);
             }
             end = end.max(range.end);

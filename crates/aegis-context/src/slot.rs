@@ -15,11 +15,13 @@
 //! 2. A slot's buffers are allocated once and never grow.
 //! 3. Every queued slot is finished exactly once, with an outcome.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use aegis_cuda::{DeviceArena, DeviceError, HostBuffer};
 use aegis_trace::{Category, DropReason, JobId, Nanos, SubmitRefusal, Timestamp};
 
-use crate::description::ModelDescription;
+use crate::description::{ModelDescription, TensorSpec};
 
 /// How a job ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,9 +67,9 @@ pub enum JobOutcome {
 #[derive(Debug)]
 pub struct JobIo {
     /// One buffer per input.
-    pub inputs: Vec<Box<[u8]>>,
+    pub inputs: Vec<HostBuffer>,
     /// One buffer per output.
-    pub outputs: Vec<Box<[u8]>>,
+    pub outputs: Vec<HostBuffer>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -87,15 +89,37 @@ pub struct JobSlot {
 }
 
 impl JobSlot {
-    /// A free slot with zeroed buffers that fit `description`.
+    /// A free slot with zeroed buffers that fit `description`, in ordinary memory.
     #[must_use]
     pub fn new(description: &ModelDescription) -> Self {
-        let zeroed = |bytes: usize| vec![0; bytes].into_boxed_slice();
-        let io = JobIo {
-            inputs: description.inputs.iter().map(|spec| zeroed(spec.bytes())).collect(),
-            outputs: description.outputs.iter().map(|spec| zeroed(spec.bytes())).collect(),
+        let plain = |length| Ok::<_, Infallible>(HostBuffer::plain(length));
+        match Self::with(description, plain) {
+            Ok(slot) => slot,
+            Err(never) => match never {},
+        }
+    }
+
+    /// A free slot with zeroed buffers that fit `description`, in memory that the device of `arena`
+    /// copies from and to by itself, where it has such.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when the device has no more of it.
+    pub fn on(arena: &DeviceArena, description: &ModelDescription) -> Result<Self, DeviceError> {
+        Self::with(description, |length| arena.host_buffer(length))
+    }
+
+    fn with<E>(
+        description: &ModelDescription,
+        zeroed: impl Fn(usize) -> Result<HostBuffer, E>,
+    ) -> Result<Self, E> {
+        let buffers = |specs: &[TensorSpec]| -> Result<Vec<HostBuffer>, E> {
+            specs.iter().map(|spec| zeroed(spec.bytes())).collect()
         };
-        Self { phase: Mutex::new(Phase::Free), done: Condvar::new(), io: Mutex::new(io) }
+        let io = JobIo {
+            inputs: buffers(&description.inputs)?,
+            outputs: buffers(&description.outputs)?,
+        };
+        Ok(Self { phase: Mutex::new(Phase::Free), done: Condvar::new(), io: Mutex::new(io) })
     }
 
     /// Takes the slot for filling; `false` when it is taken already.
@@ -196,7 +220,20 @@ pub struct SlotPool {
 }
 
 impl SlotPool {
-    /// `count` free slots for a model of this `description`.
+    /// `count` free slots for a model of this `description`, on the device of `arena`.
+    ///
+    /// # Errors
+    /// As [`JobSlot::on`].
+    pub fn on(
+        arena: &DeviceArena,
+        description: &ModelDescription,
+        count: usize,
+    ) -> Result<Self, DeviceError> {
+        let slot = |_| JobSlot::on(arena, description).map(Arc::new);
+        Ok(Self { slots: (0..count).map(slot).collect::<Result<_, _>>()? })
+    }
+
+    /// `count` free slots for a model of this `description`, in ordinary memory.
     #[must_use]
     pub fn new(description: &ModelDescription, count: usize) -> Self {
         Self { slots: (0..count).map(|_| Arc::new(JobSlot::new(description))).collect() }
@@ -224,7 +261,7 @@ impl SlotPool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::description::{DType, TensorSpec};
+    use crate::description::DType;
     use aegis_trace::ModelId;
 
     fn pool(count: usize) -> SlotPool {

@@ -96,6 +96,17 @@ impl StreamPool {
     }
 }
 
+impl Entry {
+    /// The times of the stage that ended at `finished`.
+    ///
+    /// Its length is the device's own: a GPU tells when work ended only to who looks, but knows
+    /// itself how long it took. On the other drivers both are the same.
+    fn times(&self, finished: Timestamp) -> Result<StageTimes, DeviceError> {
+        let execution = self.ended.elapsed_since(&self.begun)?;
+        Ok(StageTimes { started: finished.saturating_sub(execution), finished })
+    }
+}
+
 /// The right to use one stream; dropping it gives the stream back.
 #[derive(Debug)]
 struct Loan {
@@ -122,9 +133,9 @@ impl Drop for Loan {
 /// When the device began and ended a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StageTimes {
-    /// The first of its work began.
+    /// The first of its work began: as long before `finished` as the device says it took.
     pub started: Timestamp,
-    /// The last of its work ended.
+    /// The last of its work was seen to end.
     pub finished: Timestamp,
 }
 
@@ -180,10 +191,7 @@ impl BusyStream {
         let entry = self.loan.entry();
         match entry.ended.query()? {
             EventStatus::Pending => Ok(None),
-            EventStatus::Complete { at: finished } => match entry.begun.query()? {
-                EventStatus::Complete { at: started } => Ok(Some(StageTimes { started, finished })),
-                EventStatus::Pending => unreachable!("events of one stream fire in order"),
-            },
+            EventStatus::Complete { at } => entry.times(at).map(Some),
         }
     }
 
@@ -194,7 +202,6 @@ impl BusyStream {
     pub fn wait(&self) -> Result<StageTimes, DeviceError> {
         let entry = self.loan.entry();
         let finished = entry.ended.synchronize()?;
-        let started = entry.begun.synchronize()?;
-        Ok(StageTimes { started, finished })
+        entry.times(finished)
     }
 }

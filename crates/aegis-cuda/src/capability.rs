@@ -14,6 +14,8 @@ pub enum DriverKind {
     Host,
     /// A device of declared costs in virtual time.
     Sim,
+    /// A GPU, through NVIDIA's driver.
+    Cuda,
 }
 
 impl fmt::Display for DriverKind {
@@ -21,11 +23,12 @@ impl fmt::Display for DriverKind {
         f.write_str(match self {
             Self::Host => "host",
             Self::Sim => "sim",
+            Self::Cuda => "cuda",
         })
     }
 }
 
-/// What a device has to compute with. A GPU will be a variant of its own, with its SMs.
+/// What a device has to compute with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -38,6 +41,53 @@ pub enum ComputeUnits {
         /// else the present one.
         clock_khz: Option<u64>,
     },
+    /// The multiprocessors (SMs) of a GPU.
+    Multiprocessors {
+        /// How many the view has: all, or those of its partition.
+        count: u32,
+        /// The highest clock in kHz.
+        clock_khz: Option<u32>,
+    },
+}
+
+/// What only a GPU has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuCapabilities {
+    /// Shared memory of one SM.
+    pub shared_memory_per_sm: Option<Bytes>,
+    /// The most shared memory that one block may have, where its kernel opts in.
+    pub shared_memory_per_block: Option<Bytes>,
+    /// The size of the second-level cache.
+    pub l2_cache: Option<Bytes>,
+    /// The most threads resident on one SM.
+    pub threads_per_sm: Option<u32>,
+    /// The most threads of one block.
+    pub threads_per_block: Option<u32>,
+    /// The threads that execute together.
+    pub warp_size: Option<u32>,
+    /// How many copies can run beside kernels.
+    pub copy_engines: Option<u32>,
+    /// The highest memory clock in kHz.
+    pub memory_clock_khz: Option<u32>,
+    /// The width of the memory bus in bits.
+    pub memory_bus_bits: Option<u32>,
+    /// 32-bit floating-point operations per second at the highest clock, on the SMs of the view,
+    /// derived from their number and units; tensor cores not counted.
+    pub fp32_flops_per_second: Option<u64>,
+    /// Whether it shares the machine's memory.
+    pub integrated: Option<bool>,
+    /// Whether its memory corrects errors.
+    pub ecc: Option<bool>,
+    /// How many priorities a stream may have.
+    pub priority_levels: u8,
+    /// Whether the driver can split its SMs.
+    pub green_contexts: bool,
+    /// Where it sits, as `domain:bus:device.function`.
+    pub pci_bus_id: String,
+    /// The version of the driver, where the management library tells.
+    pub driver_version: Option<String>,
+    /// The newest CUDA that the driver speaks, as `major.minor`.
+    pub cuda_version: String,
 }
 
 /// The CUDA compute capability of a GPU, `major.minor`.
@@ -67,6 +117,10 @@ pub struct DeviceCapabilities {
     pub(crate) compute_units: Option<ComputeUnits>,
     pub(crate) memory_bandwidth_per_second: Option<Bytes>,
     pub(crate) compute_capability: Option<ComputeCapability>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) partition: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) gpu: Option<Box<GpuCapabilities>>,
 }
 
 impl DeviceCapabilities {
@@ -108,6 +162,19 @@ impl DeviceCapabilities {
     #[must_use]
     pub fn memory_bandwidth_per_second(&self) -> Option<Bytes> {
         self.memory_bandwidth_per_second
+    }
+
+    /// The SMs of the partition that this view is, as granted on `cuda` and as asked for on the
+    /// others; `None` for a whole device.
+    #[must_use]
+    pub fn partition(&self) -> Option<u32> {
+        self.partition
+    }
+
+    /// What only a GPU has; `None` on everything else.
+    #[must_use]
+    pub fn gpu(&self) -> Option<&GpuCapabilities> {
+        self.gpu.as_deref()
     }
 
     /// The CUDA compute capability; `None` on everything that is not a GPU.

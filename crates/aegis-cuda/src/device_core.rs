@@ -1,6 +1,19 @@
 //! What every driver shares: the signal, the stream slots, the memory ledger, and the loss flag.
+//!
+//! ```text
+//!   view of partition 0          view of partition 1          the whole device
+//!   signal, slots                signal, slots                signal, slots
+//!          \____________________________|____________________________/
+//!                        one ledger,  one loss flag
+//! ```
+//!
+//! # Invariants
+//! 1. The live charges of all views of one device sum up to at most its memory limit.
+//! 2. A loss is seen by every view, and rings the signal of each.
+//! 3. No two streams of one device have the same id, whatever their views: each view has a range of
+//!    indices of its own.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use aegis_trace::{Bytes, StreamId, Timestamp};
 
@@ -20,14 +33,67 @@ pub(crate) struct Limits {
     pub(crate) depth: usize,
 }
 
-/// The state of one device that its streams, events and arenas keep alive.
+/// The state of one view of a device, kept alive by its streams, events and arenas.
 pub(crate) struct DeviceCore {
     kind: DriverKind,
     limits: Limits,
     signal: Arc<Signal>,
+    /// The index of the first of this view's streams.
+    first: u16,
     slots: Mutex<Vec<Slot>>,
-    reserved: Mutex<Bytes>,
+    shared: Arc<Shared>,
+    fate: Arc<Fate>,
+}
+
+/// What all views of one device share.
+struct Shared {
+    ledger: Mutex<MemoryUse>,
+    /// The index of the first stream of the next view.
+    next: Mutex<u16>,
+}
+
+/// Whether the device is lost, and whom to wake when it is.
+#[derive(Default)]
+struct Fate {
     loss: OnceLock<Loss>,
+    signals: Mutex<Vec<Weak<Signal>>>,
+}
+
+/// What the memory limit of a device is charged with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// What the driver took to make its context; zero on `host` and `sim`.
+    pub context: Bytes,
+    /// The sum of the live arenas.
+    pub arenas: Bytes,
+    /// What libraries took beside the arenas, as far as it was charged.
+    pub foreign: Bytes,
+}
+
+impl MemoryUse {
+    /// The sum of all lines.
+    #[must_use]
+    pub fn total(&self) -> Bytes {
+        // Saturating: the limit holds the sum of the lines far below the end of the type.
+        let sum = self.context.as_u64().saturating_add(self.arenas.as_u64());
+        Bytes(sum.saturating_add(self.foreign.as_u64()))
+    }
+
+    fn line(&mut self, line: Line) -> &mut Bytes {
+        match line {
+            Line::Context => &mut self.context,
+            Line::Arenas => &mut self.arenas,
+            Line::Foreign => &mut self.foreign,
+        }
+    }
+}
+
+/// A line of the memory ledger.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Line {
+    Context,
+    Arenas,
+    Foreign,
 }
 
 /// A stream's place. The table is filled at set-up and never grows.
@@ -42,7 +108,7 @@ enum Slot {
 /// How the device was lost.
 struct Loss {
     at: Timestamp,
-    by: StreamId,
+    by: Option<StreamId>,
     message: Box<str>,
 }
 
@@ -57,15 +123,38 @@ impl DeviceCore {
         if limits.depth > MAX_STREAM_DEPTH {
             return Err(DeviceError::Config { field: "stream_depth", problem: "exceeds 65536" });
         }
-        let slots = (0..limits.streams).map(|index| Slot::Free(StreamId::first(index)));
-        Ok(Self {
-            kind,
-            limits,
-            signal: Arc::new(Signal::new()),
-            slots: Mutex::new(slots.collect()),
-            reserved: Mutex::new(Bytes::ZERO),
-            loss: OnceLock::new(),
-        })
+        let shared = Shared { ledger: Mutex::default(), next: Mutex::new(0) };
+        Self::with(kind, limits, Arc::new(shared), Arc::default())
+    }
+
+    /// Another view of the same device: the same ledger and loss, a signal and streams of its own.
+    pub(crate) fn view(&self) -> Result<Self, DeviceError> {
+        Self::with(self.kind, self.limits, Arc::clone(&self.shared), Arc::clone(&self.fate))
+    }
+
+    /// A world of its own that shares the memory limit only.
+    pub(crate) fn world(&self) -> Result<Self, DeviceError> {
+        Self::with(self.kind, self.limits, Arc::clone(&self.shared), Arc::default())
+    }
+
+    fn with(
+        kind: DriverKind,
+        limits: Limits,
+        shared: Arc<Shared>,
+        fate: Arc<Fate>,
+    ) -> Result<Self, DeviceError> {
+        let mut next = lock(&shared.next);
+        let first = *next;
+        *next = first.checked_add(limits.streams).ok_or(DeviceError::Config {
+            field: "max_streams",
+            problem: "exceeds 65535 over all partitions",
+        })?;
+        drop(next);
+        let slots = (0..limits.streams).map(|place| Slot::Free(StreamId::first(first + place)));
+        let slots = Mutex::new(slots.collect());
+        let signal = Arc::new(Signal::new());
+        lock(&fate.signals).push(Arc::downgrade(&signal));
+        Ok(Self { kind, limits, signal, first, slots, shared, fate })
     }
 
     pub(crate) fn kind(&self) -> DriverKind {
@@ -99,33 +188,46 @@ impl DeviceCore {
 
     /// Gives the slot of `id` to its next tenant.
     pub(crate) fn release_slot(&self, id: StreamId) {
-        let slot = &mut lock(&self.slots)[usize::from(id.index)];
+        let slot = &mut lock(&self.slots)[self.place(id)];
         debug_assert!(matches!(slot, Slot::Taken), "{id} was released twice");
         *slot = id.next_generation().map_or(Slot::Retired, Slot::Free);
     }
 
-    /// Charges `requested` to the memory limit until the result is dropped.
-    pub(crate) fn charge(self: &Arc<Self>, requested: Bytes) -> Result<Charge, DeviceError> {
-        let mut reserved = lock(&self.reserved);
-        let limit = self.limits.memory;
-        match reserved.checked_add(requested) {
-            Some(sum) if sum <= limit => *reserved = sum,
-            _ => {
-                return Err(DeviceError::OutOfMemory { requested, reserved: *reserved, limit });
-            }
+    /// The place of one of this view's streams, from zero.
+    pub(crate) fn place(&self, id: StreamId) -> usize {
+        usize::from(id.index - self.first)
+    }
+
+    /// Charges `requested` to a line of the ledger until the result is dropped.
+    pub(crate) fn charge(
+        self: &Arc<Self>,
+        line: Line,
+        requested: Bytes,
+    ) -> Result<Charge, DeviceError> {
+        let mut ledger = lock(&self.shared.ledger);
+        let (reserved, limit) = (ledger.total(), self.limits.memory);
+        if reserved.checked_add(requested).is_none_or(|sum| sum > limit) {
+            return Err(DeviceError::OutOfMemory { requested, reserved, limit });
         }
-        Ok(Charge { core: Arc::clone(self), bytes: requested })
+        let entry = ledger.line(line);
+        *entry = *entry + requested;
+        drop(ledger);
+        Ok(Charge { core: Arc::clone(self), line, bytes: requested })
     }
 
-    /// The sum of the live charges.
-    pub(crate) fn reserved(&self) -> Bytes {
-        *lock(&self.reserved)
+    /// The live charges of all views.
+    pub(crate) fn memory_use(&self) -> MemoryUse {
+        *lock(&self.shared.ledger)
     }
 
-    /// Marks the device as lost; the first loss stands. The caller ends the pending events.
-    pub(crate) fn lose(&self, at: Timestamp, by: StreamId, message: Box<str>) {
+    /// Marks the device as lost and rings the signal of every view; the first loss stands. Each
+    /// driver then ends its pending events.
+    pub(crate) fn lose(&self, at: Timestamp, by: Option<StreamId>, message: Box<str>) {
         // A second loss finds the device lost already and has nothing to add.
-        let _first = self.loss.set(Loss { at, by, message });
+        let _first = self.fate.loss.set(Loss { at, by, message });
+        for signal in lock(&self.fate.signals).iter().filter_map(Weak::upgrade) {
+            signal.notify();
+        }
     }
 
     /// The loss of the device as an error.
@@ -133,13 +235,13 @@ impl DeviceCore {
     /// # Panics
     /// Unless [`DeviceCore::lose`] was called before.
     pub(crate) fn loss(&self) -> DeviceError {
-        let Loss { at, by, message } = self.loss.get().expect("the device is lost");
+        let Loss { at, by, message } = self.fate.loss.get().expect("the device is lost");
         DeviceError::DeviceLost { at: *at, by: *by, message: message.clone() }
     }
 
     /// Tells whether the device is lost.
     pub(crate) fn is_lost(&self) -> bool {
-        self.loss.get().is_some()
+        self.fate.loss.get().is_some()
     }
 
     /// `Ok` while the device is not lost; costs one atomic load then.
@@ -151,13 +253,21 @@ impl DeviceCore {
 /// Reserved memory, given back on drop.
 pub(crate) struct Charge {
     core: Arc<DeviceCore>,
+    line: Line,
     bytes: Bytes,
+}
+
+impl Charge {
+    pub(crate) fn bytes(&self) -> Bytes {
+        self.bytes
+    }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        let mut reserved = lock(&self.core.reserved);
-        *reserved = *reserved - self.bytes;
+        let mut ledger = lock(&self.core.shared.ledger);
+        let entry = ledger.line(self.line);
+        *entry = *entry - self.bytes;
     }
 }
 
@@ -196,20 +306,44 @@ mod tests {
     #[test]
     fn a_charge_is_refunded_when_it_ends() {
         let core = core(1);
-        let half = core.charge(Bytes(50)).expect("within the limit");
-        assert!(core.charge(Bytes(51)).is_err());
-        assert!(core.charge(Bytes(u64::MAX)).is_err());
+        let half = core.charge(Line::Arenas, Bytes(50)).expect("within the limit");
+        assert!(core.charge(Line::Arenas, Bytes(51)).is_err());
+        assert!(core.charge(Line::Arenas, Bytes(u64::MAX)).is_err());
         drop(half);
-        assert_eq!(core.reserved(), Bytes::ZERO);
-        assert!(core.charge(Bytes(100)).is_ok());
+        assert_eq!(core.memory_use().total(), Bytes::ZERO);
+        assert!(core.charge(Line::Arenas, Bytes(100)).is_ok());
     }
 
     #[test]
     fn the_first_loss_stands() {
         let core = core(1);
-        core.lose(Timestamp(1), StreamId::first(0), "first".into());
-        core.lose(Timestamp(2), StreamId::first(0), "second".into());
+        core.lose(Timestamp(1), None, "first".into());
+        core.lose(Timestamp(2), None, "second".into());
         let error = core.check().expect_err("the device is lost");
         assert!(matches!(error, DeviceError::DeviceLost { at: Timestamp(1), .. }));
+    }
+
+    #[test]
+    fn views_share_the_limit_and_the_loss_but_no_stream() {
+        let whole = core(2);
+        let view = Arc::new(whole.view().expect("there are indices left"));
+        let held = whole.charge(Line::Foreign, Bytes(60)).expect("within the limit");
+        assert!(view.charge(Line::Arenas, Bytes(41)).is_err());
+        assert_eq!(view.memory_use(), MemoryUse { foreign: held.bytes(), ..MemoryUse::default() });
+        let ids = [whole.take_slot(), view.take_slot()].map(|id| id.expect("free").index);
+        assert_eq!(ids, [0, 2]);
+        whole.lose(Timestamp(1), None, "gone".into());
+        assert!(view.is_lost());
+        view.signal().wait(None, aegis_trace::Nanos::ZERO); // The loss rang it.
+    }
+
+    #[test]
+    fn a_world_shares_the_limit_alone() {
+        let whole = core(1);
+        let world = Arc::new(whole.world().expect("there are indices left"));
+        let _held = whole.charge(Line::Arenas, Bytes(100)).expect("within the limit");
+        assert!(world.charge(Line::Arenas, Bytes(1)).is_err());
+        whole.lose(Timestamp(1), None, "gone".into());
+        assert!(!world.is_lost());
     }
 }

@@ -60,12 +60,13 @@ pub enum DeviceError {
         cause: WorkFault,
     },
     /// The device is gone; nothing on it will succeed again.
-    #[error("device lost at {at} by work on {by}: {message}")]
+    #[error("device lost at {at}{}: {message}", by_work_on(*by))]
     DeviceLost {
-        /// When it was lost.
+        /// When it was lost, or when that was seen.
         at: Timestamp,
-        /// The stream whose work took the device with it.
-        by: StreamId,
+        /// The stream whose work took the device with it; on `cuda` the one on which the loss was
+        /// seen first, if it was on one.
+        by: Option<StreamId>,
         /// What that work said.
         message: Box<str>,
     },
@@ -86,12 +87,15 @@ pub enum DeviceError {
     /// The event belongs to another device.
     #[error("the event belongs to another device")]
     ForeignEvent,
+    /// The graph was captured on another device.
+    #[error("the graph belongs to another device")]
+    ForeignGraph,
     /// The reservation would break the device's memory limit.
     #[error("out of memory: {requested} requested with {reserved} of {limit} reserved")]
     OutOfMemory {
         /// What was asked for.
         requested: Bytes,
-        /// The sum of the live arenas.
+        /// The sum of the live charges.
         reserved: Bytes,
         /// The configured `memory_limit`.
         limit: Bytes,
@@ -117,6 +121,59 @@ pub enum DeviceError {
         /// What the live claim is.
         held_as: ClaimKind,
     },
+    /// A call of the CUDA driver failed.
+    #[error("`{call}` failed: {name} ({code}): {text}")]
+    Cuda {
+        /// The call.
+        call: &'static str,
+        /// The driver's code, as it came.
+        code: u32,
+        /// The driver's name for it, or ours for what a newer driver would know.
+        name: Box<str>,
+        /// The driver's description.
+        text: Box<str>,
+    },
+    /// There is no CUDA driver to talk to: the library is missing, or lacks an entry point.
+    #[error("the CUDA driver is not usable: {why}")]
+    NoDriver {
+        /// What is missing.
+        why: Box<str>,
+    },
+    /// The driver is there but too old for what was asked.
+    #[error("the CUDA driver has no `{call}`, which {purpose} needs")]
+    DriverTooOld {
+        /// The entry point.
+        call: &'static str,
+        /// What needs it.
+        purpose: &'static str,
+    },
+    /// The device does not have as many multiprocessors left as a partition asks for.
+    #[error("partition {index} asks for {asked} SMs and {left} are left")]
+    PartitionTooLarge {
+        /// Which of the shares, from zero.
+        index: usize,
+        /// What it asked for.
+        asked: u32,
+        /// What the shares before it left.
+        left: u32,
+    },
+    /// The stream is being captured into a graph, which takes no events and no other graphs.
+    #[error("{stream} is being captured")]
+    Capturing {
+        /// Which stream.
+        stream: StreamId,
+    },
+    /// The event was created without a time.
+    #[error("the event keeps no time")]
+    EventUntimed,
+    /// The buffer on the host does not fit the one on the device.
+    #[error("a host buffer of {host} does not fit a device buffer of {device}")]
+    CopyTooLong {
+        /// The size of the host buffer.
+        host: Bytes,
+        /// The size of the device buffer.
+        device: Bytes,
+    },
     /// The operating system refused a call.
     #[error("`{call}` failed")]
     Os {
@@ -126,6 +183,11 @@ pub enum DeviceError {
         #[source]
         cause: std::io::Error,
     },
+}
+
+/// Says on which stream the loss was seen, where it was on one.
+fn by_work_on(stream: Option<StreamId>) -> String {
+    stream.map_or_else(String::new, |stream| format!(" by work on {stream}"))
 }
 
 /// Says how many faults followed the first, where any did.
@@ -151,9 +213,17 @@ impl DeviceError {
             | Self::EventNotRecorded
             | Self::EventsOutOfOrder { .. }
             | Self::ForeignEvent
+            | Self::ForeignGraph
             | Self::OutOfMemory { .. }
             | Self::OutOfRange { .. }
-            | Self::Overlap { .. } => Category::Permanent,
+            | Self::Overlap { .. }
+            | Self::NoDriver { .. }
+            | Self::DriverTooOld { .. }
+            | Self::PartitionTooLarge { .. }
+            | Self::Capturing { .. }
+            | Self::EventUntimed
+            | Self::CopyTooLong { .. } => Category::Permanent,
+            Self::Cuda { code, .. } => crate::cuda::error::category(*code),
             Self::Work { cause, .. } => cause.category,
             Self::DeviceLost { .. } => Category::Fatal,
             // "Try again" is what the system says when a limit of its own was reached.

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use aegis_trace::{Nanos, Timestamp};
 
 use crate::capability::DriverKind;
+use crate::cuda::{Completions, RawEvent};
 use crate::device_core::DeviceCore;
 use crate::error::DeviceError;
 use crate::fault::Failure;
@@ -52,11 +53,28 @@ pub enum EventStatus {
 pub struct CudaEvent {
     core: Arc<DeviceCore>,
     cell: Arc<EventCell>,
+    /// On `cuda`: the driver's event, and who looks at it.
+    driver: Option<DriverEvent>,
+}
+
+/// What stands behind an event of a GPU.
+pub(crate) struct DriverEvent {
+    pub(crate) event: Arc<RawEvent>,
+    pub(crate) completions: Arc<Completions>,
 }
 
 impl CudaEvent {
     pub(crate) fn new(core: Arc<DeviceCore>) -> Self {
-        Self { core, cell: Arc::new(EventCell::new()) }
+        Self { core, cell: Arc::new(EventCell::new()), driver: None }
+    }
+
+    pub(crate) fn of_driver(core: Arc<DeviceCore>, driver: DriverEvent) -> Self {
+        Self { core, cell: Arc::new(EventCell::new()), driver: Some(driver) }
+    }
+
+    /// The driver's event, on `cuda`.
+    pub(crate) fn driver_event(&self) -> Option<&Arc<RawEvent>> {
+        self.driver.as_ref().map(|driver| &driver.event)
     }
 
     /// The shared state, if the event belongs to the device of `core`.
@@ -67,7 +85,8 @@ impl CudaEvent {
     /// Tells whether the last recording completed, without waiting.
     ///
     /// A completion is visible here as soon as the device made it, and stays until the event is
-    /// recorded again; so does a fault. Costs one atomic load unless there is a fault to clone.
+    /// recorded again; so does a fault. Costs one atomic load unless there is a fault to clone; on
+    /// `cuda`, where nobody is told of an end, a pending event is asked about in the driver.
     ///
     /// # Errors
     /// - [`DeviceError::Work`], with the fault's category: work between the event recorded on the
@@ -75,38 +94,51 @@ impl CudaEvent {
     /// - [`DeviceError::DeviceLost`] (fatal): the device was lost before the event completed.
     /// - [`DeviceError::EventNotRecorded`] (permanent).
     pub fn query(&self) -> Result<EventStatus, DeviceError> {
+        if let Some(driver) = self.driver.as_ref().filter(|_| self.cell.is_pending()) {
+            driver.completions.poll();
+        }
         self.status(self.cell.look())
     }
 
     /// Waits until the last recording completed and returns when that was.
     ///
-    /// Blocks the calling thread on the `host` driver; work running on a stream must not wait for
+    /// Blocks the calling thread on `host` and, in the configured way, on `cuda`; work running on a stream must not wait for
     /// an event of its own stream. Recording the event again meanwhile makes this wait for the new
     /// recording. Never blocks on `sim`, where time is moved by hand.
     ///
     /// # Errors
     /// As [`CudaEvent::query`], and on `sim` [`DeviceError::StillPending`] (transient).
     pub fn synchronize(&self) -> Result<Timestamp, DeviceError> {
-        let seen = match self.core.kind() {
-            DriverKind::Host => self.cell.wait(),
-            DriverKind::Sim => self.cell.look(),
+        let seen = match (&self.driver, self.core.kind()) {
+            (Some(driver), _) => {
+                driver.completions.wait_for(&self.cell);
+                self.cell.look()
+            }
+            (None, DriverKind::Host | DriverKind::Cuda) => self.cell.wait(),
+            (None, DriverKind::Sim) => self.cell.look(),
         };
         self.completion(seen)
     }
 
-    /// The time from the completion of `start` to the completion of this event.
+    /// The time from the completion of `start` to the completion of this event, by the device's own
+    /// clock: on `cuda` the GPU's, whose resolution is about half a microsecond, rounded up.
+    ///
+    /// For the length of a stage, not of a day: the GPU tells a float whose step grows with the
+    /// length (1 ns up to 16 ms, 64 ns at a second).
     ///
     /// # Errors
     /// As [`CudaEvent::query`] for either event; [`DeviceError::StillPending`] (transient) when
-    /// either is; [`DeviceError::ForeignEvent`] and [`DeviceError::EventsOutOfOrder`] (permanent).
+    /// either is; [`DeviceError::ForeignEvent`], [`DeviceError::EventsOutOfOrder`], and on `cuda`
+    /// [`DeviceError::EventUntimed`] (permanent).
     pub fn elapsed_since(&self, start: &CudaEvent) -> Result<Nanos, DeviceError> {
         start.cell_on(&self.core)?;
-        let start = start.completion(start.cell.look())?;
+        let begin = start.completion(start.cell.look())?;
         let end = self.completion(self.cell.look())?;
-        if start > end {
-            return Err(DeviceError::EventsOutOfOrder { start, end });
+        let out_of_order = DeviceError::EventsOutOfOrder { start: begin, end };
+        if let (Some(own), Some(other)) = (&self.driver, &start.driver) {
+            return own.event.elapsed_since(&other.event)?.ok_or(out_of_order);
         }
-        Ok(end - start)
+        if begin > end { Err(out_of_order) } else { Ok(end - begin) }
     }
 
     fn status(&self, seen: Look) -> Result<EventStatus, DeviceError> {
@@ -220,6 +252,17 @@ impl EventCell {
         }
     }
 
+    /// Whether the recording `ticket` is the last one and has not ended.
+    pub(crate) fn awaits(&self, ticket: Ticket) -> bool {
+        // Acquire: pairs with `begin`, so who sees a newer ticket sees what came before it.
+        self.state.load(Ordering::Acquire) & !AWAITED == ticket.0 << PAYLOAD_SHIFT | PENDING
+    }
+
+    /// Whether the last recording has not ended.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.state.load(Ordering::Acquire) & TAG == PENDING
+    }
+
     /// Blocks while the event is pending.
     pub(crate) fn wait(&self) -> Look {
         let mut guard = lock(&self.failure);
@@ -295,6 +338,16 @@ mod tests {
         assert!(matches!(cell.look(), Look::Pending));
         cell.complete(newer, Timestamp(2));
         assert!(matches!(cell.look(), Look::Complete(Timestamp(2))));
+    }
+
+    #[test]
+    fn only_the_last_recording_is_awaited_and_until_it_ends() {
+        let cell = EventCell::new();
+        assert!(!cell.is_pending());
+        let (stale, newer) = (cell.begin(), cell.begin());
+        assert!(cell.is_pending() && cell.awaits(newer) && !cell.awaits(stale));
+        cell.complete(newer, Timestamp(1));
+        assert!(!cell.is_pending() && !cell.awaits(newer));
     }
 
     #[test]

@@ -73,6 +73,12 @@ pub(crate) struct Failure {
     cause: WorkFault,
 }
 
+/// What an event reports whose recording the driver refused.
+pub(crate) fn refused(stream: StreamId, error: &DeviceError) -> Option<Failure> {
+    let cause = WorkFault::new(error.category(), error.to_string());
+    Some(Failure { stream, further: 0, cause })
+}
+
 impl From<Failure> for DeviceError {
     fn from(failure: Failure) -> Self {
         let Failure { stream, further, cause } = failure;

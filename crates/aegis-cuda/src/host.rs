@@ -83,6 +83,11 @@ impl HostDriver {
         Self { core, clock: config.clock, spin: config.spin }
     }
 
+    /// The same machine for another view.
+    pub(crate) fn view(&self, core: Arc<DeviceCore>) -> Self {
+        Self { core, clock: self.clock, spin: self.spin }
+    }
+
     pub(crate) fn clock(&self) -> Arc<dyn Clock> {
         Arc::new(self.clock)
     }
@@ -273,8 +278,7 @@ impl Lane {
             catch_unwind(AssertUnwindSafe(move || if lost { Ok(()) } else { work.run() }));
         match outcome.unwrap_or_else(|panic| Err(fault_of_panic(panic))) {
             Err(WorkFault { category: Category::Fatal, message, .. }) => {
-                self.core.lose(self.clock.now(), self.id, message);
-                self.core.signal().notify();
+                self.core.lose(self.clock.now(), Some(self.id), message);
                 Ok(())
             }
             other => other,

@@ -11,10 +11,28 @@
 //! 4. The bytes of a region belong, at any time, to one user among all regions that overlap it.
 //!    The memory plan says which users may overlap, and the schedule that they do not run at once.
 //! 5. No reference (`&` or `&mut`) to the bytes outlives such a period of use.
+//! 6. Both buffers of an enqueued copy live, and nobody touches what it writes or writes what it
+//!    reads, from the call until an event recorded after it on the stream has completed, or the
+//!    stream was synchronised. Where the copy was captured into a graph, the same holds for every
+//!    launch of the graph: the buffers live as long as it may be launched.
+//! 7. On `cuda` a pointer to a buffer or region is an address of the GPU: the processor touches
+//!    nothing behind it.
+//! 8. A handle of the driver is used only while the stream or context it came from lives, and never
+//!    destroyed. What is enqueued on a stream that way is not an entry of ours: who enqueues it
+//!    records an event after it.
+#![allow(unsafe_code)] // Two functions are unsafe to call; docs/soundness.md argues them.
 
+use std::ffi::c_void;
 use std::ptr::NonNull;
 
+use aegis_trace::Bytes;
+
+use crate::capability::DriverKind;
+use crate::device::DeviceContext;
+use crate::error::DeviceError;
+use crate::host_buffer::HostBuffer;
 use crate::memory::{DeviceBuffer, SharedRegion};
+use crate::stream::CudaStream;
 
 /// The first byte of `buffer`. Aligned as its offset in the arena is, at most to
 /// [`ARENA_ALIGNMENT`](crate::memory::ARENA_ALIGNMENT). For an empty buffer the pointer may be one
@@ -30,4 +48,90 @@ pub fn buffer_ptr(buffer: &DeviceBuffer) -> NonNull<u8> {
 #[must_use]
 pub fn region_ptr(region: &SharedRegion) -> NonNull<u8> {
     region.as_ptr()
+}
+
+/// The driver's stream (`CUstream`, which is also the runtime library's `cudaStream_t`); `None` on
+/// anything but `cuda`.
+#[must_use]
+pub fn stream_handle(stream: &CudaStream) -> Option<NonNull<c_void>> {
+    stream.gpu()?.handle()
+}
+
+/// The driver's context (`CUcontext`): the partition's on a view of one, else the primary context of
+/// the GPU; `None` on anything but `cuda`.
+#[must_use]
+pub fn context_handle(device: &DeviceContext) -> Option<NonNull<c_void>> {
+    device.gpu()?.context()
+}
+
+/// Makes the primary context of the GPU current on the calling thread, where the runtime library
+/// and what is built on it look for it. Work goes to a partition by its streams, not by the current
+/// context. Does nothing on `host` and `sim`.
+///
+/// # Errors
+/// [`DeviceError::Cuda`].
+pub fn make_current(device: &DeviceContext) -> Result<(), DeviceError> {
+    device.gpu().map_or(Ok(()), |gpu| gpu.make_current())
+}
+
+/// Enqueues a copy of all of `source` to the beginning of `target`. Returns at once where the pages
+/// of `source` are locked.
+///
+/// # Errors
+/// [`DeviceError::CopyTooLong`] and, on anything but `cuda`, [`DeviceError::WrongDriver`]
+/// (permanent); [`DeviceError::StreamFull`] (transient); [`DeviceError::Cuda`].
+///
+/// # Safety
+/// Point 6 of the module.
+pub unsafe fn copy_to_device(
+    stream: &CudaStream,
+    source: &HostBuffer,
+    target: &DeviceBuffer,
+) -> Result<(), DeviceError> {
+    check_length(source, target)?;
+    let lane = stream.on_gpu()?;
+    check_device(target)?;
+    // SAFETY: (1) Both sides have the length: just checked. (2) They live and are left alone: the
+    // caller's promise.
+    unsafe { lane.copy_in(source.first(), target, source.len()) }
+}
+
+/// Enqueues a copy of the beginning of `source` to all of `target`. Returns at once where the pages
+/// of `target` are locked.
+///
+/// # Errors
+/// As [`copy_to_device`].
+///
+/// # Safety
+/// Point 6 of the module; the copy writes to `target` although it is borrowed shared, so no other
+/// borrow of its bytes exists meanwhile.
+pub unsafe fn copy_to_host(
+    stream: &CudaStream,
+    source: &DeviceBuffer,
+    target: &HostBuffer,
+) -> Result<(), DeviceError> {
+    check_length(target, source)?;
+    let lane = stream.on_gpu()?;
+    check_device(source)?;
+    // SAFETY: (1) Both sides have the length: just checked. (2) They live and are left alone: the
+    // caller's promise.
+    unsafe { lane.copy_out(source, target.first(), target.len()) }
+}
+
+fn check_length(host: &HostBuffer, device: &DeviceBuffer) -> Result<(), DeviceError> {
+    let host = Bytes(host.len() as u64);
+    if host.as_u64() <= device.len() {
+        Ok(())
+    } else {
+        Err(DeviceError::CopyTooLong { host, device: Bytes(device.len()) })
+    }
+}
+
+/// Refuses a buffer that is not on a GPU: its address would mean something else there.
+fn check_device(buffer: &DeviceBuffer) -> Result<(), DeviceError> {
+    if buffer.is_on_gpu() {
+        Ok(())
+    } else {
+        Err(DeviceError::WrongDriver { needed: DriverKind::Cuda, found: DriverKind::Host })
+    }
 }

@@ -8,7 +8,7 @@
 //!   driver   a stream is            time is             memory is
 //!   host     a worker thread        the machine's       anonymous pages of this process
 //!   sim      a queue of costs       moved by hand       the same, reserved without commitment
-//!   cuda     (an issue of its own: driver entry points loaded at run time, private to this crate)
+//!   cuda     the GPU's               the machine's       on the GPU, one allocation per arena
 //! ```
 //!
 //! The orchestration above is the same over all of them. Read [`device`] first, then [`stream`]
@@ -35,25 +35,32 @@
 //! 1. No raw handle or pointer leaves the crate but through [`interop`], which only backends use.
 //! 2. Every call of the operating system is checked, and its error names the call.
 //! 3. What runs per inference (`enqueue_*`, `record`, `query`) allocates nothing but the text of a
-//!    fault, and on `host` takes no lock and makes no system call unless it must wake a thread. The
+//!    fault, and on `host` takes no lock and makes no system call unless it must wake a thread. On
+//!    `cuda` it takes a lock of its stream for a few instructions and a call of the driver. The
 //!    `sim` driver, which no deadline waits for, takes one short lock.
 //! 4. Limits (memory, streams, queue depth) are stated by the caller; reaching one is an error with
 //!    the numbers, never a wait.
 //! 5. A fault of one piece of work reaches the first event recorded after it, and nothing else;
 //!    only a fatal one reaches the whole device, and then for good.
 //! 6. Nothing is assumed of the device: what cannot be found out is `None`.
-//! 7. `unsafe` appears in [`memory`] and, for one system call, in [`realtime`];
-//!    `docs/soundness.md` argues it.
+//! 7. `unsafe` appears in `cuda`, [`memory`], [`host_buffer`], [`interop`] and, for system calls, in
+//!    [`realtime`]; `docs/soundness.md` argues it.
+//! 8. The driver of a GPU is found at run time: the same binary builds without a toolkit and starts
+//!    without a GPU.
 #![deny(unsafe_code)]
 #![expect(unexpected_cfgs, reason = "`--cfg loom` selects the models in `signal` and `event`")]
 
 pub mod capability;
+mod cuda;
 pub mod device;
 mod device_core;
+mod driver_memory;
 pub mod error;
 pub mod event;
 pub mod fault;
+pub mod health;
 pub mod host;
+pub mod host_buffer;
 pub mod interop;
 pub mod memory;
 #[allow(unsafe_code, reason = "one system call")]
@@ -63,14 +70,23 @@ pub mod sim;
 pub mod stream;
 mod sync;
 
-pub use capability::{ComputeCapability, ComputeUnits, DeviceCapabilities, DriverKind};
-pub use device::DeviceContext;
+pub use capability::{
+    ComputeCapability, ComputeUnits, DeviceCapabilities, DriverKind, GpuCapabilities,
+};
+#[cfg(feature = "test-kernels")]
+pub use cuda::kernels::{SMS_MAX, TestKernels};
+pub use cuda::{CompletionWait, CudaConfig, CudaGraph, GraphUpdate};
+pub use device::{DeviceContext, PartitionShare};
+pub use device_core::MemoryUse;
+pub use driver_memory::{DriverMemory, ForeignCharge, MemoryCount};
 pub use error::DeviceError;
 pub use event::{CudaEvent, EventStatus};
 pub use fault::{RefusedAllocation, WorkFault};
+pub use health::{DeviceHealth, ThrottleReasons};
 pub use host::{HostConfig, HostWork};
+pub use host_buffer::HostBuffer;
 pub use memory::{DeviceArena, DeviceBuffer, SharedRegion};
 pub use realtime::{Realtime, RealtimePriority, RealtimeWork};
 pub use signal::Signal;
 pub use sim::{SimConfig, SimDevice, SimFault, SimWork};
-pub use stream::CudaStream;
+pub use stream::{CudaStream, StreamPriority};

@@ -14,8 +14,9 @@
 //! # Invariants
 //! 1. Live claims lie within the arena; a buffer overlaps no other live claim.
 //! 2. The mapping outlives every buffer and region carved from it: each holds the arena.
-//! 3. No reference to the mapped bytes is ever made here; they are reached by copies through raw
-//!    pointers only, so foreign code may hold pointers of its own (see [`crate::interop`]).
+//! 3. No reference to the bytes is ever made here; they are reached by copies through raw pointers
+//!    only, on `cuda` by copies of the driver, so foreign code may hold pointers of its own (see
+//!    [`crate::interop`]).
 //! 4. The bytes of a region cannot be reached by safe code.
 #![allow(unsafe_code)] // The room with a window: docs/soundness.md argues all of it.
 
@@ -28,8 +29,10 @@ use aegis_trace::Bytes;
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::capability::DriverKind;
-use crate::device_core::{Charge, DeviceCore};
+use crate::cuda::DeviceMemory;
+use crate::device_core::{Charge, DeviceCore, Line};
 use crate::error::DeviceError;
+use crate::host_buffer::HostBuffer;
 
 /// The alignment of an arena's first byte: the smallest page of the supported machines.
 pub const ARENA_ALIGNMENT: Bytes = Bytes(4096);
@@ -61,19 +64,53 @@ pub struct DeviceArena {
 }
 
 struct Inner {
-    mapping: Mapping,
+    memory: Memory,
     size: Bytes,
     claims: Mutex<Claims>,
-    /// Declared after the mapping, so the memory is unmapped before its charge is refunded.
+    /// Declared after the memory, which goes back before its charge is refunded.
     _charge: Charge,
 }
 
+/// Where the bytes of an arena are.
+enum Memory {
+    /// In this process: `host` and `sim`.
+    Mapped(Mapping),
+    /// On a GPU.
+    Device(DeviceMemory),
+}
+
+impl Memory {
+    /// The address `offset` bytes in; on a GPU one that the processor must not touch.
+    fn at(&self, offset: u64) -> NonNull<u8> {
+        match self {
+            Self::Mapped(mapping) => mapping.at(offset),
+            Self::Device(memory) => memory.at(offset),
+        }
+    }
+}
+
 impl DeviceArena {
-    pub(crate) fn reserve(core: &Arc<DeviceCore>, size: Bytes) -> Result<Self, DeviceError> {
-        let charge = core.charge(size)?;
+    /// An arena in this process.
+    pub(crate) fn map(core: &Arc<DeviceCore>, size: Bytes) -> Result<Self, DeviceError> {
+        let charge = core.charge(Line::Arenas, size)?;
         let mapping = Mapping::new(size, core.kind())?;
+        Ok(Self::of(Memory::Mapped(mapping), size, charge))
+    }
+
+    /// An arena on a GPU, in the memory that `allocate` gives for a size and an alignment.
+    pub(crate) fn allocate(
+        core: &Arc<DeviceCore>,
+        size: Bytes,
+        allocate: impl FnOnce(usize, u64) -> Result<DeviceMemory, DeviceError>,
+    ) -> Result<Self, DeviceError> {
+        let charge = core.charge(Line::Arenas, size)?; // First: the limit is ours to keep.
+        let memory = allocate(size.as_usize(), ARENA_ALIGNMENT.as_u64())?;
+        Ok(Self::of(Memory::Device(memory), size, charge))
+    }
+
+    fn of(memory: Memory, size: Bytes, charge: Charge) -> Self {
         let claims = Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { mapping, size, claims, _charge: charge }) })
+        Self { inner: Arc::new(Inner { memory, size, claims, _charge: charge }) }
     }
 
     /// The size that was asked for.
@@ -104,6 +141,18 @@ impl DeviceArena {
     /// the way.
     pub fn region(&self, range: Range<u64>) -> Result<SharedRegion, DeviceError> {
         self.claim(range, ClaimKind::Region).map(|claim| SharedRegion { claim })
+    }
+
+    /// `length` zeroed bytes on the host for copies to and from this arena: page-locked where it is
+    /// on a GPU, ordinary memory elsewhere. Allocates; for set-up.
+    ///
+    /// # Errors
+    /// [`DeviceError::Cuda`], on `cuda` alone.
+    pub fn host_buffer(&self, length: usize) -> Result<HostBuffer, DeviceError> {
+        match &self.inner.memory {
+            Memory::Mapped(_) => Ok(HostBuffer::plain(length)),
+            Memory::Device(memory) => Ok(HostBuffer::pinned(memory.pinned(length)?, length)),
+        }
     }
 
     fn claim(&self, range: Range<u64>, kind: ClaimKind) -> Result<Claim, DeviceError> {
@@ -187,7 +236,7 @@ impl Claim {
     }
 
     fn as_ptr(&self) -> NonNull<u8> {
-        self.arena.mapping.at(self.range.start)
+        self.arena.memory.at(self.range.start)
     }
 }
 
@@ -223,12 +272,19 @@ impl DeviceBuffer {
         self.claim.range.start
     }
 
-    /// Copies `bytes` to the place `offset` bytes into the buffer.
+    /// Copies `bytes` to the place `offset` bytes into the buffer. On `cuda` this blocks until they
+    /// are on the GPU: for set-up, not for the hot path.
     ///
     /// # Errors
-    /// [`DeviceError::OutOfRange`] (permanent); nothing is written then.
+    /// [`DeviceError::OutOfRange`] (permanent), and on `cuda` [`DeviceError::Cuda`]; nothing is
+    /// known to be written then.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
-        let to = self.place(offset, bytes.len())?;
+        let at = self.place(offset, bytes.len())?;
+        let mapping = match &self.claim.arena.memory {
+            Memory::Device(memory) => return memory.write(at, bytes),
+            Memory::Mapped(mapping) => mapping,
+        };
+        let to = mapping.at(at);
         // SAFETY:
         // 1. `to` is valid for writes of `bytes.len()` bytes: `place` checked that they lie in this
         //    claim, which lies in the mapping (invariant 1), which lives (invariant 2).
@@ -241,12 +297,19 @@ impl DeviceBuffer {
         Ok(())
     }
 
-    /// Copies the bytes `offset` bytes into the buffer to `bytes`, all of it.
+    /// Copies the bytes `offset` bytes into the buffer to `bytes`, all of it. On `cuda` this blocks
+    /// until they are here.
     ///
     /// # Errors
-    /// [`DeviceError::OutOfRange`] (permanent); `bytes` is as before then.
+    /// [`DeviceError::OutOfRange`] (permanent), and on `cuda` [`DeviceError::Cuda`]; nothing is
+    /// known of `bytes` after the latter.
     pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
-        let from = self.place(offset, bytes.len())?;
+        let at = self.place(offset, bytes.len())?;
+        let mapping = match &self.claim.arena.memory {
+            Memory::Device(memory) => return memory.read(at, bytes),
+            Memory::Mapped(mapping) => mapping,
+        };
+        let from = mapping.at(at);
         // SAFETY:
         // 1. `from` is valid for reads of `bytes.len()` bytes: `place` checked that they lie in
         //    this claim, which lies in the mapping (invariant 1), which lives (invariant 2). They
@@ -259,26 +322,38 @@ impl DeviceBuffer {
         Ok(())
     }
 
-    /// Sets every byte to `byte`.
-    pub fn fill(&mut self, byte: u8) {
+    /// Sets every byte to `byte`. On `cuda` this blocks until they are set.
+    ///
+    /// # Errors
+    /// On `cuda` [`DeviceError::Cuda`]; none on the others.
+    pub fn fill(&mut self, byte: u8) -> Result<(), DeviceError> {
         let length = Bytes(self.len()).as_usize();
+        if let Memory::Device(memory) = &self.claim.arena.memory {
+            return memory.fill(self.offset(), length, byte);
+        }
         // SAFETY:
         // 1. The pointer is valid for writes of `length` bytes, which are this claim, as in
         //    `write`.
         // 2. No one else reads or writes them, as in `write`.
         unsafe { std::ptr::write_bytes(self.as_ptr().as_ptr(), byte, length) };
+        Ok(())
     }
 
     pub(crate) fn as_ptr(&self) -> NonNull<u8> {
         self.claim.as_ptr()
     }
 
-    /// The address `offset` bytes into the buffer, if `length` bytes follow it there.
-    fn place(&self, offset: u64, length: usize) -> Result<NonNull<u8>, DeviceError> {
+    /// Whether the bytes are on a GPU.
+    pub(crate) fn is_on_gpu(&self) -> bool {
+        matches!(self.claim.arena.memory, Memory::Device(_))
+    }
+
+    /// The place in the arena `offset` bytes into the buffer, if `length` bytes follow it there.
+    fn place(&self, offset: u64, length: usize) -> Result<u64, DeviceError> {
         // A length in memory fits 64 bits; a sum that does not is no range either way.
         let end = offset.saturating_add(length as u64);
         check_within(&(offset..end), Bytes(self.len()))?;
-        Ok(self.claim.arena.mapping.at(self.claim.range.start + offset))
+        Ok(self.claim.range.start + offset)
     }
 }
 
@@ -357,6 +432,7 @@ impl Mapping {
             DriverKind::Host => MapFlags::PRIVATE,
             // The memory of a simulated device may exceed the machine's; hardly any is touched.
             DriverKind::Sim => MapFlags::PRIVATE | MapFlags::NORESERVE,
+            DriverKind::Cuda => unreachable!("a GPU's arena is the driver's allocation"),
         };
         let access = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY:

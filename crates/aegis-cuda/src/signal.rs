@@ -84,7 +84,7 @@ impl Signal {
     }
 
     /// Takes a ring, if there is one. Only the waiter calls it.
-    fn take_ring(&self) -> bool {
+    pub(crate) fn take_ring(&self) -> bool {
         // The plain load keeps the cache line shared while the waiter polls.
         self.state.load(Ordering::Relaxed) == NOTIFIED
             && self

@@ -51,6 +51,8 @@ impl SimConfig {
             compute_units: None,
             memory_bandwidth_per_second: None,
             compute_capability: None,
+            partition: None,
+            gpu: None,
         }
     }
 }
@@ -156,7 +158,7 @@ impl SimDevice {
         let depth = self.inner.core.limits().depth;
         let mut lanes = self.inner.lanes();
         let id = self.inner.core.take_slot()?;
-        lanes[usize::from(id.index)] = Some(Lane {
+        lanes[self.inner.core.place(id)] = Some(Lane {
             id,
             entries: VecDeque::with_capacity(depth), // Never grows: see `with_room`.
             due: Timestamp::NEVER,
@@ -237,7 +239,7 @@ impl Inner {
 
     /// Loses the device: every unfinished event ends with the loss, all work is gone.
     fn lose(&self, lanes: &mut [Option<Lane>], by: StreamId) {
-        self.core.lose(self.clock.now(), by, "the device fell off the bus".into());
+        self.core.lose(self.clock.now(), Some(by), "the device fell off the bus".into());
         for place in lanes.iter_mut() {
             let Some(lane) = place else { continue };
             lane.due = Timestamp::NEVER;
@@ -335,7 +337,7 @@ impl SimStream {
     fn with_lane<R>(&self, enter: impl FnOnce(&Inner, &mut Lane) -> R) -> R {
         let inner = &*self.device.inner;
         let mut lanes = inner.lanes();
-        let lane = lanes[usize::from(self.id.index)].as_mut();
+        let lane = lanes[inner.core.place(self.id)].as_mut();
         enter(inner, lane.expect("a stream keeps its lane until it is dropped"))
     }
 }
@@ -344,7 +346,7 @@ impl Drop for SimStream {
     fn drop(&mut self) {
         let inner = &*self.device.inner;
         let mut lanes = inner.lanes();
-        let place = &mut lanes[usize::from(self.id.index)];
+        let place = &mut lanes[inner.core.place(self.id)];
         if let Some(lane) = place {
             lane.closing = true;
         }

@@ -1,4 +1,4 @@
-//! Streams: work in order, on either driver.
+//! Streams: work in order, on any driver.
 //!
 //! A stream takes two kinds of entries, work and recorded events, and finishes them in the order
 //! they came. Different streams are not ordered. What happens when work fails:
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use aegis_trace::StreamId;
 
 use crate::capability::DriverKind;
+use crate::cuda::{CudaGraph, CudaLane};
 use crate::device_core::DeviceCore;
 use crate::error::DeviceError;
 use crate::event::CudaEvent;
@@ -31,7 +32,8 @@ use crate::sim::{SimStream, SimWork};
 ///
 /// Any thread may enqueue; calls from several threads are ordered as they happen. Dropping the
 /// stream lets queued work finish: on `host` the drop waits for it (unless the work itself drops
-/// the stream), on `sim` the slot is given back once virtual time has passed over it.
+/// the stream), on `sim` the slot is given back once virtual time has passed over it, on `cuda`
+/// once its last event was seen to end.
 pub struct CudaStream {
     core: Arc<DeviceCore>,
     lane: Lane,
@@ -40,6 +42,19 @@ pub struct CudaStream {
 enum Lane {
     Host(HostStream),
     Sim(SimStream),
+    Cuda(CudaLane),
+}
+
+/// How urgent a stream is: levels above the lowest, as far as the device has them
+/// ([`GpuCapabilities::priority_levels`](crate::GpuCapabilities)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StreamPriority(pub u8);
+
+impl StreamPriority {
+    /// What a stream has that nobody gave a priority.
+    pub const LOWEST: Self = Self(0);
+    /// The most urgent level of the device, whatever that is.
+    pub const HIGHEST: Self = Self(u8::MAX);
 }
 
 impl CudaStream {
@@ -51,12 +66,36 @@ impl CudaStream {
         Self { core, lane: Lane::Sim(stream) }
     }
 
+    pub(crate) fn cuda(core: Arc<DeviceCore>, stream: CudaLane) -> Self {
+        Self { core, lane: Lane::Cuda(stream) }
+    }
+
+    /// The driver's side, on `cuda`.
+    pub(crate) fn gpu(&self) -> Option<&CudaLane> {
+        match &self.lane {
+            Lane::Host(_) | Lane::Sim(_) => None,
+            Lane::Cuda(stream) => Some(stream),
+        }
+    }
+
+    /// The driver's side, or the error of who needs it.
+    pub(crate) fn on_gpu(&self) -> Result<&CudaLane, DeviceError> {
+        self.gpu().ok_or_else(|| self.core.wrong_driver(DriverKind::Cuda))
+    }
+
+    /// The priority it was given, capped at what the device has; the lowest but on `cuda`.
+    #[must_use]
+    pub fn priority(&self) -> StreamPriority {
+        self.gpu().map_or(StreamPriority::LOWEST, |stream| StreamPriority(stream.urgency()))
+    }
+
     /// The id of the stream, never given to another one of the same device.
     #[must_use]
     pub fn id(&self) -> StreamId {
         match &self.lane {
             Lane::Host(stream) => stream.id(),
             Lane::Sim(stream) => stream.id(),
+            Lane::Cuda(stream) => stream.id(),
         }
     }
 
@@ -73,7 +112,7 @@ impl CudaStream {
                 self.core.check()?;
                 stream.enqueue(work)
             }
-            Lane::Sim(_) => Err(self.core.wrong_driver(DriverKind::Host)),
+            Lane::Sim(_) | Lane::Cuda(_) => Err(self.core.wrong_driver(DriverKind::Host)),
         }
     }
 
@@ -88,17 +127,52 @@ impl CudaStream {
     pub fn enqueue_sim(&self, work: SimWork) -> Result<(), DeviceError> {
         match &self.lane {
             Lane::Sim(stream) => stream.enqueue(work),
-            Lane::Host(_) => Err(self.core.wrong_driver(DriverKind::Sim)),
+            Lane::Host(_) | Lane::Cuda(_) => Err(self.core.wrong_driver(DriverKind::Sim)),
         }
+    }
+
+    /// Captures into a graph what `enqueue` puts on the stream, instead of running it.
+    ///
+    /// The calling thread alone is captured: others go on, also on other streams of the device.
+    /// Within `enqueue` the thread must not allocate device memory, record events or wait for the
+    /// stream; the driver and this crate refuse what breaks the capture. Instantiates the graph and
+    /// waits for the stream: set-up, not for the hot path.
+    ///
+    /// # Errors
+    /// What `enqueue` says, and nothing is left of the capture then; else as a [`DeviceError`]:
+    /// - [`DeviceError::WrongDriver`] (permanent) on anything but `cuda`.
+    /// - [`DeviceError::Capturing`] (permanent): the stream is being captured already.
+    /// - [`DeviceError::Cuda`]: the driver cannot capture what was enqueued.
+    /// - [`DeviceError::DeviceLost`] (fatal).
+    pub fn capture<E: From<DeviceError>>(
+        &self,
+        enqueue: impl FnOnce(&CudaStream) -> Result<(), E>,
+    ) -> Result<CudaGraph, E> {
+        self.core.check()?;
+        self.on_gpu()?.capture(|| enqueue(self))
+    }
+
+    /// Enqueues captured work as one entry. Returns at once; allocates nothing of ours.
+    ///
+    /// # Errors
+    /// Nothing is enqueued on an error.
+    /// - [`DeviceError::StreamFull`] (transient).
+    /// - [`DeviceError::WrongDriver`] (permanent) on anything but `cuda`;
+    ///   [`DeviceError::ForeignGraph`] (permanent): the graph is of another device.
+    /// - [`DeviceError::Cuda`], [`DeviceError::DeviceLost`] (fatal).
+    pub fn enqueue_graph(&self, graph: &CudaGraph) -> Result<(), DeviceError> {
+        self.on_gpu()?.launch(graph)
     }
 
     /// Records `event` behind everything enqueued so far. Returns at once; allocates nothing.
     ///
     /// The event turns pending, whatever it told before; an earlier recording that is still queued
-    /// is forgotten. On an error the event is as before.
+    /// is forgotten. On an error the event is as before, but for one that the driver refused: that
+    /// is faulted.
     ///
     /// # Errors
     /// - [`DeviceError::StreamFull`] (transient).
+    /// - [`DeviceError::Capturing`] (permanent): a graph takes no events.
     /// - [`DeviceError::ForeignEvent`] (permanent): the event is of another device.
     /// - [`DeviceError::DeviceLost`] (fatal).
     pub fn record(&self, event: &CudaEvent) -> Result<(), DeviceError> {
@@ -109,13 +183,18 @@ impl CudaStream {
                 stream.record(cell)
             }
             Lane::Sim(stream) => stream.record(cell),
+            Lane::Cuda(stream) => {
+                let driver =
+                    event.driver_event().expect("an event of this device has the driver's");
+                stream.record(driver, cell)
+            }
         }
     }
 
     /// Waits until everything enqueued before this call is done, and reports a fault that no event
     /// has reported.
     ///
-    /// Blocks on `host`, also when the stream is full; several threads that synchronise one stream
+    /// Blocks on `host` and `cuda`, also when the stream is full; several threads that synchronise one stream
     /// take turns. Never blocks on `sim`.
     ///
     /// # Errors
@@ -128,6 +207,7 @@ impl CudaStream {
         match &self.lane {
             Lane::Host(stream) => stream.synchronize(),
             Lane::Sim(stream) => stream.synchronize(),
+            Lane::Cuda(stream) => stream.synchronize(),
         }
     }
 }

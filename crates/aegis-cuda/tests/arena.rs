@@ -133,7 +133,7 @@ fn empty_ranges_overlap_nothing() {
     let _buffer = arena.buffer(0..100).expect("free");
     for range in [0..0, 50..50, 100..100] {
         let mut nothing = arena.buffer(range.clone()).expect("nothing");
-        nothing.fill(1);
+        nothing.fill(1).expect("no driver to refuse");
         nothing.write(0, &[]).expect("nothing");
         assert!(nothing.write(0, &[1]).is_err());
         assert!(arena.region(range).expect("nothing").is_empty());
@@ -145,8 +145,8 @@ fn a_buffer_holds_what_was_written_and_refuses_the_rest() {
     let arena = arena(100);
     let mut left = arena.buffer(0..10).expect("free");
     let mut right = arena.buffer(10..20).expect("free");
-    left.fill(1);
-    right.fill(2);
+    left.fill(1).expect("no driver to refuse");
+    right.fill(2).expect("no driver to refuse");
     left.write(7, &[5, 6, 7]).expect("within");
     let mut bytes = [0; 10];
     left.read(0, &mut bytes).expect("within");
@@ -163,7 +163,7 @@ fn a_buffer_holds_what_was_written_and_refuses_the_rest() {
 #[test]
 fn the_next_owner_of_a_range_finds_the_last_ones_bytes() {
     let arena = arena(100);
-    arena.buffer(0..10).expect("free").fill(9);
+    arena.buffer(0..10).expect("free").fill(9).expect("no driver to refuse");
     let mut bytes = [0; 2];
     arena.buffer(8..12).expect("free").read(0, &mut bytes).expect("within");
     assert_eq!(bytes, [9, 9]);
@@ -184,7 +184,7 @@ fn buffers_move_between_threads() {
     let arena = arena(100);
     let mut buffer = arena.buffer(0..10).expect("free");
     let buffer = std::thread::spawn(move || {
-        buffer.fill(3);
+        buffer.fill(3).expect("no driver to refuse");
         buffer
     })
     .join()

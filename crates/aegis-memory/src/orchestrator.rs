@@ -124,6 +124,12 @@ impl MemoryOrchestrator {
         Self { arena, bound: Vec::new(), peak: Usage::NONE, identity, generation: 0 }
     }
 
+    /// The arena that everything is bound in.
+    #[must_use]
+    pub fn arena(&self) -> &DeviceArena {
+        &self.arena
+    }
+
     /// Plans one more model around what is bound, and changes nothing.
     ///
     /// The answer is a function of the bound placements and `request`: asked twice, it is the same.

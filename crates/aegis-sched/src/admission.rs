@@ -257,14 +257,15 @@ impl AdmissionController {
             AdmissionError::Refused(Refusal::MemoryBudget { needed, limit })
         })?;
         let AdmissionRequest { name, terms, mut backend } = request;
+        let description = Arc::new(backend.description().clone());
+        let slots = SlotPool::on(self.memory.arena(), &description, terms.slots)
+            .map_err(|cause| AdmissionError::Context(cause.into()))?;
         let binding = self.memory.bind(planned).map_err(memory_refusal)?;
         if let Err(error) = backend.bind(binding) {
             drop(backend);
             self.memory.release(model).map_err(memory_refusal)?;
             return Err(AdmissionError::Context(error.into()));
         }
-        let description = Arc::new(backend.description().clone());
-        let slots = SlotPool::new(&description, terms.slots);
         let context = ExecutionContext::new(model, terms.budget, backend, slots.clone(), charge);
         let analysis = admitted.analysis().clone();
         let service = lane_service(&terms, task, &analysis, model);

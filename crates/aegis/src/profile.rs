@@ -267,7 +267,8 @@ impl Measured {
             |cause: ContextError| Error::Profile { model: name.clone(), cause: Box::new(cause) };
         backend.bind(binding).map_err(|cause| failed(cause.into()))?;
         let stages = usize::from(backend.description().stages);
-        let slots = SlotPool::new(backend.description(), 1);
+        let slots = SlotPool::on(memory.arena(), backend.description(), 1)
+            .map_err(|cause| failed(cause.into()))?;
         let slot = slots.claim().expect("a fresh slot is free");
         slot.queue();
         let charge = MemoryLedger::new(total).charge(total).map_err(failed)?;

@@ -30,6 +30,8 @@ pub(crate) fn probe() -> DeviceCapabilities {
         }),
         memory_bandwidth_per_second: None,
         compute_capability: None,
+        partition: None,
+        gpu: None,
     }
 }
 

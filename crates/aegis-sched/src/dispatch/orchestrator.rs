@@ -281,7 +281,7 @@ impl Orchestration {
         match &self.pace {
             Pace::Real { clock, spin, .. } => {
                 let until = turn.next.map(|at| clock.instant_of(at));
-                self.device.signal().wait(until, *spin);
+                self.device.wait(until, *spin);
             }
             Pace::Virtual => self.advance(turn),
         }
@@ -294,7 +294,7 @@ impl Orchestration {
             [simulator.next_event(), turn.next].into_iter().flatten().min();
         match next {
             Some(at) => simulator.advance_to(at),
-            None => self.device.signal().wait(None, Nanos::ZERO),
+            None => self.device.wait(None, Nanos::ZERO),
         }
     }
 }

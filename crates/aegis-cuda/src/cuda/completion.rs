@@ -1,0 +1,507 @@
+//! Which recorded events have ended: seen by whoever looks, in the order of each stream.
+//!
+//! The GPU calls nobody when work is done; somebody has to look or to wait in the driver. Each
+//! stream has a lane here, the queue of the recordings whose end nobody has seen yet:
+//!
+//! ```text
+//!   record --> [ mark | mark | mark ] --> look at the first: done? then its cell completes, ring
+//!   Spin, Yield   the thread that waits for the device looks, and so does every query
+//!   Block         a thread of each lane sleeps in the driver until the first is done
+//! ```
+//!
+//! # Invariants
+//! 1. A cell completes with its own ticket only, so a look that comes late ends nothing newer.
+//! 2. A driver's event may be recorded again while an older mark of it is queued. The older mark is
+//!    then stale: nobody waits for it, and it is never asked about. An answer counts only if the
+//!    mark is not stale after it was given, for a new ticket is taken before a new recording.
+//! 3. `pending` counts a mark from before it is queued until somebody ends it and then rings, so a
+//!    sleeper that reads zero has nothing to look at, or is rung.
+//! 4. Whoever goes to sleep says so in `asleep` before it reads `pending`, and whoever records
+//!    counts in `pending` before it reads `asleep`, all in one total order: one of them sees the
+//!    other.
+//! 5. Locks are held for a few instructions and, while recording, one call of the driver; never
+//!    while waiting for the device.
+//!
+//! # Visibility
+//! The driver's "done" orders what the GPU wrote to the host before its answer. The exchange that
+//! completes the cell releases, and a query of the cell acquires: who sees the completion sees the
+//! outputs, on whatever thread.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use aegis_trace::{Clock, MonotonicClock, Nanos, StreamId};
+
+use super::CompletionWait;
+use super::context::Machine;
+use super::event::RawEvent;
+use super::stream::RawStream;
+use crate::device_core::DeviceCore;
+use crate::error::DeviceError;
+use crate::event::{EventCell, Ticket};
+use crate::signal::Signal;
+use crate::sync::lock;
+
+/// One recording whose end nobody has seen yet.
+struct Mark {
+    sequence: u64,
+    cell: Arc<EventCell>,
+    ticket: Ticket,
+    event: Arc<RawEvent>,
+    /// The entries that end with it: itself and the work enqueued since the mark before.
+    weight: usize,
+}
+
+impl Mark {
+    /// Whether somebody may still ask for this recording.
+    fn is_current(&self) -> bool {
+        self.cell.awaits(self.ticket)
+    }
+}
+
+/// What a lane's lock guards.
+struct Queue {
+    marks: VecDeque<Mark>, // Never grows: see `Lane::room`.
+    next: u64,
+    /// Entries not known to be done: the weights of all marks and `loose`.
+    unfinished: usize,
+    /// Work enqueued since the last mark.
+    loose: usize,
+    capturing: bool,
+}
+
+impl Queue {
+    /// What changes whenever something is enqueued.
+    fn newest(&self) -> (u64, usize) {
+        (self.next, self.loose)
+    }
+
+    /// Takes the marks up to `sequence` out, if that mark is still awaited; gives the last.
+    fn take_through(&mut self, sequence: u64) -> Option<(Mark, usize)> {
+        let awaited = |mark: &Mark| mark.sequence == sequence && mark.is_current();
+        let count = self.marks.iter().position(awaited)? + 1;
+        let taken: usize = self.marks.iter().take(count).map(|mark| mark.weight).sum();
+        self.unfinished -= taken;
+        let last = self.marks.drain(..count).next_back();
+        last.map(|mark| (mark, count))
+    }
+}
+
+/// One stream and its unseen recordings.
+pub(crate) struct Lane {
+    id: StreamId,
+    stream: RawStream,
+    queue: Mutex<Queue>,
+    depth: usize,
+    /// Wakes the thread that waits in the driver, where there is one.
+    bell: Signal,
+    closing: AtomicBool,
+}
+
+/// The lanes of one view of a device.
+pub(crate) struct Completions {
+    machine: Arc<Machine>,
+    core: Arc<DeviceCore>,
+    clock: MonotonicClock,
+    wait: CompletionWait,
+    lanes: Mutex<Vec<Arc<Lane>>>,
+    pending: AtomicUsize,
+    asleep: AtomicBool,
+}
+
+impl Lane {
+    pub(crate) fn id(&self) -> StreamId {
+        self.id
+    }
+
+    pub(crate) fn stream(&self) -> &RawStream {
+        &self.stream
+    }
+
+    /// The first recording that somebody may ask for.
+    fn first(&self) -> Option<(u64, Arc<RawEvent>)> {
+        let queue = lock(&self.queue);
+        let first = queue.marks.iter().find(|mark| mark.is_current());
+        first.map(|mark| (mark.sequence, Arc::clone(&mark.event)))
+    }
+
+    /// Sets whether the stream is being captured; tells whether it was.
+    pub(crate) fn set_capturing(&self, capturing: bool) -> bool {
+        std::mem::replace(&mut lock(&self.queue).capturing, capturing)
+    }
+}
+
+impl Completions {
+    pub(crate) fn new(
+        machine: Arc<Machine>,
+        core: Arc<DeviceCore>,
+        clock: MonotonicClock,
+        wait: CompletionWait,
+    ) -> Self {
+        let (lanes, pending) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
+        Self { machine, core, clock, wait, lanes, pending, asleep: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn clock(&self) -> MonotonicClock {
+        self.clock
+    }
+
+    pub(crate) fn machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
+    pub(crate) fn way_of_waiting(&self) -> CompletionWait {
+        self.wait
+    }
+
+    /// Adds the lane of a new stream; on `Block` starts its thread.
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        id: StreamId,
+        stream: RawStream,
+    ) -> Result<Arc<Lane>, DeviceError> {
+        let depth = self.core.limits().depth;
+        let queue = Queue {
+            marks: VecDeque::with_capacity(depth),
+            next: 0,
+            unfinished: 0,
+            loose: 0,
+            capturing: false,
+        };
+        let lane = Arc::new(Lane {
+            id,
+            stream,
+            queue: Mutex::new(queue),
+            depth,
+            bell: Signal::new(),
+            closing: AtomicBool::new(false),
+        });
+        if self.wait == CompletionWait::Block {
+            self.start_watcher(&lane)?;
+        }
+        lock(&self.lanes).push(Arc::clone(&lane));
+        Ok(lane)
+    }
+
+    fn start_watcher(self: &Arc<Self>, lane: &Arc<Lane>) -> Result<(), DeviceError> {
+        let (completions, watched) = (Arc::clone(self), Arc::clone(lane));
+        std::thread::Builder::new()
+            .name(format!("aegis-{}", lane.id))
+            .spawn(move || completions.watch(&watched))
+            .map(drop) // It ends by itself once the lane closes; nobody waits for it.
+            .map_err(|cause| DeviceError::Os { call: "spawn a stream's watcher", cause })
+    }
+
+    /// The watcher's loop: sleeps in the driver until the first recording is done.
+    fn watch(&self, lane: &Arc<Lane>) {
+        // A thread without the context could not wait in it; the wait then says so.
+        let _bound = self.machine.bind();
+        loop {
+            let closing = lane.closing.load(Ordering::Acquire);
+            match lane.first() {
+                Some((sequence, event)) => match event.wait() {
+                    Ok(()) => drop(self.end_through(lane, sequence)),
+                    Err(error) => {
+                        self.lose_or_note(Some(lane.id), &error);
+                        self.fail(lane);
+                    }
+                },
+                None if closing => break,
+                None => lane.bell.wait(None, Nanos::ZERO),
+            }
+        }
+        self.reap();
+    }
+
+    /// Closes the lane of a stream that is dropped; it goes once its last recording has ended.
+    pub(crate) fn close(&self, lane: &Lane) {
+        lane.closing.store(true, Ordering::Release);
+        lane.bell.notify();
+        self.poll();
+        self.reap();
+    }
+
+    /// Removes the lanes that are closed and empty. Allocates nothing; O(streams).
+    pub(crate) fn reap(&self) {
+        let gone = |lane: &Arc<Lane>| {
+            let empty = lock(&lane.queue).marks.iter().all(|mark| !mark.is_current());
+            lane.closing.load(Ordering::Acquire) && empty
+        };
+        lock(&self.lanes).retain(|lane| {
+            let gone = gone(lane);
+            if gone {
+                self.discard(lane);
+                self.core.release_slot(lane.id);
+            }
+            !gone
+        });
+    }
+
+    /// Drops the stale marks that are left.
+    fn discard(&self, lane: &Lane) {
+        let mut queue = lock(&lane.queue);
+        self.pending.fetch_sub(queue.marks.len(), Ordering::SeqCst);
+        queue.marks.clear();
+    }
+
+    /// Records `cell` on the lane.
+    pub(crate) fn record(
+        &self,
+        lane: &Lane,
+        event: &Arc<RawEvent>,
+        cell: &Arc<EventCell>,
+    ) -> Result<(), DeviceError> {
+        self.core.check()?;
+        self.machine.bind()?;
+        self.make_room(lane)?;
+        let mut queue = lock(&lane.queue);
+        if queue.capturing {
+            return Err(DeviceError::Capturing { stream: lane.id });
+        }
+        if queue.unfinished >= lane.depth {
+            // Others filled the room that was made; they are as unfinished as ours would be.
+            return Err(DeviceError::StreamFull { stream: lane.id, depth: lane.depth });
+        }
+        self.pending.fetch_add(1, Ordering::SeqCst); // Invariant 3.
+        let ticket = cell.begin(); // Invariant 2: before the recording.
+        // SAFETY: (1) The stream lives as long as the lane, in the event's GPU: a view's events and
+        // streams are made by one machine, and `CudaStream::record` refuses those of another.
+        if let Err(error) = unsafe { event.record(lane.stream.handle()) } {
+            self.pending.fetch_sub(1, Ordering::SeqCst);
+            drop(queue);
+            self.lose_or_note(Some(lane.id), &error);
+            cell.fail(ticket, crate::fault::refused(lane.id, &error));
+            return Err(error);
+        }
+        let (sequence, weight) = (queue.next, queue.loose + 1);
+        queue.next += 1;
+        queue.loose = 0;
+        queue.unfinished += 1;
+        let (cell, event) = (Arc::clone(cell), Arc::clone(event));
+        queue.marks.push_back(Mark { sequence, cell, ticket, event, weight });
+        drop(queue);
+        self.wake(lane);
+        Ok(())
+    }
+
+    /// Wakes who sleeps although there is something to look at now.
+    fn wake(&self, lane: &Lane) {
+        match self.wait {
+            CompletionWait::Block => lane.bell.notify(),
+            CompletionWait::Spin | CompletionWait::Yield => {
+                if self.asleep.load(Ordering::SeqCst) {
+                    self.core.signal().notify();
+                }
+            }
+        }
+    }
+
+    /// Enqueues one piece of work by `enqueue`, which gets the driver's stream.
+    pub(crate) fn enqueue(
+        &self,
+        lane: &Lane,
+        enqueue: impl FnOnce(&RawStream) -> Result<(), DeviceError>,
+    ) -> Result<(), DeviceError> {
+        self.core.check()?;
+        self.machine.bind()?;
+        self.make_room(lane)?;
+        let mut queue = lock(&lane.queue);
+        if queue.unfinished >= lane.depth {
+            return Err(DeviceError::StreamFull { stream: lane.id, depth: lane.depth });
+        }
+        match enqueue(&lane.stream) {
+            Ok(()) if queue.capturing => {} // A node of the graph, not an entry of the queue.
+            Ok(()) => {
+                queue.unfinished += 1;
+                queue.loose += 1;
+            }
+            Err(error) => {
+                drop(queue);
+                self.lose_or_note(Some(lane.id), &error);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether a full lane is still full, and says so if it is.
+    fn make_room(&self, lane: &Lane) -> Result<(), DeviceError> {
+        if lock(&lane.queue).unfinished < lane.depth {
+            return Ok(());
+        }
+        self.poll_lane(lane);
+        if lock(&lane.queue).unfinished < lane.depth {
+            return Ok(());
+        }
+        // Work behind the last mark, and stale marks, end unseen: only the stream knows.
+        let before = lock(&lane.queue).newest();
+        match lane.stream.is_idle() {
+            Ok(true) => self.settle(lane, before),
+            Ok(false) => {}
+            Err(error) => self.lose_or_note(Some(lane.id), &error),
+        }
+        self.core.check()?;
+        if lock(&lane.queue).unfinished < lane.depth {
+            return Ok(());
+        }
+        Err(DeviceError::StreamFull { stream: lane.id, depth: lane.depth })
+    }
+
+    /// Ends everything on a stream that was seen idle, unless more was enqueued since `before`.
+    fn settle(&self, lane: &Lane, before: (u64, usize)) {
+        let at = self.clock.now();
+        loop {
+            let mut queue = lock(&lane.queue);
+            if queue.newest() != before {
+                return;
+            }
+            let Some(mark) = queue.marks.pop_front() else {
+                (queue.unfinished, queue.loose) = (0, 0);
+                return;
+            };
+            queue.unfinished -= mark.weight;
+            self.pending.fetch_sub(1, Ordering::SeqCst);
+            drop(queue);
+            mark.cell.complete(mark.ticket, at); // Nothing, where it is stale.
+            self.core.signal().notify();
+        }
+    }
+
+    /// Looks at the first recording of every lane; tells whether any ended. Costs one load where
+    /// nothing is pending, else about one call of the driver for each stream in use.
+    pub(crate) fn poll(&self) -> bool {
+        if self.pending.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        let mut ended = false;
+        let mut index = 0;
+        // By index, so that the list is not locked while the driver is asked.
+        while let Some(lane) = self.lane(index) {
+            ended |= self.poll_lane(&lane);
+            index += 1;
+        }
+        ended
+    }
+
+    fn lane(&self, index: usize) -> Option<Arc<Lane>> {
+        lock(&self.lanes).get(index).cloned()
+    }
+
+    fn poll_lane(&self, lane: &Lane) -> bool {
+        if self.core.is_lost() {
+            return self.fail(lane);
+        }
+        let mut ended = false;
+        while let Some((sequence, event)) = lane.first() {
+            match event.is_done() {
+                Ok(true) => ended |= self.end_through(lane, sequence),
+                Ok(false) => break,
+                Err(error) => {
+                    self.lose_or_note(Some(lane.id), &error);
+                    return self.fail(lane);
+                }
+            }
+        }
+        ended
+    }
+
+    /// Completes the mark `sequence`, which was seen done, and drops the stale ones before it.
+    fn end_through(&self, lane: &Lane, sequence: u64) -> bool {
+        let at = self.clock.now();
+        // Another thread may have ended it, or recorded its event anew (invariant 2).
+        let taken = lock(&lane.queue).take_through(sequence);
+        let Some((mark, count)) = taken else { return false };
+        self.pending.fetch_sub(count, Ordering::SeqCst);
+        mark.cell.complete(mark.ticket, at);
+        self.core.signal().notify();
+        true
+    }
+
+    /// Ends every recording of the lane with the loss of the device.
+    fn fail(&self, lane: &Lane) -> bool {
+        let mut any = false;
+        loop {
+            let mark = lock(&lane.queue).marks.pop_front();
+            let Some(mark) = mark else { break };
+            self.pending.fetch_sub(1, Ordering::SeqCst);
+            mark.cell.fail(mark.ticket, None);
+            any = true;
+        }
+        if any {
+            self.core.signal().notify();
+        }
+        any
+    }
+
+    /// Loses the device if `error` is one that ends the context.
+    pub(crate) fn lose_or_note(&self, by: Option<StreamId>, error: &DeviceError) {
+        if error.category() == aegis_trace::Category::Fatal {
+            self.core.lose(self.clock.now(), by, error.to_string().into());
+        }
+    }
+
+    /// Waits for a ring of the signal, for the end of a recording, or for `until`.
+    ///
+    /// `spin` says how long to look for a ring while nothing is pending, before sleeping.
+    pub(crate) fn wait(&self, until: Option<Instant>, spin: Nanos) {
+        match self.wait {
+            CompletionWait::Block => self.core.signal().wait(until, spin),
+            CompletionWait::Spin => self.look(until, spin, std::hint::spin_loop),
+            CompletionWait::Yield => self.look(until, spin, std::thread::yield_now),
+        }
+    }
+
+    fn look(&self, until: Option<Instant>, spin: Nanos, pause: fn()) {
+        // An answer of the driver is needed to look at all; without it the queries report it.
+        let _bound = self.machine.bind();
+        let spin = Duration::from_nanos(spin.as_nanos());
+        let mut idle_since = None;
+        loop {
+            let ended = self.poll();
+            // Taken also after an end that was seen here: it rang, and the caller looks now.
+            if self.core.signal().take_ring() || ended {
+                return;
+            }
+            let now = Instant::now();
+            if until.is_some_and(|until| now >= until) {
+                return;
+            }
+            if self.pending.load(Ordering::Acquire) != 0 {
+                idle_since = None;
+            } else if now - *idle_since.get_or_insert(now) >= spin {
+                return self.sleep(until);
+            }
+            pause();
+        }
+    }
+
+    /// Sleeps until a ring or `until`, unless something is pending (invariant 4).
+    fn sleep(&self, until: Option<Instant>) {
+        self.asleep.store(true, Ordering::SeqCst);
+        if self.pending.load(Ordering::SeqCst) == 0 {
+            self.core.signal().wait(until, Nanos::ZERO);
+        }
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+
+    /// Blocks until `cell` is not pending, in the configured way.
+    pub(crate) fn wait_for(&self, cell: &EventCell) {
+        match self.wait {
+            CompletionWait::Block => drop(cell.wait()),
+            CompletionWait::Spin => self.look_for(cell, std::hint::spin_loop),
+            CompletionWait::Yield => self.look_for(cell, std::thread::yield_now),
+        }
+    }
+
+    fn look_for(&self, cell: &EventCell, pause: fn()) {
+        while cell.is_pending() {
+            self.poll();
+            if self.core.is_lost() {
+                return;
+            }
+            pause();
+        }
+    }
+}

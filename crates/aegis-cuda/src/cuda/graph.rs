@@ -1,0 +1,182 @@
+//! Captured work that is launched as one: the driver's graphs.
+//!
+//! # Invariants
+//! 1. A graph is launched by one thread at a time, under its lock: the driver's graph objects are
+//!    not safe to use from several.
+//! 2. Destroying a graph that still runs is safe: the driver frees it when it has run.
+
+use std::fmt;
+use std::ptr::null_mut;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cudarc::driver::sys::{CUgraph, CUgraphExec, CUstream};
+
+use super::context::Machine;
+use super::error::GRAPH_EXEC_UPDATE_FAILURE;
+use super::library::GraphUpdateInfo;
+use super::partition::Partition;
+use crate::error::DeviceError;
+
+/// How a graph came to run what a newer capture holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GraphUpdate {
+    /// Its parameters were replaced: addresses and sizes, where its shape is the same.
+    InPlace,
+    /// Its shape differs, so it was instantiated anew; what still runs of the old one finishes.
+    Reinstantiated,
+}
+
+/// Captured work, ready to be launched again and again.
+///
+/// It holds the addresses that its work was captured with; who captured the work keeps the memory
+/// behind them for as long as the graph is launched (see [`crate::interop`], point 6).
+pub struct CudaGraph {
+    machine: Arc<Machine>,
+    parts: Mutex<Parts>,
+    /// Declared last: the graph goes before the partition it was captured in.
+    partition: Option<Arc<Partition>>,
+}
+
+/// The two halves of a graph.
+struct Parts {
+    template: CUgraph,
+    executable: CUgraphExec,
+    nodes: usize,
+}
+
+// SAFETY: (1) The handles are the driver's to dereference. (2) They may be used by any thread, one
+// at a time: they are behind the lock of their `CudaGraph`.
+unsafe impl Send for Parts {}
+
+impl CudaGraph {
+    /// Takes over `template`, instantiates it, and brings it to the device by way of `stream`.
+    ///
+    /// # Safety
+    /// 1. `template` is a graph of this machine that nobody else destroys.
+    /// 2. `stream` is a live stream of it that is not being captured.
+    pub(crate) unsafe fn new(
+        machine: &Arc<Machine>,
+        partition: Option<&Arc<Partition>>,
+        template: CUgraph,
+        stream: CUstream,
+    ) -> Result<Self, DeviceError> {
+        let parts = Mutex::new(Parts { template, executable: null_mut(), nodes: 0 });
+        // From here on the drop destroys both halves.
+        let graph = Self { machine: Arc::clone(machine), parts, partition: partition.cloned() };
+        let api = machine.api();
+        let mut parts = graph.parts();
+        parts.nodes = count_nodes(machine, template)?;
+        // SAFETY: (1) The template lives. (2) The pointer is valid for the one write.
+        let code =
+            unsafe { (api.cuGraphInstantiateWithFlags)(&raw mut parts.executable, template, 0) };
+        machine.check("cuGraphInstantiateWithFlags", code)?;
+        // SAFETY: (1) Both live: (2) of the contract, and the instantiation just succeeded.
+        let code = unsafe { (api.cuGraphUpload)(parts.executable, stream) };
+        machine.check("cuGraphUpload", code)?;
+        drop(parts);
+        Ok(graph)
+    }
+
+    /// How many nodes (kernels, copies, fills) it has.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.parts().nodes
+    }
+
+    /// Makes this graph run what `newer` holds: in place where only parameters differ (the memory
+    /// moved), else by instantiating anew. Set-up, not for the hot path; what was launched before
+    /// finishes as it was.
+    ///
+    /// # Errors
+    /// [`DeviceError::Cuda`]; the graph is as before.
+    pub fn update(&self, newer: CudaGraph) -> Result<GraphUpdate, DeviceError> {
+        self.machine.bind()?;
+        let (mut own, mut other) = (self.parts(), newer.parts());
+        if self.update_in_place(own.executable, other.template)? {
+            std::mem::swap(&mut own.template, &mut other.template);
+            std::mem::swap(&mut own.nodes, &mut other.nodes);
+            return Ok(GraphUpdate::InPlace);
+        }
+        // The old halves go with `newer`, whose drop destroys them.
+        std::mem::swap(&mut *own, &mut *other);
+        Ok(GraphUpdate::Reinstantiated)
+    }
+
+    /// Tries to give `executable` the parameters of `template`; `false` when their shapes differ.
+    fn update_in_place(
+        &self,
+        executable: CUgraphExec,
+        template: CUgraph,
+    ) -> Result<bool, DeviceError> {
+        let Some(call) = self.machine.api().cuGraphExecUpdate_v2 else {
+            return Ok(false); // Before CUDA 12 there is only the longer way.
+        };
+        let mut info =
+            GraphUpdateInfo { result: 0, error_node: null_mut(), error_from_node: null_mut() };
+        // SAFETY: (1) Both handles live, under the locks of their graphs. (2) The pointer is valid
+        // for the writes of the call.
+        match unsafe { call(executable, template, &raw mut info) } {
+            GRAPH_EXEC_UPDATE_FAILURE => Ok(false),
+            code => self.machine.check("cuGraphExecUpdate", code).map(|()| true),
+        }
+    }
+
+    /// Enqueues the graph on `stream`.
+    ///
+    /// # Safety
+    /// `stream` is a live stream of this machine.
+    pub(crate) unsafe fn launch(&self, stream: CUstream) -> Result<(), DeviceError> {
+        let parts = self.parts();
+        let api = self.machine.api();
+        // SAFETY: (1) The executable lives as long as `self`, and the lock keeps others away. (2)
+        // The stream lives, says the caller.
+        let code = unsafe { (api.cuGraphLaunch)(parts.executable, stream) };
+        self.machine.check("cuGraphLaunch", code)
+    }
+
+    /// Whether it was captured on this GPU.
+    pub(crate) fn is_of(&self, machine: &Arc<Machine>) -> bool {
+        Arc::ptr_eq(&self.machine, machine)
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        // No panic of ours leaves the handles half way.
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn count_nodes(machine: &Machine, template: CUgraph) -> Result<usize, DeviceError> {
+    let (api, mut nodes) = (machine.api(), 0_usize);
+    // SAFETY: (1) The graph lives. (2) Without a list the call writes the count alone.
+    let code = unsafe { (api.cuGraphGetNodes)(template, null_mut(), &raw mut nodes) };
+    machine.check("cuGraphGetNodes", code)?;
+    Ok(nodes)
+}
+
+impl fmt::Debug for CudaGraph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CudaGraph")
+            .field("nodes", &self.nodes())
+            .field("partition", &self.partition.as_ref().map(|partition| partition.sms()))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for CudaGraph {
+    fn drop(&mut self) {
+        let machine = Arc::clone(&self.machine);
+        let parts = self.parts();
+        let (api, bound) = (machine.api(), machine.bind());
+        if bound.is_ok() && !parts.executable.is_null() {
+            // SAFETY: (1) Made by `new` and destroyed by nothing else; invariant 2.
+            let code = unsafe { (api.cuGraphExecDestroy)(parts.executable) };
+            machine.defer(machine.check("cuGraphExecDestroy", code));
+        }
+        if bound.is_ok() && !parts.template.is_null() {
+            // SAFETY: (1) Given to `new` for good and destroyed by nothing else.
+            let code = unsafe { (api.cuGraphDestroy)(parts.template) };
+            machine.defer(machine.check("cuGraphDestroy", code));
+        }
+        machine.defer(bound);
+    }
+}

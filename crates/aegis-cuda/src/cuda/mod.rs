@@ -1,0 +1,422 @@
+//! The GPU through NVIDIA's driver, loaded at run time.
+//!
+//! ```text
+//!   library      entry points of the driver          error        its codes, and what they leave
+//!   context      the primary context of one GPU      capabilities what the GPU is and has
+//!   stream       event   graph   memory   pinned     one owned handle each
+//!   partition    a part of the SMs                   completion   who sees that work is done
+//!   nvml         health, and the driver's own count of memory
+//!   kernels      kernels of our own, for tests (feature `test-kernels`)
+//! ```
+//!
+//! # Invariants
+//! 1. Every call is checked, and its error names the call and keeps the driver's code.
+//! 2. A code that ends the context loses the device, for all its views and for good.
+//! 3. No handle leaves the crate but through [`crate::interop`].
+#![allow(unsafe_code)] // A room with many windows: docs/soundness.md argues all of it.
+
+mod capabilities;
+mod completion;
+mod context;
+pub(crate) mod error;
+mod event;
+mod graph;
+#[cfg(feature = "test-kernels")]
+pub mod kernels;
+mod library;
+mod memory;
+mod nvml;
+mod partition;
+mod pinned;
+mod stream;
+
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Instant;
+
+use aegis_trace::{Bytes, Clock, MonotonicClock, Nanos, StreamId};
+use serde::{Deserialize, Serialize};
+
+use self::completion::Lane;
+use self::context::Machine;
+use self::partition::Partition;
+use self::stream::RawStream;
+use crate::capability::DeviceCapabilities;
+use crate::device::PartitionShare;
+use crate::device_core::{Charge, DeviceCore, Limits, Line};
+use crate::driver_memory::{DriverMemory, MemoryCount};
+use crate::error::DeviceError;
+use crate::event::{DriverEvent, EventCell};
+use crate::health::DeviceHealth;
+use crate::memory::DeviceBuffer;
+
+pub(crate) use self::completion::Completions;
+pub(crate) use self::event::{RawEvent, Timing};
+pub use self::graph::{CudaGraph, GraphUpdate};
+pub(crate) use self::memory::DeviceMemory;
+pub(crate) use self::pinned::PinnedPages;
+
+/// `CU_STREAM_CAPTURE_MODE_THREAD_LOCAL`: other threads go on as if nothing were captured.
+const THREAD_LOCAL: u32 = 1;
+
+/// The limits, the GPU and the clock of a `cuda` device.
+#[derive(Clone, Debug)]
+pub struct CudaConfig {
+    /// Which GPU, as the driver counts them (`CUDA_VISIBLE_DEVICES` applies).
+    pub ordinal: u16,
+    /// The most that everything charged may sum up to: the context itself, the live arenas, and
+    /// what libraries took.
+    pub memory_limit: Bytes,
+    /// The most streams of one view that may live at once; at least one.
+    pub max_streams: u16,
+    /// The most unfinished entries of one stream, work and recorded events together; from 1 to 65 536.
+    pub stream_depth: usize,
+    /// How the end of work is noticed.
+    pub wait: CompletionWait,
+    /// The clock events complete on.
+    pub clock: MonotonicClock,
+}
+
+/// How a thread that waits for the GPU passes the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CompletionWait {
+    /// It asks again and again: the quickest, with a core of its own busy.
+    Spin,
+    /// It asks and lets others on between two questions.
+    Yield,
+    /// It sleeps, and is woken by a thread that sleeps in the driver: the slowest, and no core is
+    /// busy.
+    Block,
+}
+
+impl CudaConfig {
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { memory: self.memory_limit, streams: self.max_streams, depth: self.stream_depth }
+    }
+}
+
+/// One view of a GPU: all of it, or a partition of its SMs.
+pub(crate) struct CudaDriver {
+    completions: Arc<Completions>,
+    core: Arc<DeviceCore>,
+    partition: Option<Arc<Partition>>,
+    /// What the context itself takes, for as long as any view lives.
+    context: Arc<Charge>,
+}
+
+impl CudaDriver {
+    /// Retains the primary context of the configured GPU and charges its memory.
+    pub(crate) fn open(core: Arc<DeviceCore>, config: &CudaConfig) -> Result<Self, DeviceError> {
+        let machine = Arc::new(Machine::open(config.ordinal, config.wait)?);
+        let taken = memory_of_context(&machine);
+        let context = Arc::new(core.charge(Line::Context, taken)?);
+        let owner = Arc::clone(&core);
+        let completions = Completions::new(machine, owner, config.clock, config.wait);
+        Ok(Self { completions: Arc::new(completions), core, partition: None, context })
+    }
+
+    pub(crate) fn capabilities(&self) -> Result<DeviceCapabilities, DeviceError> {
+        let sms = self.partition.as_ref().map(|partition| partition.sms());
+        capabilities::probe(self.machine(), sms)
+    }
+
+    /// One view for each of `shares`, on SMs of its own.
+    pub(crate) fn split(&self, shares: &[PartitionShare]) -> Result<Vec<Self>, DeviceError> {
+        if self.partition.is_some() {
+            let problem = "was split already; split the whole device";
+            return Err(DeviceError::Config { field: "partition", problem });
+        }
+        let view = |partition| {
+            let core = Arc::new(self.core.view()?);
+            let of = &self.completions;
+            let machine = Arc::clone(of.machine());
+            let owner = Arc::clone(&core);
+            let completions = Completions::new(machine, owner, of.clock(), of.way_of_waiting());
+            let (completions, context) = (Arc::new(completions), Arc::clone(&self.context));
+            Ok(Self { completions, core, partition: Some(partition), context })
+        };
+        partition::split(self.machine(), shares)?.into_iter().map(view).collect()
+    }
+
+    pub(crate) fn core(&self) -> &Arc<DeviceCore> {
+        &self.core
+    }
+
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(self.completions.clock())
+    }
+
+    pub(crate) fn wait(&self, until: Option<Instant>, spin: Nanos) {
+        self.completions.wait(until, spin);
+    }
+
+    pub(crate) fn create_stream(&self, urgency: u8) -> Result<CudaLane, DeviceError> {
+        // Streams that were dropped before their last event ended may have ended since.
+        self.completions.poll();
+        self.completions.reap();
+        let id = self.core.take_slot()?;
+        let opened = RawStream::new(self.machine(), self.partition.as_ref(), urgency)
+            .and_then(|(stream, urgency)| Ok((self.completions.open(id, stream)?, urgency)));
+        match opened {
+            Ok((lane, urgency)) => {
+                let (completions, partition) =
+                    (Arc::clone(&self.completions), self.partition.clone());
+                Ok(CudaLane { completions, lane, partition, urgency })
+            }
+            Err(error) => {
+                self.core.release_slot(id);
+                Err(self.seen(error))
+            }
+        }
+    }
+
+    pub(crate) fn create_event(&self, timing: Timing) -> Result<DriverEvent, DeviceError> {
+        let wait = self.completions.way_of_waiting();
+        let event = RawEvent::new(self.machine(), timing, wait).map_err(|it| self.seen(it))?;
+        Ok(DriverEvent { event: Arc::new(event), completions: Arc::clone(&self.completions) })
+    }
+
+    pub(crate) fn allocate(
+        &self,
+        size: usize,
+        alignment: u64,
+    ) -> Result<DeviceMemory, DeviceError> {
+        DeviceMemory::new(self.machine(), size, alignment).map_err(|error| self.seen(error))
+    }
+
+    pub(crate) fn pinned(&self, length: usize) -> Result<PinnedPages, DeviceError> {
+        PinnedPages::new(self.machine(), length).map_err(|error| self.seen(error))
+    }
+
+    /// Memory by the driver's count.
+    pub(crate) fn memory(&self) -> Option<DriverMemory> {
+        let machine = self.machine();
+        let (free, total) = machine.memory_info().ok()?;
+        let by_process = machine.nvml().and_then(|nvml| nvml.memory_of_this_process());
+        let fallen = || Some(Bytes(machine.free_before()?.as_u64().saturating_sub(free.as_u64())));
+        let (process, counted) = match by_process {
+            Some(bytes) => (Some(bytes), MemoryCount::PerProcess),
+            None => (fallen(), MemoryCount::FallOfFree),
+        };
+        Some(DriverMemory { process, counted, free, total })
+    }
+
+    pub(crate) fn health(&self) -> Option<DeviceHealth> {
+        self.machine().nvml().map(|nvml| nvml.health())
+    }
+
+    /// Makes the context current on the calling thread, for code of others that expects it there.
+    pub(crate) fn make_current(&self) -> Result<(), DeviceError> {
+        self.machine().bind()
+    }
+
+    /// The context that stands for this view: the partition's, or the primary one.
+    pub(crate) fn context(&self) -> Option<NonNull<c_void>> {
+        let primary = self.machine().primary();
+        let context = self.partition.as_ref().map_or(primary, |partition| partition.context());
+        NonNull::new(context.cast())
+    }
+
+    pub(crate) fn machine(&self) -> &Arc<Machine> {
+        self.completions.machine()
+    }
+
+    /// Loses the device if `error` says that the context is gone.
+    fn seen(&self, error: DeviceError) -> DeviceError {
+        self.completions.lose_or_note(None, &error);
+        error
+    }
+}
+
+/// What making the context took: by the count for this process, else by the fall of free memory,
+/// which other processes can disturb.
+fn memory_of_context(machine: &Machine) -> Bytes {
+    let by_process = machine.nvml().and_then(|nvml| nvml.memory_of_this_process());
+    let fallen = || {
+        let after = machine.nvml()?.memory()?.free;
+        Some(Bytes(machine.free_before()?.as_u64().saturating_sub(after.as_u64())))
+    };
+    by_process.or_else(fallen).unwrap_or(Bytes::ZERO)
+}
+
+/// The owner's end of a stream.
+pub(crate) struct CudaLane {
+    completions: Arc<Completions>,
+    lane: Arc<Lane>,
+    partition: Option<Arc<Partition>>,
+    urgency: u8,
+}
+
+impl CudaLane {
+    pub(crate) fn id(&self) -> StreamId {
+        self.lane.id()
+    }
+
+    pub(crate) fn urgency(&self) -> u8 {
+        self.urgency
+    }
+
+    pub(crate) fn record(
+        &self,
+        event: &Arc<RawEvent>,
+        cell: &Arc<EventCell>,
+    ) -> Result<(), DeviceError> {
+        self.completions.record(&self.lane, event, cell)
+    }
+
+    /// Blocks until everything enqueued is done.
+    pub(crate) fn synchronize(&self) -> Result<(), DeviceError> {
+        self.completions.machine().bind()?;
+        let waited = self.lane.stream().wait();
+        if let Err(error) = &waited {
+            self.completions.lose_or_note(Some(self.id()), error);
+        }
+        self.completions.poll();
+        waited
+    }
+
+    pub(crate) fn launch(&self, graph: &CudaGraph) -> Result<(), DeviceError> {
+        if !graph.is_of(self.completions.machine()) {
+            return Err(DeviceError::ForeignGraph);
+        }
+        // SAFETY: (1) The stream lives through the call, on the graph's machine: just compared.
+        self.completions.enqueue(&self.lane, |stream| unsafe { graph.launch(stream.handle()) })
+    }
+
+    /// Enqueues one piece of work by `enqueue`, which gets the driver's stream.
+    #[cfg(feature = "test-kernels")]
+    pub(crate) fn enqueue(
+        &self,
+        enqueue: impl FnOnce(&RawStream) -> Result<(), DeviceError>,
+    ) -> Result<(), DeviceError> {
+        self.completions.enqueue(&self.lane, enqueue)
+    }
+
+    /// Captures what `enqueue` puts on the stream, instead of running it.
+    pub(crate) fn capture<E: From<DeviceError>>(
+        &self,
+        enqueue: impl FnOnce() -> Result<(), E>,
+    ) -> Result<CudaGraph, E> {
+        let machine = self.completions.machine();
+        machine.bind()?;
+        let capture = Capture::begin(machine, &self.lane)?;
+        enqueue()?; // On an error the drop ends the capture and discards it.
+        let template = capture.end()?;
+        let (partition, stream) = (self.partition.as_ref(), self.lane.stream().handle());
+        // SAFETY: (1) The driver gave the graph to us alone. (2) The stream lives, and its capture
+        // has ended.
+        let graph = unsafe { CudaGraph::new(machine, partition, template, stream) }?;
+        self.lane.stream().wait()?; // The upload: the first launch is as quick as the others.
+        Ok(graph)
+    }
+
+    pub(crate) fn handle(&self) -> Option<NonNull<c_void>> {
+        NonNull::new(self.lane.stream().handle().cast())
+    }
+
+    /// Enqueues a copy of `length` bytes from `source` to the device address `target`.
+    ///
+    /// # Safety
+    /// Both sides are valid for `length` bytes, live and are left alone until the copy is done.
+    pub(crate) unsafe fn copy_in(
+        &self,
+        source: NonNull<u8>,
+        target: &DeviceBuffer,
+        length: usize,
+    ) -> Result<(), DeviceError> {
+        let (api, machine) = (self.completions.machine().api(), self.completions.machine());
+        let target = target.as_ptr().addr().get() as u64;
+        self.completions.enqueue(&self.lane, |stream| {
+            // SAFETY: (1) The caller's promise. (2) The stream lives.
+            machine.check("cuMemcpyHtoDAsync", unsafe {
+                (api.cuMemcpyHtoDAsync_v2)(target, source.as_ptr().cast(), length, stream.handle())
+            })
+        })
+    }
+
+    /// Enqueues a copy of `length` bytes from the device address `source` to `target`.
+    ///
+    /// # Safety
+    /// As [`CudaLane::copy_in`].
+    pub(crate) unsafe fn copy_out(
+        &self,
+        source: &DeviceBuffer,
+        target: NonNull<u8>,
+        length: usize,
+    ) -> Result<(), DeviceError> {
+        let (api, machine) = (self.completions.machine().api(), self.completions.machine());
+        let source = source.as_ptr().addr().get() as u64;
+        self.completions.enqueue(&self.lane, |stream| {
+            // SAFETY: (1) The caller's promise. (2) The stream lives.
+            machine.check("cuMemcpyDtoHAsync", unsafe {
+                (api.cuMemcpyDtoHAsync_v2)(target.as_ptr().cast(), source, length, stream.handle())
+            })
+        })
+    }
+}
+
+impl Drop for CudaLane {
+    fn drop(&mut self) {
+        self.completions.close(&self.lane);
+    }
+}
+
+/// A capture under way; the drop ends and discards it.
+struct Capture<'lane> {
+    machine: &'lane Machine,
+    lane: &'lane Lane,
+    open: bool,
+}
+
+impl<'lane> Capture<'lane> {
+    fn begin(machine: &'lane Machine, lane: &'lane Lane) -> Result<Self, DeviceError> {
+        if lane.set_capturing(true) {
+            return Err(DeviceError::Capturing { stream: lane.id() });
+        }
+        let mut capture = Self { machine, lane, open: false };
+        let api = machine.api();
+        // SAFETY: (1) The stream lives as long as the lane.
+        let code = unsafe { (api.cuStreamBeginCapture_v2)(lane.stream().handle(), THREAD_LOCAL) };
+        machine.check("cuStreamBeginCapture", code)?;
+        capture.open = true;
+        Ok(capture)
+    }
+
+    /// Ends the capture and gives the graph, which the caller now owns.
+    fn end(mut self) -> Result<cudarc::driver::sys::CUgraph, DeviceError> {
+        self.open = false;
+        let mut template = std::ptr::null_mut();
+        let api = self.machine.api();
+        // SAFETY: (1) The stream lives. (2) The pointer is valid for the one write.
+        let code =
+            unsafe { (api.cuStreamEndCapture)(self.lane.stream().handle(), &raw mut template) };
+        self.machine.check("cuStreamEndCapture", code)?;
+        Ok(template)
+    }
+
+    fn discard(&self) -> Result<(), DeviceError> {
+        let mut template = std::ptr::null_mut();
+        let api = self.machine.api();
+        // SAFETY: (1) The stream lives. (2) The pointer is valid for the one write.
+        let code =
+            unsafe { (api.cuStreamEndCapture)(self.lane.stream().handle(), &raw mut template) };
+        // A capture that broke gives no graph, and that it broke is what its owner hears already.
+        if code == error::SUCCESS && !template.is_null() {
+            // SAFETY: (1) The driver gave it to us alone.
+            let code = unsafe { (api.cuGraphDestroy)(template) };
+            self.machine.check("cuGraphDestroy", code)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Capture<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            self.machine.defer(self.discard());
+        }
+        self.lane.set_capturing(false);
+    }
+}
