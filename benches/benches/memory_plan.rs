@@ -13,7 +13,7 @@ use aegis_benches::Sampling;
 use aegis_memory::place::{Buffer, Limits, Problem, solve, stacked};
 use aegis_memory::{Lifespan, ModelMemory, PlanRequest, TensorClass, TensorLifetime};
 use aegis_sched::sim::{Random, Seed};
-use aegis_trace::{Bytes, ModelId, TensorId};
+use aegis_trace::{Bytes, ModelId, PartitionId, TensorId};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
 
@@ -120,7 +120,7 @@ fn scratch_of(model: u16, problem: &Problem) -> ModelMemory {
         alignment: 256,
     };
     let tensors = (0..).zip(problem.buffers()).map(tensor).collect();
-    ModelMemory { model: ModelId::first(model), tensors }
+    ModelMemory { model: ModelId::first(model), partition: PartitionId::WHOLE, tensors }
 }
 
 /// Buffers that begin anywhere and live for up to three times as long as there are buffers in a

@@ -11,14 +11,16 @@ use aegis_context::{
 };
 use aegis_cuda::{DeviceContext, HostConfig, SimConfig};
 use aegis_memory::MemoryOrchestrator;
-use aegis_sched::admission::{AdmissionConfig, AdmissionController, AdmissionRequest, Terms};
+use aegis_sched::admission::{
+    AdmissionConfig, AdmissionController, AdmissionRequest, DeviceMemory, Terms,
+};
 use aegis_sched::dispatch::orchestrator::{Orchestrator, Pace};
 use aegis_sched::dispatch::{Dispatcher, DispatcherConfig, OverrunPolicy};
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::queue::SubmissionQueue;
 use aegis_sched::submit::{Submitter, SubmitterParts};
 use aegis_sched::task::Overheads;
-use aegis_trace::{Bytes, MonotonicClock, Nanos, ServiceTerms, TraceCollector};
+use aegis_trace::{Bytes, MonotonicClock, Nanos, PartitionId, ServiceTerms, TraceCollector};
 
 /// Device memory; the model takes a page or two of it.
 const MEMORY: Bytes = Bytes::from_mib(1);
@@ -115,11 +117,17 @@ impl Stack {
     fn on(device: DeviceContext, config: StackConfig) -> Self {
         let arena = device.reserve_arena(MEMORY).expect("all of the memory");
         let overheads = OVERHEADS;
-        let mut admission = AdmissionController::new(
-            AdmissionConfig { policy: PolicyKind::Edf, overheads, max_models: 1, streams: 1 },
-            MemoryOrchestrator::new(arena),
-        );
-        let admitted = admission.admit(request(&device, config)).expect("the device is its own");
+        let mut admission = AdmissionController::new(AdmissionConfig {
+            policy: PolicyKind::Edf,
+            overheads,
+            partition: PartitionId::WHOLE,
+            first_model: 0,
+            max_models: 1,
+            streams: 1,
+        });
+        let mut memory = DeviceMemory::new(MemoryOrchestrator::new(arena));
+        let admitted = admission.admit(request(&device, config), &mut memory);
+        let admitted = admitted.expect("the device is its own");
         let collector = TraceCollector::new(TRACE_CAPACITY);
         let mut dispatcher = Dispatcher::new(
             DispatcherConfig {

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use aegis::evidence::Evidence;
 use aegis::workload::{BestEffort, Model};
 use aegis::{
-    ChainReport, CounterOffer, Error, ModelReport, Nanos, OverrunPolicy, Pipeline, PolicyKind,
-    Report, ServiceTerms, Verdict, profile,
+    ChainReport, CounterOffer, Error, ExecutorReport, ModelReport, Nanos, OverrunPolicy,
+    PartitionReport, Pipeline, PolicyKind, Report, ServiceTerms, Verdict, profile,
 };
 use anyhow::{Result, anyhow};
 use clap::Args;
 
 use crate::edge::Edge;
 use crate::output::print;
+use crate::split::Split;
 use crate::table::{self, mib, ms, ms_down, or_dash, percent};
 use crate::{Answer, chains};
 
@@ -44,17 +45,20 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Answer> {
         forewarn(runtime.report().models.len());
     }
     let edge = Edge::of(&pipeline, &runtime, &verdicts, args.sensitivity);
+    let split = Split::of(&pipeline, &runtime.report(), &verdicts);
     if args.json {
         let mut whole = json(&runtime.report(), &verdicts);
         chains::add_to(&mut whole, &chains, None);
         edge.add_to(&mut whole);
+        split.iter().for_each(|split| split.add_to(&mut whole));
         print(serde_json::to_string_pretty(&whole)?)?;
         return self::answer(verdicts, &chains);
     }
     let report = runtime.report();
     let conclusion = conclusion(&report, &verdicts, &chains);
     let promises = promises(&pipeline, &report);
-    let shown = [promises, chains::promises(&chains), edge.shown(), conclusion];
+    let split = split.map_or_else(String::new, |split| split.shown());
+    let shown = [promises, chains::promises(&chains), edge.shown(), split, conclusion];
     print(shown.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"))?;
     for warning in [undercharged(&pipeline), unread_priorities(&pipeline)].into_iter().flatten() {
         print(warning)?;
@@ -102,19 +106,19 @@ fn undercharged(pipeline: &Pipeline) -> Option<String> {
 
 /// A warning where the workload states priorities that its policy does not read.
 fn unread_priorities(pipeline: &Pipeline) -> Option<String> {
-    let policy = pipeline.workload().scheduler.policy;
+    let workload = pipeline.workload();
     let states_one = |model: &&Model| match model.best_effort {
         Some(BestEffort::Server(server)) => server.priority.is_some(),
         Some(BestEffort::Background) | None => model.priority.is_some(),
     };
-    let stated = pipeline.workload().models.iter().filter(states_one);
-    let stated: Vec<&str> = stated.map(|model| model.name.as_str()).collect();
-    (policy != PolicyKind::Priority && !stated.is_empty()).then(|| {
-        format!(
-            "warning: the {policy} policy does not read `priority`, which is stated for {}",
-            stated.join(", ")
-        )
-    })
+    let is_unread = |model: &&Model| workload.policy_of(model) != PolicyKind::Priority;
+    let stated: Vec<&Model> = workload.models.iter().filter(states_one).filter(is_unread).collect();
+    let policy = workload.policy_of(stated.first()?);
+    let names: Vec<&str> = stated.iter().map(|model| model.name.as_str()).collect();
+    Some(format!(
+        "warning: the {policy} policy does not read `priority`, which is stated for {}",
+        names.join(", ")
+    ))
 }
 
 /// The budget of a model's server, if it is under one.
@@ -128,21 +132,25 @@ fn server_budget(model: &ModelReport) -> Option<Nanos> {
 /// What is promised to every admitted model, and on what grounds.
 fn promises(pipeline: &Pipeline, report: &Report) -> String {
     let has_servers = report.models.iter().any(|model| server_budget(model).is_some());
-    let mut columns = vec!["model", "C ms", "T ms", "D ms", "bound ms", "blocking ms", "slack ms"];
+    let is_split = !report.partitions.is_empty();
+    let mut columns = vec!["model"];
+    columns.extend(is_split.then_some("partition"));
+    columns.extend(["C ms", "T ms", "D ms", "bound ms", "blocking ms", "slack ms"]);
     columns.extend(has_servers.then_some("server ms"));
     columns.extend(["resident MiB", "scratch MiB"]);
     let mut shown = table::new(&columns);
     for model in &report.models {
         let ModelReport { cost, bound, blocking, slack, .. } = *model;
-        let mut row = vec![
-            model.name.clone(),
+        let mut row = vec![model.name.clone()];
+        row.extend(is_split.then(|| or_dash(model.partition.clone())));
+        row.extend([
             ms(cost),
             or_dash(model.period().map(ms)),
             or_dash(model.deadline().map(ms)),
             or_dash(bound.map(ms)),
             or_dash(blocking.map(ms)),
             or_dash(slack.map(ms_down)),
-        ];
+        ]);
         row.extend(has_servers.then(|| or_dash(server_budget(model).map(ms))));
         row.extend([mib(model.resident), mib(model.scratch)]);
         table::add(&mut shown, &row);
@@ -153,21 +161,33 @@ fn promises(pipeline: &Pipeline, report: &Report) -> String {
 /// By which test, policy and charges it is promised, and in how much memory.
 fn grounds(pipeline: &Pipeline, report: &Report) -> String {
     let memory = &report.memory;
-    let proof = match report.test {
-        Some(test) => format!("{} policy, proved by {test}", report.policy),
-        None => format!("{} policy, nothing to prove", report.policy),
-    };
     let overruns = match pipeline.workload().scheduler.overrun {
         OverrunPolicy::Contain => "; overruns are contained",
         OverrunPolicy::Record => "",
     };
+    let proof = |executor: &ExecutorReport| match executor.test {
+        Some(test) => format!("{} policy, proved by {test}{overruns}", executor.policy),
+        None => format!("{} policy, nothing to prove{overruns}", executor.policy),
+    };
+    let used = |executor: &ExecutorReport| {
+        format!("utilisation {} without overheads", percent(executor.utilisation_ppm))
+    };
+    let of_partition = |of: &PartitionReport| {
+        let sms = of.sms.map_or_else(String::new, |sms| format!(", {sms} SMs"));
+        format!("partition {}{sms}: {}; {}", of.name, proof(&of.executor), used(&of.executor))
+    };
+    let proofs: Vec<String> = match &report.whole {
+        Some(whole) => vec![proof(whole)],
+        None => report.partitions.iter().map(of_partition).collect(),
+    };
+    let used = report.whole.as_ref().map_or_else(String::new, |whole| format!("; {}", used(whole)));
     format!(
-        "{proof}{overruns}\n{}C includes {} per stage; waking up may take {}; utilisation {} without \
-         overheads\nmemory: {} resident + {} shared scratch of {}",
+        "{}\n{}C includes {} per stage; waking up may take {}{used}\n\
+         memory: {} resident + {} shared scratch of {}",
+        proofs.join("\n"),
         best_effort(report),
         report.overheads.dispatch,
         report.overheads.wake,
-        percent(report.utilisation_ppm),
         memory.resident,
         memory.scratch,
         memory.limit
@@ -176,13 +196,18 @@ fn grounds(pipeline: &Pipeline, report: &Report) -> String {
 
 /// The models without deadlines and how they are served, one a line; empty when there are none.
 pub(crate) fn best_effort(report: &Report) -> String {
-    let background = report.background;
+    let background = |model: &ModelReport| {
+        let mut executors = report.executors();
+        let own = executors.find(|(name, _)| *name == model.partition.as_deref());
+        own.map_or(Nanos::ZERO, |(_, executor)| executor.background)
+    };
     let line = |model: &ModelReport| match model.service {
         ServiceTerms::Guaranteed { .. } => None,
         ServiceTerms::Background => Some(format!(
             "{}: best effort, while nothing else is ready; no stage in the background is longer \
-             than {background}\n",
-            model.name
+             than {}\n",
+            model.name,
+            background(model)
         )),
         ServiceTerms::Server { budget, period, .. } => {
             Some(format!("{}: best effort, {budget} of device time every {period}\n", model.name))

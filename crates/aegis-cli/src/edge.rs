@@ -6,7 +6,8 @@ use crate::table::{self, ms, ms_down, or_dash};
 
 /// What `check` says about the admitted set beyond its bounds.
 pub(crate) struct Edge {
-    margins: Option<Margins>,
+    /// Of each executor with models.
+    margins: Vec<Margins>,
     sensitivities: Vec<ModelSensitivity>,
     /// Whether there would be sensitivities, were it not for triggered chains.
     withheld: bool,
@@ -28,23 +29,21 @@ impl Edge {
 
     /// The same as JSON, as `docs/formats.md` describes it.
     pub(crate) fn add_to(&self, whole: &mut serde_json::Value) {
-        whole["margins"] = serde_json::json!(self.margins);
+        // Where the device is whole there is one object, or nothing.
+        whole["margins"] = match &self.margins[..] {
+            [] => serde_json::Value::Null,
+            [only] if only.partition.is_none() => serde_json::json!(only),
+            each => serde_json::json!(each),
+        };
         whole["sensitivity"] = serde_json::json!(self.sensitivities);
     }
 
     /// A line about the whole set and, where it was asked for, a table about each model.
     pub(crate) fn shown(&self) -> String {
-        let Some(Margins { scale_ppm, overrun, background }) = self.margins else {
+        if self.margins.is_empty() {
             return String::new();
-        };
-        let overrun = overrun.map_or_else(String::new, |overrun| {
-            format!(", or {overrun} of overruns in one busy period")
-        });
-        let mut line = format!(
-            "to the edge: all costs times {}.{:03}{overrun}, or stages in the background of {background}",
-            scale_ppm / 1_000_000,
-            scale_ppm % 1_000_000 / 1_000,
-        );
+        }
+        let mut line = self.margins.iter().map(margin).collect::<Vec<_>>().join("\n");
         if self.withheld {
             line.push_str(
                 "\nno sensitivity of each model: triggered chains move all jitters along",
@@ -77,4 +76,19 @@ impl Edge {
         }
         format!("{line}\n{shown}")
     }
+}
+
+/// How far one executor is from the edge.
+fn margin(margins: &Margins) -> String {
+    let Margins { partition, scale_ppm, overrun, background } = margins;
+    let overrun = overrun.map_or_else(String::new, |overrun| {
+        format!(", or {overrun} of overruns in one busy period")
+    });
+    let of = partition.as_ref().map_or_else(String::new, |name| format!("{name}, "));
+    format!(
+        "{of}to the edge: all costs times {}.{:03}{overrun}, or stages in the background of \
+         {background}",
+        scale_ppm / 1_000_000,
+        scale_ppm % 1_000_000 / 1_000,
+    )
 }

@@ -16,6 +16,7 @@ mod output;
 mod plan;
 mod profile;
 mod run;
+mod split;
 mod table;
 mod wcet;
 

@@ -1,5 +1,6 @@
 //! `aegis profile`: measure every model, and say what the measurements carry.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
@@ -22,13 +23,20 @@ pub(crate) struct ProfileArgs {
     /// Measure alone and under synthetic load too, not only in turn with the other models.
     #[arg(long)]
     under_load: bool,
+    /// Measure a split workload on the whole device as one partition, for `aegis check` to compare.
+    #[arg(long)]
+    whole: bool,
     /// Draw the distributions, tails and bounds of all stages into this file.
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &ProfileArgs) -> Result<Answer> {
-    let pipeline = Pipeline::open(&args.workload)?;
+    let mut pipeline = Pipeline::open(&args.workload)?;
+    if args.whole {
+        let whole = pipeline.unsplit();
+        pipeline = whole.context("the device is not split; leave --whole out")?;
+    }
     if let Some(path) = &args.plot {
         // Better known before minutes of measuring than after.
         fs::write(path, []).with_context(|| path.display().to_string())?;
@@ -85,6 +93,7 @@ fn show(pipeline: &Pipeline, evidence: &Evidence, profiles: &[(String, WcetProfi
     }
     [
         shown.to_string(),
+        partitions(evidence),
         rule(pipeline, evidence),
         memory(evidence),
         unclaimed(pipeline, profiles),
@@ -122,6 +131,17 @@ fn row(name: &str, index: usize, stage: &StageProfile) -> [String; 12] {
     ]
 }
 
+/// What was busy beside each partition, one a line; empty of a device that is not split.
+fn partitions(evidence: &Evidence) -> String {
+    let places: BTreeSet<String> = evidence
+        .models
+        .values()
+        .filter_map(|model| model.partition.as_ref())
+        .map(|partition| format!("measured {partition}, and alone"))
+        .collect();
+    places.into_iter().collect::<Vec<_>>().join("\n")
+}
+
 /// How C is made, and what it claims.
 fn rule(pipeline: &Pipeline, evidence: &Evidence) -> String {
     let rule = &pipeline.workload().wcet;
@@ -142,9 +162,14 @@ fn rule(pipeline: &Pipeline, evidence: &Evidence) -> String {
 
 /// What all models take together; `aegis check` shows each.
 fn memory(evidence: &Evidence) -> String {
-    let needs = || evidence.models.values().map(|model| model.memory);
-    let resident = needs().map(|need| need.resident).sum::<Bytes>();
-    let scratch = needs().map(|need| need.scratch).max().unwrap_or(Bytes::ZERO);
+    let mut scratch_of: BTreeMap<Option<&str>, Bytes> = BTreeMap::new();
+    for model in evidence.models.values() {
+        let partition = model.partition.as_ref().map(|of| of.name.as_str());
+        let largest = scratch_of.entry(partition).or_default();
+        *largest = model.memory.scratch.max(*largest);
+    }
+    let resident = evidence.models.values().map(|model| model.memory.resident).sum::<Bytes>();
+    let scratch = scratch_of.into_values().sum::<Bytes>();
     format!("memory: {} MiB resident + {} MiB shared scratch", mib(resident), mib(scratch))
 }
 

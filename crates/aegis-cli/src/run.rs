@@ -99,7 +99,7 @@ struct Seen<'a> {
     report: Report,
     verdicts: &'a [Verdict],
     chains: &'a [ChainReport],
-    realtime: RealtimeReport,
+    realtime: Vec<RealtimeReport>,
     ran: Duration,
     load: LoadSummary,
     trace: TraceSummary,
@@ -121,8 +121,7 @@ impl Seen<'_> {
         let chains = chains::observed(self.chains, &self.load.chains);
         lines.extend((!chains.is_empty()).then_some(chains));
         lines.push(findings::show(&self.report, &self.trace));
-        let RealtimeReport { orchestrator, workers } = &self.realtime;
-        lines.push(format!("real-time priority: orchestrator {orchestrator}, workers {workers}"));
+        lines.extend(self.realtime.iter().map(realtime));
         lines.push(self.load(args));
         let refused = self.verdicts.iter().any(|verdict| verdict.outcome.is_err());
         if refused || chains::any_refused(self.chains) {
@@ -164,12 +163,22 @@ impl Seen<'_> {
             "seconds": self.ran.as_secs_f64(),
             "jobs": { "due": due, "submitted": submitted, "turned_away": refused,
                 "turned_away_best_effort": refused_best_effort },
-            "realtime": self.realtime,
+            "realtime": match &self.realtime[..] {
+                [whole] if whole.partition.is_none() => serde_json::json!(whole),
+                each => serde_json::json!(each),
+            },
             "events": { "recorded": self.trace.records, "lost": self.trace.dropped },
             "faults": self.faults(),
         });
         Ok(serde_json::to_string_pretty(&whole)?)
     }
+}
+
+/// How the threads of one executor are scheduled.
+fn realtime(of: &RealtimeReport) -> String {
+    let RealtimeReport { orchestrator, workers, partition } = of;
+    let of = partition.as_ref().map_or_else(String::new, |name| format!("partition {name}, "));
+    format!("{of}real-time priority: orchestrator {orchestrator}, workers {workers}")
 }
 
 /// A flag that the first Ctrl-C raises; the second ends the program at once.
@@ -233,45 +242,35 @@ fn progress(report: &Report) -> String {
 
 /// What was seen, beside what was promised.
 fn observed(report: &Report) -> String {
-    let mut shown = table::new(&[
-        "model",
-        "jobs",
-        "C ms",
-        "T ms",
-        "D ms",
-        "bound ms",
-        "p50 ms",
-        "p99 ms",
-        "max ms",
-        "max/bound",
-        "missed",
-        "CV %",
-        "exec max ms",
-    ]);
+    let is_split = !report.partitions.is_empty();
+    let mut columns = vec!["model"];
+    columns.extend(is_split.then_some("partition"));
+    columns.extend(["jobs", "C ms", "T ms", "D ms", "bound ms", "p50 ms", "p99 ms", "max ms"]);
+    columns.extend(["max/bound", "missed", "CV %", "exec max ms"]);
+    let mut shown = table::new(&columns);
     for model in &report.models {
         let seen = &model.observed;
         let share = |bound: Nanos| {
             let share = seen.response.max.as_nanos() as f64 / bound.as_nanos().max(1) as f64;
             format!("{share:.2}")
         };
-        table::add(
-            &mut shown,
-            &[
-                model.name.clone(),
-                seen.counts.completed.to_string(),
-                ms(model.cost),
-                or_dash(model.period().map(ms)),
-                or_dash(model.deadline().map(ms)),
-                or_dash(model.bound.map(ms)),
-                ms(seen.response.p50),
-                ms(seen.response.p99),
-                ms(seen.response.max),
-                or_dash(model.bound.map(share)),
-                or_dash(model.bound.map(|_| seen.counts.missed.to_string())),
-                format!("{:.1}", seen.response.variation * 100.0),
-                ms(seen.execution.max),
-            ],
-        );
+        let mut row = vec![model.name.clone()];
+        row.extend(is_split.then(|| or_dash(model.partition.clone())));
+        row.extend([
+            seen.counts.completed.to_string(),
+            ms(model.cost),
+            or_dash(model.period().map(ms)),
+            or_dash(model.deadline().map(ms)),
+            or_dash(model.bound.map(ms)),
+            ms(seen.response.p50),
+            ms(seen.response.p99),
+            ms(seen.response.max),
+            or_dash(model.bound.map(share)),
+            or_dash(model.bound.map(|_| seen.counts.missed.to_string())),
+            format!("{:.1}", seen.response.variation * 100.0),
+            ms(seen.execution.max),
+        ]);
+        table::add(&mut shown, &row);
     }
     format!("{shown}\n{}", check::best_effort(report)).trim_end().to_owned()
 }

@@ -198,3 +198,62 @@ fn a_server_shows_its_budget_and_no_sensitivity() {
     let figures: Vec<&str> = rows[1].split('|').skip(2).map(str::trim).collect();
     assert_eq!(figures, ["-", "-", "-", "-", "-", ""], "{shown}");
 }
+
+#[test]
+fn a_split_device_is_shown_beside_the_whole_one() {
+    let text = r#"
+device = { driver = "sim", memory = "64MiB" }
+scheduler = { policy = "edf", queue_depth = 8 }
+overheads = { dispatch = "0ns", wake = "0ns" }
+[[partition]]
+name = "vision"
+sms = 72
+[[partition]]
+name = "control"
+sms = 60
+policy = "fifo"
+[[model]]
+name = "lidar"
+partition = "vision"
+backend = "sim"
+period = "100ms"
+sim = { stages = ["30ms"], scratch = "8MiB" }
+[[model]]
+name = "arm"
+partition = "control"
+backend = "sim"
+period = "50ms"
+sim = { stages = ["1ms"], scratch = "4MiB" }
+"#;
+    let output = check(text, &[]);
+    expect_test::expect![[r#"
+        | model | partition |   C ms |    T ms |    D ms | bound ms | blocking ms | slack ms | resident MiB | scratch MiB |
+        |-------|-----------|--------|---------|---------|----------|-------------|----------|--------------|-------------|
+        | lidar |    vision | 30.000 | 100.000 | 100.000 |   30.000 |       0.000 |   70.000 |          0.0 |         8.0 |
+        | arm   |   control |  1.000 |  50.000 |  50.000 |    1.000 |       0.000 |   49.000 |          0.0 |         4.0 |
+        partition vision, 72 SMs: edf policy, proved by non-preemptive EDF demand and blocking; utilisation 30.0 % without overheads
+        partition control, 60 SMs: fifo policy, proved by first in, first out response times; utilisation 2.0 % without overheads
+        C includes 0 ns per stage; waking up may take 0 ns
+        memory: 0 B resident + 12 MiB shared scratch of 64 MiB
+        vision, to the edge: all costs times 3.333, or 70 ms of overruns in one busy period, or stages in the background of 70 ms
+        control, to the edge: all costs times 50.000, or 49 ms of overruns in one busy period, or stages in the background of 49 ms
+        beside the whole device as one partition:
+        | model | C ms split |  whole | bound ms split |  whole | slack ms split |  whole | gain ms |
+        |-------|------------|--------|----------------|--------|----------------|--------|---------|
+        | lidar |     30.000 | 30.000 |         30.000 | 31.000 |         70.000 | 69.000 |  +1.000 |
+        | arm   |      1.000 |  1.000 |          1.000 | 31.000 |         49.000 | 19.000 | +30.000 |
+        all admitted: yes split, yes whole
+        utilisation: vision 30.0 % and control 2.0 % split, 32.0 % whole
+        memory: 0 B resident + 12 MiB scratch split, 0 B resident + 8 MiB scratch whole
+        yes: all 2 models meet every deadline under the stated assumptions
+    "#]].assert_eq(&self::text(&output.stdout));
+    assert_eq!(output.status.code(), Some(0));
+    // Shorter, and the long stage would block it on the whole device.
+    let shown = shown(&text.replace("50ms", "20ms"));
+    assert!(shown.contains("all admitted: yes split, no whole"), "{shown}");
+    let json = json(text);
+    assert_eq!(json["admitted"]["partitions"][1]["policy"], "fifo");
+    assert!(json["admitted"].get("policy").is_none(), "of which partition?");
+    assert_eq!(json["unsplit"]["all_admitted"], true);
+    assert_eq!(json["margins"][0]["partition"], "vision");
+}

@@ -11,20 +11,21 @@
 //! 4. No fixed tensor moved.
 //! 5. An exclusive tensor shares bytes with no other tensor.
 //! 6. Two scratch tensors of one model that share bytes are never live at the same step. Scratch of
-//!    different models may share: their partition runs one stage at a time.
+//!    different models of one partition may share: it runs one stage at a time.
+//! 7. Scratch of different partitions, which run at once, shares no bytes.
 //!
 //! # Method
-//! One sweep over addresses decides rule 5: it carries the furthest end seen so far, of exclusive
-//! tensors and of all. One sweep over steps per model decides rule 6: the live ranges are kept by
+//! One sweep over addresses decides rules 5 and 7: it carries the furthest end seen so far, of
+//! exclusive tensors, of all, and of the scratch of each partition. One sweep over steps per model decides rule 6: the live ranges are kept by
 //! address and pairwise disjoint, so a newcomer can only collide with its two neighbours. Both are
-//! O(n log n) in the number of tensors; all arithmetic on offsets is checked.
+//! O(n log n) in the number of tensors, and n times the number of partitions; all arithmetic on offsets is checked.
 
 use std::collections::BTreeMap;
 
-use aegis_trace::{Bytes, ModelId, TensorId};
+use aegis_trace::{Bytes, ModelId, PartitionId, TensorId};
 
 use crate::error::PlanFault;
-use crate::lifetime::TensorLifetime;
+use crate::lifetime::{ModelMemory, TensorLifetime};
 use crate::plan::{AllocationPlan, Checked, Draft, Placement, PlanRequest};
 
 /// A placement that obeys rules 2 and 3, with what its tensor asked for.
@@ -33,6 +34,7 @@ struct Located<'request> {
     placement: Placement,
     end: u64,
     lifetime: &'request TensorLifetime,
+    partition: PartitionId,
 }
 
 impl AllocationPlan<Draft> {
@@ -51,10 +53,12 @@ impl AllocationPlan<Draft> {
         let mut located = locate(self.placements(), request)?;
         check_fixed(self.placements(), request)?;
         check_life(&located)?;
-        let classes = located.iter().map(|tensor| tensor.lifetime.class).collect();
+        let owners =
+            located.iter().map(|tensor| (tensor.lifetime.class, tensor.partition)).collect();
         located.sort_by_key(|tensor| tensor.placement.offset);
         check_exclusive(&located)?;
-        Ok(self.accept(classes))
+        check_partitions(&located)?;
+        Ok(self.accept(owners))
     }
 }
 
@@ -63,14 +67,15 @@ fn locate<'request>(
     placements: &[Placement],
     request: &'request PlanRequest,
 ) -> Result<Vec<Located<'request>>, PlanFault> {
-    let mut open: BTreeMap<(ModelId, TensorId), &TensorLifetime> = BTreeMap::new();
-    for memory in &request.models {
-        open.extend(memory.tensors.iter().map(|tensor| ((memory.model, tensor.tensor), tensor)));
+    let mut open: BTreeMap<(ModelId, TensorId), (&TensorLifetime, PartitionId)> = BTreeMap::new();
+    for ModelMemory { model, partition, tensors } in &request.models {
+        let entry = |tensor| (tensor, *partition);
+        open.extend(tensors.iter().map(|tensor| ((*model, tensor.tensor), entry(tensor))));
     }
     let mut located: Vec<Located<'_>> = Vec::with_capacity(placements.len());
     for placement in placements {
         let (model, tensor) = (placement.model, placement.tensor);
-        let Some(lifetime) = open.remove(&(model, tensor)) else {
+        let Some((lifetime, partition)) = open.remove(&(model, tensor)) else {
             // A plan is ordered by model and tensor, so a repetition follows what it repeats.
             let last = located.last().map(|last| (last.placement.model, last.placement.tensor));
             return Err(if last == Some((model, tensor)) {
@@ -80,7 +85,7 @@ fn locate<'request>(
             });
         };
         let end = check_range(*placement, lifetime, request.capacity)?;
-        located.push(Located { placement: *placement, end, lifetime });
+        located.push(Located { placement: *placement, end, lifetime, partition });
     }
     match open.first_key_value() {
         Some((&(model, tensor), _)) => Err(PlanFault::Missing { model, tensor }),
@@ -138,6 +143,24 @@ fn check_exclusive(by_offset: &[Located<'_>]) -> Result<(), PlanFault> {
         }
         if exclusive && further(furthest_exclusive) {
             furthest_exclusive = Some(upper);
+        }
+    }
+    Ok(())
+}
+
+/// Rule 7, on tensors in order of offset.
+fn check_partitions(by_offset: &[Located<'_>]) -> Result<(), PlanFault> {
+    let mut furthest: BTreeMap<PartitionId, Located<'_>> = BTreeMap::new();
+    for &upper in by_offset.iter().filter(|tensor| !tensor.lifetime.class.is_exclusive()) {
+        let others = furthest.iter().filter(|(partition, _)| **partition != upper.partition);
+        let mut rivals = others.map(|(_, lower)| lower);
+        if let Some(lower) = rivals.find(|lower| lower.end > upper.placement.offset) {
+            let (lower, upper) = (lower.placement, upper.placement);
+            return Err(PlanFault::AcrossPartitions { lower, upper });
+        }
+        let known = furthest.entry(upper.partition).or_insert(upper);
+        if known.end < upper.end {
+            *known = upper;
         }
     }
     Ok(())

@@ -254,6 +254,14 @@ pub enum PlanFault {
         /// The other.
         upper: Placement,
     },
+    /// Scratch of two partitions shares bytes.
+    #[error("{lower} and {upper} overlap, and their partitions run at once")]
+    AcrossPartitions {
+        /// The one with the lower offset.
+        lower: Placement,
+        /// The other.
+        upper: Placement,
+    },
     /// Two scratch tensors of one model share bytes while both are live.
     #[error("{lower} and {upper} overlap, and both are live at step {step}")]
     LiveTogether {
@@ -281,6 +289,7 @@ impl PlanFault {
             | Self::OutOfRange { .. }
             | Self::Moved { .. }
             | Self::Shared { .. }
+            | Self::AcrossPartitions { .. }
             | Self::LiveTogether { .. } => Category::Permanent,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Read [`lifetime`] first: what a model needs, and which of it may share addresses. Then [`plan`]:
 //! a request, and a plan with its two states. [`MemoryOrchestrator`] puts the parts together for
-//! one partition of one device:
+//! one device:
 //!
 //! ```text
 //!   ModelMemory -> plan -> PlannedModel -> bind -> MemoryBinding -> .. -> release
@@ -41,20 +41,16 @@
 //! 4. The capacity is a hard limit. A refused request changes nothing, and says which inequality
 //!    failed with its numbers.
 //! 5. Tensors of a bound model never move.
-//! 6. Scratch is shared by all models of an orchestrator, so all of them must belong to one
-//!    partition, which runs one stage at a time. Another partition has an arena of its own, or a
-//!    range of its own in a plan of the whole [device](place::device()).
+//! 6. Scratch is shared by the models of one partition, which runs one stage at a time. Models of
+//!    different partitions run at once and share no byte.
 //!
 //! Deliberately absent: clocks, streams, scheduling, and any knowledge of what a tensor means.
 #![forbid(unsafe_code)]
 
 pub mod binding;
 pub mod check;
-pub mod check_device;
 pub mod check_offsets;
-pub mod device_error;
 pub mod error;
-pub mod exclusivity;
 pub mod first_fit;
 pub mod lifetime;
 pub mod orchestrator;
@@ -65,14 +61,11 @@ pub mod usage;
 pub mod view;
 
 pub use binding::MemoryBinding;
-pub use check_device::{CheckedDevicePlan, check_device};
 pub use check_offsets::{CheckedOffsets, check_offsets};
-pub use device_error::{DevicePlanError, DevicePlanFault, ExclusivityFault};
 pub use error::{
     MemoryError, OffsetFault, PlanFault, PressureError, ProblemFault, RequestFault, UnknownBlock,
     ViewError,
 };
-pub use exclusivity::{Exclusivity, StagedModel};
 pub use first_fit::FirstFit;
 pub use lifetime::{ALIGNMENT_MAX, Lifespan, ModelMemory, TensorClass, TensorLifetime};
 pub use orchestrator::{MemoryOrchestrator, PlannedModel};

@@ -22,7 +22,7 @@
 //!    alone does not use them: it sweeps.
 
 use aegis_cuda::memory::ARENA_ALIGNMENT;
-use aegis_trace::{Bytes, ModelId, TensorId};
+use aegis_trace::{Bytes, ModelId, PartitionId, TensorId};
 
 use crate::error::RequestFault;
 
@@ -133,6 +133,8 @@ pub struct TensorLifetime {
 pub struct ModelMemory {
     /// Which model.
     pub model: ModelId,
+    /// The serial executor that it runs on: scratch is shared within one alone.
+    pub partition: PartitionId,
     /// Its tensors, in any order.
     pub tensors: Vec<TensorLifetime>,
 }
@@ -222,6 +224,7 @@ mod tests {
         };
         let memory = ModelMemory {
             model: ModelId::first(0),
+            partition: PartitionId::WHOLE,
             tensors: vec![
                 tensor(0, TensorClass::Persistent, 300, 256),
                 tensor(1, TensorClass::Io, 64, 64),
@@ -235,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_never_suspended_carries_nothing_as_the_schedule_says_too() {
+    fn what_is_never_suspended_carries_nothing() {
         let tensor = |index, class, span| TensorLifetime {
             tensor: TensorId::first(index),
             class,
@@ -243,21 +246,19 @@ mod tests {
             size: Bytes(64),
             alignment: 64,
         };
-        let tensors = vec![
-            tensor(0, TensorClass::Persistent, span(0, 3)),
-            tensor(1, TensorClass::Carried, span(0, 2)),
-            tensor(2, TensorClass::Carried, span(1, 3)),
-            tensor(3, TensorClass::Scratch, span(2, 3)),
-            tensor(4, TensorClass::Io, span(0, 3)),
-        ];
-        let memory = ModelMemory { model: ModelId::first(0), tensors };
-        let staged = crate::exclusivity::StagedModel {
-            partition: aegis_trace::PartitionId::first(0),
-            memory: memory.clone(),
-            cuts: vec![1, 2],
-            may_be_suspended: false,
+        let (model, partition) = (ModelId::first(0), PartitionId::WHOLE);
+        let with = |carried| {
+            let tensors = vec![
+                tensor(0, TensorClass::Persistent, span(0, 3)),
+                tensor(1, carried, span(0, 2)),
+                tensor(2, carried, span(1, 3)),
+                tensor(3, TensorClass::Scratch, span(2, 3)),
+                tensor(4, TensorClass::Io, span(0, 3)),
+            ];
+            ModelMemory { model, partition, tensors }
         };
-        assert_eq!(memory.clone().never_suspended(), staged.classified());
+        let memory = with(TensorClass::Carried);
+        assert_eq!(memory.clone().never_suspended(), with(TensorClass::Scratch));
         assert_eq!(memory.resident(), Bytes(4 * 64));
         assert_eq!(memory.never_suspended().resident(), Bytes(2 * 64));
     }
@@ -271,7 +272,8 @@ mod tests {
             size: Bytes(u64::MAX),
             alignment: 256,
         };
-        let memory = ModelMemory { model: ModelId::first(0), tensors: vec![huge, huge] };
+        let (model, partition) = (ModelId::first(0), PartitionId::WHOLE);
+        let memory = ModelMemory { model, partition, tensors: vec![huge, huge] };
         assert_eq!(memory.resident(), Bytes(u64::MAX));
     }
 }

@@ -1,4 +1,4 @@
-//! The memory of one partition: which models are bound where, and what one more would take.
+//! The memory of one device: which models are bound where, and what one more would take.
 //!
 //! ```text
 //!                plan: changes nothing          bind: all or nothing
@@ -99,10 +99,12 @@ struct BoundModel {
     placements: Vec<Placement>,
     buffers: Vec<Range<u64>>, // Where its exclusive tensors are.
     usage: Usage,
+    lowest_scratch: Option<u64>,
     lease: Weak<Lease>,
 }
 
-/// Plans, binds and releases the memory of the models of one partition, in one arena.
+/// Plans, binds and releases the memory of the models of one device, in one arena. Its partitions share
+/// the arena, and no scratch.
 ///
 /// One owner at a time; planning and binding happen at admission, not while jobs run. Nothing here
 /// allocates device memory: the arena holds all of it from the start.
@@ -185,6 +187,7 @@ impl MemoryOrchestrator {
             placements: planned.placements,
             buffers: plan.buffers_of(model).map(|(_, range)| range).collect(),
             usage: plan.usage_of(model),
+            lowest_scratch: plan.regions_of(model).map(|(_, range)| range.start).min(),
             lease: Arc::downgrade(binding.lease()),
         });
         self.generation += 1;
@@ -211,13 +214,14 @@ impl MemoryOrchestrator {
         Ok(())
     }
 
-    /// What all bound models occupy: resident memory adds up, of scratch the largest counts.
+    /// What all bound models occupy: resident memory adds up, of the scratch of a partition the largest
+    /// counts, and what lies between two of them counts as theirs.
     #[must_use]
     pub fn current_usage(&self) -> Usage {
-        let usages = || self.bound.iter().map(|bound| bound.usage);
+        let lowest = self.bound.iter().filter_map(|bound| bound.lowest_scratch).min();
         Usage {
-            resident: usages().map(|usage| usage.resident).sum(),
-            scratch: usages().map(|usage| usage.scratch).max().unwrap_or(Bytes::ZERO),
+            resident: self.bound.iter().map(|bound| bound.usage.resident).sum(),
+            scratch: self.capacity() - Bytes(lowest.unwrap_or(self.capacity().0)),
         }
     }
 

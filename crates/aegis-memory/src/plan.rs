@@ -17,13 +17,13 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use aegis_trace::{Bytes, ModelId, TensorId};
+use aegis_trace::{Bytes, ModelId, PartitionId, TensorId};
 
 use crate::error::RequestFault;
 use crate::lifetime::{ALIGNMENT_MAX, ModelMemory, TensorClass, TensorLifetime};
 use crate::usage::Usage;
 
-/// What is to be planned: every model of one partition, in one range of addresses.
+/// What is to be planned: every model of a device, in one range of addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanRequest {
     /// The size of the range; offsets lie in `[0, capacity)`.
@@ -113,8 +113,11 @@ pub struct Draft(());
 /// The state of a plan that passed the checker, with what the request said of each tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
-    classes: Vec<TensorClass>, // In the order of the placements.
+    owners: Vec<Owner>, // In the order of the placements.
 }
+
+/// The class of a tensor, and the partition of its model.
+pub(crate) type Owner = (TensorClass, PartitionId);
 
 /// An offset for every tensor of a [`PlanRequest`]. `State` is [`Draft`] or [`Checked`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,12 +159,12 @@ impl AllocationPlan<Draft> {
         Self { capacity, placements, state: Draft(()) }
     }
 
-    /// The same plan with the checker's verdict, and the classes in the order of the placements.
+    /// The same plan with the checker's verdict, and the owners in the order of the placements.
     /// Only `check.rs` calls this.
-    pub(crate) fn accept(self, classes: Vec<TensorClass>) -> AllocationPlan<Checked> {
-        assert_eq!(classes.len(), self.placements.len(), "the checker saw every placement");
+    pub(crate) fn accept(self, owners: Vec<Owner>) -> AllocationPlan<Checked> {
+        assert_eq!(owners.len(), self.placements.len(), "the checker saw every placement");
         let Self { capacity, placements, state: Draft(()) } = self;
-        AllocationPlan { capacity, placements, state: Checked { classes } }
+        AllocationPlan { capacity, placements, state: Checked { owners } }
     }
 }
 
@@ -187,14 +190,23 @@ impl AllocationPlan<Checked> {
     /// What all tensors occupy. O(n) in the number of tensors.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        self.usage_where(|_| true)
+        self.usage_where(|_| true, self.capacity.0)
     }
 
-    /// What the tensors of `model` occupy; nothing for a model the plan does not know. O(n) in the
-    /// number of tensors of all models.
+    /// What the tensors of `model` occupy; nothing for a model the plan does not know. Scratch of other
+    /// partitions above its own is not counted. O(n) in the number of tensors of all models.
     #[must_use]
     pub fn usage_of(&self, model: ModelId) -> Usage {
-        self.usage_where(|placement| placement.model == model)
+        let scratch = || self.tensors().filter(|(_, (class, _))| !class.is_exclusive());
+        let own = scratch().filter(|(placed, _)| placed.model == model);
+        let lowest = own.min_by_key(|(placed, _)| placed.offset);
+        let ceiling = lowest.and_then(|(lowest, (_, own))| {
+            let others = scratch().filter(|(placed, (_, partition))| {
+                *partition != own && placed.offset > lowest.offset
+            });
+            others.map(|(placed, _)| placed.offset).min()
+        });
+        self.usage_where(|placement| placement.model == model, ceiling.unwrap_or(self.capacity.0))
     }
 
     /// The exclusive tensors of `model` with their addresses, in order of tensor.
@@ -219,32 +231,34 @@ impl AllocationPlan<Checked> {
         belongs: impl Fn(TensorClass) -> bool,
     ) -> impl Iterator<Item = (TensorId, Range<u64>)> {
         let of_model = self.tensors().filter(move |(placed, _)| placed.model == model);
-        of_model.filter(move |(_, class)| belongs(*class)).map(|(placed, _)| {
+        of_model.filter(move |(_, (class, _))| belongs(*class)).map(|(placed, _)| {
             let end = placed.end().expect("a checked plan ends inside its range");
             (placed.tensor, placed.offset..end)
         })
     }
 
-    fn tensors(&self) -> impl Iterator<Item = (&Placement, TensorClass)> {
-        self.placements.iter().zip(self.state.classes.iter().copied())
+    fn tensors(&self) -> impl Iterator<Item = (&Placement, Owner)> {
+        self.placements.iter().zip(self.state.owners.iter().copied())
     }
 
+    /// Scratch is what lies between its lowest byte and `ceiling`.
+    ///
     /// No sum overflows: exclusive tensors are disjoint and lie inside the range, and none reaches
-    /// across the lowest scratch byte.
-    fn usage_where(&self, belongs: impl Fn(&Placement) -> bool) -> Usage {
-        let exclusive = || self.tensors().filter(|(_, class)| class.is_exclusive());
-        let scratch = self.tensors().filter(|(_, class)| !class.is_exclusive());
+    /// across the lowest scratch byte, nor across a ceiling where scratch begins.
+    fn usage_where(&self, belongs: impl Fn(&Placement) -> bool, ceiling: u64) -> Usage {
+        let exclusive = || self.tensors().filter(|(_, (class, _))| class.is_exclusive());
+        let scratch = self.tensors().filter(|(_, (class, _))| !class.is_exclusive());
         let offsets =
             scratch.filter(|(placed, _)| belongs(placed)).map(|(placed, _)| placed.offset);
-        let base = offsets.min().unwrap_or(self.capacity.0);
-        let above = exclusive().filter(|(placed, _)| placed.offset >= base);
-        let owned_above: Bytes = above.map(|(placed, _)| placed.size).sum();
+        let base = offsets.min().unwrap_or(ceiling);
+        let between = exclusive().filter(|(placed, _)| (base..ceiling).contains(&placed.offset));
+        let owned_between: Bytes = between.map(|(placed, _)| placed.size).sum();
         Usage {
             resident: exclusive()
                 .filter(|(placed, _)| belongs(placed))
                 .map(|(placed, _)| placed.size)
                 .sum(),
-            scratch: self.capacity - Bytes(base) - owned_above,
+            scratch: Bytes(ceiling - base) - owned_between,
         }
     }
 }
@@ -283,7 +297,7 @@ mod tests {
     }
 
     fn model(index: u16, tensors: Vec<TensorLifetime>) -> ModelMemory {
-        ModelMemory { model: ModelId::first(index), tensors }
+        ModelMemory { model: ModelId::first(index), partition: PartitionId::WHOLE, tensors }
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! 3. The background of the set is the longest stage of all models admitted to it.
 //! 4. A model id is not reused: the next tenant of a slot has the next generation.
 
-mod pressure;
+mod memory;
 
 use std::sync::Arc;
 
@@ -20,8 +20,10 @@ use aegis_context::slot::SlotPool;
 use aegis_context::{
     ContextError, ExecutionContext, MemoryLedger, ModelDescription, ResourceBudget, RuntimeBackend,
 };
-use aegis_memory::{MemoryError, MemoryOrchestrator, ModelMemory, PressurePolicy, Usage};
-use aegis_trace::{AdmittedModel, Bytes, Category, ModelId, Nanos, Refusal, ServiceTerms};
+use aegis_memory::{MemoryError, ModelMemory, Usage};
+use aegis_trace::{
+    AdmittedModel, Bytes, Category, ModelId, Nanos, PartitionId, Refusal, ServiceTerms,
+};
 
 use crate::analysis::counter_offer::{Offer, background_pieces, counter_offers};
 use crate::analysis::incremental::{AnalysedSet, JoinError};
@@ -30,6 +32,8 @@ use crate::dispatch::{Lane, LaneGate, LaneService, Server};
 use crate::metrics::ModelMetrics;
 use crate::policy::PolicyKind;
 use crate::task::{Background, Overheads, ServerSpec, Task, TaskError, TaskSet, TaskSpec};
+
+pub use memory::DeviceMemory;
 
 /// The most jobs of one model that may be outstanding at once.
 pub const SLOTS_MAX: usize = 1024;
@@ -189,18 +193,21 @@ pub struct AdmissionConfig {
     pub policy: PolicyKind,
     /// What every stage and every wake-up is charged.
     pub overheads: Overheads,
-    /// Models at once.
+    /// The serial executor that is decided about.
+    pub partition: PartitionId,
+    /// The lowest index of a model's id. Those of the partitions of one device do not meet, so that
+    /// ids are unique on it.
+    pub first_model: u16,
+    /// Models at once, with as many indices.
     pub max_models: u16,
     /// Streams of the partition.
     pub streams: u32,
 }
 
-/// Knows every admitted model and decides about the next.
+/// Knows every admitted model of one partition and decides about the next.
 #[derive(Debug)]
 pub struct AdmissionController {
     config: AdmissionConfig,
-    memory: MemoryOrchestrator,
-    pressure: Option<PressurePolicy>,
     admitted: AnalysedSet,
     slots: Vec<Slot>,
 }
@@ -223,16 +230,21 @@ enum Slot {
 
 impl AdmissionController {
     /// A controller without models.
+    ///
+    /// # Panics
+    /// When the indices of its models exceed 65 535.
     #[must_use]
-    pub fn new(config: AdmissionConfig, memory: MemoryOrchestrator) -> Self {
-        let slots = (0..config.max_models).map(|index| Slot::Free(ModelId::first(index))).collect();
+    pub fn new(config: AdmissionConfig) -> Self {
+        let end = config.first_model.checked_add(config.max_models).expect("indices in 16 bits");
+        let slots = (config.first_model..end).map(|index| Slot::Free(ModelId::first(index)));
+        let slots = slots.collect();
         let AdmissionConfig { policy, overheads, .. } = config;
         let admitted = AnalysedSet::new(TaskSet::default(), policy, overheads)
             .expect("no task misses no deadline");
-        Self { config, memory, pressure: None, admitted, slots }
+        Self { config, admitted, slots }
     }
 
-    /// Decides about `request`, and on *yes* commits it: the model counts from then on.
+    /// Decides about `request`, and on *yes* commits it in `memory`: the model counts from then on.
     ///
     /// Costs one analysis of what the newcomer can have changed (see [`AnalysedSet`]) and one memory
     /// plan. Allocates, and
@@ -240,16 +252,20 @@ impl AdmissionController {
     ///
     /// # Errors
     /// [`AdmissionError`]; nothing has changed, and the backend is dropped.
-    pub fn admit(&mut self, request: AdmissionRequest) -> Result<Admission, AdmissionError> {
+    pub fn admit(
+        &mut self,
+        request: AdmissionRequest,
+        memory: &mut DeviceMemory,
+    ) -> Result<Admission, AdmissionError> {
         let (index, model) = self.free_slot().map_err(AdmissionError::Refused)?;
         check_shape(&request)?;
         let proposal = self.propose(model, &request.terms)?;
-        let memory = needed_memory(model, &request);
+        let needed = needed_memory(model, self.config.partition, &request);
         self.check_budget(&request.terms).map_err(AdmissionError::Refused)?;
         let admitted = self.join(&proposal)?;
         let Proposal { task, chunk } = proposal;
-        self.check_pressure()?;
-        let planned = self.memory.plan(memory).map_err(memory_refusal)?;
+        memory.check_pressure()?;
+        let planned = memory.bound().plan(needed).map_err(memory_refusal)?;
         let usage = planned.usage();
         let ledger = MemoryLedger::new(request.terms.budget.memory);
         let charge = ledger.charge(usage.total()).map_err(|_| {
@@ -258,12 +274,12 @@ impl AdmissionController {
         })?;
         let AdmissionRequest { name, terms, mut backend } = request;
         let description = Arc::new(backend.description().clone());
-        let slots = SlotPool::on(self.memory.arena(), &description, terms.slots)
+        let slots = SlotPool::on(memory.bound().arena(), &description, terms.slots)
             .map_err(|cause| AdmissionError::Context(cause.into()))?;
-        let binding = self.memory.bind(planned).map_err(memory_refusal)?;
+        let binding = memory.bound_mut().bind(planned).map_err(memory_refusal)?;
         if let Err(error) = backend.bind(binding) {
             drop(backend);
-            self.memory.release(model).map_err(memory_refusal)?;
+            memory.bound_mut().release(model).map_err(memory_refusal)?;
             return Err(AdmissionError::Context(error.into()));
         }
         let context = ExecutionContext::new(model, terms.budget, backend, slots.clone(), charge);
@@ -278,16 +294,20 @@ impl AdmissionController {
         Ok(Admission { model, lane, description, slots, metrics, gate, promise, analysis })
     }
 
-    /// Gives back what a departed model held. Its context, and with it its memory binding, must
+    /// Gives back to `memory` what a departed model held. Its context, and with it its memory binding, must
     /// have been dropped. The analysis of the remaining models, whose bounds can only shrink; `None`
     /// when no task remains.
     ///
     /// # Errors
     /// [`AdmissionError::Memory`] when its memory is still bound, or the model is not known.
-    pub fn release(&mut self, model: ModelId) -> Result<Option<Analysis>, AdmissionError> {
-        self.memory.release(model).map_err(AdmissionError::Memory)?;
+    pub fn release(
+        &mut self,
+        model: ModelId,
+        memory: &mut DeviceMemory,
+    ) -> Result<Option<Analysis>, AdmissionError> {
+        memory.bound_mut().release(model).map_err(AdmissionError::Memory)?;
         let next = model.next_generation().map_or(Slot::Spent, Slot::Free);
-        self.slots[usize::from(model.index)] = next;
+        self.slots[usize::from(model.index - self.config.first_model)] = next;
         self.admitted = self.admitted.without(model);
         let background = self.longest_in_background(None);
         if background != self.admitted.tasks().background() {
@@ -317,10 +337,10 @@ impl AdmissionController {
         self.admitted.tasks()
     }
 
-    /// The memory of all models.
+    /// The id that the next admission gives; `None` while there is no room for one more model.
     #[must_use]
-    pub fn memory(&self) -> &MemoryOrchestrator {
-        &self.memory
+    pub fn next_id(&self) -> Option<ModelId> {
+        self.free_slot().ok().map(|(_, model)| model)
     }
 
     /// The name of an admitted model, if it is one.
@@ -341,7 +361,8 @@ impl AdmissionController {
     /// What an admitted model has charged to its own budget.
     #[must_use]
     pub fn charged(&self, model: ModelId) -> Option<Bytes> {
-        match self.slots.get(usize::from(model.index))? {
+        let index = model.index.checked_sub(self.config.first_model)?;
+        match self.slots.get(usize::from(index))? {
             Slot::Taken { model: known, ledger, .. } if *known == model => Some(ledger.used()),
             Slot::Taken { .. } | Slot::Free(_) | Slot::Spent => None,
         }
@@ -485,6 +506,7 @@ impl AdmissionController {
             bound,
             persistent: usage.resident,
             scratch: usage.scratch,
+            partition: None,
         }
     }
 }
@@ -498,8 +520,13 @@ struct Proposal {
 }
 
 /// What the backend declared, with the classes that its terms leave it.
-fn needed_memory(model: ModelId, request: &AdmissionRequest) -> ModelMemory {
-    let declared = ModelMemory { model, tensors: request.backend.memory().to_vec() };
+fn needed_memory(
+    model: ModelId,
+    partition: PartitionId,
+    request: &AdmissionRequest,
+) -> ModelMemory {
+    let tensors = request.backend.memory().to_vec();
+    let declared = ModelMemory { model, partition, tensors };
     if request.terms.may_be_suspended { declared } else { declared.never_suspended() }
 }
 

@@ -8,14 +8,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aegis_context::{ModelDescription, ResourceBudget, SimBackend, SimModel, StreamPool};
 use aegis_cuda::{DeviceContext, SimConfig, SimWork};
 use aegis_memory::MemoryOrchestrator;
-use aegis_sched::admission::{AdmissionConfig, AdmissionController, AdmissionRequest, Terms};
+use aegis_sched::admission::{
+    AdmissionConfig, AdmissionController, AdmissionRequest, DeviceMemory, Terms,
+};
 use aegis_sched::dispatch::{Dispatcher, DispatcherConfig, OverrunPolicy};
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::queue::SubmissionQueue;
 use aegis_sched::submit::{Submitter, SubmitterParts};
 use aegis_sched::task::Overheads;
 use aegis_sched::wcet::{Campaign, Share, StageMonitor};
-use aegis_trace::{Bytes, EventKind, Nanos, Record, ServiceTerms, StageIndex, TraceCollector};
+use aegis_trace::{
+    Bytes, EventKind, Nanos, PartitionId, Record, ServiceTerms, StageIndex, TraceCollector,
+};
 
 /// Counts the allocations of all threads. The test of this file is one, so that no other test
 /// allocates meanwhile.
@@ -51,6 +55,7 @@ const SLOTS: usize = 8;
 struct Stack {
     device: DeviceContext,
     admission: AdmissionController,
+    memory: DeviceMemory,
     dispatcher: Dispatcher,
     submissions: Arc<SubmissionQueue>,
     collector: TraceCollector,
@@ -63,8 +68,14 @@ impl Stack {
         let device = DeviceContext::sim(sim).expect("a simulated device");
         let arena = device.reserve_arena(MEMORY).expect("all of the memory");
         let overheads = Overheads::default();
-        let admission =
-            AdmissionConfig { policy: PolicyKind::Edf, overheads, max_models: 8, streams: 1 };
+        let admission = AdmissionConfig {
+            policy: PolicyKind::Edf,
+            overheads,
+            partition: PartitionId::WHOLE,
+            first_model: 0,
+            max_models: 8,
+            streams: 1,
+        };
         let config = DispatcherConfig {
             max_models: 8,
             overheads,
@@ -77,7 +88,8 @@ impl Stack {
         let policy = PolicyKind::Edf.policy();
         let submissions = Arc::new(SubmissionQueue::new(64, Arc::clone(device.signal())));
         Self {
-            admission: AdmissionController::new(admission, MemoryOrchestrator::new(arena)),
+            admission: AdmissionController::new(admission),
+            memory: DeviceMemory::new(MemoryOrchestrator::new(arena)),
             dispatcher: Dispatcher::new(config, policy, streams, collector.recorder()),
             submissions,
             collector,
@@ -99,7 +111,8 @@ impl Stack {
         let (declared, may_be_suspended) = (vec![Nanos(10); 2], true);
         let terms = Terms { service, costs: declared, may_be_suspended, budget, slots: SLOTS };
         let backend = Box::new(SimBackend::new(model, self.device.kind(), Box::new(costs)));
-        let admitted = self.admission.admit(AdmissionRequest { name: name.into(), terms, backend });
+        let request = AdmissionRequest { name: name.into(), terms, backend };
+        let admitted = self.admission.admit(request, &mut self.memory);
         let mut admitted = admitted.expect("there is room");
         let measured = Campaign::new(vec![Nanos(9), Nanos(10)]).expect("valid times");
         let monitor = StageMonitor::new(&measured, Nanos(10), Some(Share::P99));

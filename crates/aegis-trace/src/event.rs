@@ -255,8 +255,11 @@ pub struct AdmittedModel {
     pub bound: Option<Nanos>,
     /// Memory that stays: weights, state, inputs and outputs.
     pub persistent: Bytes,
-    /// Memory shared with the other models between jobs.
+    /// Memory shared with the other models of its partition between jobs.
     pub scratch: Bytes,
+    /// The name of its partition, where the device is split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<String>,
 }
 
 /// A model that was not admitted.
@@ -576,6 +579,7 @@ mod tests {
             bound: None,
             persistent: Bytes(0),
             scratch: Bytes(0),
+            partition: None,
         };
         let event = TraceEvent::Admitted { model: ModelId::first(0), what: Box::new(what) };
         let text = serde_json::to_string(&event).expect("events serialise");

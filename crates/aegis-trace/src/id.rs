@@ -100,6 +100,11 @@ slot_id! {
     TensorId, "t"
 }
 
+impl PartitionId {
+    /// The whole device, where it is not split: then it is the only partition.
+    pub const WHOLE: Self = Self::first(0);
+}
+
 /// One release of a model: the model and a sequence number that is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

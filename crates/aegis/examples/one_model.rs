@@ -8,7 +8,7 @@ use std::sync::Arc;
 use aegis::evidence::WcetProfile;
 use aegis::profile::{self, ProfileOptions};
 use aegis::{
-    Bytes, DriverKind, Error, ModelSource, Nanos, Overheads, PolicyKind, Runtime, Terms, drive,
+    Bytes, DeviceChoice, Error, ModelSource, Nanos, Overheads, PolicyKind, Runtime, Terms, drive,
 };
 
 /// What all models together may take.
@@ -34,8 +34,9 @@ fn main() -> ExitCode {
 fn run(source: &ModelSource) -> Result<(), Error> {
     // How long does it take? Measured alone, before anything is promised.
     let options = ProfileOptions {
-        driver: DriverKind::Host,
+        device: DeviceChoice::Host,
         memory: MEMORY,
+        partitions: Vec::new(),
         rounds: 100,
         spin: Nanos::from_micros(50),
         realtime: false,

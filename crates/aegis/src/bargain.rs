@@ -10,12 +10,12 @@
 //! 2. *Without a model* means that it was never there: the others are planned anew in their order.
 //! 3. Nothing is committed: planning works on copies.
 
-use aegis_memory::{ModelMemory, PlanRequest, TensorLifetime, place};
+use aegis_memory::{MemoryOrchestrator, ModelMemory, PlanRequest, TensorLifetime, place};
 use aegis_sched::admission::{AdmissionController, Terms};
 use aegis_sched::analysis::counter_offer::Offer;
 use aegis_sched::analysis::{Setting, decide};
 use aegis_sched::task::{Task, TaskSpec};
-use aegis_trace::{ModelId, Nanos, Refusal, ServiceTerms};
+use aegis_trace::{ModelId, Nanos, PartitionId, Refusal, ServiceTerms};
 
 use crate::margin::CounterOffer;
 use crate::source::LoadedModel;
@@ -27,6 +27,7 @@ const LONGEST_PERIOD: u64 = 1_000;
 #[derive(Clone, Debug)]
 pub struct Asked {
     name: String,
+    partition: PartitionId,
     terms: Terms,
     tensors: Vec<TensorLifetime>,
     keeps_deadline: bool,
@@ -38,6 +39,7 @@ impl Asked {
     pub fn of(model: &LoadedModel, terms: &Terms) -> Self {
         Self {
             name: model.name.clone(),
+            partition: model.partition,
             terms: terms.clone(),
             tensors: model.backend.memory().to_vec(),
             keeps_deadline: false,
@@ -54,6 +56,11 @@ impl Asked {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where it is to run.
+    pub(crate) fn partition(&self) -> PartitionId {
+        self.partition
     }
 
     /// The shortest window that can hold one of its jobs, or of its server's.
@@ -81,7 +88,8 @@ impl Asked {
 /// One refused model before what is admitted.
 pub(crate) struct Bargain<'a> {
     pub(crate) admission: &'a AdmissionController,
-    /// What is admitted, in order.
+    pub(crate) memory: &'a MemoryOrchestrator,
+    /// What is admitted on the whole device, in order.
     pub(crate) admitted: &'a [(ModelId, &'a Asked)],
     /// The id that the next admission gives.
     pub(crate) newcomer: ModelId,
@@ -176,7 +184,7 @@ impl Bargain<'_> {
 
     /// Whether the newcomer's memory fits beside what is bound, and into its own budget.
     fn fits(&self) -> bool {
-        let planned = self.admission.memory().plan(memory(self.newcomer, self.asked));
+        let planned = self.memory.plan(memory(self.newcomer, self.asked));
         planned.is_ok_and(|planned| planned.usage().total() <= self.asked.terms.budget.memory)
     }
 
@@ -184,7 +192,7 @@ impl Bargain<'_> {
     fn fits_without(&self, gone: ModelId) -> bool {
         let others = self.admitted.iter().filter(|(model, _)| *model != gone);
         let request = PlanRequest {
-            capacity: self.admission.memory().capacity(),
+            capacity: self.memory.capacity(),
             models: others
                 .chain([&(self.newcomer, self.asked)])
                 .map(|(model, asked)| memory(*model, asked))
@@ -199,13 +207,13 @@ impl Bargain<'_> {
 
     fn worded(&self, offer: Offer) -> CounterOffer {
         let name = |model: ModelId| {
-            let known = self.admission.find_name(model);
-            known.unwrap_or(&self.asked.name).to_owned()
+            let known = self.admitted.iter().find(|(id, _)| *id == model);
+            known.map_or(&self.asked.name, |(_, asked)| &asked.name).clone()
         };
         CounterOffer::new(offer, self.asked.kept_deadline(), name)
     }
 }
 
 fn memory(model: ModelId, asked: &Asked) -> ModelMemory {
-    ModelMemory { model, tensors: asked.tensors.clone() }
+    ModelMemory { model, partition: asked.partition, tensors: asked.tensors.clone() }
 }

@@ -1,22 +1,24 @@
 //! The configuration of a runtime, checked once and whole.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aegis_context::StreamPool;
 use aegis_cuda::{
-    DeviceContext, DriverKind, HostConfig, HostWork, Realtime, RealtimePriority, RealtimeWork,
-    SimConfig,
+    CompletionWait, CudaConfig, DeviceArena, DeviceContext, DriverKind, HostConfig, HostWork,
+    PartitionShare, Realtime, RealtimePriority, RealtimeWork, SimConfig,
 };
 use aegis_memory::{MemoryOrchestrator, PressurePolicy, PressureThresholds};
-use aegis_sched::admission::{AdmissionConfig, AdmissionController};
+use aegis_sched::admission::{AdmissionConfig, AdmissionController, DeviceMemory};
 use aegis_sched::dispatch::orchestrator::Pace;
 use aegis_sched::dispatch::{Dispatcher, DispatcherConfig, OverrunPolicy};
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::queue::SubmissionQueue;
 use aegis_sched::task::Overheads;
-use aegis_trace::{Bytes, MonotonicClock, Nanos, TraceCollector};
+use aegis_trace::{Bytes, MonotonicClock, Nanos, PartitionId, TraceCollector};
 
 use crate::error::Error;
+use crate::partition::{Partition, PartitionSpec};
 use crate::runtime::{Parts, Runtime};
 
 /// Work items a stream holds: two events and a stage, twice, so that it never fills.
@@ -33,11 +35,12 @@ const TRACE_CAPACITY_MAX: usize = 1 << 22;
 
 /// Everything a runtime is built with. Limits have no defaults: `None` is a fault that
 /// [`build`](RuntimeBuilder::build) reports.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[must_use = "a builder builds nothing until `build` is called"]
 pub struct RuntimeBuilder {
-    driver: Option<DriverKind>,
+    device: Option<DeviceChoice>,
     memory: Option<Bytes>,
+    partitions: Vec<PartitionSpec>,
     streams: Option<u32>,
     policy: Option<PolicyKind>,
     queue_depth: Option<usize>,
@@ -53,30 +56,43 @@ pub struct RuntimeBuilder {
 impl RuntimeBuilder {
     /// The CPU as the device, with a hard limit of `memory` for all models together.
     pub fn host(self, memory: Bytes) -> Self {
-        Self { driver: Some(DriverKind::Host), memory: Some(memory), ..self }
+        Self { device: Some(DeviceChoice::Host), memory: Some(memory), ..self }
     }
 
     /// A simulated device in virtual time with a hard limit of `memory`.
     pub fn sim(self, memory: Bytes) -> Self {
-        Self { driver: Some(DriverKind::Sim), memory: Some(memory), ..self }
+        Self { device: Some(DeviceChoice::Sim), memory: Some(memory), ..self }
     }
 
-    /// How many streams the device has; one is enough for a serial partition.
+    /// GPU number `ordinal`, with a hard limit of `memory` for everything this process takes of it.
+    /// The end of a stage is noticed as `wait` says.
+    pub fn cuda(self, ordinal: u16, wait: CompletionWait, memory: Bytes) -> Self {
+        let device = Some(DeviceChoice::Cuda { ordinal, wait });
+        Self { device, memory: Some(memory), ..self }
+    }
+
+    /// Splits the device: one more partition. Without any, the whole device is one.
+    pub fn partition(mut self, partition: PartitionSpec) -> Self {
+        self.partitions.push(partition);
+        self
+    }
+
+    /// How many streams each partition has; one is enough, since it is serial.
     pub fn streams(self, streams: u32) -> Self {
         Self { streams: Some(streams), ..self }
     }
 
-    /// Which policy orders the jobs.
+    /// Which policy orders the jobs, where a partition does not say otherwise.
     pub fn policy(self, policy: PolicyKind) -> Self {
         Self { policy: Some(policy), ..self }
     }
 
-    /// How many submissions may wait to be taken; a full queue refuses.
+    /// How many submissions may wait to be taken in each partition; a full queue refuses.
     pub fn queue_depth(self, depth: usize) -> Self {
         Self { queue_depth: Some(depth), ..self }
     }
 
-    /// How many models may be admitted at once.
+    /// How many models may be admitted at once in each partition.
     pub fn max_models(self, models: u16) -> Self {
         Self { max_models: Some(models), ..self }
     }
@@ -121,53 +137,26 @@ impl RuntimeBuilder {
     pub fn build(self) -> Result<Runtime, Error> {
         let checked = self.check().map_err(|faults| Error::Build { faults })?;
         let (device, pace) = checked.device()?;
-        let arena = device.reserve_arena(checked.memory)?;
-        let streams = StreamPool::new(&device, checked.streams)?;
-        let workers = set_up_workers(&streams, &pace)?;
-        let collector = TraceCollector::new(checked.trace_capacity);
-        let admission = AdmissionController::new(
-            AdmissionConfig {
-                policy: checked.policy,
-                overheads: checked.overheads,
-                max_models: checked.max_models,
-                streams: checked.streams,
-            },
-            MemoryOrchestrator::new(arena),
-        );
-        let admission = match checked.pressure {
-            Some(policy) => admission.under_pressure(policy),
-            None => admission,
+        let views = views(&device, &checked.partitions)?;
+        let arena = arena(&device)?;
+        let memory = DeviceMemory::new(MemoryOrchestrator::new(arena));
+        let memory = match checked.pressure.clone() {
+            Some(policy) => memory.under_pressure(policy),
+            None => memory,
         };
-        let dispatcher = Dispatcher::new(
-            DispatcherConfig {
-                max_models: checked.max_models,
-                overheads: checked.overheads,
-                overrun: checked.overrun,
-                hang_factor: HANG_FACTOR,
-                hang_floor: HANG_FLOOR,
-            },
-            checked.policy.policy(),
-            streams,
-            collector.recorder(),
-        );
-        let signal = Arc::clone(device.signal());
-        let submissions = Arc::new(SubmissionQueue::new(checked.queue_depth, signal));
-        Ok(Runtime::new(Parts {
-            device,
-            pace,
-            workers,
-            collector,
-            admission,
-            dispatcher,
-            submissions,
-        }))
+        let collector = TraceCollector::new(checked.trace_capacity);
+        let mut parts = Parts::new(device, memory, collector);
+        for (partition, (spec, view)) in (0..).map(PartitionId::first).zip(views) {
+            checked.equip(&mut parts, partition, spec, view, pace.clone())?;
+        }
+        Ok(Runtime::new(parts))
     }
 
     fn check(self) -> Result<Checked, Vec<String>> {
         let mut faults = Vec::new();
-        let (driver, memory) = (self.driver, self.memory);
-        if driver.is_none() {
-            faults.push("no device is chosen; call `host` or `sim` with a memory limit".into());
+        let (device, memory) = (self.device, self.memory);
+        if device.is_none() {
+            faults.push("no device is chosen; call `host`, `sim` or `cuda` with a limit".into());
         }
         if memory == Some(Bytes::ZERO) {
             faults.push("the memory limit is zero; no model fits".into());
@@ -191,15 +180,28 @@ impl RuntimeBuilder {
         if self.overheads.is_none() {
             faults.push("no overheads are stated; call `overheads`".into());
         }
+        let partitions = self.partitions;
+        let mut names = BTreeSet::new();
+        for PartitionSpec { name, .. } in &partitions {
+            if !names.insert(name.as_str()) {
+                faults.push(format!("there are two partitions called {name}; rename one"));
+            }
+        }
+        let indices = usize::from(models) * partitions.len();
+        if indices > usize::from(u16::MAX) {
+            let most = usize::from(u16::MAX) / partitions.len();
+            faults.push(format!("{models} models in each partition; at most {most} are taken"));
+        }
         let pressure = self.pressure.map(PressurePolicy::new).transpose().unwrap_or_else(|error| {
             faults.push(error.to_string());
             None
         });
-        match (driver, memory, self.policy, self.overheads) {
-            (Some(driver), Some(memory), Some(policy), Some(overheads)) if faults.is_empty() => {
+        match (device, memory, self.policy, self.overheads) {
+            (Some(device), Some(memory), Some(policy), Some(overheads)) if faults.is_empty() => {
                 Ok(Checked {
-                    driver,
+                    device,
                     memory,
+                    partitions,
                     streams,
                     policy,
                     queue_depth: queue,
@@ -234,8 +236,9 @@ fn required<N: Copy + Default + PartialEq>(
 
 /// A configuration without faults.
 struct Checked {
-    driver: DriverKind,
+    device: DeviceChoice,
     memory: Bytes,
+    partitions: Vec<PartitionSpec>,
     streams: u32,
     policy: PolicyKind,
     queue_depth: usize,
@@ -251,8 +254,59 @@ struct Checked {
 impl Checked {
     fn device(&self) -> Result<(DeviceContext, Pace), Error> {
         let thread = ThreadOptions { spin: self.spin, realtime: self.realtime };
-        device(self.driver, self.memory, self.streams, thread)
+        device(self.device, self.memory, self.streams, thread)
     }
+
+    /// Adds a partition with its executor and its proof to `parts`.
+    fn equip(
+        &self,
+        parts: &mut Parts,
+        partition: PartitionId,
+        spec: Option<PartitionSpec>,
+        device: DeviceContext,
+        pace: Pace,
+    ) -> Result<(), Error> {
+        let policy = spec.as_ref().and_then(|spec| spec.policy).unwrap_or(self.policy);
+        let first_model = partition.index * self.max_models;
+        let streams = StreamPool::new(&device, self.streams)?;
+        let workers = set_up_workers(&device, &streams, &pace)?;
+        parts.controllers.push(AdmissionController::new(AdmissionConfig {
+            policy,
+            overheads: self.overheads,
+            partition,
+            first_model,
+            max_models: self.max_models,
+            streams: self.streams,
+        }));
+        let config = DispatcherConfig {
+            max_models: first_model + self.max_models,
+            overheads: self.overheads,
+            overrun: self.overrun,
+            hang_factor: HANG_FACTOR,
+            hang_floor: HANG_FLOOR,
+        };
+        let recorder = parts.collector.recorder();
+        parts.dispatchers.push(Dispatcher::new(config, policy.policy(), streams, recorder));
+        let signal = Arc::clone(device.signal());
+        let submissions = Arc::new(SubmissionQueue::new(self.queue_depth, signal));
+        let clock = device.clock();
+        parts.partitions.push(Partition { spec, device, pace, workers, clock, submissions });
+        Ok(())
+    }
+}
+
+/// A view of `device` for each partition: itself, where it is not split.
+pub(crate) fn views(
+    device: &DeviceContext,
+    partitions: &[PartitionSpec],
+) -> Result<Vec<(Option<PartitionSpec>, DeviceContext)>, Error> {
+    if partitions.is_empty() {
+        return Ok(vec![(None, device.clone())]);
+    }
+    let share = |spec: &PartitionSpec| PartitionShare { sms: spec.sms.unwrap_or(1) };
+    let shares: Vec<PartitionShare> = partitions.iter().map(share).collect();
+    let views = device.split(&shares)?;
+    Ok(partitions.iter().cloned().map(Some).zip(views).collect())
 }
 
 /// How the threads of a runtime behave.
@@ -264,9 +318,14 @@ pub(crate) struct ThreadOptions {
     pub(crate) realtime: bool,
 }
 
-/// Asks for real-time priority for the workers behind `streams`, if it is wanted.
-pub(crate) fn set_up_workers(streams: &StreamPool, pace: &Pace) -> Result<Realtime, Error> {
-    if !matches!(pace, Pace::Real { realtime: true, .. }) {
+/// Asks for real-time priority for the workers behind `streams`, if there are any and it is wanted.
+pub(crate) fn set_up_workers(
+    device: &DeviceContext,
+    streams: &StreamPool,
+    pace: &Pace,
+) -> Result<Realtime, Error> {
+    let has_workers = device.kind() == DriverKind::Host;
+    if !has_workers || !matches!(pace, Pace::Real { realtime: true, .. }) {
         return Ok(Realtime::NotRequested);
     }
     let work = RealtimeWork::new(RealtimePriority::WORKER);
@@ -275,23 +334,55 @@ pub(crate) fn set_up_workers(streams: &StreamPool, pace: &Pace) -> Result<Realti
     Ok(work.outcome())
 }
 
-/// A device of `driver` with its way of passing time.
+/// What stands for the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The CPU.
+    Host,
+    /// Software in virtual time.
+    Sim,
+    /// A GPU.
+    Cuda {
+        /// Which, as the driver counts them.
+        ordinal: u16,
+        /// How the end of a stage is noticed.
+        wait: CompletionWait,
+    },
+}
+
+/// A device with its way of passing time.
 pub(crate) fn device(
-    driver: DriverKind,
+    choice: DeviceChoice,
     memory_limit: Bytes,
     streams: u32,
     thread: ThreadOptions,
 ) -> Result<(DeviceContext, Pace), Error> {
     let max_streams = u16::try_from(streams).unwrap_or(u16::MAX);
     let stream_depth = STREAM_DEPTH;
-    if driver == DriverKind::Sim {
-        let config = SimConfig { memory_limit, max_streams, stream_depth };
-        return Ok((DeviceContext::sim(config)?, Pace::Virtual));
-    }
     let clock = MonotonicClock::start();
     let ThreadOptions { spin, realtime } = thread;
-    let config = HostConfig { memory_limit, max_streams, stream_depth, spin, clock };
-    Ok((DeviceContext::host(config)?, Pace::Real { clock, spin, realtime }))
+    let real = Pace::Real { clock, spin, realtime };
+    match choice {
+        DeviceChoice::Sim => {
+            let config = SimConfig { memory_limit, max_streams, stream_depth };
+            Ok((DeviceContext::sim(config)?, Pace::Virtual))
+        }
+        DeviceChoice::Host => {
+            let config = HostConfig { memory_limit, max_streams, stream_depth, spin, clock };
+            Ok((DeviceContext::host(config)?, real))
+        }
+        DeviceChoice::Cuda { ordinal, wait } => {
+            let config =
+                CudaConfig { ordinal, memory_limit, max_streams, stream_depth, wait, clock };
+            Ok((DeviceContext::cuda(config)?, real))
+        }
+    }
+}
+
+/// All that the limit of `device` leaves, in one piece: what its driver takes for itself counts too.
+pub(crate) fn arena(device: &DeviceContext) -> Result<DeviceArena, Error> {
+    let left = device.memory_limit().saturating_sub(device.reserved_memory());
+    Ok(device.reserve_arena(left)?)
 }
 
 #[cfg(test)]

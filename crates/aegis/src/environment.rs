@@ -39,6 +39,8 @@ pub enum Property {
     Clock,
     /// The power mode.
     PowerMode,
+    /// The partition of a model, its multiprocessors, and what was busy beside it.
+    Partition,
 }
 
 impl Property {
@@ -51,6 +53,7 @@ impl Property {
         ("governor", Self::Governor),
         ("clock", Self::Clock),
         ("power_mode", Self::PowerMode),
+        ("partition", Self::Partition),
     ];
 
     /// As a workload names it.
@@ -64,6 +67,7 @@ impl Property {
             Self::Governor => "governor",
             Self::Clock => "clock",
             Self::PowerMode => "power_mode",
+            Self::Partition => "partition",
         }
     }
 }

@@ -73,6 +73,28 @@ pub enum Error {
         /// The driver it needs.
         needs: &'static str,
     },
+    /// A partition that is not there, or none where the device is split.
+    #[error(
+        "{model} is to run in {}, and the partitions are {}",
+        asked.as_ref().map_or_else(|| "no partition".into(), |name| format!("the partition `{name}`")),
+        if known.is_empty() { "none".into() } else { known.join(", ") }
+    )]
+    Partition {
+        /// Which model.
+        model: String,
+        /// What was asked for.
+        asked: Option<String>,
+        /// All there are.
+        known: Vec<String>,
+    },
+    /// A model without a priority, where all of the device would go by them.
+    #[error(
+        "the policy `priority` of the whole device needs a priority of {model}, which states none"
+    )]
+    Unordered {
+        /// Which model.
+        model: String,
+    },
     /// An input that does not fit the model.
     #[error("the inputs do not fit the model")]
     Input(#[from] InputError),
@@ -198,6 +220,8 @@ impl Error {
             Self::Build { .. }
             | Self::NotBuilt { .. }
             | Self::WrongDriver { .. }
+            | Self::Partition { .. }
+            | Self::Unordered { .. }
             | Self::AlreadyStarted
             | Self::NotRunning
             | Self::UnknownModel

@@ -51,6 +51,9 @@ pub struct ModelEvidence {
     pub stages: Vec<String>,
     /// The models it took turns with.
     pub background: Vec<String>,
+    /// Where it ran, and what ran beside it; `None` of a device that was not split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<PartitionFingerprint>,
     /// What it needs.
     pub memory: MemoryNeed,
     /// Device times in turn with the other models, in the order they were taken, stage by stage,
@@ -69,6 +72,8 @@ pub struct Here<'h> {
     pub device: &'h DeviceFingerprint,
     /// The environment.
     pub environment: &'h Environment,
+    /// Where the model is to run; `None` where the device is not split.
+    pub partition: Option<&'h PartitionFingerprint>,
     /// Properties that may differ, because the user says so.
     pub accepted: &'h [Property],
 }
@@ -89,11 +94,49 @@ impl DeviceFingerprint {
     #[must_use]
     pub fn of(device: &DeviceCapabilities) -> Self {
         let units = match device.compute_units() {
-            Some(ComputeUnits::Cores { count, .. }) => count,
+            Some(
+                ComputeUnits::Cores { count, .. } | ComputeUnits::Multiprocessors { count, .. },
+            ) => count,
             _ => 0,
         };
         Self { driver: device.driver().to_string(), name: device.name().to_owned(), units }
     }
+}
+
+/// The partition of a model, and the models that were busy in the others while it was measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionFingerprint {
+    /// Its name.
+    pub name: String,
+    /// The streaming multiprocessors that it asks for.
+    pub sms: Option<u32>,
+    /// The models of all other partitions, by name.
+    pub busy: Vec<String>,
+}
+
+impl PartitionFingerprint {
+    /// A partition beside models of others, in any order.
+    #[must_use]
+    pub fn new(name: String, sms: Option<u32>, mut busy: Vec<String>) -> Self {
+        busy.sort_unstable();
+        Self { name, sms, busy }
+    }
+}
+
+impl std::fmt::Display for PartitionFingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "in the partition {}", self.name)?;
+        if let Some(sms) = self.sms {
+            write!(f, " of {sms} SMs")?;
+        }
+        let busy = self.busy.join(", ");
+        write!(f, " beside {}", if busy.is_empty() { "nothing" } else { &busy })
+    }
+}
+
+/// A place in words, also where there is only one.
+fn place(partition: Option<&PartitionFingerprint>) -> String {
+    partition.map_or_else(|| "on the whole device".into(), ToString::to_string)
 }
 
 impl std::fmt::Display for DeviceFingerprint {
@@ -162,6 +205,19 @@ pub enum EvidenceError {
         /// Which.
         model: String,
     },
+    /// Measured in another partition, or beside others.
+    #[error(
+        "the evidence for {model} was measured {measured}, and it is to run {here}; run `aegis profile` \
+         again, or accept the difference with `accept = [\"partition\"]` in [wcet]"
+    )]
+    OtherPartition {
+        /// Which.
+        model: String,
+        /// Where it was measured.
+        measured: String,
+        /// Where it is to run.
+        here: String,
+    },
     /// Measured in another environment.
     #[error(
         "the evidence was measured with {} {}, and this is {}; run `aegis profile` here, or accept the \
@@ -222,6 +278,7 @@ impl EvidenceError {
             | Self::NoModel { .. }
             | Self::OtherDevice { .. }
             | Self::OtherModel { .. }
+            | Self::OtherPartition { .. }
             | Self::OtherEnvironment { .. }
             | Self::Unsteady { .. }
             | Self::Unclaimed { .. }
@@ -281,7 +338,7 @@ impl Evidence {
     /// are not accepted.
     ///
     /// # Errors
-    /// [`EvidenceError`]: `NoModel`, `OtherDevice`, `OtherEnvironment`, `OtherModel`, or `Io` when a
+    /// [`EvidenceError`]: `NoModel`, `OtherDevice`, `OtherEnvironment`, `OtherModel`, `OtherPartition`, or `Io` when a
     /// model file cannot be read.
     pub fn of(
         &self,
@@ -303,6 +360,10 @@ impl Evidence {
             self.models.get(name).ok_or_else(|| EvidenceError::NoModel { model: model() })?;
         if !accepted(Property::Model) && evidence.model != fingerprint(source)? {
             return Err(EvidenceError::OtherModel { model: model() });
+        }
+        if !accepted(Property::Partition) && evidence.partition.as_ref() != here.partition {
+            let (measured, here) = (place(evidence.partition.as_ref()), place(here.partition));
+            return Err(EvidenceError::OtherPartition { model: model(), measured, here });
         }
         Ok(evidence)
     }

@@ -63,6 +63,7 @@ mod error;
 pub mod evidence;
 mod handle;
 mod margin;
+mod partition;
 pub mod pipeline;
 pub mod plan;
 pub mod plot;
@@ -81,7 +82,9 @@ pub use aegis_context::{
     BackendError, ContextError, DType, InputError, ModelDescription, ResourceBudget, SimModel,
     TensorSpec,
 };
-pub use aegis_cuda::{ComputeUnits, DeviceCapabilities, DeviceError, DriverKind, Realtime};
+pub use aegis_cuda::{
+    CompletionWait, ComputeUnits, DeviceCapabilities, DeviceError, DriverKind, Realtime,
+};
 pub use aegis_memory::{Band, PressureThresholds};
 pub use aegis_sched::admission::Terms;
 pub use aegis_sched::analysis::TimeModel;
@@ -96,13 +99,16 @@ pub use aegis_trace::{
 };
 
 pub use bargain::Asked;
-pub use builder::RuntimeBuilder;
+pub use builder::{DeviceChoice, RuntimeBuilder};
 pub use chain::{ChainRefusal, ChainReport};
 pub use error::Error;
 pub use handle::{Job, ModelHandle, Outputs, Timing};
 pub use margin::{CounterOffer, Margins, ModelSensitivity};
+pub use partition::PartitionSpec;
 pub use pipeline::{Pipeline, Verdict};
-pub use report::{MemoryReport, ModelReport, RealtimeReport, Report};
+pub use report::{
+    ExecutorReport, MemoryReport, ModelReport, PartitionReport, RealtimeReport, Report,
+};
 pub use runtime::Runtime;
 pub use source::{LoadedModel, MemoryNeed, ModelSource};
 pub use tensor::Tensor;

@@ -14,8 +14,11 @@ use aegis_trace::{ModelId, Nanos};
 use serde::Serialize;
 
 /// How far the whole set is from the edge, everything else as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Margins {
+    /// The partition whose set it is, where the device is split.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<String>,
     /// All costs can be this many millionths of what they are, overheads unchanged.
     pub scale_ppm: u64,
     /// What stages may run beyond their costs inside one busy period, all together. `None` where
@@ -31,6 +34,7 @@ impl Margins {
         let (set, setting) = (admission.tasks(), setting(admission));
         (!set.is_empty()).then_some(())?;
         Some(Self {
+            partition: None,
             scale_ppm: largest_scale_ppm(set, &setting),
             overrun: Some(overrun_margin(set, &setting)?),
             background: largest_background(set, &setting)?,
@@ -53,6 +57,7 @@ impl Margins {
         let set = TaskSet::new(plain?).ok()?.with_background(tasks.background());
         let accepts = |set: &TaskSet| with_inherited_jitter(set, chains, &setting).is_ok();
         Some(Self {
+            partition: None,
             scale_ppm: largest_scale_ppm_accepted(&set, accepts),
             overrun: None,
             background: largest_background_accepted(&set, accepts)?,

@@ -1,12 +1,13 @@
 //! From a workload file to a running system: what the program `aegis` does, as a library.
 
 mod plan;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use aegis_context::{ModelDescription, ResourceBudget, SimModel};
-use aegis_cuda::{DeviceCapabilities, DriverKind};
+use aegis_cuda::DeviceCapabilities;
 use aegis_sched::admission::Terms;
 use aegis_sched::analysis;
 use aegis_sched::analysis::counter_offer::Offer;
@@ -15,19 +16,23 @@ use aegis_trace::{Bytes, ModelId, Nanos, ServiceTerms};
 
 use self::plan::{Planned, Unkept, plan};
 use crate::bargain::Asked;
-use crate::builder::{self, RuntimeBuilder, ThreadOptions};
+use crate::builder::{self, DeviceChoice, RuntimeBuilder, ThreadOptions};
 use crate::chain::{ChainReport, Proved};
 use crate::drive::{Driven, DrivenChain, Sources};
 use crate::environment::{Environment, Property};
 use crate::error::Error;
-use crate::evidence::{DeviceFingerprint, Evidence, EvidenceError, Here, ModelEvidence};
+use crate::evidence::{
+    DeviceFingerprint, Evidence, EvidenceError, Here, ModelEvidence, PartitionFingerprint,
+};
 use crate::handle::ModelHandle;
 use crate::margin::{CounterOffer, Margins};
-use crate::profile::{self, ProfileOptions};
+use crate::partition::PartitionSpec;
+use crate::profile::{self, ProfileOptions, Subject};
 use crate::runtime::Runtime;
 use crate::source::{LoadedModel, MemoryNeed, ModelSource};
 use crate::workload::{
-    Backend, BestEffort, Chain, ChainKind, Driver, Model, PERIOD_MAX, Server, Unclaimed, Workload,
+    Backend, BestEffort, Chain, ChainKind, Driver, Model, PERIOD_MAX, Partition, Server, Unclaimed,
+    Workload,
 };
 
 /// How long idle threads poll before they sleep, when a workload runs.
@@ -80,10 +85,14 @@ impl Pipeline {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let workload = Workload::read(path)?;
         workload.check_files()?;
-        let needs_host = workload.models.iter().find(|model| needs_evidence(model));
-        if let (Driver::Sim, Some(model)) = (workload.device.driver, needs_host) {
-            let (backend, needs) = ("onnx", "host");
-            return Err(Error::WrongDriver { model: model.name.clone(), backend, needs });
+        let runs_elsewhere = |model: &&Model| match workload.device.driver {
+            Driver::Host => false,
+            Driver::Sim => needs_evidence(model),
+            Driver::Cuda { .. } => !needs_evidence(model),
+        };
+        if let Some(model) = workload.models.iter().find(runs_elsewhere) {
+            let (model, backend, needs) = (model.name.clone(), model.backend.name(), "host");
+            return Err(Error::WrongDriver { model, backend, needs });
         }
         let pipeline = Self { workload, evidence_path: path.with_extension("evidence.json") };
         pipeline.check_memory()?;
@@ -119,11 +128,16 @@ impl Pipeline {
         scenarios: &[Scenario],
         progress: impl FnMut(usize, usize),
     ) -> Result<Evidence, Error> {
-        let sources: Vec<(String, ModelSource)> =
-            self.workload.models.iter().map(|model| (model.name.clone(), source(model))).collect();
+        let subject = |model: &Model| Subject {
+            name: model.name.clone(),
+            source: source(model),
+            partition: model.partition,
+        };
+        let subjects: Vec<Subject> = self.workload.models.iter().map(subject).collect();
         let options = ProfileOptions {
-            driver: self.driver(),
+            device: self.device_choice(),
             memory: self.workload.device.memory,
+            partitions: self.workload.partitions.iter().map(spec).collect(),
             rounds: usize::try_from(self.workload.wcet.samples).unwrap_or(usize::MAX),
             spin: SPIN,
             realtime: true,
@@ -133,7 +147,7 @@ impl Pipeline {
         }
         // An unwritable place is better known before minutes of measuring than after.
         Evidence::probe(&self.evidence_path)?;
-        let evidence = profile::profile_under_load(&sources, &options, scenarios, progress)?;
+        let evidence = profile::profile_under_load(&subjects, &options, scenarios, progress)?;
         evidence.write(&self.evidence_path)?;
         Ok(evidence)
     }
@@ -150,7 +164,8 @@ impl Pipeline {
             let stand_in = stand_in(model, evidence_of(evidence.as_ref(), model));
             match planned {
                 Planned::Ask(terms) => {
-                    let loaded = runtime.load(&model.name, &stand_in);
+                    let loaded =
+                        runtime.load_on(&model.name, &stand_in, self.partition_name(model));
                     self.decided(model, loaded, &terms, Vec::new(), &runtime)
                 }
                 Planned::Refuse(refused) => Verdict::planned(&model.name, *refused, &runtime),
@@ -172,7 +187,12 @@ impl Pipeline {
             return Err(Error::VirtualTime);
         }
         let evidence = self.evidence()?;
-        let runtime = self.builder().host(self.workload.device.memory).build()?;
+        let (builder, memory) = (self.builder(), self.workload.device.memory);
+        let builder = match self.workload.device.driver {
+            Driver::Cuda { ordinal, wait } => builder.cuda(ordinal, wait, memory),
+            Driver::Host | Driver::Sim => builder.host(memory),
+        };
+        let runtime = builder.build()?;
         let mut verdicts = Vec::with_capacity(self.workload.models.len());
         let profiles = self.profiles(evidence.as_ref());
         let planned = self.planned(&profiles);
@@ -187,7 +207,8 @@ impl Pipeline {
                 }
             };
             let evidence = evidence_of(evidence.as_ref(), model);
-            let loaded = runtime.load(&model.name, &source(model))?;
+            let partition = self.partition_name(model);
+            let loaded = runtime.load_on(&model.name, &source(model), partition)?;
             if !self.workload.wcet.accept.contains(&Property::Runtime) {
                 same_runtime(model, evidence, &loaded.runtime_name())?;
             }
@@ -206,7 +227,8 @@ impl Pipeline {
         monitors: Vec<StageMonitor>,
         runtime: &Runtime,
     ) -> Verdict {
-        let (id, mut names) = (runtime.next_id(), runtime.names());
+        let partition = self.partition_name(model);
+        let (id, mut names) = (runtime.next_id(partition), runtime.names());
         names.insert(id, model.name.clone());
         let asked = loaded.as_ref().ok().map(|loaded| Asked::of(loaded, terms));
         let outcome = loaded.and_then(|loaded| runtime.admit_watched(loaded, terms, monitors));
@@ -259,12 +281,12 @@ impl Pipeline {
         ChainReport::promised(asked, proved.expect("an admitted model has a bound"))
     }
 
-    /// How far what was admitted is from the edge; `None` while nothing is. Where models trigger one
+    /// How far what was admitted is from the edge, in each partition that has models. Where models trigger one
     /// another, the jitters that they inherit move along.
     ///
     /// Costs some hundred analyses of the whole set.
     #[must_use]
-    pub fn margins(&self, runtime: &Runtime, verdicts: &[Verdict]) -> Option<Margins> {
+    pub fn margins(&self, runtime: &Runtime, verdicts: &[Verdict]) -> Vec<Margins> {
         if !self.has_triggers() {
             return runtime.margins();
         }
@@ -322,14 +344,16 @@ impl Pipeline {
     /// [`Error::Device`].
     pub fn device(&self) -> Result<DeviceCapabilities, Error> {
         let device = &self.workload.device;
-        let (device, _) = builder::device(self.driver(), device.memory, device.streams, PLAIN)?;
+        let (device, _) =
+            builder::device(self.device_choice(), device.memory, device.streams, PLAIN)?;
         Ok(device.capabilities().clone())
     }
 
     /// A device cannot lend more memory than it has.
     fn check_memory(&self) -> Result<(), Error> {
         let asked = self.workload.device.memory;
-        if self.workload.device.driver == Driver::Sim {
+        if self.workload.device.driver != Driver::Host {
+            // A simulated device has what it is given, and a GPU is not started to ask it.
             return Ok(());
         }
         match host_capabilities()?.total_memory() {
@@ -341,17 +365,33 @@ impl Pipeline {
         }
     }
 
-    fn driver(&self) -> DriverKind {
+    /// Where a model runs, and what runs beside it.
+    fn partition_of(&self, model: &Model) -> Option<PartitionFingerprint> {
+        let Partition { name, sms, .. } = self.workload.partition_of(model)?.clone();
+        let models = self.workload.models.iter();
+        let elsewhere = models.filter(|other| other.partition != model.partition);
+        let busy = elsewhere.map(|other| other.name.clone()).collect();
+        Some(PartitionFingerprint::new(name, sms, busy))
+    }
+
+    /// The name of the partition that a model runs in.
+    fn partition_name(&self, model: &Model) -> Option<&str> {
+        self.workload.partition_of(model).map(|of| of.name.as_str())
+    }
+
+    fn device_choice(&self) -> DeviceChoice {
         match self.workload.device.driver {
-            Driver::Host => DriverKind::Host,
-            Driver::Sim => DriverKind::Sim,
+            Driver::Host => DeviceChoice::Host,
+            Driver::Sim => DeviceChoice::Sim,
+            Driver::Cuda { ordinal, wait } => DeviceChoice::Cuda { ordinal, wait },
         }
     }
 
     fn builder(&self) -> RuntimeBuilder {
-        let Workload { device, scheduler, overheads, models, .. } = &self.workload;
+        let Workload { device, scheduler, overheads, partitions, models, .. } = &self.workload;
         let builder = Runtime::builder();
         let builder = device.pressure.into_iter().fold(builder, RuntimeBuilder::pressure);
+        let builder = partitions.iter().map(spec).fold(builder, RuntimeBuilder::partition);
         builder
             .streams(device.streams)
             .policy(scheduler.policy)
@@ -373,8 +413,10 @@ impl Pipeline {
         let evidence = Evidence::read(&self.evidence_path)?;
         let device = &DeviceFingerprint::of(&self.device()?);
         let environment = &Environment::read();
-        let here = Here { device, environment, accepted: &self.workload.wcet.accept };
+        let accepted = &self.workload.wcet.accept;
         for model in real {
+            let partition = &self.partition_of(model);
+            let here = Here { device, environment, partition: partition.as_ref(), accepted };
             let measured = evidence.of(&model.name, &source(model), here)?;
             self.claimed(&model.name, measured)?;
         }
@@ -441,6 +483,12 @@ impl Pipeline {
             slots: usize::try_from(model.slots).unwrap_or(usize::MAX),
         }
     }
+}
+
+/// A partition of a workload as the builder takes it.
+fn spec(partition: &Partition) -> PartitionSpec {
+    let Partition { name, sms, policy } = partition.clone();
+    PartitionSpec { name, sms, policy }
 }
 
 /// What a model of a workload asks to be promised.
@@ -534,6 +582,6 @@ fn declared(need: SimNeed, costs: Vec<Nanos>) -> ModelSource {
 /// # Errors
 /// [`Error::Device`].
 pub fn host_capabilities() -> Result<DeviceCapabilities, Error> {
-    let (device, _) = builder::device(DriverKind::Host, Bytes::ZERO, 1, PLAIN)?;
+    let (device, _) = builder::device(DeviceChoice::Host, Bytes::ZERO, 1, PLAIN)?;
     Ok(device.capabilities().clone())
 }

@@ -2,6 +2,7 @@
 
 use aegis_cuda::Realtime;
 use aegis_memory::MemoryOrchestrator;
+use aegis_sched::admission::AdmissionController;
 use aegis_sched::analysis::{Bound, Test};
 use aegis_sched::metrics::Snapshot;
 use aegis_sched::policy::PolicyKind;
@@ -12,24 +13,58 @@ use serde::Serialize;
 /// The state of a runtime at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// The policy that orders the jobs.
-    pub policy: PolicyKind,
-    /// The theorem that accepted the present set; `None` without models.
-    pub test: Option<Test>,
+    /// The executor that is the whole device; `None` where it is split.
+    #[serde(flatten)]
+    pub whole: Option<ExecutorReport>,
+    /// The executors of a split device, in their order; empty where it is not split.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<PartitionReport>,
     /// What the analysis charges.
     #[serde(skip)]
     pub overheads: Overheads,
     /// Device memory.
     pub memory: MemoryReport,
+    /// Every model ever admitted, in that order.
+    pub models: Vec<ModelReport>,
+    /// Trace events lost to full rings.
+    pub events_dropped: u64,
+}
+
+/// One serial executor: how its jobs are ordered and proved.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ExecutorReport {
+    /// The policy that orders the jobs.
+    pub policy: PolicyKind,
+    /// The theorem that accepted the present set; `None` without models.
+    pub test: Option<Test>,
     /// `sum C/T` in millionths, overheads left out but in servers, rounded down; for display.
     pub utilisation_ppm: u64,
     /// The longest stage in the background, overhead left out: it can block every model. Zero for
     /// none.
     pub background: Nanos,
-    /// Every model ever admitted, in that order.
-    pub models: Vec<ModelReport>,
-    /// Trace events lost to full rings.
-    pub events_dropped: u64,
+}
+
+impl ExecutorReport {
+    pub(crate) fn of(admission: &AdmissionController) -> Self {
+        Self {
+            policy: admission.config().policy,
+            test: admission.analysis().map(|analysis| analysis.test),
+            utilisation_ppm: admission.tasks().utilisation_ppm(),
+            background: admission.tasks().background().longest,
+        }
+    }
+}
+
+/// One partition of a split device.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PartitionReport {
+    /// Its name.
+    pub name: String,
+    /// The streaming multiprocessors it asked for.
+    pub sms: Option<u32>,
+    /// What runs in it.
+    #[serde(flatten)]
+    pub executor: ExecutorReport,
 }
 
 /// One model.
@@ -39,6 +74,9 @@ pub struct ModelReport {
     pub model: ModelId,
     /// Its name.
     pub name: String,
+    /// The partition it runs in, where the device is split.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<String>,
     /// What it was promised, with the numbers of the promise.
     #[serde(flatten)]
     pub service: ServiceTerms,
@@ -52,7 +90,7 @@ pub struct ModelReport {
     pub slack: Option<Nanos>,
     /// Memory that stays.
     pub resident: Bytes,
-    /// Memory shared with the other models.
+    /// Memory shared with the other models of its partition.
     pub scratch: Bytes,
     /// Whether it is gone.
     pub evicted: bool,
@@ -60,13 +98,16 @@ pub struct ModelReport {
     pub observed: Snapshot,
 }
 
-/// How the threads that matter are scheduled.
+/// How the threads that matter to one partition are scheduled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RealtimeReport {
     /// The orchestrator.
     pub orchestrator: Realtime,
     /// The stream workers of a host device.
     pub workers: Realtime,
+    /// The partition they serve, where the device is split.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<String>,
 }
 
 /// Device memory in use.
@@ -74,7 +115,7 @@ pub struct RealtimeReport {
 pub struct MemoryReport {
     /// Memory that stays, summed over all models.
     pub resident: Bytes,
-    /// Scratch shared by all models.
+    /// Scratch, shared by the models of each partition.
     pub scratch: Bytes,
     /// The hard limit.
     pub limit: Bytes,
@@ -89,13 +130,23 @@ impl MemoryReport {
 
 impl ModelReport {
     pub(crate) fn promised(model: ModelId, promise: AdmittedModel) -> Self {
-        let AdmittedModel { name, service, stages, overhead, bound, persistent, scratch } = promise;
+        let AdmittedModel {
+            name,
+            service,
+            stages,
+            overhead,
+            bound,
+            persistent,
+            scratch,
+            partition,
+        } = promise;
         let cost = stages
             .iter()
             .fold(Nanos::ZERO, |sum, stage| sum.saturating_add(*stage).saturating_add(overhead));
         let mut report = Self {
             model,
             name,
+            partition,
             service,
             cost,
             bound,
@@ -144,6 +195,12 @@ impl ModelReport {
 }
 
 impl Report {
+    /// Every executor with the name of its partition, if it has one.
+    pub fn executors(&self) -> impl Iterator<Item = (Option<&str>, &ExecutorReport)> {
+        let split = self.partitions.iter().map(|of| (Some(of.name.as_str()), &of.executor));
+        self.whole.iter().map(|whole| (None, whole)).chain(split)
+    }
+
     /// Deadlines missed by all models.
     #[must_use]
     pub fn misses(&self) -> u64 {

@@ -1,37 +1,36 @@
 //! The runtime: load, admit, start, submit, evict, stop.
 
-use std::collections::BTreeMap;
+mod insight;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aegis_cuda::{DeviceCapabilities, DeviceContext, Realtime};
 use aegis_memory::PressureChange;
 use aegis_sched::admission::{
-    Admission, AdmissionController, AdmissionError, AdmissionRequest, Terms,
+    Admission, AdmissionController, AdmissionError, AdmissionRequest, DeviceMemory, Terms,
 };
-use aegis_sched::analysis::chain::{self, Chain};
-use aegis_sched::analysis::{Analysis, Response};
+use aegis_sched::analysis::Analysis;
 use aegis_sched::dispatch::Dispatcher;
 use aegis_sched::dispatch::orchestrator::{Orchestrator, Pace};
-use aegis_sched::queue::SubmissionQueue;
 use aegis_sched::submit::{Submitter, SubmitterParts};
 use aegis_sched::wcet::StageMonitor;
 use aegis_trace::{
-    Clock, ModelId, Nanos, Record, Recorder, Refusal, RefusedModel, TraceCollector, TraceEvent,
+    Clock, PartitionId, Record, Recorder, Refusal, RefusedModel, TraceCollector, TraceEvent,
 };
 
-use crate::bargain::{Asked, Bargain};
+use crate::bargain::Asked;
 use crate::builder::RuntimeBuilder;
 use crate::error::Error;
 use crate::handle::ModelHandle;
-use crate::margin::{self, CounterOffer, Margins, ModelSensitivity};
-use crate::report::{MemoryReport, ModelReport, RealtimeReport, Report};
+use crate::partition::{Admissions, Partition};
+use crate::report::{ModelReport, RealtimeReport};
 use crate::source::{LoadedModel, ModelSource};
 use crate::wording;
 
 /// Unseen runs of each model before the start.
 const WARM_UP_RUNS: usize = 3;
 
-/// One device with its models, its schedule and its trace. Shared by reference between threads.
+/// One device with its models, its schedules and its trace. Shared by reference between threads.
 ///
 /// Locks are taken in one order: `phase`, `admission`, `models`, `recorder`.
 ///
@@ -39,36 +38,44 @@ const WARM_UP_RUNS: usize = 3;
 /// Dropping a running runtime stops it.
 pub struct Runtime {
     device: DeviceContext,
-    pace: Pace,
-    /// How the stream workers are scheduled.
-    workers: Realtime,
-    clock: Arc<dyn Clock>,
+    partitions: Vec<Partition>,
     collector: TraceCollector,
     recorder: Mutex<Recorder>,
-    submissions: Arc<SubmissionQueue>,
-    admission: Mutex<AdmissionController>,
+    admission: Mutex<Admissions>,
     models: Mutex<Vec<Entry>>,
     phase: Mutex<Phase>,
 }
 
-/// What a runtime is made of.
+/// What a runtime is made of; the lists have one element for each partition.
 pub(crate) struct Parts {
-    pub(crate) device: DeviceContext,
-    pub(crate) pace: Pace,
-    pub(crate) workers: Realtime,
+    device: DeviceContext,
+    memory: DeviceMemory,
     pub(crate) collector: TraceCollector,
-    pub(crate) admission: AdmissionController,
-    pub(crate) dispatcher: Dispatcher,
-    pub(crate) submissions: Arc<SubmissionQueue>,
+    pub(crate) controllers: Vec<AdmissionController>,
+    pub(crate) dispatchers: Vec<Dispatcher>,
+    pub(crate) partitions: Vec<Partition>,
+}
+
+impl Parts {
+    /// A device without partitions yet.
+    pub(crate) fn new(
+        device: DeviceContext,
+        memory: DeviceMemory,
+        collector: TraceCollector,
+    ) -> Self {
+        let (controllers, dispatchers, partitions) = (Vec::new(), Vec::new(), Vec::new());
+        Self { device, memory, collector, controllers, dispatchers, partitions }
+    }
 }
 
 /// ```text
 ///   Built --start--> Running --stop--> Stopped
 ///     +---------------stop----------------^
 /// ```
+/// Of all partitions together.
 enum Phase {
-    Built(Box<Dispatcher>),
-    Running(Orchestrator),
+    Built(Vec<Dispatcher>),
+    Running(Vec<Orchestrator>),
     Stopped,
 }
 
@@ -92,18 +99,15 @@ impl Runtime {
     }
 
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { device, pace, workers, collector, admission, dispatcher, submissions } = parts;
+        let Parts { device, memory, collector, controllers, dispatchers, partitions } = parts;
         Self {
-            clock: device.clock(),
             recorder: Mutex::new(collector.recorder()),
-            admission: Mutex::new(admission),
+            admission: Mutex::new(Admissions::new(memory, controllers)),
             models: Mutex::default(),
-            phase: Mutex::new(Phase::Built(Box::new(dispatcher))),
+            phase: Mutex::new(Phase::Built(dispatchers)),
             device,
-            pace,
-            workers,
+            partitions,
             collector,
-            submissions,
         }
     }
 
@@ -113,19 +117,60 @@ impl Runtime {
         self.device.capabilities()
     }
 
-    /// The trace clock of this runtime.
+    /// The trace clock of this runtime. In virtual time each partition has its own, and this is the
+    /// first one's.
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.clock
+        &self.partitions[0].clock
     }
 
-    /// Loads a model without admitting it. Blocks while its runtime prepares it.
+    /// Loads a model for the whole device without admitting it. Blocks while its runtime prepares it.
     ///
     /// # Errors
-    /// [`Error::Load`], [`Error::WrongDriver`] or [`Error::NotBuilt`]; all Permanent.
+    /// [`Error::Load`], [`Error::WrongDriver`] or [`Error::NotBuilt`]; [`Error::Partition`] where the
+    /// device is split. All Permanent.
     pub fn load(&self, name: &str, source: &ModelSource) -> Result<LoadedModel, Error> {
-        let limit = lock(&self.admission).memory().capacity();
-        source.load(name, self.device.kind(), limit)
+        self.load_on(name, source, None)
+    }
+
+    /// The same for the partition called `partition`.
+    ///
+    /// # Errors
+    /// As [`Runtime::load`]; [`Error::Partition`] when there is none of that name.
+    pub fn load_in(
+        &self,
+        partition: &str,
+        name: &str,
+        source: &ModelSource,
+    ) -> Result<LoadedModel, Error> {
+        self.load_on(name, source, Some(partition))
+    }
+
+    pub(crate) fn load_on(
+        &self,
+        name: &str,
+        source: &ModelSource,
+        partition: Option<&str>,
+    ) -> Result<LoadedModel, Error> {
+        let limit = lock(&self.admission).memory.bound().capacity();
+        let partition = self.find(name, partition)?;
+        source.load(name, partition, self.device.kind(), limit)
+    }
+
+    /// The partition of this name, for a model.
+    fn find(&self, model: &str, partition: Option<&str>) -> Result<PartitionId, Error> {
+        let found = self.partitions.iter().position(|known| known.name() == partition);
+        let index = found.and_then(|index| u16::try_from(index).ok());
+        index.map(PartitionId::first).ok_or_else(|| Error::Partition {
+            model: model.to_owned(),
+            asked: partition.map(str::to_owned),
+            known: self.partitions.iter().filter_map(Partition::name).map(str::to_owned).collect(),
+        })
+    }
+
+    /// What the runtime keeps of a partition that one of its models or controllers names.
+    fn partition(&self, partition: PartitionId) -> &Partition {
+        &self.partitions[usize::from(partition.index)]
     }
 
     /// Admits a loaded model, or says which inequality fails, with its numbers. On *yes* every
@@ -161,20 +206,22 @@ impl Runtime {
             return Err(Error::NotRunning);
         }
         let (asked, terms) = (Asked::of(&model, terms), terms.clone());
-        let LoadedModel { name, backend } = model;
+        let LoadedModel { name, partition, backend } = model;
         let mut admission = lock(&self.admission);
-        self.observe_memory(&mut admission);
-        let admitted = admission.admit(AdmissionRequest { name, terms, backend });
-        self.observe_memory(&mut admission);
-        let mut admitted = admitted.map_err(|error| self.refused(&asked, error, &admission))?;
+        self.observe_memory(&mut admission.memory);
+        let (controller, memory) = admission.parts(partition);
+        let admitted = controller.admit(AdmissionRequest { name, terms, backend }, memory);
+        self.observe_memory(memory);
+        let mut admitted = admitted.map_err(|error| self.refused(&asked, error, controller))?;
         admitted.lane.watch(monitors);
+        admitted.promise.partition = self.partition(partition).name().map(str::to_owned);
         Ok(self.install(admitted, asked, &mut phase))
     }
 
     /// Tells the policy of memory pressure what is free now, and records a change of its level.
-    fn observe_memory(&self, admission: &mut AdmissionController) {
-        let free = admission.free_memory();
-        if let Some(PressureChange { from, to, free }) = admission.observe_memory(free) {
+    fn observe_memory(&self, memory: &mut DeviceMemory) {
+        let free = memory.free();
+        if let Some(PressureChange { from, to, free }) = memory.observe(free) {
             self.record(TraceEvent::PressureChanged { from, to, free });
         }
     }
@@ -187,7 +234,7 @@ impl Runtime {
         };
         // A model that was never admitted is known by its slot's next id alone.
         let named = |model| known.find_name(model).unwrap_or(name).to_owned();
-        let newcomer = asked.first_due().map(|due| (self.next_id(), due));
+        let newcomer = asked.first_due().zip(known.next_id()).map(|(due, id)| (id, due));
         let first_due: Vec<_> = wording::first_due(known.tasks()).chain(newcomer).collect();
         self.refuse(name, refusal.clone(), wording::explain(&refusal, named, &first_due))
     }
@@ -202,26 +249,30 @@ impl Runtime {
     fn install(&self, admitted: Admission, asked: Asked, phase: &mut Phase) -> ModelHandle {
         let Admission { model, lane, description, slots, metrics, gate, promise, analysis } =
             admitted;
-        self.record(TraceEvent::Admitted { model, what: Box::new(promise.clone()) });
+        let partition = self.partition(asked.partition());
+        let now = partition.clock.now();
+        lock(&self.recorder)
+            .record(now, TraceEvent::Admitted { model, what: Box::new(promise.clone()) });
         let submitter = Submitter::new(SubmitterParts {
             model,
             description,
             slots,
             gate,
-            queue: Arc::clone(&self.submissions),
-            clock: Arc::clone(&self.clock),
+            queue: Arc::clone(&partition.submissions),
+            clock: Arc::clone(&partition.clock),
             recorder: self.collector.recorder(),
         });
         let handle = ModelHandle::new(promise.name.clone(), submitter, metrics);
         let report = ModelReport::promised(model, promise);
+        let place = usize::from(asked.partition().index);
         lock(&self.models).push(Entry { report, handle: handle.clone(), asked });
         let bounds = analysis.responses();
         match phase {
-            Phase::Built(dispatcher) => {
-                dispatcher.install(lane);
-                dispatcher.set_bounds(self.clock.now(), &bounds);
+            Phase::Built(dispatchers) => {
+                dispatchers[place].install(lane);
+                dispatchers[place].set_bounds(now, &bounds);
             }
-            Phase::Running(orchestrator) => orchestrator.install(lane, bounds),
+            Phase::Running(orchestrators) => orchestrators[place].install(lane, bounds),
             Phase::Stopped => unreachable!("admission after the stop was refused above"),
         }
         self.update_bounds(&analysis);
@@ -248,26 +299,29 @@ impl Runtime {
     pub fn evict(&self, model: &ModelHandle) -> Result<(), Error> {
         let id = model.id();
         let mut phase = lock(&self.phase);
+        let partition = lock(&self.admission).partition_of(id);
+        let (place, now) = (usize::from(partition.index), self.partition(partition).clock.now());
         let context = match &mut *phase {
-            Phase::Built(dispatcher) => {
-                dispatcher.evict(self.clock.now(), id);
-                dispatcher.let_go(self.clock.now());
-                dispatcher.take_departed()
+            Phase::Built(dispatchers) => {
+                dispatchers[place].evict(now, id);
+                dispatchers[place].let_go(now);
+                dispatchers[place].take_departed()
             }
-            Phase::Running(orchestrator) => orchestrator.evict(id),
+            Phase::Running(orchestrators) => orchestrators[place].evict(id),
             Phase::Stopped => return Err(Error::NotRunning),
         };
         let mut admission = lock(&self.admission);
         let Some(context) = context else {
-            let known = admission.find_name(id).is_some();
+            let known = admission.of(partition).find_name(id).is_some();
             return Err(if known { Error::Hanging } else { Error::UnknownModel });
         };
         context.evict();
-        let left = admission.release(id).map_err(|cause| Error::Admission {
+        let (controller, memory) = admission.parts(partition);
+        let left = controller.release(id, memory).map_err(|cause| Error::Admission {
             model: model.name().to_owned(),
             cause: Box::new(cause),
         })?;
-        self.observe_memory(&mut admission);
+        self.observe_memory(memory);
         let mut models = lock(&self.models);
         if let Some(entry) = models.iter_mut().find(|entry| entry.report.model == id) {
             entry.report.evicted = true;
@@ -275,10 +329,12 @@ impl Runtime {
         drop(models);
         if let Some(analysis) = left {
             match &mut *phase {
-                Phase::Built(dispatcher) => {
-                    dispatcher.set_bounds(self.clock.now(), &analysis.responses());
+                Phase::Built(dispatchers) => {
+                    dispatchers[place].set_bounds(now, &analysis.responses());
                 }
-                Phase::Running(orchestrator) => orchestrator.set_bounds(analysis.responses()),
+                Phase::Running(orchestrators) => {
+                    orchestrators[place].set_bounds(analysis.responses());
+                }
                 Phase::Stopped => {}
             }
             self.update_bounds(&analysis);
@@ -294,17 +350,20 @@ impl Runtime {
     /// [`Error::WarmUp`] with the model whose run failed; [`Error::AlreadyStarted`] once started.
     pub fn warm_up(&self) -> Result<(), Error> {
         let mut phase = lock(&self.phase);
-        let Phase::Built(dispatcher) = &mut *phase else { return Err(Error::AlreadyStarted) };
-        if matches!(self.pace, Pace::Virtual) {
-            return Ok(());
+        let Phase::Built(dispatchers) = &mut *phase else { return Err(Error::AlreadyStarted) };
+        for (dispatcher, partition) in dispatchers.iter_mut().zip(&self.partitions) {
+            if matches!(partition.pace, Pace::Virtual) {
+                continue;
+            }
+            dispatcher.warm_up(WARM_UP_RUNS).map_err(|(model, cause)| Error::WarmUp {
+                model: lock(&self.admission).name_of(model),
+                cause: Box::new(cause),
+            })?;
         }
-        dispatcher.warm_up(WARM_UP_RUNS).map_err(|(model, cause)| Error::WarmUp {
-            model: lock(&self.admission).name_of(model),
-            cause: Box::new(cause),
-        })
+        Ok(())
     }
 
-    /// Starts the orchestration thread. Jobs may be submitted before; they wait.
+    /// Starts the orchestration thread of every partition. Jobs may be submitted before; they wait.
     ///
     /// # Errors
     /// [`Error::AlreadyStarted`] on a second start, [`Error::NotRunning`] after the stop,
@@ -312,21 +371,8 @@ impl Runtime {
     pub fn start(&self) -> Result<(), Error> {
         let mut phase = lock(&self.phase);
         match std::mem::replace(&mut *phase, Phase::Stopped) {
-            Phase::Built(dispatcher) => {
-                let started = Orchestrator::start(
-                    *dispatcher,
-                    Arc::clone(&self.submissions),
-                    self.device.clone(),
-                    self.pace.clone(),
-                );
-                match started {
-                    Ok(orchestrator) => *phase = Phase::Running(orchestrator),
-                    Err(cause) => {
-                        // The dispatcher went with the thread; nobody will take these jobs.
-                        self.submissions.close();
-                        return Err(Error::Thread(cause));
-                    }
-                }
+            Phase::Built(dispatchers) => {
+                *phase = Phase::Running(self.start_all(dispatchers)?);
                 Ok(())
             }
             running @ Phase::Running(_) => {
@@ -337,6 +383,29 @@ impl Runtime {
         }
     }
 
+    /// Starts all partitions or none.
+    fn start_all(&self, dispatchers: Vec<Dispatcher>) -> Result<Vec<Orchestrator>, Error> {
+        let mut started = Vec::with_capacity(dispatchers.len());
+        for (dispatcher, partition) in dispatchers.into_iter().zip(&self.partitions) {
+            let submissions = Arc::clone(&partition.submissions);
+            let (device, pace) = (partition.device.clone(), partition.pace.clone());
+            match Orchestrator::start(dispatcher, submissions, device, pace) {
+                Ok(orchestrator) => started.push(orchestrator),
+                Err(cause) => {
+                    started.into_iter().for_each(|running| drop(running.stop()));
+                    // The dispatchers went with their threads; nobody will take these jobs.
+                    self.close_submissions();
+                    return Err(Error::Thread(cause));
+                }
+            }
+        }
+        Ok(started)
+    }
+
+    fn close_submissions(&self) {
+        self.partitions.iter().for_each(|partition| partition.submissions.close());
+    }
+
     /// Stops: jobs that have begun finish, the others are dropped and say so. Blocks until then;
     /// does nothing when it is stopped already.
     ///
@@ -345,34 +414,37 @@ impl Runtime {
     /// is still on it and does not end; both Fatal.
     pub fn stop(&self) -> Result<(), Error> {
         let before = std::mem::replace(&mut *lock(&self.phase), Phase::Stopped);
-        let dispatcher = match before {
-            Phase::Built(dispatcher) => {
-                self.submissions.close();
-                *dispatcher
+        let dispatchers: Vec<Dispatcher> = match before {
+            Phase::Built(dispatchers) => {
+                self.close_submissions();
+                dispatchers
             }
-            Phase::Running(orchestrator) => orchestrator.stop(),
+            Phase::Running(orchestrators) => {
+                // All are told before any is waited for: they stop at once.
+                orchestrators.iter().for_each(Orchestrator::ask_to_stop);
+                orchestrators.into_iter().map(Orchestrator::stop).collect()
+            }
             Phase::Stopped => return Ok(()),
         };
-        if dispatcher.hanging().is_some() {
-            // Its stream's worker never returns, and dropping the stream would wait for it.
-            std::mem::forget(dispatcher);
-            return Err(Error::Hanging);
-        }
-        match dispatcher.fatal() {
-            Some(reason) => Err(Error::DeviceLost { reason: reason.to_string() }),
-            None => Ok(()),
-        }
+        let ends: Vec<_> = dispatchers.into_iter().map(end).collect();
+        ends.into_iter().collect()
     }
 
-    /// How the operating system schedules the orchestrator and the stream workers. The former is
-    /// known while the runtime runs.
+    /// How the operating system schedules the orchestrator and the stream workers of each partition.
+    /// The former is known while the runtime runs.
     #[must_use]
-    pub fn realtime(&self) -> RealtimeReport {
-        let orchestrator = match &*lock(&self.phase) {
-            Phase::Running(orchestrator) => orchestrator.realtime().clone(),
+    pub fn realtime(&self) -> Vec<RealtimeReport> {
+        let phase = lock(&self.phase);
+        let orchestrator = |place: usize| match &*phase {
+            Phase::Running(orchestrators) => orchestrators[place].realtime().clone(),
             Phase::Built(_) | Phase::Stopped => Realtime::NotRequested,
         };
-        RealtimeReport { orchestrator, workers: self.workers.clone() }
+        let of = |(place, partition): (usize, &Partition)| RealtimeReport {
+            orchestrator: orchestrator(place),
+            workers: partition.workers.clone(),
+            partition: partition.name().map(str::to_owned),
+        };
+        self.partitions.iter().enumerate().map(of).collect()
     }
 
     /// Takes the trace recorded since the last call, in order of time.
@@ -387,110 +459,8 @@ impl Runtime {
         &self.collector
     }
 
-    /// What was promised to every model and what it has done so far, in the order of admission.
-    #[must_use]
-    pub fn report(&self) -> Report {
-        // In the order in which admission takes them: `admission` before `models`.
-        let admission = lock(&self.admission);
-        let models = lock(&self.models);
-        let snapshot = |entry: &Entry| ModelReport {
-            observed: entry.handle.metrics(),
-            ..entry.report.clone()
-        };
-        Report {
-            policy: admission.config().policy,
-            test: admission.analysis().map(|analysis| analysis.test),
-            overheads: admission.config().overheads,
-            memory: MemoryReport::of(admission.memory()),
-            utilisation_ppm: admission.tasks().utilisation_ppm(),
-            background: admission.tasks().background().longest,
-            models: models.iter().map(snapshot).collect(),
-            events_dropped: self.collector.dropped(),
-        }
-    }
-
-    /// How far the admitted models are from the edge, all together; `None` while there are none.
-    ///
-    /// Costs some hundred analyses of the whole set; does not touch the device.
-    #[must_use]
-    pub fn margins(&self) -> Option<Margins> {
-        Margins::of(&lock(&self.admission))
-    }
-
-    /// The same where the members of `chains` trigger one another; see [`Margins::of_chained`].
-    pub(crate) fn margins_chained(
-        &self,
-        chains: &[Chain],
-        declared: impl Fn(ModelId) -> Option<Nanos>,
-    ) -> Option<Margins> {
-        Margins::of_chained(&lock(&self.admission), chains, declared)
-    }
-
-    /// How far each admitted model is from the edge, everything else as it is.
-    ///
-    /// Costs some hundred analyses of the whole set for each model.
-    #[must_use]
-    pub fn sensitivities(&self) -> Vec<ModelSensitivity> {
-        margin::sensitivities(&lock(&self.admission))
-    }
-
-    /// The bound of an admitted task.
-    pub(crate) fn bound(&self, model: ModelId) -> Option<Nanos> {
-        let admission = lock(&self.admission);
-        let bounds = &admission.analysis()?.bounds;
-        bounds.iter().find(|bound| bound.model == model).map(|bound| bound.response)
-    }
-
-    /// What admitted `models` do that sample one another in this order, reading when their jobs are
-    /// submitted: how late they react to an event. `None` if one of them has no bound.
-    pub(crate) fn reaction(&self, models: Vec<ModelId>) -> Option<Nanos> {
-        let admission = lock(&self.admission);
-        let bounds = &admission.analysis()?.bounds;
-        let responses: Vec<Response> =
-            bounds.iter().map(|bound| Response::Bounded(bound.response)).collect();
-        let (chain, policy) = (Chain::new(models).ok()?, admission.config().policy);
-        let bounds = chain::sampled(admission.tasks(), &chain, policy, &responses).ok()??;
-        Some(bounds.reaction_read_early)
-    }
-
-    /// What would be admitted in the place of a model that `asked` for something and was refused for
-    /// this reason. Every offer was tried, in time and in memory. Empty where a budget of the model
-    /// itself is too small.
-    ///
-    /// Costs up to some hundred analyses of the whole set, and a plan of all memory for each offer.
-    #[must_use]
-    pub fn counter_offers(&self, asked: &Asked, why: &Refusal) -> Vec<CounterOffer> {
-        let newcomer = self.next_id();
-        let (admission, models) = (lock(&self.admission), lock(&self.models));
-        let present = models.iter().filter(|entry| !entry.report.evicted);
-        let admitted: Vec<_> = present.map(|entry| (entry.report.model, &entry.asked)).collect();
-        Bargain { admission: &admission, admitted: &admitted, newcomer, asked }.offers(why)
-    }
-
-    /// The id that the next admission gives, by which a refusal and its offers know a model that was
-    /// never admitted.
-    pub(crate) fn next_id(&self) -> ModelId {
-        let models = lock(&self.models);
-        let next = |index: u16| {
-            let mut tenants = models.iter().filter(|entry| entry.report.model.index == index);
-            match tenants.next_back() {
-                None => Some(ModelId::first(index)),
-                Some(last) if last.report.evicted => last.report.model.next_generation(),
-                Some(_) => None,
-            }
-        };
-        (0..=u16::MAX).find_map(next).expect("fewer models are admitted than there are ids")
-    }
-
-    /// The names of the admitted models.
-    pub(crate) fn names(&self) -> BTreeMap<ModelId, String> {
-        let models = lock(&self.models);
-        let present = models.iter().filter(|entry| !entry.report.evicted);
-        present.map(|entry| (entry.report.model, entry.report.name.clone())).collect()
-    }
-
     fn record(&self, event: TraceEvent) {
-        lock(&self.recorder).record(self.clock.now(), event);
+        lock(&self.recorder).record(self.clock().now(), event);
     }
 }
 
@@ -498,6 +468,19 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         // Whoever wants to know about a lost device calls `stop`.
         drop(self.stop());
+    }
+}
+
+/// How a dispatcher ended.
+fn end(dispatcher: Dispatcher) -> Result<(), Error> {
+    if dispatcher.hanging().is_some() {
+        // Its stream's worker never returns, and dropping the stream would wait for it.
+        std::mem::forget(dispatcher);
+        return Err(Error::Hanging);
+    }
+    match dispatcher.fatal() {
+        Some(reason) => Err(Error::DeviceLost { reason: reason.to_string() }),
+        None => Ok(()),
     }
 }
 

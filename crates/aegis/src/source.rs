@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use aegis_context::{ModelDescription, RuntimeBackend, SimBackend, SimModel};
 use aegis_cuda::DriverKind;
 use aegis_memory::{TensorClass, TensorLifetime};
-use aegis_trace::{Bytes, Nanos};
+use aegis_trace::{Bytes, Nanos, PartitionId};
 
 use crate::error::Error;
 
@@ -65,6 +65,7 @@ impl ModelSource {
     pub(crate) fn load(
         &self,
         name: &str,
+        partition: PartitionId,
         kind: DriverKind,
         memory_limit: Bytes,
     ) -> Result<LoadedModel, Error> {
@@ -74,7 +75,7 @@ impl ModelSource {
                 Box::new(SimBackend::constant(model.clone(), kind, costs.clone()))
             }
         };
-        Ok(LoadedModel { name: name.to_owned(), backend })
+        Ok(LoadedModel { name: name.to_owned(), partition, backend })
     }
 }
 
@@ -112,6 +113,8 @@ fn load_onnx(
 /// A model in memory of its runtime, not yet admitted.
 pub struct LoadedModel {
     pub(crate) name: String,
+    /// Where it is to run.
+    pub(crate) partition: PartitionId,
     pub(crate) backend: Box<dyn RuntimeBackend>,
 }
 

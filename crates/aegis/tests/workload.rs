@@ -27,7 +27,7 @@ period = "33ms"
 sim.stages = ["2ms"]
 "#;
 
-/// The example of the format's documentation, which has every key.
+/// The example of the format's documentation, which has every key but those of a split device.
 fn documented_example() -> &'static str {
     let (_, after) = FORMATS.split_once("```toml\n").expect("the document has an example");
     after.split_once("```").expect("the example ends").0

@@ -353,7 +353,7 @@ mod tests {
     use super::*;
     use aegis_cuda::{DeviceContext, SimConfig};
     use aegis_memory::{Lifespan, MemoryOrchestrator, ModelMemory, TensorClass, TensorLifetime};
-    use aegis_trace::ModelId;
+    use aegis_trace::{ModelId, PartitionId};
 
     const TENSOR: TensorId = TensorId::first(1);
 
@@ -373,7 +373,8 @@ mod tests {
                 size: Bytes(4096),
                 alignment: 256,
             };
-            let needs = ModelMemory { model: ModelId::first(index), tensors: vec![tensor] };
+            let (model, partition) = (ModelId::first(index), PartitionId::WHOLE);
+            let needs = ModelMemory { model, partition, tensors: vec![tensor] };
             let planned = orchestrator.plan(needs).expect("it fits");
             let binding = orchestrator.bind(planned).expect("nothing was bound since");
             ScratchRange::in_binding(binding, TENSOR).expect("it has the tensor")

@@ -11,7 +11,7 @@ use aegis_backend_onnx::{LoadOptions, OnnxBackend};
 use aegis_context::{JobSlot, RuntimeBackend};
 use aegis_cuda::{CudaStream, DeviceArena, DeviceContext, DeviceError, HostConfig};
 use aegis_memory::{MemoryBinding, MemoryOrchestrator, ModelMemory, Placement, TensorLifetime};
-use aegis_trace::{Bytes, ModelId, MonotonicClock, Nanos, StageIndex, TensorId};
+use aegis_trace::{Bytes, ModelId, MonotonicClock, Nanos, PartitionId, StageIndex, TensorId};
 
 /// The tensor that stands for the scratch of a model.
 pub(crate) const SCRATCH: TensorId = TensorId::first(1);
@@ -62,7 +62,11 @@ impl World {
     /// As [`World::admit`], for a model that nobody is run between the stages of.
     pub(crate) fn admit_whole(&mut self, mut backend: OnnxBackend) -> Model {
         let model = ModelId::first(self.admitted);
-        let declared = ModelMemory { model, tensors: backend.memory().to_vec() };
+        let declared = ModelMemory {
+            model,
+            partition: PartitionId::WHOLE,
+            tensors: backend.memory().to_vec(),
+        };
         let (placements, binding) = self.planned(declared.never_suspended().tensors);
         backend.bind(binding).expect("what is carried may be shared");
         let slot = Arc::new(JobSlot::new(backend.description()));
@@ -82,7 +86,7 @@ impl World {
     fn planned(&mut self, tensors: Vec<TensorLifetime>) -> (Vec<Placement>, MemoryBinding) {
         let model = ModelId::first(self.admitted);
         self.admitted += 1;
-        let needs = ModelMemory { model, tensors };
+        let needs = ModelMemory { model, partition: PartitionId::WHOLE, tensors };
         let planned = self.orchestrator.plan(needs).expect("the arena is large enough");
         let placements = planned.placements().to_vec();
         (placements, self.orchestrator.bind(planned).expect("nothing was bound since"))

@@ -4,13 +4,12 @@
 //! `AllocationPlan<Draft>`. It may be as clever as it likes: whatever it writes must pass the
 //! checker, which shares no code with this folder. What differs is only how much fits.
 //!
-//! Two planners for whole requests and, below them, one for the bare problem, which knows neither
+//! One planner for whole requests and, below it, one for the bare problem, which knows neither
 //! models nor classes and can be used by itself:
 //!
 //! | file          | what it does                                             | cost         |
 //! |---------------|----------------------------------------------------------|--------------|
 //! | `stacked.rs`  | a request from two ends: weights below, scratch above    | O(n^2)       |
-//! | `device.rs`   | a device: its partitions one above the other             | O(n^2)       |
 //! | `bottom.rs`   | its lower end: best fit in the holes                     |              |
 //! | `top.rs`      | its upper end: the scratch of one model                  |              |
 //! | `problem.rs`  | the bare problem: buffers with lifetimes and sizes       |              |
@@ -22,7 +21,6 @@
 //! | `search/`     | is there a plan within a capacity? exact                 | by budget    |
 
 mod bottom;
-pub mod device;
 mod greedy;
 mod parts;
 pub mod problem;
@@ -33,7 +31,6 @@ pub mod stacked;
 mod sweep;
 mod top;
 
-pub use device::{DevicePlan, PartitionShare, device};
 pub use problem::{Buffer, Problem};
 pub use search::Stop;
 pub use solution::{BoundReason, Method, Solution, Verdict, Witness};

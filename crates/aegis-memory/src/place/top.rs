@@ -188,6 +188,8 @@ impl ModelMemory {
 
 #[cfg(test)]
 mod tests {
+    use aegis_trace::PartitionId;
+
     use super::*;
     use crate::lifetime::TensorClass;
 
@@ -202,7 +204,7 @@ mod tests {
     }
 
     fn model(tensors: Vec<TensorLifetime>) -> ModelMemory {
-        ModelMemory { model: ModelId::first(0), tensors }
+        ModelMemory { model: ModelId::first(0), partition: PartitionId::WHOLE, tensors }
     }
 
     /// The offsets by tensor, and the depth.

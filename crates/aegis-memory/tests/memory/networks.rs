@@ -3,10 +3,7 @@
 use std::fs;
 
 use aegis_memory::place::{Problem, stacked};
-use aegis_memory::{
-    Exclusivity, Lifespan, ModelMemory, PlanRequest, StagedModel, TensorClass, TensorLifetime,
-    place,
-};
+use aegis_memory::{Lifespan, ModelMemory, PlanRequest, TensorClass, TensorLifetime, place};
 use aegis_trace::{Bytes, ModelId, PartitionId, TensorId};
 
 use crate::problems::{buffer_of, minimise, problem, rows, shared};
@@ -38,7 +35,8 @@ fn memory(model: usize, problem: &Problem) -> ModelMemory {
         alignment: 256,
     };
     let tensors = (0..).zip(problem.buffers()).map(tensor).collect();
-    ModelMemory { model: ModelId::first(u16::try_from(model).expect("few")), tensors }
+    let model = ModelId::first(u16::try_from(model).expect("few"));
+    ModelMemory { model, partition: PartitionId::WHOLE, tensors }
 }
 
 #[test]
@@ -55,39 +53,4 @@ fn twenty_four_networks_share_what_the_largest_needs() {
         let private: Bytes = peaks.into_iter().sum();
         eprintln!("{precision}: {private} in private arenas, {} shared", plan.peak());
     }
-}
-
-/// Three stages each, cut where least is live in the middle half of each third.
-#[test]
-fn staging_costs_what_may_be_suspended_carries() {
-    let Some(networks) = networks("fp32") else { return };
-    let staged = |suspended: usize| {
-        let of = |(at, problem): (usize, &Problem)| {
-            let memory = memory(at, problem);
-            let cuts = [(25, 45), (55, 75)].map(|window| cheapest_cut(&memory, window));
-            let may_be_suspended = at < suspended;
-            let partition = PartitionId::first(0);
-            StagedModel { partition, memory, cuts: cuts.to_vec(), may_be_suspended }
-        };
-        let models = networks.iter().enumerate().map(of).collect();
-        let limit = Some(u32::try_from(suspended).expect("few"));
-        let exclusivity = Exclusivity::new(models, limit).expect("within the limit");
-        let plan = place::device(&exclusivity, Bytes::from_gib(8)).expect("fits");
-        eprintln!("{suspended} of {MODELS} may be suspended: {}", plan.plan.peak());
-        plan.plan.peak()
-    };
-    let (none, one, all) = (staged(0), staged(1), staged(MODELS));
-    assert!(none <= one && one <= all, "{none}, {one}, {all}");
-    assert_eq!(none, networks.iter().map(|p| minimise(p).peak()).max().expect("24 of them"));
-}
-
-/// The step within two percentages of the model's length at which a cut carries least.
-fn cheapest_cut(memory: &ModelMemory, (from, until): (u32, u32)) -> u32 {
-    let steps = memory.tensors.iter().map(|tensor| tensor.span.end()).max().expect("tensors");
-    let carried = |cut: &u32| {
-        let (partition, cuts) = (PartitionId::first(0), vec![*cut]);
-        let memory = memory.clone();
-        StagedModel { partition, memory, cuts, may_be_suspended: true }.carried_at_most()
-    };
-    (steps * from / 100..=steps * until / 100).min_by_key(carried).expect("a step")
 }

@@ -2,7 +2,7 @@
 
 use aegis_cuda::{DeviceArena, DeviceContext, SimConfig};
 use aegis_memory::{Lifespan, ModelMemory, PlanRequest, TensorClass, TensorLifetime};
-use aegis_trace::{Bytes, ModelId, TensorId};
+use aegis_trace::{Bytes, ModelId, PartitionId, TensorId};
 use proptest::prelude::*;
 
 /// Every alignment that [`models`] draws divides it.
@@ -32,7 +32,7 @@ pub(crate) fn tensor(
 }
 
 pub(crate) fn model(index: u16, tensors: Vec<TensorLifetime>) -> ModelMemory {
-    ModelMemory { model: ModelId::first(index), tensors }
+    ModelMemory { model: ModelId::first(index), partition: PartitionId::WHOLE, tensors }
 }
 
 /// A model with one block of weights and one of scratch, either of which may be empty.

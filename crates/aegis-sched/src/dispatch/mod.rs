@@ -54,7 +54,7 @@ pub(crate) use server::Server;
 /// What the dispatcher is built with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DispatcherConfig {
-    /// Models that can be installed at once.
+    /// Models that can be installed at once; their ids have indices below it.
     pub max_models: u16,
     /// What the analysis charges; what the audit holds the run to.
     pub overheads: Overheads,

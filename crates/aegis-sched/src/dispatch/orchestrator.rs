@@ -151,6 +151,11 @@ impl Orchestrator {
         !self.thread.is_finished()
     }
 
+    /// Asks the thread to stop without waiting for it, so that several can stop at once.
+    pub fn ask_to_stop(&self) {
+        self.send(Command::Stop);
+    }
+
     /// Stops: jobs that have begun finish, the others are dropped. Blocks until that is done and
     /// gives the dispatcher back; a stage that hangs is left on the device (see
     /// [`Dispatcher::hanging`]).

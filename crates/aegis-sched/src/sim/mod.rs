@@ -28,10 +28,11 @@ use aegis_context::{ExecutionContext, StreamPool};
 use aegis_cuda::{DeviceContext, SimConfig, SimDevice};
 use aegis_memory::MemoryOrchestrator;
 use aegis_trace::{
-    Bytes, Clock, ModelId, Nanos, RefusedModel, Timestamp, Trace, TraceCollector, TraceEvent,
+    Bytes, Clock, ModelId, Nanos, PartitionId, RefusedModel, Timestamp, Trace, TraceCollector,
+    TraceEvent,
 };
 
-use crate::admission::{AdmissionConfig, AdmissionController, AdmissionError};
+use crate::admission::{AdmissionConfig, AdmissionController, AdmissionError, DeviceMemory};
 use crate::analysis::Analysis;
 use crate::dispatch::{Dispatcher, DispatcherConfig, OverrunPolicy, Turn};
 use crate::metrics::{ModelMetrics, Snapshot};
@@ -89,6 +90,7 @@ pub struct World {
     device: DeviceContext,
     clock: Arc<dyn Clock>,
     admission: AdmissionController,
+    memory: DeviceMemory,
     dispatcher: Dispatcher,
     submissions: Arc<SubmissionQueue>,
     collector: TraceCollector,
@@ -117,6 +119,8 @@ impl World {
         let admission = AdmissionConfig {
             policy: config.policy,
             overheads: config.charged,
+            partition: PartitionId::WHOLE,
+            first_model: 0,
             max_models: MAX_MODELS,
             streams: 1,
         };
@@ -132,7 +136,8 @@ impl World {
         Self {
             config,
             clock: device.clock(),
-            admission: AdmissionController::new(admission, MemoryOrchestrator::new(arena)),
+            admission: AdmissionController::new(admission),
+            memory: DeviceMemory::new(MemoryOrchestrator::new(arena)),
             dispatcher: Dispatcher::new(
                 dispatcher,
                 config.policy.policy(),
@@ -160,7 +165,7 @@ impl World {
         let now = self.now();
         let random = self.random.fork();
         let request = model.request(&self.device, &self.config.real, random);
-        let admission = match self.admission.admit(request) {
+        let admission = match self.admission.admit(request, &mut self.memory) {
             Ok(admission) => admission,
             Err(error) => {
                 if let Some(why) = error.refusal() {
@@ -288,7 +293,8 @@ impl World {
         while let Some(context) = self.departed.pop() {
             let model = context.model();
             context.evict();
-            let left = self.admission.release(model).expect("its memory is no longer bound");
+            let left = self.admission.release(model, &mut self.memory);
+            let left = left.expect("its memory is no longer bound");
             if let Some(analysis) = left {
                 self.apply(&analysis);
             }

@@ -18,6 +18,7 @@ use aegis_sched::admission::Terms;
 use aegis_sched::analysis::Setting;
 use aegis_sched::analysis::chain::Chain;
 use aegis_sched::analysis::inherit::{InheritError, with_inherited_jitter};
+use aegis_sched::policy::PolicyKind;
 use aegis_sched::task::{Background, Overheads, ServerSpec, Task, TaskError, TaskSet, TaskSpec};
 use aegis_trace::{ModelId, Nanos, Refusal, ServiceTerms};
 
@@ -51,9 +52,16 @@ pub(super) fn plan(workload: &Workload, terms: Vec<Terms>, has_triggers: bool) -
     if !has_triggers {
         return terms.into_iter().map(Planned::Ask).collect();
     }
-    let mut kept = Kept { workload, terms: &terms, places: Vec::new(), set: TaskSet::default() };
-    let refused: Vec<_> = (0..terms.len()).map(|place| kept.try_next(place)).collect();
-    let jitter = |place: usize| kept.jitter(place);
+    // Partitions do not know of each other, and no chain is in two of them.
+    let mut of_partition: BTreeMap<usize, Kept<'_>> = BTreeMap::new();
+    let partition = |place: usize| workload.models[place].partition.unwrap_or(0);
+    let try_next = |place: usize| {
+        let index = partition(place);
+        let kept = of_partition.entry(index).or_insert_with(|| Kept::new(workload, &terms, index));
+        kept.try_next(place)
+    };
+    let refused: Vec<_> = (0..terms.len()).map(try_next).collect();
+    let jitter = |place: usize| of_partition.get(&partition(place))?.jitter(place);
     let jitters: Vec<Option<Nanos>> = (0..terms.len()).map(jitter).collect();
     let decided = terms.into_iter().zip(jitters).zip(refused);
     decided
@@ -73,17 +81,34 @@ fn inheriting(mut terms: Terms, inherited: Option<Nanos>) -> Terms {
     terms
 }
 
-/// The models that were kept so far.
+/// The models of one partition that were kept so far.
 struct Kept<'a> {
     workload: &'a Workload,
     terms: &'a [Terms],
+    policy: PolicyKind,
+    /// The lowest index of an id in this partition.
+    first_model: u16,
     /// Which they are. Admission gives ids in this order, and so does the plan.
     places: Vec<usize>,
     /// Their tasks, with inherited jitters.
     set: TaskSet,
 }
 
-impl Kept<'_> {
+impl<'a> Kept<'a> {
+    /// None yet, of the partition at `place`; of the whole device, if it is not split.
+    fn new(workload: &'a Workload, terms: &'a [Terms], place: usize) -> Self {
+        let own = workload.partitions.get(place).and_then(|of| of.policy);
+        let policy = own.unwrap_or(workload.scheduler.policy);
+        let first = place * workload.models.len();
+        let first_model = u16::try_from(first).expect("few partitions of a few hundred models");
+        Self { workload, terms, policy, first_model, places: Vec::new(), set: TaskSet::default() }
+    }
+
+    /// The ids that admission gives here, in order.
+    fn ids(&self) -> impl Iterator<Item = ModelId> {
+        (self.first_model..).map(ModelId::first)
+    }
+
     /// Keeps the next model of the file, or says why not.
     fn try_next(&mut self, place: usize) -> Option<Planned> {
         self.places.push(place);
@@ -98,7 +123,7 @@ impl Kept<'_> {
             }
             Err(NotKept::Refused(why)) => {
                 let explained = wording::explain(&why, |model| self.name(model), &[]);
-                let ids = (0..).map(ModelId::first).zip(&self.places);
+                let ids = self.ids().zip(&self.places);
                 let names: BTreeMap<_, _> = ids.map(|(id, _)| (id, self.name(id))).collect();
                 let id = *names.keys().next_back().expect("the model itself is among them");
                 self.places.pop();
@@ -109,11 +134,10 @@ impl Kept<'_> {
 
     /// The tasks of all kept models, the last of which is new.
     fn with_jitters(&self) -> Result<TaskSet, NotKept> {
-        let Workload { scheduler, overheads, .. } = self.workload;
-        let overheads = overheads.charged();
+        let overheads = self.workload.overheads.charged();
         let mut tasks = Vec::with_capacity(self.places.len());
         let mut background = Background::default();
-        for (model, place) in (0..).map(ModelId::first).zip(&self.places) {
+        for (model, place) in self.ids().zip(&self.places) {
             let terms = &self.terms[*place];
             match task(model, terms, &overheads)? {
                 Some(task) => tasks.push(task),
@@ -126,7 +150,7 @@ impl Kept<'_> {
             }
         }
         let set = TaskSet::new(tasks)?.with_background(background);
-        let setting = Setting::admission(scheduler.policy, overheads);
+        let setting = Setting::admission(self.policy, overheads);
         Ok(with_inherited_jitter(&set, &self.chains(), &setting)?)
     }
 
@@ -147,11 +171,11 @@ impl Kept<'_> {
 
     fn id(&self, place: usize) -> Option<ModelId> {
         let at = self.places.iter().position(|kept| *kept == place)?;
-        Some(ModelId::first(u16::try_from(at).expect("a workload has a few hundred models")))
+        self.ids().nth(at)
     }
 
     fn name(&self, model: ModelId) -> String {
-        let place = self.places.get(usize::from(model.index));
+        let place = self.places.get(usize::from(model.index - self.first_model));
         place.map_or_else(|| model.to_string(), |p| self.workload.models[*p].name.clone())
     }
 }

@@ -8,6 +8,7 @@
 //! 1. The members of a [`Chain`] that was read are models of the same workload, guaranteed, each at
 //!    most once, and at least two.
 //! 2. The members of a triggered chain have one period, and no model is in two triggered chains.
+//! 3. The members of a chain run in one partition.
 
 use aegis_trace::Nanos;
 use serde::Serialize;
@@ -114,6 +115,13 @@ pub enum ChainFault {
         /// The member.
         name: String,
     },
+    /// A member in another partition than the first, which is the related place: bounds and jitters
+    /// are found within one.
+    #[error("`{name}` runs in another partition than the chain's first model")]
+    OtherPartition {
+        /// The member.
+        name: String,
+    },
     /// A data age where every sample is used at once; the related place is the kind.
     #[error("`max_age` is for sampled chains alone")]
     AgeOfTriggered,
@@ -128,6 +136,7 @@ impl ChainFault {
             Self::Twice { .. } | Self::AgeOfTriggered => "leave it out".into(),
             Self::BestEffort { .. } => "a model with deadlines".into(),
             Self::OtherPeriod { chain, .. } => format!("its period must be {chain}"),
+            Self::OtherPartition { .. } => "one partition for all of the chain".into(),
             Self::TwoTriggers { .. } => "give it a model of its own".into(),
         }
     }

@@ -11,11 +11,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use aegis_cuda::DriverKind;
 use aegis_trace::error::UnitError;
 use aegis_trace::{Bytes, Category, Nanos};
 
 use super::chain::ChainFault;
 use super::diagnose::{self, LineIndex};
+use super::partition::PartitionFault;
 use super::{SourceText, Span};
 
 /// The most characters of the file that one message quotes.
@@ -157,6 +159,14 @@ pub enum FaultKind {
         /// The backend of the model.
         backend: &'static str,
     },
+    /// A key that only another driver understands; the related place is `driver`.
+    #[error("`{key}` is not for the driver `{driver}`")]
+    NotForDriver {
+        /// The key.
+        key: &'static str,
+        /// The driver of the device.
+        driver: DriverKind,
+    },
     /// A workload with nothing to run.
     #[error("there is no [[model]] table")]
     NoModels,
@@ -207,6 +217,9 @@ pub enum FaultKind {
     /// A chain that is none, or does not go together with its models.
     #[error(transparent)]
     Chain(ChainFault),
+    /// A partition that is none, or a model that is in none.
+    #[error(transparent)]
+    Partition(PartitionFault),
     /// A model of several stages that may be suspended, beyond as many as the file allows; the
     /// related place is the limit.
     #[error("this is model {found} of several stages that may be suspended; at most {most} may")]
@@ -287,7 +300,7 @@ impl FaultKind {
             Self::PathAndStages => "leave one of them out".into(),
             Self::EmptyPath => "e.g. \"models/front_detector.onnx\"".into(),
             Self::NeitherPathNorStages => "add path = \"models/front_detector.onnx\"".into(),
-            Self::WrongBackend { .. } => "leave it out".into(),
+            Self::NotForDriver { .. } | Self::WrongBackend { .. } => "leave it out".into(),
             Self::NoModels => "add [[model]]".into(),
             Self::TooManyModels { .. } => "the first one too many".into(),
             Self::BudgetAboveDevice { limit, .. } => format!("at most {limit}"),
@@ -300,6 +313,7 @@ impl FaultKind {
             Self::TooManySuspended { .. } => "write suspend = false here, or for another".into(),
             Self::ServerWithoutBestEffort => "add best_effort = true to its [[model]]".into(),
             Self::Chain(fault) => fault.hint(),
+            Self::Partition(fault) => fault.hint(),
             Self::NoSuchFile { .. } => "relative to the folder of this file".into(),
             Self::Unreadable { .. }
             | Self::FileTooLarge { .. }
@@ -322,6 +336,11 @@ impl FaultKind {
                 | Self::MissingPriority
                 | Self::MissingServerPriority
                 | Self::ServerWithoutBestEffort
+                | Self::Partition(
+                    PartitionFault::Missing { .. }
+                        | PartitionFault::MissingSms
+                        | PartitionFault::Empty { .. }
+                )
         )
     }
 }

@@ -18,6 +18,7 @@ mod chain;
 mod diagnose;
 mod fault;
 mod parse;
+mod partition;
 mod reader;
 mod schema;
 
@@ -26,6 +27,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aegis_cuda::CompletionWait;
 use aegis_memory::PressureThresholds;
 use aegis_sched::dispatch::OverrunPolicy;
 use aegis_sched::policy::PolicyKind;
@@ -34,6 +36,7 @@ use aegis_trace::{Bytes, Nanos};
 
 pub use chain::{CHAINS_MAX, Chain, ChainFault, ChainKind, MEMBERS_MIN};
 pub use fault::{FaultKind, Place, Quantity, Related, WorkloadFault, WorkloadFaults};
+pub use partition::{PARTITIONS_MAX, Partition, PartitionFault, SMS_MAX};
 
 use crate::environment::Property;
 use fault::Findings;
@@ -54,6 +57,8 @@ pub const PERIOD_MIN: Nanos = Nanos::from_micros(1);
 pub const PERIOD_MAX: Nanos = Nanos::from_secs(3600);
 /// The longest dispatch or wake overhead.
 pub const OVERHEAD_MAX: Nanos = Nanos::from_secs(1);
+/// The highest number of a GPU.
+pub const ORDINAL_MAX: u16 = 255;
 /// The most streams of one device.
 pub const STREAMS_MAX: u32 = 256;
 /// The deepest submission queue.
@@ -98,6 +103,8 @@ pub struct Workload {
     pub overheads: Overheads,
     /// How a cost is made from profiled samples.
     pub wcet: WcetRule,
+    /// What the device is split into, in file order; at most [`PARTITIONS_MAX`]. None where it is whole.
+    pub partitions: Vec<Partition>,
     /// The models, in file order; from one to [`MODELS_MAX`], names unique.
     pub models: Vec<Model>,
     /// Pipelines of them, in file order; at most [`CHAINS_MAX`], names unique.
@@ -136,12 +143,19 @@ pub struct Device {
 }
 
 /// What stands for the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
     /// The CPU: a stream is a worker thread, real runtimes run on it.
     Host,
     /// A software device in virtual time with declared costs.
     Sim,
+    /// A GPU through NVIDIA's driver.
+    Cuda {
+        /// Which, as the driver counts them; at most [`ORDINAL_MAX`].
+        ordinal: u16,
+        /// How the orchestrator notices the end of a stage.
+        wait: CompletionWait,
+    },
 }
 
 /// The `[scheduler]` table.
@@ -226,6 +240,8 @@ impl WcetRule {
 pub struct Model {
     /// Unique in the workload: 1 to [`NAME_CHARS_MAX`] of `a-z`, `0-9`, `_` and `-`.
     pub name: String,
+    /// Its place in [`Workload::partitions`]; `None` where the device is whole.
+    pub partition: Option<usize>,
     /// What executes it, and what of.
     pub backend: Backend,
     /// `None` for a model whose every job has a deadline.
@@ -328,6 +344,18 @@ pub struct Budget {
 }
 
 impl Workload {
+    /// The partition in which `model` runs; `None` where the device is whole.
+    #[must_use]
+    pub fn partition_of(&self, model: &Model) -> Option<&Partition> {
+        model.partition.map(|place| &self.partitions[place])
+    }
+
+    /// The policy that orders the jobs of `model`.
+    #[must_use]
+    pub fn policy_of(&self, model: &Model) -> PolicyKind {
+        self.partition_of(model).and_then(|of| of.policy).unwrap_or(self.scheduler.policy)
+    }
+
     /// Reads the workload file at `path`. Blocks on the file system; opens no model file, for
     /// which see [`Workload::check_files`].
     ///
@@ -427,6 +455,7 @@ impl Driver {
         match self {
             Self::Host => "host",
             Self::Sim => "sim",
+            Self::Cuda { .. } => "cuda",
         }
     }
 }

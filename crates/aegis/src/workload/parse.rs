@@ -6,23 +6,26 @@
 
 mod best_effort;
 mod chain;
+mod partition;
 mod pressure;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use aegis_cuda::{CompletionWait, DriverKind};
 use aegis_sched::dispatch::OverrunPolicy;
 use aegis_sched::policy::PolicyKind;
 use aegis_trace::{Bytes, Nanos};
 use toml::de::DeTable;
 
 use self::chain::Members;
+use self::partition::Partitions;
 use super::chain::fill_in;
 use super::fault::{FaultKind, Findings, Quantity, Reported};
 use super::reader::{At, Raw, Section, quoted};
 use super::schema::{self, BackendKind};
 use super::{
-    Backend, Budget, Device, Model, ModelFile, OnnxModel, Overheads, Scheduler, SimModel,
+    Backend, Budget, Device, Driver, Model, ModelFile, OnnxModel, Overheads, Scheduler, SimModel,
     SourceText, Span, WcetRule, Workload, WorkloadFaults,
 };
 use crate::environment::Property;
@@ -39,7 +42,8 @@ pub(super) fn parse(source: SourceText) -> Result<Workload, WorkloadFaults> {
     }
     let folder = source.path.parent().unwrap_or(Path::new("")).to_owned();
     let (facts, members) = (Facts::default(), Members::default());
-    let mut parser = Parser { folder: &folder, findings, facts, members };
+    let partitions = Partitions::default();
+    let mut parser = Parser { folder: &folder, findings, facts, members, partitions };
     let workload = parser.workload(root.get_ref(), &source);
     match workload {
         Ok(workload) if parser.findings.is_empty() => Ok(workload),
@@ -51,10 +55,13 @@ pub(super) fn parse(source: SourceText) -> Result<Workload, WorkloadFaults> {
 /// What a part of the file is judged against in another part.
 #[derive(Default)]
 struct Facts {
+    driver: Option<At<DriverKind>>,
     memory: Option<At<Bytes>>,
     /// The span is `None` when the default applies.
     streams: Option<(u32, Option<Span>)>,
     policy: Option<At<PolicyKind>>,
+    /// That of the model being read, which its partition may have for itself.
+    own_policy: Option<At<PolicyKind>>,
     names: BTreeMap<String, Span>,
     max_suspended: Option<At<u32>>,
     /// Models of several stages so far that may be suspended.
@@ -66,6 +73,7 @@ struct Parser<'p> {
     findings: Findings,
     facts: Facts,
     members: Members,
+    partitions: Partitions,
 }
 
 /// When a model runs.
@@ -87,9 +95,11 @@ impl Parser<'_> {
         let scheduler = self.scheduler(&top);
         let overheads = self.overheads(&top);
         let wcet = self.wcet(&top);
+        let partitions = self.partitions(&top);
         let models = self.models(&top);
         let chains = self.chains(&top);
         let (mut models, chains, overheads) = (models?, chains?, overheads?);
+        self.check_empty_partitions();
         fill_in(&mut models, &self.members.stated, &chains, &overheads);
         Ok(Workload {
             source: source.clone(),
@@ -97,6 +107,7 @@ impl Parser<'_> {
             scheduler: scheduler?,
             overheads,
             wcet: wcet?,
+            partitions: partitions?,
             models,
             chains,
         })
@@ -105,9 +116,14 @@ impl Parser<'_> {
     fn device(&mut self, top: &Section<'_>) -> Result<Device, Reported> {
         let table = self.required_table(top, "device", &schema::DEVICE)?;
         let found = &mut self.findings;
-        let driver = table.required(found, "driver", |raw| raw.one_of(schema::DRIVERS));
+        let kind = table.required(found, "driver", |raw| raw.one_of(schema::DRIVERS));
+        let ordinals = 0..=u32::from(super::ORDINAL_MAX);
+        let ordinal = table.optional(found, "ordinal", |raw| raw.count(ordinals));
+        let wait = table.optional(found, "wait", |raw| raw.one_of(schema::WAITS));
         let memory = table.required(found, "memory", |raw| raw.size(schema::LIMITS));
         let streams = table.optional(found, "streams", |raw| raw.count(1..=super::STREAMS_MAX));
+        self.facts.driver = kind.ok();
+        self.refuse_gpu_keys(&table);
         self.facts.memory = memory.ok();
         self.facts.streams = match streams {
             Ok(Some(At { value, span })) => Some((value, Some(span))),
@@ -115,12 +131,31 @@ impl Parser<'_> {
             Err(Reported { .. }) => None,
         };
         let pressure = self.pressure(&table);
+        let driver = match kind?.value {
+            DriverKind::Host => Driver::Host,
+            DriverKind::Cuda => Driver::Cuda {
+                ordinal: u16::try_from(or_default(ordinal?, 0)).unwrap_or(super::ORDINAL_MAX),
+                wait: or_default(wait?, CompletionWait::Spin),
+            },
+            _ => Driver::Sim,
+        };
         Ok(Device {
-            driver: driver?.value,
+            driver,
             memory: memory?.value,
             streams: or_default(streams?, super::STREAMS_DEFAULT),
             pressure: pressure?,
         })
+    }
+
+    /// Reports keys that only a GPU has, of another device.
+    fn refuse_gpu_keys(&mut self, table: &Section<'_>) {
+        let Some(At { value: kind, span: stated }) = self.facts.driver else { return };
+        for key in ["ordinal", "wait"] {
+            if let (false, Some(span)) = (kind == DriverKind::Cuda, table.place_of(key)) {
+                let fault = FaultKind::NotForDriver { key, driver: kind };
+                self.findings.report_with(fault, span, Some((stated, "the driver")));
+            }
+        }
     }
 
     fn scheduler(&mut self, top: &Section<'_>) -> Result<Scheduler, Reported> {
@@ -210,12 +245,13 @@ impl Parser<'_> {
         let At { value, span } = raw.read(&mut self.findings, Raw::table)?;
         let table = Section::open(&schema::MODEL, value, span, &mut self.findings);
         let name = self.name(&table);
+        let partition = self.partition_of(&table);
         let backend = self.backend(&table);
         let suspend = self.suspend(&table, backend.as_ref().ok());
         let period = self.period(&table);
         let best_effort = self.best_effort(&table);
         let timing = self.timing(&table, period);
-        self.members.add(&table, &name, &best_effort, &period);
+        self.members.add(&table, &name, &best_effort, &period, &partition);
         let priority = match best_effort {
             Ok(Some(_)) => Ok(None),
             Ok(None) => self.priority(&table),
@@ -228,6 +264,7 @@ impl Parser<'_> {
         let Timing { period, deadline, deadline_stated, jitter } = timing?;
         Ok(Model {
             name: name?,
+            partition: partition?,
             backend: backend?,
             best_effort: best_effort?,
             period,
@@ -318,7 +355,7 @@ impl Parser<'_> {
         if let Some(reported) = table.misspelt("priority") {
             return Err(reported);
         }
-        match self.facts.policy {
+        match self.facts.own_policy {
             Some(At { value: PolicyKind::Priority, span }) if priority.is_none() => {
                 let related = Some((span, "needed by this policy"));
                 let kind = FaultKind::MissingPriority;

@@ -5,12 +5,13 @@
 
 use std::ops::RangeInclusive;
 
+use aegis_cuda::{CompletionWait, DriverKind};
 use aegis_sched::dispatch::OverrunPolicy;
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::wcet::Method;
 use aegis_trace::{Bytes, Nanos};
 
-use super::{ChainKind, Driver, Unclaimed};
+use super::{ChainKind, Unclaimed};
 
 /// A table and the keys it may have.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ pub(super) const TOP: Table = Table {
         key("scheduler", "[scheduler]"),
         key("overheads", "[overheads]"),
         key("wcet", "[wcet]"),
+        key("partition", "[[partition]]"),
         key("model", "[[model]]"),
         key("chain", "[[chain]]"),
     ],
@@ -52,6 +54,8 @@ pub(super) const DEVICE: Table = Table {
     name: "[device]",
     keys: &[
         key("driver", "\"host\""),
+        key("ordinal", "0"),
+        key("wait", "\"spin\""),
         key("memory", "\"2GiB\""),
         key("streams", "4"),
         key("pressure", "[device.pressure]"),
@@ -105,11 +109,18 @@ pub(super) const WCET: Table = Table {
     ],
 };
 
+/// `[[partition]]`.
+pub(super) const PARTITION: Table = Table {
+    name: "[[partition]]",
+    keys: &[key("name", "\"vision\""), key("sms", "72"), key("policy", "\"edf\"")],
+};
+
 /// `[[model]]`.
 pub(super) const MODEL: Table = Table {
     name: "[[model]]",
     keys: &[
         key("name", "\"front_detector\""),
+        key("partition", "\"vision\""),
         key("backend", "\"onnx\""),
         key("path", "\"models/front_detector.onnx\""),
         key("stages", "[\"first.onnx\", \"second.onnx\"]"),
@@ -171,6 +182,8 @@ pub(super) const STAGES: RangeInclusive<u32> = 1..=super::STAGES_MAX;
 
 /// One element of `model`.
 pub(super) const ONE_MODEL: Key = key("model", "[[model]]");
+/// One element of `partition`.
+pub(super) const ONE_PARTITION: Key = key("partition", "[[partition]]");
 /// One element of `chain`.
 pub(super) const ONE_CHAIN: Key = key("chain", "[[chain]]");
 /// One element of the `models` of a chain.
@@ -181,7 +194,15 @@ pub(super) const STAGE_FILE: Key = key("stage", "\"first.onnx\"");
 pub(super) const STAGE_COST: Key = key("stage", "\"2ms\"");
 
 /// The drivers by name.
-pub(super) const DRIVERS: &[(&str, Driver)] = &[("host", Driver::Host), ("sim", Driver::Sim)];
+pub(super) const DRIVERS: &[(&str, DriverKind)] =
+    &[("host", DriverKind::Host), ("sim", DriverKind::Sim), ("cuda", DriverKind::Cuda)];
+
+/// How the end of work on a GPU is noticed, by name.
+pub(super) const WAITS: &[(&str, CompletionWait)] = &[
+    ("spin", CompletionWait::Spin),
+    ("yield", CompletionWait::Yield),
+    ("block", CompletionWait::Block),
+];
 
 /// The policies by name.
 pub(super) const POLICIES: &[(&str, PolicyKind)] = &[
@@ -207,7 +228,7 @@ pub(super) const UNCLAIMED: &[(&str, Unclaimed)] =
 /// One element of `accept`.
 pub(super) const PROPERTY: Key = key("property", "\"kernel\"");
 /// How many properties may be accepted.
-pub(super) const PROPERTIES: RangeInclusive<u32> = 0..=7;
+pub(super) const PROPERTIES: RangeInclusive<u32> = 0..=8;
 
 /// What happens after an overrun, by name.
 pub(super) const OVERRUNS: &[(&str, OverrunPolicy)] =
@@ -268,8 +289,8 @@ mod tests {
     fn the_documented_keys_are_the_accepted_keys() {
         let mut accepted = Vec::new();
         for table in [
-            &DEVICE, &PRESSURE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SERVER, &SIM,
-            &CHAIN,
+            &DEVICE, &PRESSURE, &SCHEDULER, &OVERHEADS, &WCET, &PARTITION, &MODEL, &BUDGET,
+            &SERVER, &SIM, &CHAIN,
         ] {
             let is_value = |key: &&Key| {
                 !["[model.", "[device."].iter().any(|table| key.example.starts_with(table))
@@ -286,6 +307,7 @@ mod tests {
         let squeezed = |text: &dyn ToString| format!("`{}`", text.to_string().replace(' ', ""));
         let most = |most: &dyn ToString| format!(" to {}", most.to_string());
         for (table, key, shown) in [
+            ("[device]", "ordinal", most(&ORDINAL_MAX)),
             ("[device]", "memory", most(&MEMORY_MAX)),
             ("[device]", "streams", most(&STREAMS_MAX)),
             ("[device]", "streams", squeezed(&STREAMS_DEFAULT)),
@@ -298,6 +320,8 @@ mod tests {
             ("[wcet]", "samples", squeezed(&SAMPLES_DEFAULT)),
             ("[wcet]", "margin_percent", most(&MARGIN_PERCENT_MAX)),
             ("[wcet]", "margin_percent", squeezed(&MARGIN_PERCENT_DEFAULT)),
+            ("[[partition]]", "name", most(&NAME_CHARS_MAX)),
+            ("[[partition]]", "sms", most(&SMS_MAX)),
             ("[[model]]", "name", most(&NAME_CHARS_MAX)),
             ("[[model]]", "stages", most(&STAGES_MAX)),
             ("[[model]]", "threads", most(&THREADS_MAX)),
@@ -311,6 +335,7 @@ mod tests {
             assert!(row.is_some_and(|row| row.contains(&shown)), "{start} does not say {shown}");
         }
         assert!(FORMATS.contains(&format!("(at most {MODELS_MAX})")));
+        assert!(FORMATS.contains(&format!("at most {PARTITIONS_MAX} `[[partition]]`")));
         assert!(FORMATS.contains(&format!("at most {CHAINS_MAX} `[[chain]]`")));
         assert!(FORMATS.contains(&format!("at most {FILE_BYTES_MAX}.")));
     }
@@ -320,8 +345,8 @@ mod tests {
         let keys = TOP.keys.iter().chain(MODEL.keys).chain(DEVICE.keys);
         let headers: Vec<_> = keys.map(|key| key.example).collect();
         for table in [
-            &DEVICE, &PRESSURE, &SCHEDULER, &OVERHEADS, &WCET, &MODEL, &BUDGET, &SERVER, &SIM,
-            &CHAIN,
+            &DEVICE, &PRESSURE, &SCHEDULER, &OVERHEADS, &WCET, &PARTITION, &MODEL, &BUDGET,
+            &SERVER, &SIM, &CHAIN,
         ] {
             assert!(headers.contains(&table.name), "{} cannot be reached", table.name);
         }

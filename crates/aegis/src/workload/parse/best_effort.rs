@@ -44,7 +44,7 @@ impl Parser<'_> {
             let within = self.within_period("budget", Some(budget), period)?;
             Ok(within.unwrap_or(budget))
         });
-        let priority = priority.and_then(|priority| match self.facts.policy {
+        let priority = priority.and_then(|priority| match self.facts.own_policy {
             Some(At { value: PolicyKind::Priority, span }) if priority.is_none() => {
                 let related = Some((span, "needed by this policy"));
                 let kind = FaultKind::MissingServerPriority;

@@ -30,9 +30,18 @@ pub(super) struct Members {
 struct Member {
     place: usize,
     name: Span,
-    /// `None` where either is not known.
+    /// `None` where it is not known.
     best_effort: Option<bool>,
     period: Option<At<Nanos>>,
+    partition: Option<usize>,
+}
+
+/// What the first member of a chain sets for the others.
+#[derive(Default)]
+struct First {
+    period: Option<Nanos>,
+    /// With where the chain names it.
+    partition: Option<(usize, Span)>,
 }
 
 impl Members {
@@ -43,6 +52,7 @@ impl Members {
         name: &Result<String, Reported>,
         best_effort: &Result<Option<BestEffort>, Reported>,
         period: &Result<At<Nanos>, Reported>,
+        partition: &Result<Option<usize>, Reported>,
     ) {
         let is_stated = |key| table.place_of(key).is_some();
         let place = self.stated.len();
@@ -51,8 +61,9 @@ impl Members {
             Ok(known) => {
                 let best_effort = best_effort.as_ref().ok().map(Option::is_some);
                 let name = table.place_of("name").unwrap_or(table.header());
-                let member =
-                    Member { place, name, best_effort, period: period.as_ref().ok().copied() };
+                let period = period.as_ref().ok().copied();
+                let partition = partition.as_ref().ok().copied().flatten();
+                let member = Member { place, name, best_effort, period, partition };
                 self.known.insert(known.clone(), member);
             }
             Err(reported) => self.nameless = Some(*reported),
@@ -131,7 +142,7 @@ impl Parser<'_> {
             .read(&mut self.findings, |raw| raw.elements(schema::MEMBERS, &schema::ONE_MEMBER))?
             .value;
         let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
-        let mut period = None;
+        let mut chain = First::default();
         let mut places = Vec::with_capacity(elements.len());
         for element in &elements {
             let place =
@@ -144,21 +155,21 @@ impl Parser<'_> {
                             Some((first, "first named here")),
                         ));
                     }
-                    self.member(value, span, kind, &mut period)
+                    self.member(value, span, kind, &mut chain)
                 });
             places.push(place);
         }
         places.into_iter().collect()
     }
 
-    /// The place of the model called `name`, which a chain names at `span`. `period` is that of the
-    /// chain, once it is known.
+    /// The place of the model called `name`, which a chain names at `span`. `chain` is what
+    /// its first member sets.
     fn member(
         &mut self,
         name: &str,
         span: Span,
         kind: Option<ChainKind>,
-        period: &mut Option<Nanos>,
+        chain: &mut First,
     ) -> Result<usize, Reported> {
         let quote = || quoted(name);
         let Some(member) = self.members.known.get(name).copied() else {
@@ -170,6 +181,13 @@ impl Parser<'_> {
             let fault = ChainFault::BestEffort { name: quote() };
             return Err(self.bad_member(fault, span, Some((member.name, "the model"))));
         }
+        if let Some(own) = member.partition {
+            let (first, named) = *chain.partition.get_or_insert((own, span));
+            if own != first {
+                let fault = ChainFault::OtherPartition { name: quote() };
+                return Err(self.bad_member(fault, span, Some((named, "the first member"))));
+            }
+        }
         if kind != Some(ChainKind::Triggered) {
             return Ok(member.place);
         }
@@ -179,7 +197,7 @@ impl Parser<'_> {
         }
         self.members.triggered.insert(name.to_owned(), span);
         let Some(own) = member.period else { return Ok(member.place) };
-        let chain = *period.get_or_insert(own.value);
+        let chain = *chain.period.get_or_insert(own.value);
         if own.value != chain {
             let fault = ChainFault::OtherPeriod { name: quote(), period: own.value, chain };
             return Err(self.bad_member(fault, span, Some((own.span, "its period"))));

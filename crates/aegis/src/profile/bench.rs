@@ -1,0 +1,358 @@
+//! The models of a device, bound and ready to be measured, partition by partition.
+//!
+//! While one partition is measured, a thread for each other one runs its models round after round.
+//! Measuring begins once each of these has run all of its models, and ends before any of them does.
+//!
+//! # Invariants
+//! 1. A fault of a model that only runs as load ends the measurement, as one of a measured model does.
+//! 2. On a host the load rests as measured models do: without pauses Linux would take the processor
+//!    from real-time threads, measured ones among them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use aegis_context::slot::{JobSlot, SlotPool};
+use aegis_context::{ContextError, ExecutionContext, MemoryLedger, ResourceBudget, StreamPool};
+use aegis_cuda::DriverKind;
+use aegis_memory::{MemoryOrchestrator, ModelMemory};
+use aegis_sched::wcet::{Samples, Scenario};
+use aegis_trace::{Clock, ModelId, Nanos, PartitionId, StageIndex};
+
+use super::{Block, PAUSE_DIVISOR, PAUSE_MIN, ProfileOptions, Subject, WARM_UP_ROUNDS};
+use crate::aggressor::{Aggressor, Load};
+use crate::builder::{self, ThreadOptions};
+use crate::environment::{self, Environment};
+use crate::error::Error;
+use crate::evidence::{self, DeviceFingerprint, Evidence, ModelEvidence, PartitionFingerprint};
+use crate::partition::PartitionSpec;
+use crate::source::{LoadedModel, MemoryNeed};
+
+/// All models on one device, ready to be measured.
+pub(super) struct Bench {
+    device: DeviceFingerprint,
+    clock: Arc<dyn Clock>,
+    groups: Vec<Group>,
+    // Holds the arena the models are bound in.
+    _memory: MemoryOrchestrator,
+}
+
+/// The models of one partition, or of the whole device.
+struct Group {
+    spec: Option<PartitionSpec>,
+    streams: Arc<StreamPool>,
+    models: Vec<Measured>,
+    /// Whether the load rests after a job.
+    rests: bool,
+}
+
+struct Measured {
+    name: String,
+    runtime: String,
+    need: MemoryNeed,
+    context: ExecutionContext,
+    slot: Arc<JobSlot>,
+    stages: usize,
+    samples: BTreeMap<Scenario, Vec<Vec<Nanos>>>,
+    overheads: Vec<Nanos>,
+}
+
+impl Bench {
+    pub(super) fn new(models: &[Subject], options: &ProfileOptions) -> Result<Self, Error> {
+        let thread = ThreadOptions { spin: options.spin, realtime: options.realtime };
+        let (device, pace) = builder::device(options.device, options.memory, 1, thread)?;
+        let mut memory = MemoryOrchestrator::new(builder::arena(&device)?);
+        let mut groups = Vec::new();
+        for (spec, view) in builder::views(&device, &options.partitions)? {
+            let streams = StreamPool::new(&view, 1)?;
+            builder::set_up_workers(&view, &streams, &pace)?;
+            let rests = device.kind() == DriverKind::Host;
+            groups.push(Group { spec, streams, models: Vec::new(), rests });
+        }
+        for (index, Subject { name, source, partition }) in (0u16..).zip(models) {
+            let place = partition.unwrap_or(0);
+            let partition = PartitionId::first(u16::try_from(place).expect("few partitions"));
+            let loaded = source.load(name, partition, device.kind(), options.memory)?;
+            let measured = Measured::bind(ModelId::first(index), loaded, &mut memory)?;
+            groups[place].models.push(measured);
+        }
+        let fingerprint = DeviceFingerprint::of(device.capabilities());
+        Ok(Self { device: fingerprint, clock: device.clock(), groups, _memory: memory })
+    }
+
+    /// How many there are; one for a whole device.
+    pub(super) fn partitions(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// One round of every model that is not kept.
+    pub(super) fn warm_up(&mut self) -> Result<(), Error> {
+        self.groups.iter_mut().try_for_each(|group| group.round(&*self.clock, None))
+    }
+
+    /// The rounds of one block, for each partition in turn; `step` is told each that is kept.
+    pub(super) fn block(&mut self, block: Block, step: &mut impl FnMut()) -> Result<(), Error> {
+        for place in 0..self.groups.len() {
+            let mut others: Vec<&mut Group> = self.groups.iter_mut().collect();
+            let measured = others.remove(place);
+            if block.scenario == Scenario::Alone {
+                measured.alone(&*self.clock, block, step)?;
+            } else {
+                beside(others, &*self.clock, || measured.rounds(&*self.clock, block, step))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn evidence(
+        self,
+        subjects: &[Subject],
+        environment: Environment,
+    ) -> Result<Evidence, Error> {
+        let names = |group: &Group| -> Vec<String> {
+            group.models.iter().map(|model| model.name.clone()).collect()
+        };
+        let all: Vec<Vec<String>> = self.groups.iter().map(names).collect();
+        let mut models = BTreeMap::new();
+        for (place, group) in self.groups.into_iter().enumerate() {
+            let elsewhere = all.iter().enumerate().filter(|(other, _)| *other != place);
+            let busy: Vec<String> = elsewhere.flat_map(|(_, names)| names.clone()).collect();
+            let partition = group.spec.map(|PartitionSpec { name, sms, .. }| {
+                PartitionFingerprint::new(name, sms, busy.clone())
+            });
+            for measured in group.models {
+                let others = all[place].iter().filter(|other| **other != measured.name);
+                let (name, background) = (measured.name.clone(), others.cloned().collect());
+                let subject = subjects.iter().find(|subject| subject.name == name);
+                let subject = subject.expect("only subjects are measured");
+                let evidence = measured.evidence(subject, background, partition.clone())?;
+                models.insert(name, evidence);
+            }
+        }
+        Ok(Evidence {
+            aegis_evidence: evidence::VERSION,
+            device: self.device,
+            date: environment::date(),
+            environment,
+            warm_up: WARM_UP_ROUNDS,
+            models,
+        })
+    }
+}
+
+/// Does `work` while the models of `groups` run.
+fn beside(
+    groups: Vec<&mut Group>,
+    clock: &dyn Clock,
+    work: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (warm, all_warm) = sync_channel(groups.len());
+        let start = |group| {
+            let (warm, done) = (warm.clone(), &done);
+            let thread = thread::Builder::new().name("aegis-busy".into());
+            thread.spawn_scoped(scope, move || {
+                let kept = Group::keep_busy(group, clock, &warm, done);
+                // The others would run on for a measurement that is lost.
+                kept.inspect_err(|_| done.store(true, Ordering::Release))
+            })
+        };
+        let started: Vec<_> = groups.into_iter().map(start).collect();
+        drop(warm);
+        let running = started.iter().filter(|thread| thread.is_ok()).count();
+        // Whoever fails before it is warm ends its side of the channel, and the join tells.
+        let is_warm = running == started.len() && all_warm.iter().take(running).count() == running;
+        let worked = if is_warm { work() } else { Ok(()) };
+        done.store(true, Ordering::Release);
+        let mut kept = Ok(());
+        for thread in started {
+            let ended = thread.map_err(Error::Thread).and_then(|running| {
+                running.join().expect("a thread that runs jobs does not panic")
+            });
+            kept = kept.and(ended);
+        }
+        worked.and(kept)
+    })
+}
+
+impl Group {
+    /// The rounds of one block.
+    fn rounds(
+        &mut self,
+        clock: &dyn Clock,
+        block: Block,
+        step: &mut impl FnMut(),
+    ) -> Result<(), Error> {
+        let Block { scenario, rounds, settle } = block;
+        let aggressor = match scenario {
+            Scenario::Compute => Some(Aggressor::Compute),
+            Scenario::Bandwidth => Some(Aggressor::Bandwidth),
+            Scenario::Mixed => Some(Aggressor::Mixed),
+            _ => None,
+        };
+        let _load = aggressor.map(Load::start).transpose().map_err(Error::Thread)?;
+        for round in 0..settle + rounds {
+            let keep = (round >= settle).then_some(scenario);
+            self.round(clock, keep)?;
+            keep.iter().for_each(|_| step());
+        }
+        Ok(())
+    }
+
+    /// The same, each model by itself.
+    fn alone(
+        &mut self,
+        clock: &dyn Clock,
+        block: Block,
+        step: &mut impl FnMut(),
+    ) -> Result<(), Error> {
+        let Block { scenario, rounds, settle } = block;
+        for model in 0..self.models.len() {
+            (0..settle + rounds).try_for_each(|round| {
+                self.job(model, clock, (round >= settle).then_some(scenario))
+            })?;
+        }
+        (0..rounds).for_each(|_| step());
+        Ok(())
+    }
+
+    /// One job of every model in turn, with a pause after each; kept for a scenario, or not at all.
+    fn round(&mut self, clock: &dyn Clock, keep: Option<Scenario>) -> Result<(), Error> {
+        (0..self.models.len()).try_for_each(|model| self.job(model, clock, keep))
+    }
+
+    /// One job of one model, and a pause.
+    fn job(
+        &mut self,
+        model: usize,
+        clock: &dyn Clock,
+        keep: Option<Scenario>,
+    ) -> Result<(), Error> {
+        let busy = self.run(model, clock, keep)?;
+        thread::sleep((busy / PAUSE_DIVISOR).max(PAUSE_MIN));
+        Ok(())
+    }
+
+    /// One job of one model; how long it took.
+    fn run(
+        &mut self,
+        model: usize,
+        clock: &dyn Clock,
+        keep: Option<Scenario>,
+    ) -> Result<Duration, Error> {
+        let model = &mut self.models[model];
+        let name = model.name.clone();
+        let failed = |cause| Error::Profile { model: name, cause: Box::new(cause) };
+        let began = clock.now();
+        model.run_once(&self.streams, clock, keep).map_err(failed)?;
+        Ok(Duration::from(clock.now().saturating_since(began)))
+    }
+
+    /// Runs all models over and over until told to end; `warm` is told after the first time.
+    fn keep_busy(
+        group: &mut Self,
+        clock: &dyn Clock,
+        warm: &SyncSender<()>,
+        done: &AtomicBool,
+    ) -> Result<(), Error> {
+        let mut is_warm = false;
+        while !done.load(Ordering::Acquire) {
+            for model in 0..group.models.len() {
+                let busy = group.run(model, clock, None)?;
+                if group.rests {
+                    thread::sleep(busy / PAUSE_DIVISOR);
+                }
+            }
+            if !std::mem::replace(&mut is_warm, true) && warm.send(()).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Measured {
+    fn bind(
+        model: ModelId,
+        loaded: LoadedModel,
+        memory: &mut MemoryOrchestrator,
+    ) -> Result<Self, Error> {
+        let (need, runtime) = (loaded.memory(), loaded.runtime_name());
+        let LoadedModel { name, partition, mut backend } = loaded;
+        let tensors = backend.memory().to_vec();
+        let planned = memory.plan(ModelMemory { model, partition, tensors })?;
+        let total = planned.usage().total();
+        let binding = memory.bind(planned)?;
+        let failed =
+            |cause: ContextError| Error::Profile { model: name.clone(), cause: Box::new(cause) };
+        backend.bind(binding).map_err(|cause| failed(cause.into()))?;
+        let stages = usize::from(backend.description().stages);
+        let slots = SlotPool::on(memory.arena(), backend.description(), 1)
+            .map_err(|cause| failed(cause.into()))?;
+        let slot = slots.claim().expect("a fresh slot is free");
+        slot.queue();
+        let charge = MemoryLedger::new(total).charge(total).map_err(failed)?;
+        let budget = ResourceBudget { memory: total, streams: 1, compute: Nanos::MAX };
+        let context = ExecutionContext::new(model, budget, backend, slots, charge);
+        let (samples, overheads) = (BTreeMap::new(), Vec::new());
+        Ok(Self { name, runtime, need, context, slot, stages, samples, overheads })
+    }
+
+    fn evidence(
+        self,
+        subject: &Subject,
+        background: Vec<String>,
+        partition: Option<PartitionFingerprint>,
+    ) -> Result<ModelEvidence, Error> {
+        let name = self.name;
+        let checked = |(scenario, times)| {
+            let samples = Samples::new(times)
+                .map_err(|cause| Error::Samples { model: name.clone(), cause })?;
+            Ok::<_, Error>((scenario, samples))
+        };
+        let mut scenarios: BTreeMap<Scenario, Samples> =
+            self.samples.into_iter().map(checked).collect::<Result<_, _>>()?;
+        Ok(ModelEvidence {
+            model: evidence::fingerprint(&subject.source)?,
+            runtime: self.runtime,
+            stages: subject.source.stage_names(),
+            background,
+            partition,
+            memory: self.need,
+            samples: scenarios.remove(&Scenario::Turns).expect("turns were taken"),
+            scenarios,
+            overheads: self.overheads,
+        })
+    }
+
+    fn run_once(
+        &mut self,
+        streams: &Arc<StreamPool>,
+        clock: &dyn Clock,
+        keep: Option<Scenario>,
+    ) -> Result<(), ContextError> {
+        let mut overhead = Nanos::ZERO;
+        for (stage, index) in (0u16..).zip(0..self.stages) {
+            let began = clock.now();
+            let busy = self.context.launch(StageIndex(stage), &self.slot, streams.lease()?)?;
+            let times = busy.wait()?;
+            let noticed = clock.now();
+            self.context.stage_done();
+            // A stage below the clock's resolution still takes its smallest step.
+            let length = times.finished.saturating_since(times.started).max(Nanos::EPSILON);
+            overhead += noticed.saturating_since(began).saturating_sub(length);
+            if let Some(scenario) = keep {
+                let times = self.samples.entry(scenario);
+                times.or_insert_with(|| vec![Vec::new(); self.stages])[index].push(length);
+            }
+        }
+        if keep == Some(Scenario::Turns) {
+            self.overheads.push(overhead);
+        }
+        Ok(())
+    }
+}

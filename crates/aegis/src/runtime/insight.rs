@@ -1,0 +1,142 @@
+//! What a runtime tells about its models: reports, margins, bounds of chains, counter-offers.
+//!
+//! Nothing here changes anything or touches the device.
+
+use std::collections::BTreeMap;
+
+use aegis_sched::admission::AdmissionController;
+use aegis_sched::analysis::Response;
+use aegis_sched::analysis::chain::{self, Chain};
+use aegis_trace::{ModelId, Nanos, Refusal};
+
+use super::{Entry, Runtime, lock};
+use crate::bargain::{Asked, Bargain};
+use crate::margin::{self, CounterOffer, Margins, ModelSensitivity};
+use crate::partition::{Partition, PartitionSpec};
+use crate::report::{ExecutorReport, MemoryReport, ModelReport, PartitionReport, Report};
+
+impl Runtime {
+    /// What was promised to every model and what it has done so far, in the order of admission.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        // In the order in which admission takes them: `admission` before `models`.
+        let admission = lock(&self.admission);
+        let models = lock(&self.models);
+        let snapshot = |entry: &Entry| ModelReport {
+            observed: entry.handle.metrics(),
+            ..entry.report.clone()
+        };
+        let executors = admission.all().iter().map(ExecutorReport::of);
+        let (mut whole, mut partitions) = (None, Vec::new());
+        for (executor, partition) in executors.zip(&self.partitions) {
+            match partition.spec.clone() {
+                None => whole = Some(executor),
+                Some(PartitionSpec { name, sms, .. }) => {
+                    partitions.push(PartitionReport { name, sms, executor });
+                }
+            }
+        }
+        Report {
+            whole,
+            partitions,
+            overheads: admission.all()[0].config().overheads,
+            memory: MemoryReport::of(admission.memory.bound()),
+            models: models.iter().map(snapshot).collect(),
+            events_dropped: self.collector.dropped(),
+        }
+    }
+
+    /// How far the admitted models are from the edge, those of each partition together; nothing of a
+    /// partition without any.
+    ///
+    /// Costs some hundred analyses of each set; does not touch the device.
+    #[must_use]
+    pub fn margins(&self) -> Vec<Margins> {
+        self.margins_by(Margins::of)
+    }
+
+    /// The same where the members of `chains` trigger one another; see [`Margins::of_chained`].
+    pub(crate) fn margins_chained(
+        &self,
+        chains: &[Chain],
+        declared: impl Fn(ModelId) -> Option<Nanos>,
+    ) -> Vec<Margins> {
+        self.margins_by(|admission| {
+            // A chain stays in one partition.
+            let is_here = |chain: &&Chain| {
+                chain.members().iter().all(|member| admission.find_name(*member).is_some())
+            };
+            let here: Vec<Chain> = chains.iter().filter(is_here).cloned().collect();
+            Margins::of_chained(admission, &here, &declared)
+        })
+    }
+
+    fn margins_by(&self, of: impl Fn(&AdmissionController) -> Option<Margins>) -> Vec<Margins> {
+        let admission = lock(&self.admission);
+        let named = |(admission, partition): (&AdmissionController, &Partition)| {
+            let partition = partition.name().map(str::to_owned);
+            of(admission).map(|margins| Margins { partition, ..margins })
+        };
+        admission.all().iter().zip(&self.partitions).filter_map(named).collect()
+    }
+
+    /// How far each admitted model is from the edge, everything else as it is.
+    ///
+    /// Costs some hundred analyses of its partition's set for each model.
+    #[must_use]
+    pub fn sensitivities(&self) -> Vec<ModelSensitivity> {
+        lock(&self.admission).all().iter().flat_map(margin::sensitivities).collect()
+    }
+
+    /// The bound of an admitted task.
+    pub(crate) fn bound(&self, model: ModelId) -> Option<Nanos> {
+        let admission = lock(&self.admission);
+        let bounds = &admission.around(model).analysis()?.bounds;
+        bounds.iter().find(|bound| bound.model == model).map(|bound| bound.response)
+    }
+
+    /// What admitted `models` of one partition do that sample one another in this order, reading when
+    /// their jobs are submitted: how late they react to an event. `None` if one of them has no bound.
+    pub(crate) fn reaction(&self, models: Vec<ModelId>) -> Option<Nanos> {
+        let admission = lock(&self.admission);
+        let admission = admission.around(*models.first()?);
+        let bounds = &admission.analysis()?.bounds;
+        let responses: Vec<Response> =
+            bounds.iter().map(|bound| Response::Bounded(bound.response)).collect();
+        let (chain, policy) = (Chain::new(models).ok()?, admission.config().policy);
+        let bounds = chain::sampled(admission.tasks(), &chain, policy, &responses).ok()??;
+        Some(bounds.reaction_read_early)
+    }
+
+    /// What would be admitted in the place of a model that `asked` for something and was refused for
+    /// this reason. Every offer was tried, in time and in memory. Empty where a budget of the model
+    /// itself is too small.
+    ///
+    /// Costs up to some hundred analyses of the whole set, and a plan of all memory for each offer.
+    #[must_use]
+    pub fn counter_offers(&self, asked: &Asked, why: &Refusal) -> Vec<CounterOffer> {
+        let (admission, models) = (lock(&self.admission), lock(&self.models));
+        let present = models.iter().filter(|entry| !entry.report.evicted);
+        let admitted: Vec<_> = present.map(|entry| (entry.report.model, &entry.asked)).collect();
+        let (memory, admission) = (admission.memory.bound(), admission.of(asked.partition()));
+        // Without room for one more model there is nothing to offer.
+        let Some(newcomer) = admission.next_id() else { return Vec::new() };
+        Bargain { admission, memory, admitted: &admitted, newcomer, asked }.offers(why)
+    }
+
+    /// The id that the next admission to `partition` gives, by which a refusal and its offers know a
+    /// model that was never admitted; that of its last tenant where there is no room.
+    pub(crate) fn next_id(&self, partition: Option<&str>) -> ModelId {
+        let found = self.partitions.iter().position(|known| known.name() == partition);
+        let admission = lock(&self.admission);
+        let controller = &admission.all()[found.unwrap_or(0)];
+        controller.next_id().unwrap_or(ModelId::first(controller.config().first_model))
+    }
+
+    /// The names of the admitted models.
+    pub(crate) fn names(&self) -> BTreeMap<ModelId, String> {
+        let models = lock(&self.models);
+        let present = models.iter().filter(|entry| !entry.report.evicted);
+        present.map(|entry| (entry.report.model, entry.report.name.clone())).collect()
+    }
+}
