@@ -11,7 +11,7 @@ use aegis::{Nanos, Tensor};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::costs;
+use crate::costs::{self, Cost};
 use crate::headline::{admit, driver_of};
 use crate::session::{Bare, Call, Provider};
 use crate::setting::Setting;
@@ -20,6 +20,8 @@ use crate::variant::{Change, Variant};
 
 /// A period is this many times the cost that admission charges.
 const PERIOD_BY_COST: u64 = 3;
+/// And no shorter than this: beside a tiny cost, waking up takes long.
+const PERIOD_MIN: Nanos = Nanos::from_millis(5);
 /// Jobs before those that count.
 const UNCOUNTED: u64 = 20;
 
@@ -78,9 +80,7 @@ pub(crate) fn run(
     let setting = Setting::here(&workload.display().to_string(), &driver);
     let mut models = Vec::new();
     for (name, cost) in costs::of(&whole.pipeline)? {
-        let period = cost.charged.saturating_mul(PERIOD_BY_COST).max(Nanos::from_millis(1));
-        let alone = Change { alone: Some((name.clone(), period)), ..change.clone() };
-        let variant = Variant::open(workload, &alone)?;
+        let variant = variant(workload, change, &name, cost)?;
         let mut figures = one(&variant, &name, runs)?;
         if beside == Beside::BareCalls {
             figures.bare = Some(bare(&variant, &driver, runs)?);
@@ -89,6 +89,21 @@ pub(crate) fn run(
         models.push(figures);
     }
     Ok(Alone { setting, models })
+}
+
+/// The workload with this model alone, at a period well above its cost.
+///
+/// # Errors
+/// As [`Variant::open`].
+pub(crate) fn variant(
+    workload: &Path,
+    change: &Change,
+    name: &str,
+    cost: Cost,
+) -> anyhow::Result<Variant> {
+    let period = cost.charged.saturating_mul(PERIOD_BY_COST).max(PERIOD_MIN);
+    let alone = Some((name.to_owned(), period));
+    Variant::open(workload, &Change { alone, ..change.clone() })
 }
 
 fn one(variant: &Variant, name: &str, runs: u64) -> anyhow::Result<AloneFigures> {

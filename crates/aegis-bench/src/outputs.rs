@@ -15,6 +15,8 @@ use aegis::Tensor;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use crate::alone;
+use crate::costs;
 use crate::headline::{admit, driver_of};
 use crate::session::{Bare, Call, Provider};
 use crate::setting::Setting;
@@ -73,28 +75,37 @@ pub(crate) fn run(workload: &Path, change: &Change) -> anyhow::Result<Compared> 
     let variant = Variant::open(workload, change)?;
     let driver = change.driver.clone().unwrap_or_else(|| driver_of(&variant.pipeline));
     let setting = Setting::here(&workload.display().to_string(), &driver);
+    let mut outputs = Vec::new();
+    for (name, cost) in costs::of(&variant.pipeline)? {
+        let alone = alone::variant(workload, change, &name, cost)?;
+        outputs.extend(one(&alone, &name)?);
+    }
+    Ok(Compared { setting, outputs })
+}
+
+/// The outputs of one model.
+fn one(variant: &Variant, name: &str) -> anyhow::Result<Vec<OutputFigures>> {
+    let model = variant.pipeline.workload().models.first().context("one model is kept")?;
+    let [file] = model.backend.files() else {
+        anyhow::bail!("{name} is not one file, and the reference runs one");
+    };
+    let bytes = std::fs::read(&file.path).with_context(|| file.path.display().to_string())?;
+    let is_half = bytes.windows(HALF.len()).any(|window| window == HALF);
+    let tolerance = if is_half { TOLERANCE_HALF_PPM } else { TOLERANCE_SINGLE_PPM };
     let (runtime, verdicts) = admit(&variant.pipeline)?;
+    let handle = verdicts.into_iter().next().context("one model is kept")?.outcome?;
     runtime.warm_up()?;
     runtime.start()?;
-    let mut outputs = Vec::new();
-    for (model, verdict) in variant.pipeline.workload().models.iter().zip(verdicts) {
-        let handle = verdict.outcome?;
-        let inputs: Vec<Tensor> =
-            handle.description().inputs.iter().map(aegis::drive::sample_input).collect();
-        let answer = handle.submit(&inputs)?.wait()?;
-        let [file] = model.backend.files() else {
-            anyhow::bail!("{} is not one file, and the reference runs one", model.name);
-        };
-        let bytes = std::fs::read(&file.path).with_context(|| file.path.display().to_string())?;
-        let is_half = bytes.windows(HALF.len()).any(|window| window == HALF);
-        let tolerance = if is_half { TOLERANCE_HALF_PPM } else { TOLERANCE_SINGLE_PPM };
-        for (name, reference) in Bare::new(&file.path, Provider::Cpu, Call::Plain)?.outputs()? {
-            let seen = answer.f32(&name)?;
-            outputs.push(compare(&model.name, &name, [&reference, &seen], tolerance));
-        }
-    }
+    let inputs: Vec<Tensor> =
+        handle.description().inputs.iter().map(aegis::drive::sample_input).collect();
+    let answer = handle.submit(&inputs)?.wait()?;
+    let reference = Bare::new(&file.path, Provider::Cpu, Call::Plain)?.outputs()?;
+    let compared = reference.iter().map(|(output, reference)| {
+        Ok(compare(name, output, [reference, &answer.f32(output)?], tolerance))
+    });
+    let compared = compared.collect();
     runtime.stop()?;
-    Ok(Compared { setting, outputs })
+    compared
 }
 
 fn compare(
