@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod bundle;
 mod demo;
 mod layering;
 mod models;
@@ -50,6 +51,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Runs the benches and prints each against its baseline.
     Bench(bench::BenchArgs),
+    /// Gathers programs, workloads and a script for a machine without a toolchain.
+    Bundle(bundle::BundleArgs),
 }
 
 fn main() -> ExitCode {
@@ -74,6 +77,7 @@ fn run(command: Command, root: &Path) -> anyhow::Result<()> {
         Command::Test(args) => test::run(root, &args),
         Command::Demo(args) => demo::run(root, &args),
         Command::Bench(args) => bench::run(root, &args),
+        Command::Bundle(args) => bundle::run(root, &args),
     }
 }
 

@@ -189,11 +189,14 @@ impl Graph {
     /// This is what papers and model zoos call "parameters".
     pub(crate) fn parameters(&self) -> usize {
         let trained = |tensor: &&TensorProto| {
-            tensor.data_type == i32::from(DataType::Float)
-                && !tensor.name.contains(".running_")
-                && !tensor.name.contains(".constant")
+            !tensor.name.contains(".running_") && !tensor.name.contains(".constant")
         };
-        self.initialisers.iter().filter(trained).map(|tensor| tensor.raw_data.len() / 4).sum()
+        let elements = |tensor: &TensorProto| match DataType::try_from(tensor.data_type) {
+            Ok(DataType::Float) => tensor.raw_data.len() / 4,
+            Ok(DataType::Float16) => tensor.raw_data.len() / 2,
+            _ => 0,
+        };
+        self.initialisers.iter().filter(trained).map(elements).sum()
     }
 
     /// The finished model.

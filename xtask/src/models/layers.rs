@@ -4,6 +4,8 @@
 //! norms are written out and not folded, as in a checkpoint, so parameter counts can be compared
 //! with the published ones; ONNX Runtime folds them when it loads the model.
 
+use std::ops::Range;
+
 use super::graph::{Graph, Tensor, dims, float, int, ints, signed, string};
 
 /// A square convolution, padded so that stride 1 keeps the image's size.
@@ -47,6 +49,8 @@ pub(crate) enum Activation {
     Leaky,
     Relu6,
     Silu,
+    /// `x relu6(x + 3) / 6`, which is cheap where a logistic function is not.
+    HardSwish,
 }
 
 impl Activation {
@@ -56,6 +60,7 @@ impl Activation {
             Self::Linear => 1.0,
             Self::Relu | Self::Leaky | Self::Relu6 => 2.0,
             Self::Silu => 2.8, // 1 / E[silu(z)^2] for standard normal z is 2.81.
+            Self::HardSwish => 3.0, // Likewise 3.02.
         }
     }
 }
@@ -151,7 +156,17 @@ impl Graph {
                 let gate = self.sigmoid(&format!("{name}.sigmoid"), x);
                 self.mul(name, x, &gate)
             }
+            Activation::HardSwish => {
+                let gate = self.hard_sigmoid(&format!("{name}.gate"), x);
+                self.mul(name, x, &gate)
+            }
         }
+    }
+
+    /// `relu6(x + 3) / 6`.
+    pub(crate) fn hard_sigmoid(&mut self, name: &str, x: &Tensor) -> Tensor {
+        let attributes = vec![float("alpha", 1.0 / 6.0), float("beta", 0.5)];
+        self.node("HardSigmoid", name, &[x], attributes, x.shape.clone())
     }
 
     /// `max(x, 0)`.
@@ -263,10 +278,41 @@ impl Graph {
         self.node("Reshape", name, &[x, &target], Vec::new(), shape.to_vec())
     }
 
+    /// `count` rows of zeros after the last of a matrix.
+    pub(crate) fn pad_rows(&mut self, name: &str, x: &Tensor, count: usize) -> Tensor {
+        let pads = self.integers(&format!("{name}.pads"), &dims(&[0, 0, count, 0]));
+        self.node("Pad", name, &[x, &pads], Vec::new(), vec![x.dim(0) + count, x.dim(1)])
+    }
+
     /// The axes in another order.
     pub(crate) fn transpose(&mut self, name: &str, x: &Tensor, order: &[usize]) -> Tensor {
         let shape = order.iter().map(|axis| x.dim(*axis)).collect();
         self.node("Transpose", name, &[x], vec![ints("perm", order)], shape)
+    }
+
+    /// The mean along `axis`, which the result no longer has.
+    pub(crate) fn mean(&mut self, name: &str, x: &Tensor, axis: usize) -> Tensor {
+        let mut shape = x.shape.clone();
+        shape.remove(axis);
+        let attributes = vec![ints("axes", &[axis]), int("keepdims", 0)];
+        self.node("ReduceMean", name, &[x], attributes, shape)
+    }
+
+    /// The part `from .. to` along `axis`.
+    pub(crate) fn slice(
+        &mut self,
+        name: &str,
+        x: &Tensor,
+        axis: usize,
+        part: Range<usize>,
+    ) -> Tensor {
+        let mut shape = x.shape.clone();
+        shape[axis] = part.len();
+        let mut number =
+            |what: &str, value: usize| self.integers(&format!("{name}.{what}"), &dims(&[value]));
+        let inputs = [number("from", part.start), number("to", part.end), number("axis", axis)];
+        let [from, to, axis] = &inputs;
+        self.node("Slice", name, &[x, from, to, axis], Vec::new(), shape)
     }
 
     /// Element `index` along `axis`, which the result no longer has.

@@ -10,13 +10,20 @@
 //! 1. A file appears under its name only when it is complete.
 //! 2. Equal versions of this module write equal bytes (tested; see `weights`).
 
+mod depth;
+mod edge;
 mod efficientnet;
 mod faulty;
 mod graph;
+mod half;
+mod lane;
 mod layers;
+mod lstm;
 mod mlp;
 mod mobilenet;
+mod mobilenet3;
 mod pillars;
+mod pose;
 mod recurrent;
 mod resnet;
 mod schema;
@@ -35,6 +42,7 @@ use std::{env, fs};
 use anyhow::{Context as _, ensure};
 use prost::Message as _;
 
+use edge::{EDGE_ROLES, Precision};
 use faulty::Fault;
 use graph::Graph;
 use sets::{GOLDEN, ROLES, Variant};
@@ -46,7 +54,7 @@ pub(crate) struct ModelsArgs {
     #[arg(long, value_enum, default_value_t = ModelSet::Host24)]
     set: ModelSet,
     /// Folder for the files; `.aegis/models/SET` of the repository if absent.
-    #[arg(long)]
+    #[arg(long, visible_alias = "output")]
     out: Option<PathBuf>,
     /// Write only the model of this name.
     #[arg(long)]
@@ -54,7 +62,7 @@ pub(crate) struct ModelsArgs {
     /// Print the set instead of writing it.
     #[arg(long, conflicts_with_all = ["workload", "out", "only"])]
     list: bool,
-    /// Print the models of `benches/workloads/edge24-host.toml` instead of writing files.
+    /// Print the models of the set's workload file instead of writing files.
     #[arg(long, conflicts_with_all = ["out", "only"])]
     workload: bool,
 }
@@ -64,8 +72,8 @@ pub(crate) struct ModelsArgs {
 pub(crate) enum ModelSet {
     /// The 24 roles, sized for one CPU core.
     Host24,
-    /// The 24 roles, sized for a GPU: gigabytes of weights.
-    Gpu24,
+    /// The 24 networks for a GPU, at their papers' sizes: a gigabyte.
+    Edge24,
     /// Tiny variants of every architecture, with known answers.
     Golden,
     /// Broken files.
@@ -76,7 +84,7 @@ impl ModelSet {
     fn folder(self) -> &'static str {
         match self {
             Self::Host24 => "host24",
-            Self::Gpu24 => "gpu24",
+            Self::Edge24 => "edge24",
             Self::Golden => "golden",
             Self::Faulty => "faulty",
         }
@@ -84,19 +92,12 @@ impl ModelSet {
 
     /// The networks of the set; the faulty one has none.
     fn networks(self) -> Vec<Item> {
-        let role = |variant: fn(&sets::Role) -> Variant| {
-            ROLES
-                .iter()
-                .map(move |role| Item { name: role.name, seed: role.seed, variant: variant(role) })
-                .collect()
-        };
         match self {
-            Self::Host24 => role(|role| role.host),
-            Self::Gpu24 => role(|role| role.gpu),
-            Self::Golden => GOLDEN
-                .iter()
-                .map(|g| Item { name: g.name, seed: g.seed, variant: g.variant })
-                .collect(),
+            Self::Host24 => ROLES.iter().map(|r| Item::single(r.name, r.seed, r.host)).collect(),
+            Self::Edge24 => EDGE_ROLES.iter().map(Item::of_edge).collect(),
+            Self::Golden => {
+                GOLDEN.iter().map(|g| Item::single(g.name, g.seed, g.variant)).collect()
+            }
             Self::Faulty => Vec::new(),
         }
     }
@@ -107,11 +108,34 @@ struct Item {
     name: &'static str,
     seed: u64,
     variant: Variant,
+    precision: Precision,
 }
 
 impl Item {
+    fn single(name: &'static str, seed: u64, variant: Variant) -> Self {
+        Self { name, seed, variant, precision: Precision::Single }
+    }
+
+    fn of_edge(role: &edge::EdgeRole) -> Self {
+        let variant = Variant { network: role.network, cuts: &[] };
+        Self { name: role.name, seed: role.seed, variant, precision: role.precision }
+    }
+
     fn whole(&self) -> Graph {
-        self.variant.network.graph(self.name, self.seed)
+        let graph = self.variant.network.graph(self.name, self.seed);
+        match self.precision {
+            Precision::Single => graph,
+            Precision::Half => half::halved(graph),
+        }
+    }
+
+    /// The architecture, its size and precision, for people.
+    fn summary(&self) -> String {
+        let network = self.variant.network.summary();
+        match self.precision {
+            Precision::Single => network,
+            Precision::Half => format!("{network} fp16"),
+        }
     }
 
     /// The files' graphs: the whole network, or its stages.
@@ -142,7 +166,8 @@ pub(crate) fn run(args: &ModelsArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     if args.workload {
-        print!("{}", workload::models());
+        let models = workload::models(args.set);
+        print!("{}", models.with_context(|| format!("{} has no workload", args.set.folder()))?);
         return Ok(());
     }
     let dir = args.out.clone().unwrap_or_else(|| default_dir(args.set));
@@ -174,8 +199,8 @@ pub(crate) fn default_dir(set: ModelSet) -> PathBuf {
 /// Writes every file of `set` into `dir`, which is created; other files there are left alone.
 ///
 /// A staged network is written as `NAME.stageK.onnx`, any other as `NAME.onnx`; the golden set has
-/// both for its staged networks. Takes a second for the host set and half a minute for the GPU
-/// set, and as much memory as twice the largest model.
+/// both for its staged networks. Takes a second for the host set and some ten seconds for
+/// `edge24`, and as much memory as twice the largest model.
 ///
 /// # Errors
 /// A folder or file that cannot be written.
@@ -231,29 +256,39 @@ fn list(set: ModelSet) {
         return;
     }
     println!(
-        "{:<26} {:<46} {:>6} {:>12} {:>7} {:>9}",
+        "{:<26} {:<46} {:>6} {:>12} {:>20} {:>9}",
         "name", "network", "stages", "parameters", "period", "host cost"
     );
     for item in set.networks() {
-        let role = ROLES.iter().find(|role| role.name == item.name);
         println!(
-            "{:<26} {:<46} {:>6} {:>12} {:>7} {:>9}",
+            "{:<26} {:<46} {:>6} {:>12} {:>20} {:>9}",
             item.name,
-            item.variant.network.summary(),
+            item.summary(),
             item.variant.cuts.len() + 1,
             item.whole().parameters(),
-            role.map_or(String::new(), |role| format!("{} ms", role.period_ms)),
-            host_cost(set, role),
+            period(set, item.name),
+            host_cost(set, item.name),
         );
     }
 }
 
-/// The measured cost for the listing: only the host variants have one.
-fn host_cost(set: ModelSet, role: Option<&sets::Role>) -> String {
-    match role {
-        Some(role) if set == ModelSet::Host24 => format!("{} us", role.host_cost_us),
+/// The period for the listing, where the set has one.
+fn period(set: ModelSet, name: &str) -> String {
+    let host = ROLES.iter().find(|role| role.name == name);
+    let edge = EDGE_ROLES.iter().find(|role| role.name == name);
+    match (set, host, edge) {
+        (ModelSet::Host24, Some(role), _) => format!("{} ms", role.period_ms),
+        (ModelSet::Edge24, _, Some(role)) => {
+            format!("{} ms ({:?})", role.period_us as f64 / 1000.0, role.class)
+        }
         _ => String::new(),
     }
+}
+
+/// The measured cost for the listing: only the host variants have one.
+fn host_cost(set: ModelSet, name: &str) -> String {
+    let role = ROLES.iter().find(|role| set == ModelSet::Host24 && role.name == name);
+    role.map_or(String::new(), |role| format!("{} us", role.host_cost_us))
 }
 
 #[cfg(test)]

@@ -27,16 +27,38 @@ pub(crate) struct Pillars {
     /// Channels, in percent of the paper's.
     pub width: usize,
     pub classes: usize,
+    pub placement: Placement,
+}
+
+/// How the pillars' vectors get into the image. Both give the same image.
+#[derive(Clone, Copy)]
+pub(crate) enum Placement {
+    /// Each pillar says its cell, and is written there.
+    Scatter,
+    /// Each cell says its pillar, and reads it; the number after the last stands for none.
+    /// Scattering reads the image's strides from host memory, which a captured graph cannot.
+    Gather,
 }
 
 impl Pillars {
-    /// Adds the network: `points` (`[pillars, points, 9]`) and `cells` (`[pillars, 1]`, the index
-    /// of each pillar's cell in the row-major grid) to `scores`, `boxes` and `headings`.
+    /// Adds the network to `scores`, `boxes` and `headings`: from `points` (`[pillars, points, 9]`)
+    /// and `cells` (`[pillars, 1]`, the index of each pillar's cell in the row-major grid), or
+    /// `occupants` (`[rows * columns]`, the index of each cell's pillar).
     pub(crate) fn build(&self, g: &mut Graph) {
         let points = g.input("points", DataType::Float, &[self.pillars, self.points, FEATURES]);
-        let cells = g.input("cells", DataType::Int64, &[self.pillars, 1]);
-        let features = self.encode(g, &points);
-        let image = self.scatter(g, &features, &cells);
+        let image = match self.placement {
+            Placement::Scatter => {
+                let cells = g.input("cells", DataType::Int64, &[self.pillars, 1]);
+                let features = self.encode(g, &points);
+                self.scatter(g, &features, &cells)
+            }
+            Placement::Gather => {
+                let cells = self.grid[0] * self.grid[1];
+                let occupants = g.input("occupants", DataType::Int64, &[cells]);
+                let features = self.encode(g, &points);
+                self.gather(g, &features, &occupants)
+            }
+        };
         let map = self.backbone(g, &image);
         for (name, channels) in [
             ("scores", ANCHORS * self.classes),
@@ -70,6 +92,17 @@ impl Pillars {
         let inputs = [&canvas, cells, features];
         let x = g.node("ScatterND", "scatter", &inputs, Vec::new(), flat.to_vec());
         let x = g.transpose("scatter.order", &x, &[1, 0]);
+        g.reshape("image", &x, &[1, channels, rows, columns])
+    }
+
+    /// The vector of each cell's occupant, with zeros for none.
+    fn gather(&self, g: &mut Graph, features: &Tensor, occupants: &Tensor) -> Tensor {
+        let [rows, columns] = self.grid;
+        let channels = features.dim(1);
+        let padded = g.pad_rows("padded", features, 1);
+        let flat = vec![rows * columns, channels];
+        let x = g.node("Gather", "gather", &[&padded, occupants], Vec::new(), flat);
+        let x = g.transpose("gather.order", &x, &[1, 0]);
         g.reshape("image", &x, &[1, channels, rows, columns])
     }
 

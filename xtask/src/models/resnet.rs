@@ -13,8 +13,48 @@ use super::schema::DataType;
 pub(crate) enum Depth {
     /// Two basic blocks in each of four layers.
     D18,
+    /// 3, 4, 6 and 3 basic blocks.
+    D34,
     /// 3, 4, 6 and 3 bottleneck blocks.
     D50,
+    /// 3, 4, 23 and 3 bottleneck blocks.
+    D101,
+}
+
+/// What a layer is made of.
+#[derive(Clone, Copy)]
+enum BlockKind {
+    /// Two 3 x 3 convolutions.
+    Basic,
+    /// A 3 x 3 convolution between two of 1 x 1, the last four times as wide.
+    Bottleneck,
+}
+
+impl Depth {
+    /// The number in the network's name.
+    pub(crate) fn layers(self) -> usize {
+        match self {
+            Self::D18 => 18,
+            Self::D34 => 34,
+            Self::D50 => 50,
+            Self::D101 => 101,
+        }
+    }
+
+    fn blocks(self) -> [usize; 4] {
+        match self {
+            Self::D18 => [2, 2, 2, 2],
+            Self::D34 | Self::D50 => [3, 4, 6, 3],
+            Self::D101 => [3, 4, 23, 3],
+        }
+    }
+
+    fn kind(self) -> BlockKind {
+        match self {
+            Self::D18 | Self::D34 => BlockKind::Basic,
+            Self::D50 | Self::D101 => BlockKind::Bottleneck,
+        }
+    }
 }
 
 /// A residual classifier of RGB images.
@@ -31,42 +71,44 @@ pub(crate) struct ResNet {
 impl ResNet {
     /// Adds the network: `image` to `logits`.
     pub(crate) fn build(&self, g: &mut Graph) {
-        let [height, width] = self.size;
-        let image = g.input("image", DataType::Float, &[1, 3, height, width]);
-        let stem = Conv::new(scaled(64, self.width), 7).stride(2);
-        let x = g.conv_unit("stem", &image, stem, Activation::Relu);
-        let mut x = g.max_pool("stem.pool", &x, 3, 2);
-        for (layer, blocks) in self.blocks().into_iter().enumerate() {
-            let channels = scaled(64 << layer, self.width);
-            for block in 0..blocks {
-                let stride = if layer > 0 && block == 0 { 2 } else { 1 };
-                let name = format!("layer{}.{block}", layer + 1);
-                x = self.block(g, &name, &x, channels, stride);
-            }
-        }
+        let [.., x] = self.features(g);
         let x = g.global_average_pool("pool", &x);
         let x = g.flatten("features", &x);
         let logits = g.dense("logits", &x, self.classes, 1.0);
         g.output(&logits);
     }
 
-    fn blocks(&self) -> [usize; 4] {
-        match self.depth {
-            Depth::D18 => [2, 2, 2, 2],
-            Depth::D50 => [3, 4, 6, 3],
-        }
+    /// Adds all but the classifier: `image` to what comes out of the stem, at half the size, and
+    /// of each layer, at a quarter to a thirty-second.
+    pub(crate) fn features(&self, g: &mut Graph) -> [Tensor; 5] {
+        let [height, width] = self.size;
+        let image = g.input("image", DataType::Float, &[1, 3, height, width]);
+        let stem = Conv::new(scaled(64, self.width), 7).stride(2);
+        let stem = g.conv_unit("stem", &image, stem, Activation::Relu);
+        let mut x = g.max_pool("stem.pool", &stem, 3, 2);
+        let layers = [0, 1, 2, 3].map(|layer| {
+            let channels = scaled(64 << layer, self.width);
+            for block in 0..self.depth.blocks()[layer] {
+                let stride = if layer > 0 && block == 0 { 2 } else { 1 };
+                let name = format!("layer{}.{block}", layer + 1);
+                x = self.block(g, &name, &x, channels, stride);
+            }
+            x.clone()
+        });
+        let [first, second, third, fourth] = layers;
+        [stem, first, second, third, fourth]
     }
 
     fn block(&self, g: &mut Graph, name: &str, x: &Tensor, c: usize, stride: usize) -> Tensor {
         let at = |part: &str| format!("{name}.{part}");
-        let first = match self.depth {
-            Depth::D18 => Conv::new(c, 3).stride(stride),
-            Depth::D50 => Conv::new(c, 1),
+        let first = match self.depth.kind() {
+            BlockKind::Basic => Conv::new(c, 3).stride(stride),
+            BlockKind::Bottleneck => Conv::new(c, 1),
         };
         let mut y = g.conv_unit(&at("unit1"), x, first, Activation::Relu);
-        let last = match self.depth {
-            Depth::D18 => Conv::new(c, 3),
-            Depth::D50 => {
+        let last = match self.depth.kind() {
+            BlockKind::Basic => Conv::new(c, 3),
+            BlockKind::Bottleneck => {
                 let middle = Conv::new(c, 3).stride(stride);
                 y = g.conv_unit(&at("unit2"), &y, middle, Activation::Relu);
                 Conv::new(4 * c, 1)

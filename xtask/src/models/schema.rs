@@ -115,6 +115,7 @@ pub(crate) enum DataType {
     Undefined = 0,
     Float = 1,
     Int64 = 7,
+    Float16 = 10,
 }
 
 /// The name and type of a graph's input or output.

@@ -1,35 +1,45 @@
 //! The sets of models: which networks, how large, how often.
 //!
-//! The 24 roles are those of one vehicle. Each has a network for one CPU core (`host24`) and one
-//! for a GPU (`gpu24`); name, seed and period are the same. A period is the deadline too.
+//! The 24 roles are those of one vehicle, each with a network for one CPU core (`host24`); a period
+//! is the deadline too. What the same vehicle runs on a GPU is in `edge.rs`.
 //!
 //! # Invariants
 //! 1. Names and seeds are unique, and a model's weights depend on nothing but its own row.
 //! 2. On the host no stage took more than 5 ms (median), and the roles together, each charged half
 //!    as much again as it took, use about 0.6 of a core (tested).
 
+use super::depth::DepthNet;
 use super::efficientnet::EfficientNet;
 use super::graph::Graph;
+use super::lane::LaneNet;
+use super::lstm::Lstm;
 use super::mlp::{self, Mlp};
 use super::mobilenet::MobileNet;
-use super::pillars::Pillars;
+use super::mobilenet3::MobileNet3;
+use super::pillars::{Pillars, Placement};
+use super::pose::PoseNet;
 use super::recurrent::Gru;
 use super::resnet::{Depth, ResNet};
-use super::transformer::{Bert, Encoder, Vit};
+use super::transformer::{Bert, Encoder, Pooling, Vit};
 use super::unet::UNet;
-use super::yolo::Yolo;
+use super::yolo::{Heads, Yolo};
 
 /// A network with its size.
 #[derive(Clone, Copy)]
 pub(crate) enum Network {
     ResNet(ResNet),
     MobileNet(MobileNet),
+    MobileNet3(MobileNet3),
     EfficientNet(EfficientNet),
     UNet(UNet),
+    DepthNet(DepthNet),
+    LaneNet(LaneNet),
+    PoseNet(PoseNet),
     Yolo(Yolo),
     Vit(Vit),
     Bert(Bert),
     Gru(Gru),
+    Lstm(Lstm),
     Pillars(Pillars),
     Mlp(Mlp),
     /// The worked example of `mlp.rs`.
@@ -44,12 +54,17 @@ impl Network {
         match self {
             Self::ResNet(net) => net.build(g),
             Self::MobileNet(net) => net.build(g),
+            Self::MobileNet3(net) => net.build(g),
             Self::EfficientNet(net) => net.build(g),
             Self::UNet(net) => net.build(g),
+            Self::DepthNet(net) => net.build(g),
+            Self::LaneNet(net) => net.build(g),
+            Self::PoseNet(net) => net.build(g),
             Self::Yolo(net) => net.build(g),
             Self::Vit(net) => net.build(g),
             Self::Bert(net) => net.build(g),
             Self::Gru(net) => net.build(g),
+            Self::Lstm(net) => net.build(g),
             Self::Pillars(net) => net.build(g),
             Self::Mlp(net) => net.build(g),
             Self::ByHand => mlp::by_hand(g),
@@ -62,23 +77,24 @@ impl Network {
         let image = |size: &[usize; 2]| format!("{}x{}", size[0], size[1]);
         match self {
             Self::ResNet(net) => {
-                let depth = match net.depth {
-                    Depth::D18 => 18,
-                    Depth::D50 => 50,
-                };
-                format!("ResNet-{depth} {} width {} %", image(&net.size), net.width)
+                format!("ResNet-{} {} width {} %", net.depth.layers(), image(&net.size), net.width)
             }
             Self::MobileNet(n) => format!("MobileNetV2 {} width {} %", image(&n.size), n.width),
+            Self::MobileNet3(n) => format!("MobileNetV3-Large {}", image(&n.size)),
             Self::EfficientNet(n) => {
                 format!("EfficientNet {} width {} % depth {} %", image(&n.size), n.width, n.depth)
             }
             Self::UNet(n) => format!("U-Net {} base {}", image(&n.size), n.channels),
+            Self::DepthNet(n) => format!("ResNet-18 depth decoder {}", image(&n.size)),
+            Self::LaneNet(n) => format!("ResNet-18 row anchors {}", image(&n.size)),
+            Self::PoseNet(n) => format!("ResNet-50 heat maps {}", image(&n.size)),
             Self::Yolo(n) => {
                 format!("YOLO {} width {} % depth {} %", image(&n.size), n.width, n.depth)
             }
             Self::Vit(n) => format!("ViT/{} {} {}", n.patch, image(&n.size), n.encoder.summary()),
             Self::Bert(n) => format!("BERT {} tokens {}", n.tokens, n.encoder.summary()),
             Self::Gru(n) => format!("GRU {} steps {} x {}", n.steps, n.layers, n.hidden),
+            Self::Lstm(n) => format!("LSTM {} steps {} x {}", n.steps, n.layers, n.hidden),
             Self::Pillars(n) => {
                 format!("PointPillars {} {} pillars width {} %", image(&n.grid), n.pillars, n.width)
             }
@@ -104,15 +120,14 @@ pub(crate) struct Variant {
 /// One model of a vehicle.
 pub(crate) struct Role {
     pub name: &'static str,
-    /// Seed of the weights, the same for both variants.
+    /// Seed of the weights.
     pub seed: u64,
     /// Period and relative deadline.
     pub period_ms: u64,
-    /// What one inference of the host variant took, all stages together: the median of many runs
+    /// What one inference took, all stages together: the median of many runs
     /// of ONNX Runtime 1.31.1 with one thread on an AVX-512 server core. A record, not a bound.
     pub host_cost_us: u64,
     pub host: Variant,
-    pub gpu: Variant,
 }
 
 /// A small network with a known answer.
@@ -130,35 +145,45 @@ const fn staged(network: Network, cuts: &'static [&'static str]) -> Variant {
     Variant { network, cuts }
 }
 
-const fn resnet(depth: Depth, size: [usize; 2], width: usize, classes: usize) -> Network {
+pub(crate) const fn resnet(
+    depth: Depth,
+    size: [usize; 2],
+    width: usize,
+    classes: usize,
+) -> Network {
     Network::ResNet(ResNet { depth, size, width, classes })
 }
 
-const fn mobilenet(size: [usize; 2], width: usize, classes: usize) -> Network {
+pub(crate) const fn mobilenet(size: [usize; 2], width: usize, classes: usize) -> Network {
     Network::MobileNet(MobileNet { size, width, classes })
 }
 
-const fn efficientnet(size: [usize; 2], width: usize, depth: usize, classes: usize) -> Network {
+pub(crate) const fn efficientnet(
+    size: [usize; 2],
+    width: usize,
+    depth: usize,
+    classes: usize,
+) -> Network {
     Network::EfficientNet(EfficientNet { size, width, depth, classes })
 }
 
-const fn unet(size: [usize; 2], channels: usize, classes: usize) -> Network {
+pub(crate) const fn unet(size: [usize; 2], channels: usize, classes: usize) -> Network {
     Network::UNet(UNet { size, channels, classes })
 }
 
 const fn yolo(size: [usize; 2], width: usize, depth: usize, classes: usize) -> Network {
-    Network::Yolo(Yolo { size, width, depth, classes })
+    Network::Yolo(Yolo { size, width, depth, classes, heads: Heads::Joined })
 }
 
 const fn vit(size: [usize; 2], patch: usize, encoder: Encoder, classes: usize) -> Network {
-    Network::Vit(Vit { size, patch, encoder, classes })
+    Network::Vit(Vit { size, patch, encoder, classes, pooling: Pooling::ClassToken })
 }
 
-const fn bert(tokens: usize, vocabulary: usize, encoder: Encoder) -> Network {
+pub(crate) const fn bert(tokens: usize, vocabulary: usize, encoder: Encoder) -> Network {
     Network::Bert(Bert { tokens, vocabulary, positions: 512, encoder })
 }
 
-const fn encoder(layers: usize, width: usize, heads: usize) -> Encoder {
+pub(crate) const fn encoder(layers: usize, width: usize, heads: usize) -> Encoder {
     Encoder { layers, width, heads }
 }
 
@@ -167,14 +192,20 @@ const fn gru(window: [usize; 2], layers: usize, hidden: usize, outputs: usize) -
 }
 
 const fn pillars(grid: [usize; 2], pillars: usize, points: usize, width: usize) -> Network {
-    Network::Pillars(Pillars { grid, pillars, points, width, classes: 3 })
+    let placement = Placement::Scatter;
+    Network::Pillars(Pillars { grid, pillars, points, width, classes: 3, placement })
 }
 
-const fn controller(inputs: usize, layers: usize, hidden: usize, outputs: usize) -> Network {
+pub(crate) const fn controller(
+    inputs: usize,
+    layers: usize,
+    hidden: usize,
+    outputs: usize,
+) -> Network {
     Network::Mlp(Mlp { inputs, hidden, layers, outputs })
 }
 
-/// The roles of `host24` and `gpu24`, by period.
+/// The roles of `host24`, by period.
 pub(crate) const ROLES: [Role; 24] = [
     Role {
         name: "steering_controller",
@@ -182,7 +213,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 20,
         host_cost_us: 21,
         host: whole(controller(48, 3, 256, 2)),
-        gpu: whole(controller(48, 4, 1024, 2)),
     },
     Role {
         name: "speed_controller",
@@ -190,7 +220,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 20,
         host_cost_us: 46,
         host: whole(controller(32, 4, 384, 1)),
-        gpu: whole(controller(32, 4, 2048, 1)),
     },
     Role {
         name: "front_detector",
@@ -198,7 +227,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 50,
         host_cost_us: 3210,
         host: whole(yolo([128, 160], 25, 33, 8)),
-        gpu: whole(yolo([640, 640], 50, 33, 80)),
     },
     Role {
         name: "trajectory_gru",
@@ -206,7 +234,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 50,
         host_cost_us: 330,
         host: whole(gru([40, 16], 2, 128, 24)),
-        gpu: whole(gru([50, 32], 2, 512, 120)),
     },
     Role {
         name: "radar_pillars",
@@ -214,7 +241,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 50,
         host_cost_us: 760,
         host: whole(pillars([48, 48], 200, 8, 25)),
-        gpu: whole(pillars([320, 320], 4000, 16, 100)),
     },
     Role {
         name: "lane_segmenter",
@@ -222,7 +248,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 100,
         host_cost_us: 2580,
         host: whole(unet([64, 96], 8, 4)),
-        gpu: whole(unet([256, 512], 32, 4)),
     },
     Role {
         name: "lidar_pillars",
@@ -230,7 +255,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 100,
         host_cost_us: 2610,
         host: whole(pillars([96, 80], 512, 16, 25)),
-        gpu: whole(pillars([496, 432], 12000, 32, 100)),
     },
     Role {
         name: "traffic_light_classifier",
@@ -238,7 +262,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 100,
         host_cost_us: 600,
         host: whole(resnet(Depth::D18, [96, 96], 25, 6)),
-        gpu: whole(resnet(Depth::D18, [224, 224], 100, 6)),
     },
     Role {
         name: "traffic_sign_classifier",
@@ -246,7 +269,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 100,
         host_cost_us: 1300,
         host: whole(mobilenet([128, 128], 50, 43)),
-        gpu: whole(mobilenet([224, 224], 100, 43)),
     },
     Role {
         name: "driver_monitor",
@@ -254,7 +276,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 100,
         host_cost_us: 1630,
         host: whole(efficientnet([128, 128], 50, 50, 10)),
-        gpu: whole(efficientnet([224, 224], 100, 100, 10)),
     },
     Role {
         name: "rear_detector",
@@ -262,7 +283,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 100,
         host_cost_us: 1990,
         host: whole(yolo([96, 96], 25, 33, 4)),
-        gpu: whole(yolo([512, 512], 50, 33, 80)),
     },
     Role {
         name: "pedestrian_intent",
@@ -270,7 +290,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 100,
         host_cost_us: 180,
         host: whole(gru([30, 34], 2, 96, 4)),
-        gpu: whole(gru([60, 34], 2, 768, 4)),
     },
     Role {
         name: "suspension_controller",
@@ -278,7 +297,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 100,
         host_cost_us: 39,
         host: whole(controller(64, 3, 512, 4)),
-        gpu: whole(controller(64, 6, 1024, 4)),
     },
     Role {
         name: "gaze_estimator",
@@ -286,7 +304,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 200,
         host_cost_us: 840,
         host: whole(vit([64, 96], 16, encoder(4, 128, 4), 3)),
-        gpu: whole(vit([224, 224], 16, encoder(12, 384, 6), 3)),
     },
     Role {
         name: "depth_estimator",
@@ -294,7 +311,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 200,
         host_cost_us: 13_890,
         host: staged(unet([96, 128], 16, 1), &["down3", "up3", "up1.first"]),
-        gpu: staged(unet([512, 512], 64, 1), &["down1", "down4", "up1"]),
     },
     Role {
         name: "occupant_monitor",
@@ -302,7 +318,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 200,
         host_cost_us: 1090,
         host: whole(mobilenet([128, 128], 35, 8)),
-        gpu: whole(mobilenet([256, 256], 140, 8)),
     },
     Role {
         name: "surround_classifier",
@@ -310,7 +325,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 200,
         host_cost_us: 2950,
         host: whole(resnet(Depth::D18, [96, 96], 50, 20)),
-        gpu: whole(resnet(Depth::D18, [320, 320], 100, 20)),
     },
     Role {
         name: "parking_segmenter",
@@ -318,7 +332,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 200,
         host_cost_us: 3830,
         host: whole(unet([96, 96], 8, 6)),
-        gpu: whole(unet([384, 384], 48, 6)),
     },
     Role {
         name: "scene_classifier",
@@ -329,7 +342,6 @@ pub(crate) const ROLES: [Role; 24] = [
             resnet(Depth::D50, [144, 144], 50, 365),
             &["layer2.0", "layer3.1", "layer3.5"],
         ),
-        gpu: whole(resnet(Depth::D50, [224, 224], 100, 1000)),
     },
     Role {
         name: "voice_command_encoder",
@@ -337,7 +349,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 500,
         host_cost_us: 1150,
         host: whole(bert(32, 2000, encoder(4, 128, 2))),
-        gpu: whole(bert(128, 30522, encoder(12, 768, 12))),
     },
     Role {
         name: "map_encoder",
@@ -345,7 +356,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 500,
         host_cost_us: 4230,
         host: whole(vit([96, 96], 16, encoder(6, 192, 3), 64)),
-        gpu: whole(vit([224, 224], 16, encoder(12, 768, 12), 1000)),
     },
     Role {
         name: "road_surface_classifier",
@@ -353,7 +363,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 500,
         host_cost_us: 1290,
         host: whole(efficientnet([64, 64], 50, 100, 7)),
-        gpu: whole(efficientnet([260, 260], 110, 120, 7)),
     },
     Role {
         name: "engine_sound_monitor",
@@ -361,7 +370,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 1000,
         host_cost_us: 480,
         host: whole(resnet(Depth::D18, [64, 128], 25, 12)),
-        gpu: whole(resnet(Depth::D18, [128, 512], 100, 12)),
     },
     Role {
         name: "battery_health_gru",
@@ -369,7 +377,6 @@ pub(crate) const ROLES: [Role; 24] = [
         period_ms: 1000,
         host_cost_us: 430,
         host: whole(gru([120, 8], 1, 128, 2)),
-        gpu: whole(gru([240, 8], 2, 512, 2)),
     },
 ];
 

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
+use super::edge::{Class, EDGE_ROLES};
 use super::efficientnet::EfficientNet;
 use super::mobilenet::MobileNet;
+use super::mobilenet3::MobileNet3;
 use super::resnet::{Depth, ResNet};
 use super::schema::{GraphProto, ModelProto, ValueInfoProto};
 use super::sets::{GOLDEN, Network, ROLES};
-use super::transformer::{Bert, Encoder, Vit};
+use super::transformer::{Bert, Encoder, Pooling, Vit};
 use super::{ModelSet, workload, write_set};
 
 fn repository(path: &str) -> PathBuf {
@@ -88,20 +90,25 @@ fn parameter_counts_are_the_published_ones() {
     let resnet = |depth| Network::ResNet(ResNet { depth, size, width: 100, classes: 1000 });
     let encoder = Encoder { layers: 12, width: 768, heads: 12 };
     let bert = Bert { tokens: 128, vocabulary: 30522, positions: 512, encoder };
+    let pooling = Pooling::ClassToken;
+    let vit = Vit { size, patch: 16, encoder, classes: 1000, pooling };
     let cases = [
         ("ResNet-18", resnet(Depth::D18), 11_689_512),
+        ("ResNet-34", resnet(Depth::D34), 21_797_672),
         ("ResNet-50", resnet(Depth::D50), 25_557_032),
+        ("ResNet-101", resnet(Depth::D101), 44_549_160),
         (
             "MobileNetV2",
             Network::MobileNet(MobileNet { size, width: 100, classes: 1000 }),
             3_504_872,
         ),
+        ("MobileNetV3-Large", Network::MobileNet3(MobileNet3 { size, classes: 1000 }), 5_483_032),
         (
             "EfficientNet-B0",
             Network::EfficientNet(EfficientNet { size, width: 100, depth: 100, classes: 1000 }),
             5_288_548,
         ),
-        ("ViT-B/16", Network::Vit(Vit { size, patch: 16, encoder, classes: 1000 }), 86_567_656),
+        ("ViT-B/16", Network::Vit(vit), 86_567_656),
         ("BERT-base", Network::Bert(bert), 109_482_240),
     ];
     for (name, network, expected) in cases {
@@ -112,10 +119,12 @@ fn parameter_counts_are_the_published_ones() {
 #[test]
 fn names_and_seeds_are_unique() {
     let names: BTreeSet<&str> = ROLES.iter().map(|role| role.name).collect();
+    let edge: BTreeSet<&str> = EDGE_ROLES.iter().map(|role| role.name).collect();
     let golden = GOLDEN.iter().map(|golden| golden.seed);
-    let seeds: BTreeSet<u64> = ROLES.iter().map(|role| role.seed).chain(golden).collect();
-    assert_eq!(names.len(), ROLES.len());
-    assert_eq!(seeds.len(), ROLES.len() + GOLDEN.len());
+    let others = golden.chain(EDGE_ROLES.iter().map(|role| role.seed));
+    let seeds: BTreeSet<u64> = ROLES.iter().map(|role| role.seed).chain(others).collect();
+    assert_eq!((names.len(), edge.len()), (ROLES.len(), EDGE_ROLES.len()));
+    assert_eq!(seeds.len(), ROLES.len() + GOLDEN.len() + EDGE_ROLES.len());
 }
 
 #[test]
@@ -127,9 +136,43 @@ fn the_host_roles_leave_a_third_of_a_core() {
 }
 
 #[test]
-fn the_workload_file_has_the_roles_as_the_table_has_them() {
-    let file = fs::read_to_string(repository("benches/workloads/edge24-host.toml"));
-    let file = file.expect("it is checked in");
-    let again = "paste the output of `cargo xtask models --workload`";
-    assert!(file.contains(&workload::models()), "the file differs from the table: {again}");
+fn the_workload_files_have_the_roles_as_the_tables_have_them() {
+    for (set, name) in [(ModelSet::Host24, "edge24-host.toml"), (ModelSet::Edge24, "edge24.toml")] {
+        let file = fs::read_to_string(repository(&format!("benches/workloads/{name}")));
+        let file = file.expect("it is checked in");
+        let models = workload::models(set).expect("the set has a workload");
+        let again = "paste the output of `cargo xtask models --set SET --workload`";
+        assert!(file.contains(&models), "{name} differs from the table: {again}");
+    }
+}
+
+#[test]
+fn edge_roles_keep_the_periods_of_their_class() {
+    for role in &EDGE_ROLES {
+        let range = match role.class {
+            Class::Control => 1..=10_000,
+            Class::Perception => 16_667..=50_000,
+            Class::Background => 200_000..=1_000_000,
+        };
+        assert!(range.contains(&role.period_us), "{}: {} us", role.name, role.period_us);
+    }
+}
+
+#[test]
+fn edge_roles_read_nothing_from_host_memory_while_they_run() {
+    // Operators whose number of elements or of steps depends on data, or whose kernels copy tables
+    // from the host. `Concat` is among the latter where its parts differ in length.
+    let forbidden =
+        ["Loop", "If", "Scan", "NonZero", "NonMaxSuppression", "GRU", "LSTM", "ScatterND"];
+    for role in &EDGE_ROLES {
+        let graph = role.network.graph(role.name, role.seed);
+        for node in &graph.nodes {
+            assert!(!forbidden.contains(&node.op_type.as_str()), "{} of {}", node.name, role.name);
+            let lengths: BTreeSet<_> = match node.op_type.as_str() {
+                "Concat" => node.input.iter().map(|name| &graph.tensors[name].shape).collect(),
+                _ => BTreeSet::new(),
+            };
+            assert!(lengths.len() <= 1, "{} of {} joins {lengths:?}", node.name, role.name);
+        }
+    }
 }

@@ -3,6 +3,8 @@
 //! # Sources
 //! - Vaswani et al., "Attention Is All You Need", NeurIPS 2017: multi-head attention.
 //! - Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021: norms before each branch.
+//! - Beyer, Zhai, Kolesnikov, "Better plain ViT baselines for ImageNet-1k", 2022: the mean of all
+//!   patches in the place of the class token.
 //! - Devlin, Chang, Lee, Toutanova, "BERT", NAACL 2019: norms after each sum.
 
 use super::graph::{Graph, Tensor, dims, ints};
@@ -34,6 +36,16 @@ pub(crate) struct Vit {
     pub patch: usize,
     pub encoder: Encoder,
     pub classes: usize,
+    pub pooling: Pooling,
+}
+
+/// What of the encoder's answer is classified.
+#[derive(Clone, Copy)]
+pub(crate) enum Pooling {
+    /// A token of its own, put before the patches.
+    ClassToken,
+    /// The mean of all patches. Nothing is joined, so nothing is read from host memory.
+    Mean,
 }
 
 /// An encoder of token sequences with BERT's pooled output.
@@ -56,13 +68,21 @@ impl Vit {
         let x = self.embed_patches(g, &image);
         let x = g.reshape("patches.flat", &x, &[1, width, rows * columns]);
         let x = g.transpose("patches.tokens", &x, &[0, 2, 1]);
-        let class = g.uniform("class_token", &[1, 1, width], 0.0, 1.0);
-        let x = g.concat("tokens", &[&class, &x], 1);
+        let x = match self.pooling {
+            Pooling::ClassToken => {
+                let class = g.uniform("class_token", &[1, 1, width], 0.0, 1.0);
+                g.concat("tokens", &[&class, &x], 1)
+            }
+            Pooling::Mean => x,
+        };
         let places = g.uniform("positions", &x.shape.clone(), 0.0, 0.2);
         let x = g.add("embedded", &x, &places);
         let x = self.encoder.build(g, x, Norms::Before, 1e-6);
         let x = g.layer_norm("norm", &x, 1e-6);
-        let x = g.take("class", &x, 1, 0);
+        let x = match self.pooling {
+            Pooling::ClassToken => g.take("class", &x, 1, 0),
+            Pooling::Mean => g.mean("mean", &x, 1),
+        };
         let logits = g.dense("logits", &x, self.classes, 1.0);
         g.output(&logits);
     }

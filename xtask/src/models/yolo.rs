@@ -25,6 +25,17 @@ pub(crate) struct Yolo {
     /// Blocks, in percent of the large variant's.
     pub depth: usize,
     pub classes: usize,
+    pub heads: Heads,
+}
+
+/// How the boxes of the three scales leave the network.
+#[derive(Clone, Copy)]
+pub(crate) enum Heads {
+    /// As one tensor, `detections`, the finest scale first.
+    Joined,
+    /// As one tensor for each scale, `detections0` being the finest. Joining parts of different
+    /// lengths reads their lengths from host memory, which a captured graph cannot.
+    Apart,
 }
 
 impl Yolo {
@@ -37,9 +48,19 @@ impl Yolo {
         let scales = self.neck(g, features);
         let heads: Vec<Tensor> =
             scales.iter().enumerate().map(|(i, x)| self.head(g, &format!("head{i}"), x)).collect();
-        let joined = g.concat("heads", &heads.iter().collect::<Vec<_>>(), 1);
-        let detections = g.sigmoid("detections", &joined);
-        g.output(&detections);
+        match self.heads {
+            Heads::Joined => {
+                let joined = g.concat("heads", &heads.iter().collect::<Vec<_>>(), 1);
+                let detections = g.sigmoid("detections", &joined);
+                g.output(&detections);
+            }
+            Heads::Apart => {
+                for (scale, head) in heads.iter().enumerate() {
+                    let detections = g.sigmoid(&format!("detections{scale}"), head);
+                    g.output(&detections);
+                }
+            }
+        }
     }
 
     /// Feature maps at an eighth, a sixteenth and a thirty-second of the image.

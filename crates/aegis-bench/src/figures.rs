@@ -1,0 +1,126 @@
+//! What a measurement leaves: figures for each model, and the setting in which they came about.
+//!
+//! Every way of running the models, with AegisRT or without, leaves the same figures, so that they
+//! can be set beside each other.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::setting::Setting;
+use crate::stats::Quantiles;
+
+/// One measurement of all models at their rates.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Observed {
+    /// How the models were run: `aegis`, or a kind of baseline.
+    pub how: String,
+    /// Where.
+    pub setting: Setting,
+    /// How many runs there were, one after the other.
+    pub runs: u64,
+    /// How long they took together, start-up and loading left out, nanoseconds.
+    pub wall: u64,
+    /// Each model, in the order of the workload.
+    pub models: Vec<ModelFigures>,
+    /// Device memory, bytes.
+    pub memory: Memory,
+    /// Only where stages are known one by one.
+    pub device: Option<DeviceFigures>,
+}
+
+/// One model at its rate.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct ModelFigures {
+    /// Its name.
+    pub name: String,
+    /// Nanoseconds.
+    pub period: u64,
+    /// Nanoseconds.
+    pub deadline: u64,
+    /// The worst-case response time that was promised, nanoseconds.
+    pub bound: Option<u64>,
+    /// Jobs that ended.
+    pub completed: u64,
+    /// Jobs that ended after their deadline.
+    pub missed: u64,
+    /// Jobs that never ran though they were due: turned away, dropped or skipped.
+    pub lost: u64,
+    /// Jobs that took longer than the bound.
+    pub over_bound: u64,
+    /// From release to end, nanoseconds.
+    pub response: Quantiles,
+    /// The run itself: on the device where that is known, else the call; nanoseconds.
+    pub execution: Quantiles,
+}
+
+/// Device memory, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Memory {
+    /// The limit that was stated.
+    pub limit: Option<u64>,
+    /// Our own ledger: what stays.
+    pub resident: Option<u64>,
+    /// Our own ledger: what all models share.
+    pub scratch: Option<u64>,
+    /// What the driver says that this process takes, or the fall of free memory since before it
+    /// began to.
+    pub driver: Option<u64>,
+}
+
+/// What stages say about the device, together over all runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DeviceFigures {
+    /// Device time of all stages by wall time, in millionths.
+    pub busy_ppm: u64,
+    /// From the end of a stage to the begin of the next, where its job was waiting; nanoseconds.
+    pub gap: Quantiles,
+    /// Assumptions of the proof that did not hold.
+    pub broken: u64,
+    /// Events that the trace lost.
+    pub events_lost: u64,
+}
+
+impl Observed {
+    /// All jobs that ended.
+    pub(crate) fn completed(&self) -> u64 {
+        self.models.iter().map(|model| model.completed).sum()
+    }
+
+    /// All deadlines that were not met.
+    pub(crate) fn misses(&self) -> u64 {
+        self.models.iter().map(|model| model.missed + model.lost).sum()
+    }
+
+    /// Jobs in a thousand seconds.
+    pub(crate) fn per_kilosecond(&self) -> u64 {
+        let jobs = u128::from(self.completed()) * 1_000_000_000_000;
+        u64::try_from(jobs.checked_div(u128::from(self.wall)).unwrap_or(0)).unwrap_or(u64::MAX)
+    }
+}
+
+/// Writes `figures` as `NAME.json` into `results`.
+///
+/// # Errors
+/// The folder cannot be written.
+pub(crate) fn write(results: &Path, name: &str, figures: &impl Serialize) -> anyhow::Result<()> {
+    fs::create_dir_all(results).with_context(|| results.display().to_string())?;
+    let path = results.join(format!("{name}.json"));
+    let text = serde_json::to_string_pretty(figures)?;
+    fs::write(&path, text + "\n").with_context(|| path.display().to_string())?;
+    println!("figures: {}", path.display());
+    Ok(())
+}
+
+/// Reads what [`write`] left, or `None` if there is none.
+///
+/// # Errors
+/// The file is there and is not of this version.
+pub(crate) fn read<T: DeserializeOwned>(results: &Path, name: &str) -> anyhow::Result<Option<T>> {
+    let path = results.join(format!("{name}.json"));
+    let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
+    serde_json::from_str(&text).map(Some).with_context(|| path.display().to_string())
+}

@@ -1,0 +1,252 @@
+//! The workload through AegisRT, for a time and several times over, as the trace saw it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aegis::drive::Load;
+use aegis::{
+    DropReason, JobId, ModelId, Nanos, Pipeline, Record, Report, Runtime, TraceEvent, Verdict,
+};
+use anyhow::bail;
+
+use crate::figures::{DeviceFigures, Memory, ModelFigures, Observed};
+use crate::setting::{Setting, gpu};
+use crate::stats::Quantiles;
+use crate::variant::{Change, Variant};
+
+/// How often the trace is taken; its rings hold what happens in between.
+const TAKE_EVERY: Duration = Duration::from_millis(20);
+/// How long jobs may take to end once nothing is submitted any more.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// Runs the workload `runs` times for `length`.
+///
+/// # Errors
+/// The workload cannot be opened, a model is refused, or the device fails.
+pub(crate) fn run(
+    workload: &Path,
+    change: &Change,
+    length: Nanos,
+    runs: u64,
+) -> anyhow::Result<Observed> {
+    let variant = Variant::open(workload, change)?;
+    let driver = change.driver.clone().unwrap_or_else(|| driver_of(&variant.pipeline));
+    let setting = Setting::here(&workload.display().to_string(), &driver);
+    let before = gpu().map(|gpu| gpu.used);
+    let mut tally = Tally::default();
+    let mut memory = Memory::default();
+    for run in 1..=runs {
+        let report = once(&variant.pipeline, length, &mut tally, &mut memory, before)?;
+        tally.end_run();
+        println!(
+            "run {run} of {runs}: {} jobs so far, {} misses, {} losses",
+            tally.models.values().map(|seen| seen.responses.len()).sum::<usize>(),
+            tally.models.values().map(|seen| seen.missed).sum::<u64>(),
+            tally.models.values().map(|seen| seen.lost).sum::<u64>(),
+        );
+        if run == runs {
+            return Ok(tally.observed(setting, &report, runs, memory));
+        }
+    }
+    bail!("there must be at least one run")
+}
+
+/// The driver that the workload file names.
+pub(crate) fn driver_of(pipeline: &Pipeline) -> String {
+    format!("{:?}", pipeline.workload().device.driver).to_lowercase()
+}
+
+/// Admits all models, or says which are refused and why.
+///
+/// # Errors
+/// As said, and what keeps the workload from being decided.
+pub(crate) fn admit(pipeline: &Pipeline) -> anyhow::Result<(Runtime, Vec<Verdict>)> {
+    let (runtime, verdicts) = pipeline.admit(|_| {})?;
+    let refused = verdicts.iter().filter_map(|verdict| {
+        let error = verdict.outcome.as_ref().err()?;
+        Some(format!("{}: {error}", verdict.model))
+    });
+    let refused: Vec<String> = refused.collect();
+    if !refused.is_empty() {
+        bail!("not every model is admitted: {}", refused.join("; "));
+    }
+    Ok((runtime, verdicts))
+}
+
+fn once(
+    pipeline: &Pipeline,
+    length: Nanos,
+    tally: &mut Tally,
+    memory: &mut Memory,
+    before: Option<u64>,
+) -> anyhow::Result<Report> {
+    let (runtime, verdicts) = admit(pipeline)?;
+    runtime.warm_up()?;
+    runtime.start()?;
+    drop(runtime.take_trace());
+    let begun = Instant::now();
+    let load = Load::start(pipeline.load(&verdicts), Arc::clone(runtime.clock()))?;
+    while begun.elapsed() < Duration::from(length) {
+        std::thread::sleep(TAKE_EVERY);
+        tally.take(runtime.take_trace());
+    }
+    let load = load.end();
+    tally.wall += begun.elapsed();
+    *memory = seen_memory(&runtime, before);
+    std::thread::sleep(DRAIN);
+    let stopped = runtime.stop();
+    drop(load.summary());
+    tally.take(runtime.take_trace());
+    tally.figures.events_lost += runtime.report().events_dropped;
+    stopped?;
+    Ok(runtime.report())
+}
+
+fn seen_memory(runtime: &Runtime, before: Option<u64>) -> Memory {
+    let ledger = runtime.report().memory;
+    let now = gpu().map(|gpu| gpu.used);
+    Memory {
+        limit: Some(ledger.limit.0),
+        resident: Some(ledger.resident.0),
+        scratch: Some(ledger.scratch.0),
+        driver: now.zip(before).map(|(now, before)| now.saturating_sub(before)),
+    }
+}
+
+/// What the trace said so far.
+#[derive(Default)]
+struct Tally {
+    models: BTreeMap<ModelId, Seen>,
+    /// The releases of jobs that are under way.
+    releases: BTreeMap<JobId, u64>,
+    /// The stages of this run: begin, end and the release of the job.
+    stages: Vec<[u64; 3]>,
+    gaps: Vec<u64>,
+    busy: u64,
+    wall: Duration,
+    figures: DeviceFigures,
+}
+
+#[derive(Default)]
+struct Seen {
+    responses: Vec<u64>,
+    executions: Vec<u64>,
+    missed: u64,
+    lost: u64,
+    over_bound: u64,
+}
+
+impl Tally {
+    fn take(&mut self, records: Vec<Record>) {
+        for record in records {
+            self.note(record.event);
+        }
+    }
+
+    fn note(&mut self, event: TraceEvent) {
+        match event {
+            TraceEvent::Submitted { job, release, .. } => {
+                self.releases.insert(job, release.0);
+            }
+            TraceEvent::StageCompleted { job, started, finished, .. } => {
+                let release = self.releases.get(&job).copied().unwrap_or(u64::MAX);
+                self.stages.push([started.0, finished.0, release]);
+            }
+            TraceEvent::Completed { job, response, execution } => {
+                self.releases.remove(&job);
+                let seen = self.models.entry(job.model).or_default();
+                seen.responses.push(response.as_nanos());
+                seen.executions.push(execution.as_nanos());
+            }
+            TraceEvent::MissedDeadline { job, .. } => self.seen(job.model).missed += 1,
+            TraceEvent::BoundExceeded { job, .. } => self.seen(job.model).over_bound += 1,
+            TraceEvent::Faulted { job, .. } => self.seen(job.model).lost += 1,
+            // What the end of the run cuts off was not lost.
+            TraceEvent::Dropped { job, why } if why != DropReason::Stopping => {
+                self.seen(job.model).lost += 1;
+            }
+            TraceEvent::SubmissionRefused { model, .. } => self.seen(model).lost += 1,
+            TraceEvent::AssumptionBroken { .. } => self.figures.broken += 1,
+            _ => {}
+        }
+    }
+
+    fn seen(&mut self, model: ModelId) -> &mut Seen {
+        self.models.entry(model).or_default()
+    }
+
+    /// Takes the stages of a run as intervals: those of several partitions overlap and count once.
+    fn end_run(&mut self) {
+        self.releases.clear();
+        let mut stages = std::mem::take(&mut self.stages);
+        stages.sort_unstable();
+        let mut until: Option<u64> = None;
+        for [started, finished, release] in stages {
+            let from = until.map_or(started, |until| until.max(started));
+            self.busy += finished.saturating_sub(from);
+            // A gap counts where the next job was there when the one before ended.
+            if let Some(until) = until.filter(|until| release <= *until && *until <= started) {
+                self.gaps.push(started - until);
+            }
+            until = Some(until.map_or(finished, |until| until.max(finished)));
+        }
+    }
+
+    fn observed(
+        mut self,
+        setting: Setting,
+        report: &Report,
+        runs: u64,
+        memory: Memory,
+    ) -> Observed {
+        let wall = u64::try_from(self.wall.as_nanos()).unwrap_or(u64::MAX);
+        let busy = u128::from(self.busy) * 1_000_000 / u128::from(wall.max(1));
+        let device = DeviceFigures {
+            busy_ppm: u64::try_from(busy).unwrap_or(u64::MAX),
+            gap: Quantiles::of(&mut self.gaps),
+            ..self.figures
+        };
+        let models = report.models.iter().map(|model| {
+            let mut seen = self.models.remove(&model.model).unwrap_or_default();
+            let nanos = |time: Option<Nanos>| time.map_or(0, Nanos::as_nanos);
+            ModelFigures {
+                name: model.name.clone(),
+                period: nanos(model.period()),
+                deadline: nanos(model.deadline()),
+                bound: model.bound.map(Nanos::as_nanos),
+                completed: seen.responses.len() as u64,
+                missed: seen.missed,
+                lost: seen.lost,
+                over_bound: seen.over_bound,
+                response: Quantiles::of(&mut seen.responses),
+                execution: Quantiles::of(&mut seen.executions),
+            }
+        });
+        let models = models.collect();
+        Observed { how: "aegis".into(), setting, runs, wall, models, memory, device: Some(device) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_count_only_where_a_job_waited_and_overlaps_count_once() {
+        let mut tally = Tally {
+            // Back to back after 5; idle until 100; two partitions at once from 200 on.
+            stages: vec![
+                [0, 10, 0],
+                [15, 20, 8],
+                [100, 110, 100],
+                [200, 230, 200],
+                [210, 220, 210],
+            ],
+            ..Tally::default()
+        };
+        tally.end_run();
+        assert_eq!((tally.busy, tally.gaps), (10 + 5 + 10 + 30, vec![5]));
+    }
+}

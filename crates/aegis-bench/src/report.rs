@@ -1,0 +1,319 @@
+//! One report of all that was measured: `report.md`, `report.json` and pictures.
+//!
+//! What was not measured is not in it, and the report says that it is missing.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use crate::alone::{Alone, AloneFigures};
+use crate::baseline::Kind;
+use crate::figures::{self, ModelFigures, Observed};
+use crate::outputs::Compared;
+use crate::plot::{self, Series};
+use crate::stats::{micros, millis, ratio};
+
+/// Everything that was found in the folder of results.
+#[derive(Default, Serialize)]
+struct Found {
+    headline: Option<Observed>,
+    baselines: Vec<Observed>,
+    alone: Option<Alone>,
+    overhead: Option<Alone>,
+    outputs: Option<Compared>,
+}
+
+/// Reads what is in `results` and writes the report beside it.
+///
+/// # Errors
+/// A file is of another version, or the folder cannot be written.
+pub(crate) fn run(results: &Path) -> anyhow::Result<()> {
+    let mut found = Found {
+        headline: figures::read(results, "headline")?,
+        alone: figures::read(results, "alone")?,
+        overhead: figures::read(results, "overhead")?,
+        outputs: figures::read(results, "outputs")?,
+        ..Found::default()
+    };
+    for kind in Kind::ALL {
+        found.baselines.extend(figures::read(results, &format!("baseline-{}", kind.name()))?);
+    }
+    for (name, picture) in found.pictures()? {
+        write(&results.join(name), &picture)?;
+    }
+    let text = found.markdown();
+    write(&results.join("report.md"), &text)?;
+    write(&results.join("report.json"), &serde_json::to_string_pretty(&found)?)?;
+    print!("{text}");
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    fs::write(path, text).with_context(|| path.display().to_string())
+}
+
+impl Found {
+    fn markdown(&self) -> String {
+        let parts = [
+            ("All models at their rates", self.headline.as_ref().map(headline)),
+            ("Beside what people do without it", self.beside()),
+            ("Each model alone", self.alone.as_ref().map(alone)),
+            ("What a job adds to a bare call", self.overhead.as_ref().map(overhead)),
+            ("Numbers against the processor's", self.outputs.as_ref().map(outputs)),
+        ];
+        let mut text = String::from("# Measurements\n\n");
+        text.push_str(
+            "Times of a column are of the unit in its head. A quantile is the smallest sample that at \
+             least that share of all samples do not exceed; CV is the population's standard deviation \
+             by its mean. Ratios are to AegisRT's figure of the same set of measurements: above 1 it is \
+             the baseline that is worse.\n",
+        );
+        for (title, part) in parts {
+            let part = part.unwrap_or_else(|| "Not measured.\n".to_owned());
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\n## {title}\n\n{part}");
+        }
+        text
+    }
+
+    /// The baselines, where there are any.
+    fn beside(&self) -> Option<String> {
+        if self.baselines.is_empty() {
+            return None;
+        }
+        let mut text = String::new();
+        let ours = self.headline.as_ref();
+        text.push_str(
+            "| how | jobs | not in time | share % | jobs per s | memory MiB |\n|---|--:|--:|--:|--:|--:|\n",
+        );
+        for observed in ours.into_iter().chain(&self.baselines) {
+            let due: u64 = observed.models.iter().map(|model| model.completed + model.lost).sum();
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {:.3} | {:.1} | {} |",
+                observed.how,
+                observed.completed(),
+                observed.misses(),
+                observed.misses() as f64 * 100.0 / due.max(1) as f64,
+                observed.per_kilosecond() as f64 / 1e3,
+                mebibytes(observed.memory.driver),
+            );
+        }
+        for observed in &self.baselines {
+            let _ = write!(text, "\n### {}\n\n{}\n\n", observed.how, observed.setting.line());
+            text.push_str(&models(observed, ours));
+        }
+        Some(text)
+    }
+
+    fn pictures(&self) -> anyhow::Result<Vec<(&'static str, String)>> {
+        let mut pictures = Vec::new();
+        let all: Vec<&Observed> = self.headline.iter().chain(&self.baselines).collect();
+        if let Some(first) = all.first() {
+            let rows: Vec<String> = first.models.iter().map(|model| model.name.clone()).collect();
+            for (file, title, value) in SHARES {
+                let series: Vec<Series> = all.iter().map(|o| series(o, &rows, value)).collect();
+                pictures.push((file, plot::shares(title, &rows, &series)?));
+            }
+        }
+        if let Some(alone) = &self.alone {
+            let rows: Vec<String> = alone.models.iter().map(|model| model.name.clone()).collect();
+            let values = alone.models.iter().map(|model| Some(model.execution.cv_ppm)).collect();
+            let series = [Series { name: "alone".to_owned(), values }];
+            let title = "Coefficient of variation of the execution, each model alone";
+            pictures.push(("alone.svg", plot::shares(title, &rows, &series)?));
+        }
+        Ok(pictures)
+    }
+}
+
+type Value = fn(&ModelFigures) -> Option<u64>;
+
+/// The pictures that compare all ways of running: file, title, value in millionths.
+const SHARES: [(&str, &str, Value); 3] = [
+    ("response-max.svg", "Longest response by deadline", |m| per(m.response.max, m.deadline)),
+    ("response-p99.svg", "p99 of the response by deadline", |m| per(m.response.p99, m.deadline)),
+    ("execution-cv.svg", "Coefficient of variation of the execution, all models running", |m| {
+        (m.execution.count > 0).then_some(m.execution.cv_ppm)
+    }),
+];
+
+fn per(part: u64, whole: u64) -> Option<u64> {
+    let share = (u128::from(part) * 1_000_000).checked_div(u128::from(whole))?;
+    (part > 0).then(|| u64::try_from(share).unwrap_or(u64::MAX))
+}
+
+fn series(observed: &Observed, rows: &[String], value: Value) -> Series {
+    let of = |row: &String| observed.models.iter().find(|model| model.name == *row).and_then(value);
+    Series { name: observed.how.clone(), values: rows.iter().map(of).collect() }
+}
+
+fn mebibytes(bytes: Option<u64>) -> String {
+    bytes.map_or("-".to_owned(), |bytes| (bytes >> 20).to_string())
+}
+
+fn headline(observed: &Observed) -> String {
+    let over: u64 = observed.models.iter().map(|model| model.over_bound).sum();
+    let memory = observed.memory;
+    let mut text = format!(
+        "{}\n\n{} runs, {:.1} s together: {} jobs, {} not in time, {over} over their bound.\n",
+        observed.setting.line(),
+        observed.runs,
+        observed.wall as f64 / 1e9,
+        observed.completed(),
+        observed.misses(),
+    );
+    if let Some(device) = observed.device {
+        let _ = writeln!(
+            text,
+            "Device busy {:.2} % of the wall time. Assumptions broken: {}; trace events lost: {}. \
+             From the end of a stage to the begin of the next where its job waited, us: median {}, \
+             p99 {}, p99.9 {}, maximum {} ({} times).",
+            device.busy_ppm as f64 / 1e4,
+            device.broken,
+            device.events_lost,
+            micros(device.gap.p50),
+            micros(device.gap.p99),
+            micros(device.gap.p999),
+            micros(device.gap.max),
+            device.gap.count,
+        );
+    }
+    let _ = writeln!(
+        text,
+        "Memory, MiB: limit {}; ledger {} that stay and {} shared; by the driver {}.\n",
+        mebibytes(memory.limit),
+        mebibytes(memory.resident),
+        mebibytes(memory.scratch),
+        mebibytes(memory.driver),
+    );
+    text + &models(observed, None)
+}
+
+/// A row for each model; with the ratio of its tails to those of `ours`, where there are any.
+fn models(observed: &Observed, ours: Option<&Observed>) -> String {
+    let mut text = String::from(
+        "| model | T ms | D ms | jobs | late | lost | bound ms | p50 ms | p99 ms | p99.9 ms | max ms | \
+         max/bound | execution p50 ms | CV % | p99 to ours | max to ours |\n|---|",
+    );
+    text.push_str(&"--:|".repeat(15));
+    text.push('\n');
+    for model in &observed.models {
+        let same = |other: &&ModelFigures| other.name == model.name;
+        let our = ours.and_then(|ours| ours.models.iter().find(same));
+        let to_ours = |of: fn(&ModelFigures) -> u64| {
+            our.map_or("-".to_owned(), |our| ratio(of(model), of(our)))
+        };
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.2} | {} | {} |",
+            model.name,
+            millis(model.period),
+            millis(model.deadline),
+            model.completed,
+            model.missed,
+            model.lost,
+            model.bound.map_or("-".to_owned(), millis),
+            millis(model.response.p50),
+            millis(model.response.p99),
+            millis(model.response.p999),
+            millis(model.response.max),
+            model.bound.map_or("-".to_owned(), |bound| ratio(model.response.max, bound)),
+            millis(model.execution.p50),
+            model.execution.cv_ppm as f64 / 1e4,
+            to_ours(|model| model.response.p99),
+            to_ours(|model| model.response.max),
+        );
+    }
+    text
+}
+
+fn alone(alone: &Alone) -> String {
+    let mut text = format!("{}\n\n", alone.setting.line());
+    text.push_str("| model | runs | p50 us | p99 us | max us | CV % | response p50 us |\n|---|");
+    text.push_str(&"--:|".repeat(6));
+    text.push('\n');
+    for model in &alone.models {
+        let seen = model.execution;
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {:.2} | {} |",
+            model.name,
+            seen.count,
+            micros(seen.p50),
+            micros(seen.p99),
+            micros(seen.max),
+            seen.cv_ppm as f64 / 1e4,
+            micros(model.response.p50),
+        );
+    }
+    let worst = alone.models.iter().max_by_key(|model| model.execution.cv_ppm);
+    if let Some(AloneFigures { name, execution, .. }) = worst {
+        let _ =
+            writeln!(text, "\nThe largest: {:.2} % of `{name}`.", execution.cv_ppm as f64 / 1e4);
+    }
+    text
+}
+
+fn overhead(overhead: &Alone) -> String {
+    let mut text = format!(
+        "{}\n\nA job copies its inputs and outputs, the bare call does not.\n\n",
+        overhead.setting.line()
+    );
+    text.push_str(
+        "| model | runs | bare p50 us | bare p99 us | job p50 us | job p99 us | added us | ratio | \
+         beside the device p50 us | p99 us | max us |\n|---|",
+    );
+    text.push_str(&"--:|".repeat(10));
+    text.push('\n');
+    for model in &overhead.models {
+        let bare = model.bare.unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            model.name,
+            bare.count,
+            micros(bare.p50),
+            micros(bare.p99),
+            micros(model.response.p50),
+            micros(model.response.p99),
+            model.added().map_or("-".to_owned(), micros),
+            ratio(model.response.p50, bare.p50),
+            micros(model.beside_device.p50),
+            micros(model.beside_device.p99),
+            micros(model.beside_device.max),
+        );
+    }
+    text
+}
+
+fn outputs(compared: &Compared) -> String {
+    let wrong: Vec<_> = compared.outputs.iter().filter(|output| !output.holds()).collect();
+    let mut text = format!(
+        "{}\n\n{} outputs, {} outside their tolerance. The error is the largest difference by the \
+         largest value of the reference.\n\n",
+        compared.setting.line(),
+        compared.outputs.len(),
+        wrong.len()
+    );
+    text.push_str("| model | output | numbers | largest | error % | allowed % | |\n|---|---|");
+    text.push_str(&"--:|".repeat(4));
+    text.push_str("---|\n");
+    for output in &compared.outputs {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {:.4} | {:.4} | {:.1} | {} |",
+            output.model,
+            output.output,
+            output.elements,
+            output.largest,
+            output.error_ppm as f64 / 1e4,
+            output.tolerance_ppm as f64 / 1e4,
+            if output.holds() { "holds" } else { "WRONG" },
+        );
+    }
+    text
+}

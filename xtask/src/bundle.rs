@@ -1,0 +1,214 @@
+//! One folder with all that a machine without a toolchain needs to run and measure AegisRT.
+//!
+//! Programs are built with the profile `bundle`: that of a release, without symbols. The folder has
+//! the shape of the repository where it matters (`benches/workloads`, `.aegis/models`), so that the
+//! paths in the workload files hold in it too. The models are not in it but written there, by the same
+//! generator: a gigabyte need not be carried.
+//!
+//! # Invariants
+//! 1. What is in the folder is of one commit, which the programs know and the file `COMMIT` says;
+//!    uncommitted changes are said too.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use clap::Args;
+
+use crate::{process, runtimes, tools};
+
+/// What runs the steps there.
+const SCRIPT: &str = include_str!("bundle/run.sh");
+/// What explains it.
+const README: &str = include_str!("bundle/README.md");
+
+/// A program of the bundle: the package, and the name of the program.
+struct Program {
+    package: &'static str,
+    name: &'static str,
+}
+
+/// The programs; those whose packages are not in the workspace are left out, and said so.
+const PROGRAMS: [Program; 4] = [
+    Program { package: "aegis-cli", name: "aegis" },
+    Program { package: "aegis-bench", name: "aegis-bench" },
+    Program { package: "aegis-gpu-tests", name: "aegis-gpu-tests" },
+    Program { package: "xtask", name: "xtask" },
+];
+
+/// What to bundle.
+#[derive(Args)]
+pub(crate) struct BundleArgs {
+    /// The folder; it is made, and files in it are replaced.
+    #[arg(long, value_name = "FOLDER", default_value = "out/bundle")]
+    output: PathBuf,
+    /// For a GPU: bundles the CUDA runtime where a runtime is asked for.
+    #[arg(long)]
+    cuda: bool,
+    /// Puts ONNX Runtime into the folder: 30 MB, or 300 MB for CUDA.
+    #[arg(long)]
+    with_runtime: bool,
+    /// Builds for this target of rustc instead of for this machine.
+    #[arg(long, value_name = "TRIPLE", conflicts_with = "with_runtime")]
+    target: Option<String>,
+}
+
+/// Builds and gathers everything.
+///
+/// # Errors
+/// A build fails, a runtime cannot be fetched, or the folder cannot be written.
+pub(crate) fn run(root: &Path, args: &BundleArgs) -> anyhow::Result<()> {
+    let commit = commit(root)?;
+    let output = root.join(&args.output);
+    let programs = present(root)?;
+    let built = build(root, args.target.as_deref(), &programs, &commit)?;
+    for program in &programs {
+        copy(&built.join(program.name), &output.join("bin").join(program.name))?;
+    }
+    copy_files(&root.join("benches/workloads"), "toml", &output.join("benches/workloads"))?;
+    for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
+        copy(&root.join(licence), &output.join(licence))?;
+    }
+    if args.with_runtime {
+        let runtime = runtimes::provide(root, args.cuda)?;
+        copy_files(&runtime, "", &output.join("lib"))?;
+    }
+    write(&output.join("README.md"), README)?;
+    write(&output.join("COMMIT"), &format!("{commit}\n"))?;
+    let script = output.join("run.sh");
+    write(&script, SCRIPT)?;
+    make_executable(&script)?;
+    say(&output)
+}
+
+/// The programs whose packages are in the workspace.
+fn present(root: &Path) -> anyhow::Result<Vec<&'static Program>> {
+    let packages = tools::manifests(root)?.packages;
+    let is_there = |program: &&Program| packages.iter().any(|p| p.name.as_str() == program.package);
+    let (present, absent): (Vec<_>, Vec<_>) = PROGRAMS.iter().partition(is_there);
+    for program in absent {
+        println!("left out: {} is not in the workspace", program.package);
+    }
+    Ok(present)
+}
+
+/// Builds `programs`, and returns the folder they are in.
+fn build(
+    root: &Path,
+    target: Option<&str>,
+    programs: &[&Program],
+    commit: &str,
+) -> anyhow::Result<PathBuf> {
+    let mut cargo = tools::cargo(root);
+    cargo.args(["build", "--profile", "bundle"]).env("AEGIS_COMMIT", commit);
+    for program in programs {
+        cargo.args(["--package", program.package, "--bin", program.name]);
+    }
+    let mut folder = tools::target_folder(root)?;
+    if let Some(target) = target {
+        cargo.args(["--target", target]);
+        folder.push(target);
+    }
+    process::show_and_run(&mut cargo)?;
+    Ok(folder.join("bundle"))
+}
+
+/// The commit of the working tree, with a mark where it was changed since.
+pub(crate) fn commit(root: &Path) -> anyhow::Result<String> {
+    let git = |args: &[&str]| process::capture(Command::new("git").args(args).current_dir(root));
+    let commit = git(&["rev-parse", "HEAD"])?.trim().to_owned();
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    Ok(if changed.trim().is_empty() { commit } else { format!("{commit} with changes") })
+}
+
+/// Copies the files of `from` whose names end in `.extension`, or all for none, not going deeper.
+fn copy_files(from: &Path, extension: &str, to: &Path) -> anyhow::Result<()> {
+    let entries = fs::read_dir(from).with_context(|| from.display().to_string())?;
+    let mut copied = 0;
+    for entry in entries {
+        let path = entry.with_context(|| from.display().to_string())?.path();
+        let wanted = extension.is_empty() || path.extension().is_some_and(|end| end == extension);
+        let (Some(name), true) = (path.file_name(), wanted && path.is_file()) else { continue };
+        copy(&path, &to.join(name))?;
+        copied += 1;
+    }
+    ensure!(copied > 0, "nothing to bundle in {}", from.display());
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let folder = to.parent().context("a file has a folder")?;
+    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    // A program that runs cannot be overwritten, but its name can be given to another file.
+    let _ = fs::remove_file(to);
+    fs::copy(from, to).with_context(|| format!("{} to {}", from.display(), to.display()))?;
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    fs::write(path, text).with_context(|| path.display().to_string())
+}
+
+#[cfg(unix)]
+fn make_executable(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+        .with_context(|| path.display().to_string())
+}
+
+#[cfg(not(unix))]
+fn make_executable(_: &Path) -> anyhow::Result<()> {
+    Ok(()) // Elsewhere a file needs no mark to be run by a shell.
+}
+
+/// Prints what is in the folder, with sizes.
+fn say(output: &Path) -> anyhow::Result<()> {
+    let mut total = 0;
+    for path in crate::source::files_below(output).with_context(|| output.display().to_string())? {
+        let bytes = fs::metadata(&path).with_context(|| path.display().to_string())?.len();
+        total += bytes;
+        let name = path.strip_prefix(output).unwrap_or(&path);
+        println!("{:>12} bytes  {}", bytes, name.display());
+    }
+    println!("{:.1} MB in {}", total as f64 / 1e6, output.display());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_of_the_readme_is_one_of_the_script() {
+        let steps = README.lines().filter_map(|line| line.strip_prefix("./run.sh "));
+        let steps: Vec<_> = steps.filter_map(|line| line.split_whitespace().next()).collect();
+        assert!(steps.len() > 8, "{steps:?}");
+        for step in steps {
+            assert!(
+                SCRIPT.contains(&format!("    {step}) "))
+                    || SCRIPT.contains(&format!("    {step})\n")),
+                "{step}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_script_is_one_that_the_shell_reads() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let script = folder.path().join("run.sh");
+        write(&script, SCRIPT).expect("a new file");
+        process::capture(Command::new("bash").arg("-n").arg(&script)).expect("no error of syntax");
+    }
+
+    #[test]
+    fn files_are_copied_by_their_ending() {
+        let (from, to) = (tempfile::tempdir().expect("one"), tempfile::tempdir().expect("one"));
+        write(&from.path().join("a.toml"), "a").expect("a new file");
+        write(&from.path().join("b.json"), "b").expect("a new file");
+        copy_files(from.path(), "toml", to.path()).expect("there is one");
+        assert!(to.path().join("a.toml").is_file() && !to.path().join("b.json").exists());
+        copy_files(from.path(), "svg", to.path()).expect_err("there is none");
+    }
+}

@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Runs one step of the measurements, or all of them, on this machine.
+#
+#   ./run.sh device|models|gpu-tests|profile|check|tune|headline|baselines|alone|overhead|outputs|report|all
+#
+# Each step runs under a time limit and leaves its output in the folder of results; a step that fails
+# or runs out of time fails the script. These variables change what is done:
+#
+#   WORKLOAD   the workload file           (benches/workloads/edge24.toml)
+#   RESULTS    the folder of results       (results)
+#   RUNS       runs of the headline        (8)
+#   SECONDS_EACH  length of a run, and of each baseline, in seconds (60)
+#   LOAD       share of the device that `tune` aims at, in percent  (93)
+#   LIMIT      time limit of a step, in seconds                     (590)
+#   DRIVER     runs the workload on another driver, for example host
+set -u
+
+cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
+workload=${WORKLOAD:-benches/workloads/edge24.toml}
+results=${RESULTS:-results}
+runs=${RUNS:-8}
+seconds=${SECONDS_EACH:-60}
+load=${LOAD:-93}
+limit=${LIMIT:-590}
+mkdir -p "$results" || exit 1
+
+# The runtime: what the caller names, or what came with the bundle.
+if [ -z "${ORT_DYLIB_PATH:-}" ] && [ -f lib/libonnxruntime.so ]; then
+    export ORT_DYLIB_PATH="$PWD/lib/libonnxruntime.so"
+fi
+
+# CUDA's libraries: the loader finds what the system installed; what came as Python packages, or
+# with the bundle, must be named to it.
+folders="$PWD/lib"
+for site in $(python3 -c 'import sys; print(*filter(None, sys.path), sep="\n")' 2>/dev/null); do
+    for folder in "$site"/nvidia/*/lib; do
+        [ -d "$folder" ] && folders="$folders:$folder"
+    done
+done
+[ -d /usr/local/cuda/lib64 ] && folders="$folders:/usr/local/cuda/lib64"
+export LD_LIBRARY_PATH="$folders${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+
+# Runs a command as the step NAME: within the limit, its output shown and kept.
+step() {
+    local name=$1
+    shift
+    echo "== $name: $*"
+    timeout --kill-after=10 "$limit" "$@" 2>&1 | tee "$results/$name.txt"
+    local status=${PIPESTATUS[0]}
+    if [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
+        echo "== $name: more than $limit s; stopped"
+    fi
+    echo "== $name: status $status"
+    return "$status"
+}
+
+bench() {
+    local name=$1 command=$2
+    shift 2
+    # shellcheck disable=SC2086 # Without a driver there is no word.
+    step "$name" bin/aegis-bench --results "$results" ${DRIVER:+--driver "$DRIVER"} \
+        "$command" "$workload" "$@"
+}
+
+# Writes the models of the workload where they are missing.
+models() {
+    local set folder
+    for set in host24 edge24; do
+        grep -q "models/$set/" "$workload" || continue
+        folder=.aegis/models/$set
+        if [ -f "$folder/complete" ]; then
+            continue
+        fi
+        step models bin/xtask models --set "$set" --out "$folder" || return
+        touch "$folder/complete"
+    done
+}
+
+run() {
+    case $1 in
+    device) step device bin/aegis device ;;
+    models) models ;;
+    gpu-tests) step gpu-tests bin/aegis-gpu-tests ;;
+    profile) models && step profile bin/aegis profile "$workload" ;;
+    check) models && step check bin/aegis check "$workload" ;;
+    tune) bench tune tune --load "$load" ;;
+    headline) models && bench headline headline --for "${seconds}s" --runs "$runs" ;;
+    baselines)
+        models || return
+        local kind status=0
+        for kind in threads graphs priorities; do
+            bench "baseline-$kind" baseline --kind "$kind" --for "${seconds}s" || status=$?
+        done
+        return "$status"
+        ;;
+    alone) models && bench alone alone --runs 1000 ;;
+    overhead) models && bench overhead overhead --runs 1000 ;;
+    outputs) models && bench outputs outputs ;;
+    report) step report bin/aegis-bench --results "$results" report ;;
+    all)
+        local name failed=0
+        for name in device gpu-tests outputs headline baselines alone overhead report; do
+            if [ "$name" = outputs ] && [ ! -f "${workload%.toml}.evidence.json" ]; then
+                run profile || failed=1
+                run check || failed=1
+            fi
+            run "$name" || failed=1
+        done
+        return "$failed"
+        ;;
+    *)
+        sed -n '2,16p' run.sh
+        return 2
+        ;;
+    esac
+}
+
+run "${1:-help}"

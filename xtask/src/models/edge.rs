@@ -1,0 +1,148 @@
+//! The set `edge24`: what one vehicle runs on a GPU, at the sizes of the papers and of deployments.
+//!
+//! Every network is one graph without branches and shapes that depend on data, of operators that
+//! read nothing from host memory while they run: such a network can be captured once and launched
+//! as a whole. None is cut into stages, so the longest of them is the longest blocking.
+//!
+//! # Invariants
+//! 1. Names and seeds are unique, and a model's weights depend on nothing but its own row.
+//! 2. A period is within the range of its class (tested), and is the deadline too.
+
+use super::depth::DepthNet;
+use super::lane::LaneNet;
+use super::lstm::Lstm;
+use super::mobilenet3::MobileNet3;
+use super::pillars::{Pillars, Placement};
+use super::pose::PoseNet;
+use super::resnet::Depth;
+use super::sets::{Network, bert, controller, efficientnet, encoder, mobilenet, resnet, unet};
+use super::transformer::{Encoder, Pooling, Vit};
+use super::yolo::{Heads, Yolo};
+
+/// What a model is for, which says how often it must run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Closes a loop: at least 100 times a second.
+    Control,
+    /// Sees: 20 to 60 times a second.
+    Perception,
+    /// Knows: once to five times a second.
+    Background,
+}
+
+/// The arithmetic inside a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Precision {
+    /// 32 bits.
+    Single,
+    /// 16 bits, but for inputs and outputs.
+    Half,
+}
+
+/// One model of the vehicle.
+pub(crate) struct EdgeRole {
+    pub name: &'static str,
+    pub seed: u64,
+    pub class: Class,
+    /// Period and relative deadline.
+    pub period_us: u64,
+    pub network: Network,
+    pub precision: Precision,
+}
+
+impl EdgeRole {
+    const fn single(name: &'static str, seed: u64, network: Network) -> Self {
+        let (class, period_us) = (Class::Perception, 50_000);
+        Self { name, seed, class, period_us, network, precision: Precision::Single }
+    }
+
+    const fn half(self) -> Self {
+        Self { precision: Precision::Half, ..self }
+    }
+
+    const fn every(self, class: Class, period_us: u64) -> Self {
+        Self { class, period_us, ..self }
+    }
+
+    const fn control(self, period_us: u64) -> Self {
+        self.every(Class::Control, period_us)
+    }
+
+    const fn perception(self, period_us: u64) -> Self {
+        self.every(Class::Perception, period_us)
+    }
+
+    const fn background(self, period_us: u64) -> Self {
+        self.every(Class::Background, period_us)
+    }
+}
+
+const fn yolo(width: usize, depth: usize) -> Network {
+    Network::Yolo(Yolo { size: [640, 640], width, depth, classes: 80, heads: Heads::Apart })
+}
+
+const fn vit(size: [usize; 2], encoder: Encoder, classes: usize) -> Network {
+    Network::Vit(Vit { size, patch: 16, encoder, classes, pooling: Pooling::Mean })
+}
+
+const fn pillars(grid: [usize; 2], pillars: usize, points: usize) -> Network {
+    let placement = Placement::Gather;
+    Network::Pillars(Pillars { grid, pillars, points, width: 100, classes: 3, placement })
+}
+
+const fn lstm(window: [usize; 2], layers: usize, hidden: usize, outputs: usize) -> Network {
+    Network::Lstm(Lstm { steps: window[0], features: window[1], hidden, layers, outputs })
+}
+
+const IMAGE: [usize; 2] = [224, 224];
+const LANES: LaneNet = LaneNet { size: [288, 800], columns: 200, rows: 18, lanes: 4 };
+
+/// The models of `edge24`, by class.
+pub(crate) const EDGE_ROLES: [EdgeRole; 24] = [
+    EdgeRole::single("steering_controller", 501, controller(48, 4, 512, 2)).control(10_000),
+    EdgeRole::single("speed_controller", 502, controller(32, 3, 1024, 1)).control(10_000),
+    EdgeRole::single("suspension_controller", 503, controller(64, 6, 768, 4)).control(10_000),
+    EdgeRole::single("slip_estimator", 504, lstm([8, 12], 1, 128, 4)).control(10_000),
+    EdgeRole::single("front_detector", 505, yolo(50, 33)).half().perception(25_000),
+    EdgeRole::single("rear_detector", 506, yolo(25, 33)).perception(33_300),
+    EdgeRole::single("surround_detector", 507, yolo(75, 67)).half().perception(33_300),
+    EdgeRole::single("lane_detector", 508, Network::LaneNet(LANES)).half().perception(25_000),
+    EdgeRole::single("drivable_segmenter", 509, unet([512, 512], 32, 4)).perception(50_000),
+    EdgeRole::single("depth_estimator", 510, Network::DepthNet(DepthNet { size: [192, 640] }))
+        .perception(33_300),
+    EdgeRole::single("lidar_pillars", 511, pillars([496, 432], 12_000, 32)).perception(50_000),
+    EdgeRole::single("radar_pillars", 512, pillars([320, 320], 4000, 16)).perception(50_000),
+    EdgeRole::single("traffic_light_classifier", 513, resnet(Depth::D34, IMAGE, 100, 6))
+        .perception(33_300),
+    EdgeRole::single(
+        "traffic_sign_classifier",
+        514,
+        Network::MobileNet3(MobileNet3 { size: IMAGE, classes: 43 }),
+    )
+    .perception(33_300),
+    EdgeRole::single("driver_monitor", 515, efficientnet(IMAGE, 100, 100, 10)).perception(33_300),
+    EdgeRole::single("occupant_monitor", 516, mobilenet(IMAGE, 100, 8)).perception(50_000),
+    EdgeRole::single("gaze_estimator", 517, vit(IMAGE, encoder(12, 384, 6), 3))
+        .half()
+        .perception(33_300),
+    EdgeRole::single(
+        "pedestrian_keypoints",
+        518,
+        Network::PoseNet(PoseNet { size: [256, 192], joints: 17 }),
+    )
+    .half()
+    .perception(33_300),
+    EdgeRole::single("vehicle_identity", 519, resnet(Depth::D50, [256, 128], 100, 512))
+        .perception(33_300),
+    EdgeRole::single("trajectory_predictor", 520, lstm([20, 32], 2, 256, 60)).perception(50_000),
+    EdgeRole::single("scene_classifier", 521, resnet(Depth::D101, IMAGE, 100, 365))
+        .half()
+        .background(200_000),
+    EdgeRole::single("voice_command_encoder", 522, bert(128, 30522, encoder(8, 512, 8)))
+        .half()
+        .background(500_000),
+    EdgeRole::single("map_encoder", 523, vit([384, 384], encoder(12, 192, 3), 1000))
+        .background(500_000),
+    EdgeRole::single("road_surface_classifier", 524, efficientnet([300, 300], 120, 140, 7))
+        .background(1_000_000),
+];
