@@ -128,14 +128,6 @@ mod naive_edf {
         )
     }
 
-    fn lcm(a: u64, b: u64) -> u64 {
-        let (mut x, mut y) = (a, b);
-        while y > 0 {
-            (x, y) = (y, x % y);
-        }
-        a / x * b
-    }
-
     fn demand(specs: &[TaskSpec], window: u64) -> u64 {
         let jobs = |t: &TaskSpec| {
             let first = t.deadline.0 - t.jitter.0;
@@ -149,6 +141,23 @@ mod naive_edf {
         let blockers = specs.iter().filter(|t| leaves(t) > window);
         blockers.flat_map(|t| &t.stages).max().map_or(0, |stage| stage.0)
     }
+}
+
+fn lcm(a: u64, b: u64) -> u64 {
+    let (mut x, mut y) = (a, b);
+    while y > 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x * b
+}
+
+/// Whether the tasks down to some priority have a utilisation of exactly one.
+fn some_level_takes_all(specs: &[TaskSpec]) -> bool {
+    specs.iter().any(|lowest| {
+        let level = || specs.iter().filter(|t| t.priority <= lowest.priority);
+        let cycle = level().fold(1, |all, t| lcm(all, t.period.0));
+        level().map(|t| cycle / t.period.0 * total(t)).sum::<u64>() == cycle
+    })
 }
 
 fn total(spec: &TaskSpec) -> u64 {
@@ -178,7 +187,10 @@ proptest! {
         match answer(&specs, PolicyKind::Priority) {
             Ok(analysis) => {
                 let bounds: Vec<u64> = analysis.bounds.iter().map(|b| b.response.0).collect();
-                prop_assert_eq!(Some(bounds), naive);
+                // Where a level takes all of the device, jitter can keep its window from ending, though
+                // every response is bounded; the definition then has no window to look at.
+                prop_assert!(naive.is_none() || Some(&bounds) == naive.as_ref(), "{bounds:?} {naive:?}");
+                prop_assert!(naive.is_some() || some_level_takes_all(&specs));
             }
             Err(refusal) => prop_assert!(!on_time, "{refusal}"),
         }
