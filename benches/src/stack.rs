@@ -108,7 +108,7 @@ impl Stack {
         };
         let stack = Self::on(DeviceContext::host(host).expect("the CPU"), config);
         let Self { device, collector, submitter, submissions, dispatcher } = stack;
-        let pace = Pace::Real { clock, spin: spin.orchestrator, realtime: false };
+        let pace = Pace::Real { clock, spin: spin.orchestrator, realtime: false, core: None };
         let orchestrator = Orchestrator::start(dispatcher, submissions, device, pace);
         let running = Running { orchestrator: orchestrator.expect("one more thread"), clock };
         (running, submitter, collector)

@@ -43,6 +43,10 @@ const BROKEN: [Family; 7] = [
     Family::Step(1.0),
 ];
 
+/// Processes whose slow jobs come one after another.
+const BURSTY: [Family; 4] =
+    [Family::Bursts, Family::RareBursts, Family::OutlierBursts, Family::Regimes];
+
 /// One row of the table.
 #[derive(Clone, Copy)]
 struct Row {
@@ -94,6 +98,10 @@ fn rows() -> Vec<Row> {
         group(&INDEPENDENT, 1000, ask(Method::Gev, "0.999", "0.95")),
         group(&BROKEN, 500, ask(Method::Auto, "0.99", "0.99")),
         group(&BROKEN, 4000, ask(Method::Auto, "0.99", "0.99")),
+        group(&BURSTY, 1000, ask(Method::Auto, "0.99", "0.99")),
+        group(&BURSTY, 1000, ask(Method::Auto, "0.999", "0.95")),
+        group(&BURSTY, 10_000, ask(Method::Auto, "0.999", "0.99")),
+        group(&BURSTY, 30_000, ask(Method::Auto, "0.999", "0.99")),
     ]
     .concat()
 }

@@ -14,7 +14,7 @@ use clap::Args;
 use crate::edge::Edge;
 use crate::output::print;
 use crate::split::Split;
-use crate::table::{self, mib, ms, ms_down, or_dash, percent};
+use crate::table::{self, mib, ms, ms_down, or_dash, percent_up};
 use crate::{Answer, chains};
 
 #[derive(Args)]
@@ -170,7 +170,7 @@ fn grounds(pipeline: &Pipeline, report: &Report) -> String {
         None => format!("{} policy, nothing to prove{overruns}", executor.policy),
     };
     let used = |executor: &ExecutorReport| {
-        format!("utilisation {} without overheads", percent(executor.utilisation_ppm))
+        format!("utilisation {} without overheads", percent_up(executor.utilisation_ppm))
     };
     let of_partition = |of: &PartitionReport| {
         let sms = of.sms.map_or_else(String::new, |sms| format!(", {sms} SMs"));

@@ -39,6 +39,10 @@ fn show(device: &DeviceCapabilities) -> String {
             let clock = clock_khz.map(|khz| format!("{} MHz", khz / 1_000));
             (Some(format!("{count} cores")), clock)
         }
+        Some(ComputeUnits::Multiprocessors { count, clock_khz }) => {
+            let clock = clock_khz.map(|khz| format!("{} MHz", khz / 1_000));
+            (Some(format!("{count} SMs")), clock)
+        }
         _ => (None, None),
     };
     let bandwidth = device.memory_bandwidth_per_second().map(|bytes| format!("{bytes}/s"));

@@ -76,9 +76,9 @@ fn show(pipeline: &Pipeline, evidence: &Evidence, profiles: &[(String, WcetProfi
         "model",
         "stage",
         "best ms",
-        "mean ms",
+        "mean ms (limits)",
         "max ms",
-        "bound ms",
+        "bound ms (interval)",
         "C ms",
         "by",
         "claim",
@@ -99,6 +99,7 @@ fn show(pipeline: &Pipeline, evidence: &Evidence, profiles: &[(String, WcetProfi
         unclaimed(pipeline, profiles),
         overhead(pipeline, evidence),
         disturbed(profiles),
+        throttled(evidence),
     ]
     .into_iter()
     .filter(|part| !part.is_empty())
@@ -119,9 +120,9 @@ fn row(name: &str, index: usize, stage: &StageProfile) -> [String; 12] {
         name.to_owned(),
         (index + 1).to_string(),
         ms(stage.best_case),
-        ms(stage.average_case),
+        within(stage.average_case, stage.average_limits),
         ms(stage.high_water),
-        ms(stage.bound),
+        within(stage.bound, stage.bound_lower.map(|lower| [lower, stage.bound])),
         ms(stage.worst_case),
         by.into(),
         if stage.claim { "yes" } else { "no" }.into(),
@@ -129,6 +130,12 @@ fn row(name: &str, index: usize, stage: &StageProfile) -> [String; 12] {
         factor,
         histogram::line(campaign),
     ]
+}
+
+/// A time with its limits, where it has some.
+fn within(time: Nanos, limits: Option<[Nanos; 2]>) -> String {
+    let shown = |[low, high]: [Nanos; 2]| format!("{} ({} to {})", ms(time), ms(low), ms(high));
+    limits.map_or_else(|| ms(time), shown)
 }
 
 /// What was busy beside each partition, one a line; empty of a device that is not split.
@@ -155,7 +162,8 @@ fn rule(pipeline: &Pipeline, evidence: &Evidence) -> String {
     }
     format!(
         "C is the bound from {rounds} samples plus {margin} %; a claim says that, with confidence {}, a \
-         share of {} of jobs stays below the bound",
+         share of {} of jobs stays below the bound; its interval holds the time that this share does not \
+         exceed, each end with that confidence",
         rule.confidence, rule.coverage
     )
 }
@@ -193,6 +201,13 @@ fn unclaimed(pipeline: &Pipeline, profiles: &[(String, WcetProfile)]) -> String 
             }
         }
     }
+    let wanted = profiles.iter().filter_map(|(_, profile)| profile.samples_wanted()).max();
+    lines.extend(wanted.map(|samples| {
+        format!(
+            "about {samples} samples that depend on each other as these do would be enough for the \
+             claims that lack samples: `samples = {samples}` in [wcet], or a quieter machine"
+        )
+    }));
     lines.join("\n")
 }
 
@@ -221,6 +236,18 @@ fn disturbed(profiles: &[(String, WcetProfile)]) -> String {
          machine for tighter ones",
         names.join(", ")
     )
+}
+
+/// A warning when the device held itself back while measuring.
+fn throttled(evidence: &Evidence) -> String {
+    match evidence.was_throttled() {
+        Some(true) => {
+            "the device was throttled while it was measured: these times hold for a device \
+                       that is too hot or short of power"
+                .into()
+        }
+        _ => String::new(),
+    }
 }
 
 fn overhead(pipeline: &Pipeline, evidence: &Evidence) -> String {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use aegis::drive::{Load, LoadSummary};
 use aegis::{
-    ChainReport, Error, ModelReport, Nanos, Pipeline, RealtimeReport, Report, Runtime, TracePump,
-    TraceSummary, Verdict,
+    ChainReport, Error, ModelReport, Nanos, Pipeline, RealtimeReport, Report, Runtime, ThreadSetup,
+    TracePump, TraceSummary, Verdict,
 };
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -178,7 +178,11 @@ impl Seen<'_> {
 fn realtime(of: &RealtimeReport) -> String {
     let RealtimeReport { orchestrator, workers, partition } = of;
     let of = partition.as_ref().map_or_else(String::new, |name| format!("partition {name}, "));
-    format!("{of}real-time priority: orchestrator {orchestrator}, workers {workers}")
+    let ThreadSetup { priority, memory, core } = orchestrator;
+    format!(
+        "{of}real-time priority: orchestrator {priority}, workers {workers}; locked memory: {memory}; \
+         own core: {core}"
+    )
 }
 
 /// A flag that the first Ctrl-C raises; the second ends the program at once.

@@ -2,7 +2,7 @@
 
 use aegis::{Error, ModelReport, Nanos, Pipeline, Report, Verdict};
 
-use crate::table::{self, ms, ms_down, or_dash, percent};
+use crate::table::{self, ms, ms_down, or_dash, percent_up};
 
 /// A split workload beside the same on the whole device.
 pub(crate) struct Split {
@@ -112,7 +112,7 @@ fn gain((split, whole): (Nanos, Nanos)) -> String {
 /// The utilisation of every executor.
 fn load(report: &Report) -> String {
     let of = |(name, executor): (Option<&str>, &aegis::ExecutorReport)| {
-        let used = percent(executor.utilisation_ppm);
+        let used = percent_up(executor.utilisation_ppm);
         name.map_or(used.clone(), |name| format!("{name} {used}"))
     };
     report.executors().map(of).collect::<Vec<_>>().join(" and ")

@@ -45,9 +45,16 @@ pub(crate) fn mib(size: Bytes) -> String {
     format!("{}.{}", tenths / 10, tenths % 10)
 }
 
-/// A share in percent with one decimal.
-pub(crate) fn percent(ppm: u64) -> String {
-    format!("{}.{} %", ppm / 10_000, ppm % 10_000 / 1_000)
+/// A load or a gap in percent, rounded up: with one decimal, or with the four there are where one
+/// would say little. Only what is nothing at all is shown as 0.0 %.
+pub(crate) fn percent_up(ppm: u64) -> String {
+    match ppm {
+        1..1_000 => format!("0.{ppm:04} %"),
+        _ => {
+            let tenths = ppm.div_ceil(1_000);
+            format!("{}.{} %", tenths / 10, tenths % 10)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -59,6 +66,11 @@ mod tests {
         assert_eq!(ms(Nanos(1_000_001)), "1.001");
         assert_eq!(ms_down(Nanos(1_999_999)), "1.999");
         assert_eq!(mib(Bytes((1 << 20) + 1)), "1.1");
-        assert_eq!(percent(523_999), "52.3 %");
+        assert_eq!(percent_up(523_001), "52.4 %");
+        assert_eq!(percent_up(999_001), "100.0 %");
+        assert_eq!(percent_up(1_000), "0.1 %");
+        assert_eq!(percent_up(999), "0.0999 %");
+        assert_eq!(percent_up(1), "0.0001 %");
+        assert_eq!(percent_up(0), "0.0 %");
     }
 }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use aegis::Nanos;
-use aegis::wcet::{self, Estimate, Kind, Method, Question, SAFETY_MARGIN_PERCENT, Share, Tests};
+use aegis::wcet::{
+    self, Estimate, Kind, Lines, Method, Question, SAFETY_MARGIN_PERCENT, Share, Tests, Verdict,
+};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
@@ -51,7 +53,10 @@ enum MethodArg {
 }
 
 pub(crate) fn run(args: &WcetArgs) -> Result<Answer> {
-    let campaign = wcet::read(&args.file)?;
+    let Lines { header, campaign } = wcet::read(&args.file)?;
+    if let Some(header) = header {
+        eprintln!("the first line, `{header}`, was skipped as a header");
+    }
     let question = Question {
         coverage: args.coverage,
         confidence: args.confidence,
@@ -104,39 +109,56 @@ fn headline(estimate: &Estimate) -> String {
     } else {
         format!("no claim to a coverage of {coverage} at confidence {confidence}")
     };
-    format!(
-        "{exact}\n{claim}\n{n} samples, worth {n_eff} independent ones; their maximum covers {} at that \
-         confidence",
-        share(estimate.supported_coverage)
-    )
+    let interval = estimate.lower_ns.map_or_else(String::new, |lower| {
+        format!(
+            "\nthe time that this share does not exceed lies between {lower} and {bound_ns}, each end \
+             with that confidence"
+        )
+    });
+    let counted = match n == n_eff {
+        true => format!("{n} samples"),
+        false => format!("{n} samples, which say as much as {n_eff} independent ones"),
+    };
+    let supported = match estimate.supported_coverage {
+        Some(coverage) => format!("their maximum covers {} at that confidence", share(coverage)),
+        None => "their maximum covers no stated share".into(),
+    };
+    format!("{exact}\n{claim}{interval}\n{counted}; {supported}")
 }
 
 /// One row for each estimate, in ascending trust in samples alone.
 fn estimates(estimate: &Estimate) -> String {
     let more = &estimate.estimates;
     let evt = estimate.evt.as_ref();
-    let mut shown = table::new(&["estimate", "ns", "of"]);
+    let mut shown = table::new(&["estimate", "ns", "with"]);
     let mut add = |name: &str, time: Option<Nanos>, of: String| {
         let time = time.map_or_else(|| "-".into(), |time| time.as_nanos().to_string());
         table::add(&mut shown, &[name.into(), time, of]);
     };
     add("minimum", Some(more.observed_min), String::new());
     add("median", Some(more.p50), String::new());
-    add("mean", Some(more.mean), format!("variation {:.2} %", 100.0 * more.variation));
+    let mean = more.mean_limits.map_or_else(String::new, |[low, high]| {
+        format!("between {} and {}, ", low.as_nanos(), high.as_nanos())
+    });
+    add("mean", Some(more.mean), format!("{mean}variation {:.2} %", 100.0 * more.variation));
     add("90 %", Some(more.p90), String::new());
     add("99 %", Some(more.p99), String::new());
     add("maximum", Some(more.observed_max), String::new());
     add("order statistic", estimate.order_statistic, String::new());
     let fit = evt.map(|evt| {
         format!(
-            "xi {:.3}, sigma {:.0} ns, {} samples above {} ns",
+            "xi {:.3} ({:.3} to {:.3}), sigma {:.0} ns, {} samples above {} ns",
             evt.xi,
+            evt.xi_lower,
+            evt.xi_upper,
             evt.sigma,
             evt.exceedances,
             evt.threshold_ns.as_nanos()
         )
     });
     add("generalised Pareto", evt.and_then(|evt| evt.bound_ns), fit.unwrap_or_default());
+    add("  likeliest", evt.and_then(|evt| evt.return_level_ns), String::new());
+    add("  lower limit", evt.and_then(|evt| evt.lower_ns), String::new());
     let gev = more.gev.as_ref();
     let fit = gev.map(|gev| {
         let (xi, sigma, mu) = (gev.xi, gev.sigma, gev.mu);
@@ -154,26 +176,10 @@ fn estimates(estimate: &Estimate) -> String {
 /// One row for each test: its probability by chance, and the level it is held to.
 fn validity(tests: &Tests) -> String {
     let mut shown = table::new(&["test", "p", "level", "verdict"]);
-    let mut add = |name: &str, p: f64, level: f64| {
-        let verdict = if p < level { "rejected" } else { "passed" };
-        table::add(
-            &mut shown,
-            &[name.into(), format!("{p:.4}"), format!("{level:.4}"), verdict.into()],
-        );
-    };
-    let (still, free) = (&tests.stationarity, &tests.independence);
-    add("stationarity: step of the level", still.pettitt.p, still.level);
-    add("stationarity: step of the spread", still.pettitt_spread.p, still.level);
-    add("stationarity: halves", still.halves_p, still.level);
-    add("stationarity: trend", still.trend_p, still.level);
-    add("stationarity: warm-up", still.warm_up_p, still.level);
-    add("independence: ranks", free.ranks_p, free.level);
-    add("independence: slowest tenth", free.exceedances_p, free.level);
-    add("independence: runs", free.runs_p, free.level);
-    add("independence: bursts", free.bursts_p, free.level);
-    if let Some(tail) = tests.tail {
-        // The smallest probability the bootstrap tells is 1 in 200, and 0.01 itself rejects.
-        add("tail: goodness of fit", tail.p, 0.0101);
+    for Verdict { name, p, level, passed } in tests.verdicts() {
+        let verdict = if passed { "passed" } else { "rejected" };
+        let cells = [name.into(), format!("{p:.4}"), format!("{level:.4}"), verdict.into()];
+        table::add(&mut shown, &cells);
     }
     let wide = &tests.resolution;
     format!(

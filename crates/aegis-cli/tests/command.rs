@@ -175,7 +175,7 @@ fn check_shows_best_effort_without_a_bound() {
         edf policy, proved by non-preemptive EDF demand and blocking; overruns are contained
         logger: best effort, while nothing else is ready; no stage in the background is longer than 2 ms
         planner: best effort, 8 ms of device time every 40 ms
-        C includes 1 ms per stage; waking up may take 2 ms; utilisation 26.6 % without overheads
+        C includes 1 ms per stage; waking up may take 2 ms; utilisation 26.7 % without overheads
         memory: 0 B resident + 0 B shared scratch of 64 MiB
         to the edge: all costs times 3.250, or 27 ms of overruns in one busy period, or stages in the background of 31 ms
         yes: every deadline is met under the stated assumptions, beside 2 of 3 models without one

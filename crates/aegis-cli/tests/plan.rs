@@ -56,6 +56,7 @@ fn a_plan_is_printed_with_its_proof_and_written_with_its_offsets() {
         lower bound  96 (96 B): 2 buffers live at time 2
         gap          0.0 %
         method       forced, 0 search steps
+        ended by     a proof
         yes: no plan has a lower peak
     "#]]
     .assert_eq(&shown(&output));
@@ -93,10 +94,33 @@ fn a_limit_that_is_reached_is_a_no_that_claims_nothing() {
     let case = Case::new(&windmills());
     let output = case.plan(&["--capacity", "65536", "--time-limit", "0ms"]);
     assert_eq!(output.status.code(), Some(1), "{}", shown(&output));
-    assert!(shown(&output).contains("no: the limit was reached before"), "{}", shown(&output));
-    assert!(shown(&output).contains("none is excluded"), "{}", shown(&output));
+    assert!(shown(&output).contains("ended by     the clock, after 0.000 ms"));
+    assert!(shown(&output).contains("was found, and none is excluded"), "{}", shown(&output));
     let output = case.plan(&["--capacity", "65536"]);
     assert_eq!(output.status.code(), Some(0), "{}", shown(&output));
+}
+
+/// The same number of steps, the same plan, whatever the time; and the report says what ended it.
+#[test]
+fn a_limit_in_steps_is_kept_and_gives_one_answer() {
+    let case = Case::new(&windmills());
+    let plan = |arguments: &[&str]| {
+        let output = case.plan(&[arguments, &["--json"]].concat());
+        let mut json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        json["nanoseconds"] = 0.into();
+        json
+    };
+    let few = plan(&["--nodes", "20"]);
+    assert_eq!((&few["ended_by"], &few["outcome"]), (&"nodes".into(), &"gap".into()));
+    assert_eq!((&few["node_limit"], &few["time_limit"]), (&20.into(), &serde_json::Value::Null));
+    assert_eq!(few, plan(&["--nodes", "20"]));
+    let none = plan(&["--nodes", "0", "--capacity", "65536"]);
+    assert_eq!((&none["ended_by"], &none["outcome"]), (&"nodes".into(), &"limit_reached".into()));
+    // A time limit alone takes away the one in steps.
+    let timed = plan(&["--time-limit", "1h"]);
+    assert_eq!((&timed["ended_by"], &timed["outcome"]), (&"proof".into(), &"optimal".into()));
+    assert_eq!(timed["node_limit"], serde_json::Value::Null);
+    assert_eq!(plan(&["--capacity", "1GiB"])["ended_by"], "capacity");
 }
 
 /// A square of 65536 cut into windmills of five within each other: every byte is taken at every
@@ -136,6 +160,25 @@ fn json_says_the_same() {
     assert_eq!(json["outcome"], "optimal");
     assert_eq!(json["gap_ppm"], 0);
     assert_eq!(json["busiest"]["live"], serde_json::json!(["a", "b"]));
+}
+
+/// What must lie between buffers because of their alignments is a part of the bound, and is shown.
+#[test]
+fn padding_that_no_plan_avoids_is_explained() {
+    let table = "id,lower,upper,size,alignment\na,0,2,3,4\nb,1,3,3,4\n";
+    let output = Case::new(table).plan(&[]);
+    let bound = "lower bound  7 (7 B): 2 buffers live at time 1: 6 of them, and 1 of padding, \
+                 since all offsets are multiples of 4\n";
+    assert!(shown(&output).contains(bound), "{}", shown(&output));
+    let output = Case::new(table).plan(&["--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&json["lower_bound"], &json["lower_bound_by"]), (&7.into(), &"live_size".into()));
+    let busiest = serde_json::json!(
+        { "time": 1, "live": ["a", "b"], "size": 6, "stride": 4, "padding": 1 }
+    );
+    assert_eq!(json["busiest"], busiest);
+    let one = Case::new("id,lower,upper,size\na,0,2,3\n").plan(&[]);
+    assert!(shown(&one).contains("3 (3 B): 1 buffer lives at time 0\n"), "{}", shown(&one));
 }
 
 #[test]

@@ -50,6 +50,7 @@ fn a_profile_under_load_shows_every_stage_and_keeps_what_it_measured() {
     let evidence: serde_json::Value = serde_json::from_str(&evidence).expect("JSON");
     assert_eq!((&evidence["aegis_evidence"], &evidence["warm_up"]), (&2.into(), &5.into()));
     assert!(evidence["date"].as_str().is_some_and(|date| date.ends_with('Z')), "{evidence}");
+    assert_eq!(evidence["states"].as_array().map(Vec::len), Some(2), "before and after");
     let lidar = &evidence["models"]["lidar"];
     assert_eq!(lidar["background"][0], "camera");
     for scenario in ["alone", "compute", "bandwidth", "mixed"] {

@@ -53,9 +53,11 @@ fn the_answer_has_the_documented_keys() {
     let mut expected = vec![
         "bound_ns",
         "kind",
+        "method",
         "claim",
         "coverage",
         "confidence",
+        "lower_ns",
         "supported_coverage",
         "n",
         "n_eff",
@@ -75,7 +77,16 @@ fn the_answer_has_the_documented_keys() {
     assert_eq!(answer["coverage"], 0.99);
     assert_eq!((&answer["n"], &answer["n_eff"]), (&600.into(), &600.into()));
     assert_eq!(answer["bound_ns"], answer["order_statistic"]);
-    for key in ["bound_ns", "xi", "sigma", "threshold_ns"] {
+    for key in [
+        "bound_ns",
+        "return_level_ns",
+        "lower_ns",
+        "xi",
+        "xi_lower",
+        "xi_upper",
+        "sigma",
+        "threshold_ns",
+    ] {
         assert!(answer["evt"][key].is_number(), "{key}: {answer}");
     }
 }
@@ -91,20 +102,22 @@ fn every_method_answers_with_its_kind() {
     ] {
         let answer = json(&samples(), &[&ASKED[..], &["--method", method]].concat());
         assert_eq!((&answer["kind"], &answer["claim"]), (&kind.into(), &claim.into()), "{method}");
+        assert_eq!(answer["method"], method);
     }
 }
 
 #[test]
 fn a_report_for_people_says_the_same() {
     let shown = text(&wcet(&samples(), &ASKED).stdout);
-    let head: Vec<&str> = shown.lines().take(3).collect();
+    let head: Vec<&str> = shown.lines().take(4).collect();
     expect![[r#"
         bound: 1.133 ms (1133361 ns), by order statistic
         claim: a share of 0.99 of jobs stays below it, with confidence 0.99
-        600 samples, worth 600 independent ones; their maximum covers 0.992354 at that confidence"#]]
+        the time that this share does not exceed lies between 1.103 ms and 1.133 ms, each end with that confidence
+        600 samples; their maximum covers 0.992354 at that confidence"#]]
     .assert_eq(&head.join("\n"));
     assert!(shown.contains("| generalised Pareto |"), "{shown}");
-    assert!(shown.contains("| independence: bursts "), "{shown}");
+    assert!(shown.contains("| bursts: slowest fiftieth "), "{shown}");
 }
 
 #[test]
@@ -129,6 +142,8 @@ fn broken_samples_exit_with_2_and_name_the_line() {
         ("ns\n5\nfoo\n", "line 3: `foo` is not a number"),
         ("5\n-1\n", "line 2: `-1` is negative"),
         ("5\n0\n", "line 2: a time of zero"),
+        ("l000\n5\n", "line 1: `l000` is not a number"),
+        ("5\n1e9\n", "line 2: `1e9` is not written in digits alone; write `1000000000`"),
         ("5\nNaN\n", "line 2: `NaN` is not a number"),
     ] {
         let output = wcet(input, &ASKED);
@@ -137,6 +152,15 @@ fn broken_samples_exit_with_2_and_name_the_line() {
         let shown = text(&output.stderr);
         assert!(shown.contains(told), "{input:?}: {shown}");
     }
+}
+
+#[test]
+fn a_skipped_header_is_told_beside_the_answer() {
+    let with_header = format!("time_ns\n{}", samples());
+    let output = wcet(&with_header, &[&ASKED[..], &["--json"]].concat());
+    assert_eq!(text(&output.stderr), "the first line, `time_ns`, was skipped as a header\n");
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON alone");
+    assert_eq!(answer, json(&samples(), &ASKED));
 }
 
 #[test]

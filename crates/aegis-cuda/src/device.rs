@@ -340,6 +340,24 @@ impl DeviceContext {
         }
     }
 
+    /// The memory of the device that is free now, whoever uses the rest, at most the limit of the
+    /// configuration; `None` where the device does not say.
+    ///
+    /// On `host`, what the machine says is available to this process, in a few small files; pages of
+    /// an arena that were never touched are available. On `sim`, what was last set
+    /// ([`SimDevice::set_free_memory`]). On `cuda`, the driver's
+    /// count and what the live arenas hold. Another program may take it the moment after.
+    #[must_use]
+    pub fn free_memory(&self) -> Option<Bytes> {
+        let free = match &self.inner.driver {
+            Driver::Host(_) => host::available_memory(),
+            Driver::Sim(sim) => Some(sim.free_memory()),
+            // What our arenas hold is ours to give, whatever they hold it for.
+            Driver::Cuda(gpu) => gpu.memory().map(|memory| memory.free + self.memory_use().arenas),
+        };
+        free.map(|free| free.min(self.inner.core.limits().memory))
+    }
+
     /// The hand on time, if the device is simulated.
     #[must_use]
     pub fn simulator(&self) -> Option<&SimDevice> {

@@ -210,7 +210,7 @@ impl DeviceCore {
             return Err(DeviceError::OutOfMemory { requested, reserved, limit });
         }
         let entry = ledger.line(line);
-        *entry = *entry + requested;
+        *entry += requested;
         drop(ledger);
         Ok(Charge { core: Arc::clone(self), line, bytes: requested })
     }

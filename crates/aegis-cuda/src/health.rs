@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::state::ThrottleReason;
+
 /// What a GPU says about itself now; what it does not say is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceHealth {
@@ -62,6 +64,22 @@ impl ThrottleReasons {
     #[must_use]
     pub const fn bits(self) -> u64 {
         self.0
+    }
+
+    /// The reasons in words that hold on every driver: nothing for idleness or a setting.
+    #[must_use]
+    pub fn reasons(self) -> Vec<ThrottleReason> {
+        let groups = [
+            (0x020 | 0x040, ThrottleReason::Thermal),
+            (0x004, ThrottleReason::Power),
+            (0x008 | 0x080, ThrottleReason::External),
+            (0x010, ThrottleReason::Synchronised),
+        ];
+        groups
+            .into_iter()
+            .filter(|(bits, _)| self.0 & bits != 0)
+            .map(|(_, reason)| reason)
+            .collect()
     }
 
     /// Whether heat or power holds the clocks back, rather than idleness or a setting. Times

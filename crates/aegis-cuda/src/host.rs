@@ -30,7 +30,7 @@ use std::thread::JoinHandle;
 use aegis_trace::{Bytes, Category, Clock, MonotonicClock, Nanos, StreamId};
 use crossbeam_queue::ArrayQueue;
 
-pub(crate) use self::probe::probe;
+pub(crate) use self::probe::{available_memory, probe};
 use crate::device_core::{DeviceCore, Limits};
 use crate::error::DeviceError;
 use crate::event::{EventCell, Look, Ticket};

@@ -67,8 +67,10 @@ pub mod memory;
 pub mod realtime;
 pub mod signal;
 pub mod sim;
+pub mod state;
 pub mod stream;
 mod sync;
+mod thread_setup;
 
 pub use capability::{
     ComputeCapability, ComputeUnits, DeviceCapabilities, DriverKind, GpuCapabilities,
@@ -86,7 +88,9 @@ pub use health::{DeviceHealth, ThrottleReasons};
 pub use host::{HostConfig, HostWork};
 pub use host_buffer::HostBuffer;
 pub use memory::{DeviceArena, DeviceBuffer, SharedRegion};
-pub use realtime::{Realtime, RealtimePriority, RealtimeWork};
+pub use realtime::{Realtime, RealtimePriority, RealtimeWork, ThreadRequest, ThreadSetup};
 pub use signal::Signal;
 pub use sim::{SimConfig, SimDevice, SimFault, SimWork};
+pub use state::{ClockRange, DeviceState, ThrottleReason};
 pub use stream::{CudaStream, StreamPriority};
+pub use thread_setup::{ThreadRequest, ThreadSetup};

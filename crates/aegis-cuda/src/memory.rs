@@ -66,6 +66,7 @@ pub struct DeviceArena {
 struct Inner {
     memory: Memory,
     size: Bytes,
+    kind: DriverKind,
     claims: Mutex<Claims>,
     /// Declared after the memory, which goes back before its charge is refunded.
     _charge: Charge,
@@ -94,7 +95,7 @@ impl DeviceArena {
     pub(crate) fn map(core: &Arc<DeviceCore>, size: Bytes) -> Result<Self, DeviceError> {
         let charge = core.charge(Line::Arenas, size)?;
         let mapping = Mapping::new(size, core.kind())?;
-        Ok(Self::of(Memory::Mapped(mapping), size, charge))
+        Ok(Self::of(Memory::Mapped(mapping), size, core.kind(), charge))
     }
 
     /// An arena on a GPU, in the memory that `allocate` gives for a size and an alignment.
@@ -105,18 +106,24 @@ impl DeviceArena {
     ) -> Result<Self, DeviceError> {
         let charge = core.charge(Line::Arenas, size)?; // First: the limit is ours to keep.
         let memory = allocate(size.as_usize(), ARENA_ALIGNMENT.as_u64())?;
-        Ok(Self::of(Memory::Device(memory), size, charge))
+        Ok(Self::of(Memory::Device(memory), size, core.kind(), charge))
     }
 
-    fn of(memory: Memory, size: Bytes, charge: Charge) -> Self {
+    fn of(memory: Memory, size: Bytes, kind: DriverKind, charge: Charge) -> Self {
         let claims = Mutex::default();
-        Self { inner: Arc::new(Inner { memory, size, claims, _charge: charge }) }
+        Self { inner: Arc::new(Inner { memory, size, kind, claims, _charge: charge }) }
     }
 
     /// The size that was asked for.
     #[must_use]
     pub fn size(&self) -> Bytes {
         self.inner.size
+    }
+
+    /// The driver of the device it is on.
+    #[must_use]
+    pub fn kind(&self) -> DriverKind {
+        self.inner.kind
     }
 
     /// Carves the half-open `range` of bytes as an exclusive buffer, until it is dropped.

@@ -16,6 +16,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aegis_trace::{Bytes, Category, Clock, ManualClock, Nanos, StreamId, Timestamp};
@@ -99,6 +100,8 @@ pub struct SimDevice {
 struct Inner {
     core: Arc<DeviceCore>,
     clock: ManualClock,
+    /// What a device shared with others would have free.
+    free: AtomicU64,
     /// One place per stream slot, by index; `None` while the slot is free.
     lanes: Mutex<Vec<Option<Lane>>>,
 }
@@ -122,8 +125,18 @@ enum Entry {
 impl SimDevice {
     pub(crate) fn new(core: Arc<DeviceCore>) -> Self {
         let lanes = (0..core.limits().streams).map(|_| None).collect();
-        let inner = Inner { core, clock: ManualClock::new(), lanes: Mutex::new(lanes) };
+        let free = AtomicU64::new(core.limits().memory.as_u64());
+        let inner = Inner { core, clock: ManualClock::new(), free, lanes: Mutex::new(lanes) };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Sets what the device has free, as if other programs used the rest; all of it at first.
+    pub fn set_free_memory(&self, free: Bytes) {
+        self.inner.free.store(free.as_u64(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn free_memory(&self) -> Bytes {
+        Bytes(self.inner.free.load(Ordering::Relaxed))
     }
 
     /// When the next piece of work ends, if any ever does. O(streams).

@@ -7,18 +7,26 @@
 //! # Invariants
 //! 1. Made whole or not at all: on an error, what was handed out has gone back.
 //! 2. Every tensor of the model was in the binding exactly once, at its planned offset.
+//! 3. In debug builds, and on a device whose memory is real, what a model is given for itself is
+//!    poisoned: a runtime that reads what it did not write finds [`POISON`], and not what happens to
+//!    be right: zeros, or what the tenant before left. Scratch is not touched here, since another
+//!    model may be using it; who hands it out to a runtime poisons it then.
 
 use std::sync::Arc;
 
-use aegis_cuda::{DeviceArena, DeviceBuffer, SharedRegion};
+use aegis_cuda::{DeviceArena, DeviceBuffer, DriverKind, SharedRegion};
 use aegis_trace::{ModelId, TensorId};
 
 use crate::error::MemoryError;
 use crate::plan::{AllocationPlan, Checked};
 
+/// What memory holds that nobody has written: not a number in every format of floats, and -1 or the
+/// largest number in those of integers.
+pub const POISON: u8 = 0xff;
+
 /// The memory of one model. Dropping it gives back what was not taken from it.
 ///
-/// It belongs to one owner at a time and touches no memory itself.
+/// It belongs to one owner at a time, and touches no memory after it was made.
 #[derive(Debug)]
 #[must_use = "dropping the binding gives its memory back"]
 pub struct MemoryBinding {
@@ -51,7 +59,12 @@ impl MemoryBinding {
         let mut binding =
             Self { model, buffers: Vec::new(), regions: Vec::new(), lease: Arc::new(Lease) };
         for (tensor, range) in plan.buffers_of(model) {
-            binding.buffers.push((tensor, arena.buffer(range).map_err(refused)?));
+            let mut buffer = arena.buffer(range).map_err(refused)?;
+            // The memory of a simulated device may exceed the machine's, so it stays untouched.
+            if cfg!(debug_assertions) && arena.kind() != DriverKind::Sim {
+                buffer.fill(POISON).map_err(refused)?;
+            }
+            binding.buffers.push((tensor, buffer));
         }
         for (tensor, range) in plan.regions_of(model) {
             binding.regions.push((tensor, arena.region(range).map_err(refused)?));

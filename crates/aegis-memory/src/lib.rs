@@ -60,7 +60,7 @@ pub mod pressure;
 pub mod usage;
 pub mod view;
 
-pub use binding::MemoryBinding;
+pub use binding::{MemoryBinding, POISON};
 pub use check_offsets::{CheckedOffsets, check_offsets};
 pub use error::{
     MemoryError, OffsetFault, PlanFault, PressureError, ProblemFault, RequestFault, UnknownBlock,

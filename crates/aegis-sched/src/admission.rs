@@ -1,6 +1,7 @@
 //! Admission: propose, analyse, then commit all or nothing.
 //!
-//! A request passes, in this order: the limits of its own budget, the schedulability of the whole
+//! A request passes, in this order: the limits of its own budget, the limit on models that may be
+//! suspended, the schedulability of the whole
 //! set with it, the level of memory pressure, the memory plan beside what is bound, and the binding
 //! of its backend. The first
 //! that fails refuses it with its numbers, and nothing has changed.
@@ -13,6 +14,7 @@
 //! 4. A model id is not reused: the next tenant of a slot has the next generation.
 
 mod memory;
+mod suspended;
 
 use std::sync::Arc;
 
@@ -208,6 +210,7 @@ pub struct AdmissionConfig {
 #[derive(Debug)]
 pub struct AdmissionController {
     config: AdmissionConfig,
+    max_suspended: Option<u32>,
     admitted: AnalysedSet,
     slots: Vec<Slot>,
 }
@@ -223,6 +226,8 @@ enum Slot {
         ledger: MemoryLedger,
         /// Its longest piece if it runs in the background, else zero.
         chunk: Nanos,
+        /// Whether it has several stages between which others may run.
+        may_be_suspended: bool,
     },
     /// Out of generations.
     Spent,
@@ -241,7 +246,7 @@ impl AdmissionController {
         let AdmissionConfig { policy, overheads, .. } = config;
         let admitted = AnalysedSet::new(TaskSet::default(), policy, overheads)
             .expect("no task misses no deadline");
-        Self { config, admitted, slots }
+        Self { config, max_suspended: None, admitted, slots }
     }
 
     /// Decides about `request`, and on *yes* commits it in `memory`: the model counts from then on.
@@ -262,6 +267,7 @@ impl AdmissionController {
         let proposal = self.propose(model, &request.terms)?;
         let needed = needed_memory(model, self.config.partition, &request);
         self.check_budget(&request.terms).map_err(AdmissionError::Refused)?;
+        self.check_suspended(&request.terms).map_err(AdmissionError::Refused)?;
         let admitted = self.join(&proposal)?;
         let Proposal { task, chunk } = proposal;
         memory.check_pressure()?;
@@ -287,7 +293,8 @@ impl AdmissionController {
         let service = lane_service(&terms, task, &analysis, model);
         let promise = self.promise(&name, &terms, &service, usage);
         self.admitted = admitted;
-        self.slots[index] = Slot::Taken { model, name, ledger, chunk: chunk.1 };
+        let (chunk, may_be_suspended) = (chunk.1, terms.has_stages_between_which_others_run());
+        self.slots[index] = Slot::Taken { model, name, ledger, chunk, may_be_suspended };
         let (metrics, gate) = (ModelMetrics::default(), LaneGate::default());
         let lane = Lane::new(context, terms.costs, service, metrics.clone(), gate.clone())
             .suspending(terms.may_be_suspended);

@@ -77,7 +77,8 @@ fn any_task() -> impl Strategy<Value = TaskSpec> {
 mod naive_priority {
     use super::*;
 
-    /// `None` when the window does not end within a bound far past any small set's.
+    /// `None` when the level exceeds the device. Where it takes exactly all of it, jitter can keep the
+    /// window from ending; then everything repeats with the hyperperiod, which holds the worst job.
     pub(crate) fn response(specs: &[TaskSpec], index: usize) -> Option<u64> {
         let (task, cost) = (&specs[index], total(&specs[index]));
         let level = task.priority;
@@ -88,10 +89,16 @@ mod naive_priority {
         let blocking = longest.map_or(0, |longest| longest.0 - 1);
         let arrived = |t: &TaskSpec, at: u64| (at + t.jitter.0) / t.period.0 + 1;
         let arrived_before = |t: &TaskSpec, at: u64| (at + t.jitter.0).div_ceil(t.period.0);
-        let window = (1..100_000).find(|end| {
+        let of_level = || specs.iter().filter(|t| t.priority <= level);
+        let cycle = of_level().fold(1, |all, t| lcm(all, t.period.0));
+        if of_level().map(|t| cycle / t.period.0 * total(t)).sum::<u64>() > cycle {
+            return None;
+        }
+        let ends = |end: &u64| {
             let others: u64 = rivals().map(|(_, t)| arrived_before(t, *end) * total(t)).sum();
             blocking + others + arrived_before(task, *end) * cost == *end
-        })?;
+        };
+        let window = (1..100_000).find(ends).unwrap_or(cycle);
         let last = task.stages.last().expect("at least one").0;
         let response = |job: u64| {
             let start = (0..).find(|start| {
@@ -128,14 +135,6 @@ mod naive_edf {
         )
     }
 
-    fn lcm(a: u64, b: u64) -> u64 {
-        let (mut x, mut y) = (a, b);
-        while y > 0 {
-            (x, y) = (y, x % y);
-        }
-        a / x * b
-    }
-
     fn demand(specs: &[TaskSpec], window: u64) -> u64 {
         let jobs = |t: &TaskSpec| {
             let first = t.deadline.0 - t.jitter.0;
@@ -149,6 +148,14 @@ mod naive_edf {
         let blockers = specs.iter().filter(|t| leaves(t) > window);
         blockers.flat_map(|t| &t.stages).max().map_or(0, |stage| stage.0)
     }
+}
+
+fn lcm(a: u64, b: u64) -> u64 {
+    let (mut x, mut y) = (a, b);
+    while y > 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x * b
 }
 
 fn total(spec: &TaskSpec) -> u64 {

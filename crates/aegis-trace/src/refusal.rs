@@ -110,6 +110,12 @@ pub enum Refusal {
         /// Streams the device has left.
         available: u32,
     },
+    /// As many models may be suspended as the limit allows, and this one would be another. Where it
+    /// may not be suspended, it is charged as one stage instead.
+    TooManySuspended {
+        /// How many may be suspended at once, all of which are admitted.
+        limit: u32,
+    },
     /// The runtime already holds as many models as it was built for.
     TooManyModels {
         /// The limit.
@@ -174,6 +180,7 @@ impl Refusal {
             | Self::ComputeBudget { .. }
             | Self::ServerBudget { .. }
             | Self::Streams { .. }
+            | Self::TooManySuspended { .. }
             | Self::TooManyModels { .. } => Category::Permanent,
         }
     }
@@ -244,6 +251,9 @@ impl Refusal {
             }
             Self::Streams { needed, available } => {
                 format!("needs {needed} streams > {available} left on the device")
+            }
+            Self::TooManySuspended { limit } => {
+                format!("{limit} models may be suspended already, and no more are allowed to")
             }
             Self::TooManyModels { limit } => {
                 format!("the runtime was built for {limit} models and holds as many")

@@ -106,6 +106,7 @@ impl Bargain<'_> {
             Refusal::MemoryBudget { .. }
             | Refusal::ComputeBudget { .. }
             | Refusal::Streams { .. }
+            | Refusal::TooManySuspended { .. }
             | Refusal::TooManyModels { .. } => Vec::new(),
             // Time would allow it, and allows it all the more in a smaller set.
             Refusal::DeviceMemory { .. } => self.evictions(),

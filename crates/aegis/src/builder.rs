@@ -48,9 +48,11 @@ pub struct RuntimeBuilder {
     overheads: Option<Overheads>,
     overrun: OverrunPolicy,
     pressure: Option<PressureThresholds>,
+    max_suspended: Option<u32>,
     trace_capacity: Option<usize>,
     spin: Option<Nanos>,
     realtime: bool,
+    core: Option<u16>,
 }
 
 impl RuntimeBuilder {
@@ -113,6 +115,12 @@ impl RuntimeBuilder {
         Self { pressure: Some(thresholds), ..self }
     }
 
+    /// The most models that may be suspended between two stages. Another one is refused: it may ask
+    /// again as one that is never suspended, and is charged as one stage then. Any number without.
+    pub fn max_suspended(self, models: u32) -> Self {
+        Self { max_suspended: Some(models), ..self }
+    }
+
     /// Events each recording thread can hold between two drains of the trace.
     pub fn trace_capacity(self, events: usize) -> Self {
         Self { trace_capacity: Some(events), ..self }
@@ -124,9 +132,15 @@ impl RuntimeBuilder {
     }
 
     /// Asks the operating system for real-time priority for the orchestrator and the workers of the
-    /// host device. A refusal is reported ([`Runtime::realtime`]), never fatal.
+    /// host device, and for locked memory. A refusal is reported ([`Runtime::realtime`]), never fatal.
     pub fn realtime(self, realtime: bool) -> Self {
         Self { realtime, ..self }
+    }
+
+    /// Asks the operating system to run the orchestrator on `core` alone. Of a split device each
+    /// partition asks for its own ([`PartitionSpec::core`]). A refusal is reported as above.
+    pub fn core(self, core: u16) -> Self {
+        Self { core: Some(core), ..self }
     }
 
     /// Builds the runtime: takes the device, reserves all of its memory, starts nothing.
@@ -181,17 +195,7 @@ impl RuntimeBuilder {
             faults.push("no overheads are stated; call `overheads`".into());
         }
         let partitions = self.partitions;
-        let mut names = BTreeSet::new();
-        for PartitionSpec { name, .. } in &partitions {
-            if !names.insert(name.as_str()) {
-                faults.push(format!("there are two partitions called {name}; rename one"));
-            }
-        }
-        let indices = usize::from(models) * partitions.len();
-        if indices > usize::from(u16::MAX) {
-            let most = usize::from(u16::MAX) / partitions.len();
-            faults.push(format!("{models} models in each partition; at most {most} are taken"));
-        }
+        check_partitions(&partitions, models, self.core, &mut faults);
         let pressure = self.pressure.map(PressurePolicy::new).transpose().unwrap_or_else(|error| {
             faults.push(error.to_string());
             None
@@ -209,13 +213,40 @@ impl RuntimeBuilder {
                     overheads,
                     overrun: self.overrun,
                     pressure,
+                    max_suspended: self.max_suspended,
                     trace_capacity: trace,
                     spin: self.spin.unwrap_or(Nanos::ZERO),
                     realtime: self.realtime,
+                    core: self.core,
                 })
             }
             _ => Err(faults),
         }
+    }
+}
+
+/// Reports what is wrong with a split into `partitions` of `models` models each.
+fn check_partitions(
+    partitions: &[PartitionSpec],
+    models: u16,
+    core: Option<u16>,
+    faults: &mut Vec<String>,
+) {
+    let mut names = BTreeSet::new();
+    for PartitionSpec { name, .. } in partitions {
+        if !names.insert(name.as_str()) {
+            faults.push(format!("there are two partitions called {name}; rename one"));
+        }
+    }
+    if let (Some(core), false) = (core, partitions.is_empty()) {
+        faults.push(format!(
+            "core {core} is asked for all partitions; name one in each, since each has a thread"
+        ));
+    }
+    let indices = usize::from(models) * partitions.len();
+    if indices > usize::from(u16::MAX) {
+        let most = usize::from(u16::MAX) / partitions.len();
+        faults.push(format!("{models} models in each partition; at most {most} are taken"));
     }
 }
 
@@ -246,9 +277,11 @@ struct Checked {
     overheads: Overheads,
     overrun: OverrunPolicy,
     pressure: Option<PressurePolicy>,
+    max_suspended: Option<u32>,
     trace_capacity: usize,
     spin: Nanos,
     realtime: bool,
+    core: Option<u16>,
 }
 
 impl Checked {
@@ -264,20 +297,24 @@ impl Checked {
         partition: PartitionId,
         spec: Option<PartitionSpec>,
         device: DeviceContext,
-        pace: Pace,
+        mut pace: Pace,
     ) -> Result<(), Error> {
+        if let Pace::Real { core, .. } = &mut pace {
+            *core = spec.as_ref().map_or(self.core, |spec| spec.core);
+        }
         let policy = spec.as_ref().and_then(|spec| spec.policy).unwrap_or(self.policy);
         let first_model = partition.index * self.max_models;
         let streams = StreamPool::new(&device, self.streams)?;
         let workers = set_up_workers(&device, &streams, &pace)?;
-        parts.controllers.push(AdmissionController::new(AdmissionConfig {
+        let controller = AdmissionController::new(AdmissionConfig {
             policy,
             overheads: self.overheads,
             partition,
             first_model,
             max_models: self.max_models,
             streams: self.streams,
-        }));
+        });
+        parts.controllers.push(controller.suspending_at_most(self.max_suspended));
         let config = DispatcherConfig {
             max_models: first_model + self.max_models,
             overheads: self.overheads,
@@ -361,7 +398,7 @@ pub(crate) fn device(
     let stream_depth = STREAM_DEPTH;
     let clock = MonotonicClock::start();
     let ThreadOptions { spin, realtime } = thread;
-    let real = Pace::Real { clock, spin, realtime };
+    let real = Pace::Real { clock, spin, realtime, core: None };
     match choice {
         DeviceChoice::Sim => {
             let config = SimConfig { memory_limit, max_streams, stream_depth };

@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use aegis_cuda::{ClockRange, DeviceState, ThrottleReason};
 use aegis_cuda::{ComputeUnits, DeviceCapabilities};
 pub use aegis_sched::wcet::{
     ContentionFactor, CostRule, Samples, Scenario, StageProfile, WcetProfile,
@@ -34,6 +35,10 @@ pub struct Evidence {
     pub date: String,
     /// What else was known of the machine; the same before and after.
     pub environment: Environment,
+    /// The device before and after measuring; `None` in files that were written without it. It is shown,
+    /// not compared: it changes while the device works.
+    #[serde(default)]
+    pub states: Option<[DeviceState; 2]>,
     /// Rounds that were run and not kept.
     pub warm_up: usize,
     /// By the model's name.
@@ -366,6 +371,14 @@ impl Evidence {
             return Err(EvidenceError::OtherPartition { model: model(), measured, here });
         }
         Ok(evidence)
+    }
+}
+
+impl Evidence {
+    /// Whether the device held itself back while measuring; `None` when it could not tell.
+    #[must_use]
+    pub fn was_throttled(&self) -> Option<bool> {
+        self.states.as_ref().and_then(|[before, after]| after.throttled_since(before))
     }
 }
 

@@ -84,6 +84,7 @@ pub use aegis_context::{
 };
 pub use aegis_cuda::{
     CompletionWait, ComputeUnits, DeviceCapabilities, DeviceError, DriverKind, Realtime,
+    ThreadSetup,
 };
 pub use aegis_memory::{Band, PressureThresholds};
 pub use aegis_sched::admission::Terms;

@@ -35,12 +35,14 @@ pub struct PartitionSpec {
     pub sms: Option<u32>,
     /// What orders its jobs; `None` for the policy of the runtime.
     pub policy: Option<PolicyKind>,
+    /// The core that its orchestration thread is to run on.
+    pub core: Option<u16>,
 }
 
 impl PartitionSpec {
     /// A partition of this name that asks for nothing.
     pub fn named(name: impl Into<String>) -> Self {
-        Self { name: name.into(), sms: None, policy: None }
+        Self { name: name.into(), sms: None, policy: None, core: None }
     }
 }
 

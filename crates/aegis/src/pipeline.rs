@@ -391,7 +391,10 @@ impl Pipeline {
         let Workload { device, scheduler, overheads, partitions, models, .. } = &self.workload;
         let builder = Runtime::builder();
         let builder = device.pressure.into_iter().fold(builder, RuntimeBuilder::pressure);
+        let limit = scheduler.max_suspended;
+        let builder = limit.into_iter().fold(builder, RuntimeBuilder::max_suspended);
         let builder = partitions.iter().map(spec).fold(builder, RuntimeBuilder::partition);
+        let builder = scheduler.core.into_iter().fold(builder, RuntimeBuilder::core);
         builder
             .streams(device.streams)
             .policy(scheduler.policy)
@@ -487,8 +490,8 @@ impl Pipeline {
 
 /// A partition of a workload as the builder takes it.
 fn spec(partition: &Partition) -> PartitionSpec {
-    let Partition { name, sms, policy } = partition.clone();
-    PartitionSpec { name, sms, policy }
+    let Partition { name, sms, policy, core } = partition.clone();
+    PartitionSpec { name, sms, policy, core }
 }
 
 /// What a model of a workload asks to be promised.

@@ -116,6 +116,7 @@ pub fn profile_under_load(
     assert!(options.rounds > 0, "a profile without rounds measures nothing");
     let before = Environment::read();
     let mut bench = Bench::new(models, options)?;
+    let cold = bench.state();
     let mut scenarios = scenarios.to_vec();
     scenarios.extend((!options.partitions.is_empty()).then_some(Scenario::Alone));
     let blocks = blocks(&scenarios, options.rounds);
@@ -137,7 +138,7 @@ pub fn profile_under_load(
     if let Some(difference) = before.differences(&after).into_iter().next() {
         return Err(EvidenceError::Unsteady { difference }.into());
     }
-    bench.evidence(models, after)
+    bench.evidence(models, after, cold)
 }
 
 /// Some rounds of one scenario.

@@ -1,6 +1,6 @@
 //! What was promised and what was seen, model by model.
 
-use aegis_cuda::Realtime;
+use aegis_cuda::{Realtime, ThreadSetup};
 use aegis_memory::MemoryOrchestrator;
 use aegis_sched::admission::AdmissionController;
 use aegis_sched::analysis::{Bound, Test};
@@ -101,8 +101,8 @@ pub struct ModelReport {
 /// How the threads that matter to one partition are scheduled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RealtimeReport {
-    /// The orchestrator.
-    pub orchestrator: Realtime,
+    /// What the orchestrator was granted.
+    pub orchestrator: ThreadSetup,
     /// The stream workers of a host device.
     pub workers: Realtime,
     /// The partition they serve, where the device is split.

@@ -4,7 +4,7 @@ mod insight;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aegis_cuda::{DeviceCapabilities, DeviceContext, Realtime};
+use aegis_cuda::{DeviceCapabilities, DeviceContext, ThreadSetup};
 use aegis_memory::PressureChange;
 use aegis_sched::admission::{
     Admission, AdmissionController, AdmissionError, AdmissionRequest, DeviceMemory, Terms,
@@ -15,7 +15,8 @@ use aegis_sched::dispatch::orchestrator::{Orchestrator, Pace};
 use aegis_sched::submit::{Submitter, SubmitterParts};
 use aegis_sched::wcet::StageMonitor;
 use aegis_trace::{
-    Clock, PartitionId, Record, Recorder, Refusal, RefusedModel, TraceCollector, TraceEvent,
+    Bytes, Clock, PartitionId, PressureLevel, Record, Recorder, Refusal, RefusedModel,
+    TraceCollector, TraceEvent,
 };
 
 use crate::bargain::Asked;
@@ -218,9 +219,42 @@ impl Runtime {
         Ok(self.install(admitted, asked, &mut phase))
     }
 
-    /// Tells the policy of memory pressure what is free now, and records a change of its level.
+    /// Looks at what is free, and says which level that is; `None` without thresholds. Memory moves by
+    /// itself where others use the device too, so call it as often as the level matters: admission
+    /// and eviction look by themselves. Does not wait for the device.
+    pub fn observe_pressure(&self) -> Option<PressureLevel> {
+        let memory = &mut lock(&self.admission).memory;
+        self.observe_memory(memory);
+        memory.pressure()
+    }
+
+    /// Of the models that the caller would give up, in its order, as few as would end the critical
+    /// level if they were evicted; none at any other level. Looks at what is free first. Nothing is
+    /// evicted: [`evict`](Self::evict) those that are named, and look again.
+    #[must_use]
+    pub fn victims(&self, expendable: &[ModelHandle]) -> Vec<ModelHandle> {
+        let ids: Vec<_> = expendable.iter().map(ModelHandle::id).collect();
+        let memory = &mut lock(&self.admission).memory;
+        self.observe_memory(memory);
+        let victims = memory.victims(&ids);
+        expendable.iter().filter(|model| victims.contains(&model.id())).cloned().collect()
+    }
+
+    /// Sets what a simulated device has free, as if other programs used the rest; whether the device
+    /// is a simulated one.
+    pub fn simulate_free_memory(&self, free: Bytes) -> bool {
+        let simulator = self.device.simulator();
+        simulator.map(|simulator| simulator.set_free_memory(free)).is_some()
+    }
+
+    /// Tells the policy of memory pressure what is free now, and records a change of its level: what
+    /// no admitted model occupies, or less, where the device has less for anybody.
     fn observe_memory(&self, memory: &mut DeviceMemory) {
-        let free = memory.free();
+        if memory.pressure().is_none() {
+            return; // Asking the device would be for nothing.
+        }
+        let ours = memory.free();
+        let free = self.device.free_memory().map_or(ours, |free| free.min(ours));
         if let Some(PressureChange { from, to, free }) = memory.observe(free) {
             self.record(TraceEvent::PressureChanged { from, to, free });
         }
@@ -436,8 +470,8 @@ impl Runtime {
     pub fn realtime(&self) -> Vec<RealtimeReport> {
         let phase = lock(&self.phase);
         let orchestrator = |place: usize| match &*phase {
-            Phase::Running(orchestrators) => orchestrators[place].realtime().clone(),
-            Phase::Built(_) | Phase::Stopped => Realtime::NotRequested,
+            Phase::Running(orchestrators) => orchestrators[place].setup().clone(),
+            Phase::Built(_) | Phase::Stopped => ThreadSetup::NONE,
         };
         let of = |(place, partition): (usize, &Partition)| RealtimeReport {
             orchestrator: orchestrator(place),

@@ -4,15 +4,16 @@ use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
-pub use aegis_sched::wcet::estimate::{
-    Estimates, Evt, Kind, Method, Question, Resolution, TailTest, Tests,
-};
+pub use aegis_sched::wcet::bursts::Bursts;
+pub use aegis_sched::wcet::estimate::{Estimates, Evt, Kind};
 pub use aegis_sched::wcet::gev::GevFit;
 pub use aegis_sched::wcet::independence::Independence;
-pub use aegis_sched::wcet::lines::{LineFault, LinesError, Wrong};
+pub use aegis_sched::wcet::lines::{LineFault, Lines, LinesError, Wrong};
 pub use aegis_sched::wcet::margin::{SAFETY_MARGIN_PERCENT, compute_wcet};
 pub use aegis_sched::wcet::order::{samples_needed, supported_coverage, tolerance_rank};
+pub use aegis_sched::wcet::question::{Method, Question};
 pub use aegis_sched::wcet::stationarity::{ChangePoint, Stationarity};
+pub use aegis_sched::wcet::validity::{Resolution, TailTest, Tests, Verdict};
 pub use aegis_sched::wcet::{
     Campaign, CampaignError, Diagnosis, Estimate, Share, ShareError, StageMonitor, Warning, lines,
 };
@@ -24,7 +25,7 @@ use crate::error::Error;
 ///
 /// # Errors
 /// [`Error::Lines`] with every fault up to the tenth, each with its line.
-pub fn read(path: &Path) -> Result<Campaign, Error> {
+pub fn read(path: &Path) -> Result<Lines, Error> {
     let failed = |cause| Error::Lines { path: path.to_owned(), cause };
     if path.as_os_str() == "-" {
         return lines::read(io::stdin().lock())

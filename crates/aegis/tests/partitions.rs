@@ -10,8 +10,8 @@ use aegis::profile::{ProfileOptions, Subject, profile_under_load};
 use aegis::workload::Workload;
 use aegis::{
     Bytes, DeviceChoice, Error, EventKind, ModelHandle, ModelId, ModelSource, Nanos, Overheads,
-    PartitionSpec, Pipeline, PolicyKind, Query, Record, Refusal, Runtime, RuntimeBuilder, SimModel,
-    Terms, Timestamp, Trace, TraceEvent, Verdict,
+    PartitionSpec, Pipeline, PolicyKind, Query, Realtime, Record, Refusal, Runtime, RuntimeBuilder,
+    SimModel, Terms, Timestamp, Trace, TraceEvent, Verdict,
 };
 use expect_test::{Expect, expect};
 
@@ -353,16 +353,42 @@ fn what_a_partition_has_for_itself_is_judged_where_it_is_stated() {
     check_faults(
         &SPLIT.replace("sms = 60", "sms = 0\nstreams = 1"),
         expect![[r#"
-        error: edge.toml:10:7: `sms` is 0; it must be from 1 to 1024
-           |
-        10 | sms = 0
-           |       ^ e.g. 72
+            error: edge.toml:10:7: `sms` is 0; it must be from 1 to 1024
+               |
+            10 | sms = 0
+               |       ^ e.g. 72
 
-        error: edge.toml:11:1: [[partition]] has no key `streams`
-           |
-        11 | streams = 1
-           | ^^^^^^^ its keys are name, sms, policy"#]],
+            error: edge.toml:11:1: [[partition]] has no key `streams`
+               |
+            11 | streams = 1
+               | ^^^^^^^ its keys are name, sms, policy, core"#]],
     );
+}
+
+#[test]
+fn what_a_partition_asks_of_the_device_is_judged_by_the_device() {
+    let cores = SPLIT.replace("sms = 72", "core = 1").replace("sms = 60", "core = 1");
+    check_faults(
+        &cores.replace("queue_depth = 8", "queue_depth = 8, core = 0"),
+        expect![[r#"
+        error: edge.toml:3:55: `core` is for one thread, and each partition has its own
+          |
+        3 | scheduler = { policy = "edf", queue_depth = 8, core = 0 }
+          |                                                       ^ write it in each [[partition]]
+        ...
+        5 | [[partition]]
+          | ------------- the first partition
+
+        error: edge.toml:10:8: core 1 is taken
+           |
+         7 | core = 1
+           |        - first asked for here
+        ...
+        10 | core = 1
+           |        ^ choose another"#]],
+    );
+    let cores = SPLIT.replace("sms = 72", "core = 1").replace("sms = 60", "core = 1");
+    check_faults(&cores.replace("queue_depth = 8", "queue_depth = 8, core = 0"), expect![[""]]);
     let on_gpu = SPLIT.replace("driver = \"sim\"", "driver = \"cuda\", ordinal = 1");
     check_faults(
         &on_gpu.replace("sms = 60\n", ""),
@@ -481,4 +507,20 @@ fn a_split_is_compared_with_the_whole_device() {
     let (pipeline, _, _) = check_file(&by_priority);
     let error = pipeline.check_unsplit().expect("it is split").map(drop).expect_err("no priority");
     assert!(error.to_string().contains("lidar, which states none"), "{error}");
+}
+
+#[test]
+fn the_thread_of_each_partition_asks_for_its_own_core() {
+    let pinned = PartitionSpec { core: Some(0), ..PartitionSpec::named("pinned") };
+    let absent = PartitionSpec { core: Some(1023), ..PartitionSpec::named("absent") };
+    let runtime = builder().partition(pinned).partition(absent).host(Bytes::from_mib(64)).build();
+    let runtime = runtime.expect("the CPU");
+    runtime.start().expect("threads");
+    let cores: Vec<Realtime> =
+        runtime.realtime().into_iter().map(|of| of.orchestrator.core).collect();
+    runtime.stop().expect("nothing hangs");
+    assert_eq!(cores[..3], [Realtime::NotRequested, Realtime::NotRequested, Realtime::Granted]);
+    assert!(matches!(cores[3], Realtime::Refused { .. }), "and it runs all the same");
+    let shared = builder().core(0).host(Bytes::from_mib(64)).build().expect_err("four threads");
+    assert!(shared.to_string().contains("core 0 is asked for all partitions"), "{shared}");
 }

@@ -318,6 +318,65 @@ fn new_models_are_refused_while_memory_is_short_and_nothing_is_evicted() {
     );
 }
 
+/// Another program takes the device's memory: the level falls without anything of ours changing, the
+/// caller learns which of the models it would give up are enough, and nothing goes by itself.
+#[test]
+fn pressure_follows_the_device_and_names_what_the_caller_would_give_up() {
+    let runtime = builder().sim(Bytes::from_mib(64)).pressure(thresholds()).build().expect("sound");
+    let admit = |name: &str, mib: u64| {
+        let model =
+            runtime.load(name, &declared(&[ms(1)], Bytes::from_mib(mib))).expect("declared");
+        let terms = Terms::periodic(ms(1), ms(100), Bytes::from_mib(64));
+        runtime.admit(model, &terms).expect("there is room")
+    };
+    let models = [admit("a", 2), admit("b", 6), admit("c", 8)];
+    assert_eq!(runtime.observe_pressure(), Some(PressureLevel::Ample));
+    assert_eq!(runtime.victims(&models).len(), 0);
+
+    assert!(runtime.simulate_free_memory(Bytes::from_mib(7)));
+    assert_eq!(runtime.observe_pressure(), Some(PressureLevel::Critical));
+    // 16 MiB must be free: 7 + 2 are too few, 7 + 2 + 6 as well.
+    let named = |victims: &[ModelHandle]| -> Vec<_> {
+        victims.iter().map(|model| model.name().to_owned()).collect()
+    };
+    assert_eq!(named(&runtime.victims(&models)), ["a", "b", "c"]);
+    assert_eq!(named(&runtime.victims(&models[1..2])), ["b"], "all there are, if not enough");
+    let reversed = [models[2].clone(), models[1].clone(), models[0].clone()];
+    assert_eq!(named(&runtime.victims(&reversed)), ["c", "b"], "in the caller's order");
+    assert!(runtime.report().models.iter().all(|model| !model.evicted));
+
+    runtime.evict(&models[2]).expect("it is there");
+    runtime.simulate_free_memory(Bytes::from_mib(40));
+    assert_eq!(runtime.victims(&models).len(), 0);
+    assert_eq!(runtime.observe_pressure(), Some(PressureLevel::Ample));
+}
+
+/// The limit holds whoever asks, not only for workloads from a file; and its price is charged.
+#[test]
+fn admission_keeps_the_limit_on_suspended_models() {
+    let runtime = builder().sim(Bytes::from_mib(64)).max_suspended(1).build().expect("sound");
+    let ask = |name: &str, stages: &[Nanos], may_be_suspended: bool, period: Nanos| {
+        let model = runtime.load(name, &declared(stages, Bytes::from_mib(1))).expect("declared");
+        let terms = Terms::periodic(ms(1), period, Bytes::from_mib(8));
+        runtime.admit(model, &Terms { costs: stages.to_vec(), may_be_suspended, ..terms })
+    };
+    let refusal = |asked: Result<ModelHandle, Error>| match asked.expect_err("refused") {
+        Error::Refused { refusal, .. } => refusal,
+        other => panic!("{other}"),
+    };
+    let first = ask("first", &[ms(2), ms(2)], true, ms(100)).expect("the first may");
+    let second = ask("second", &[ms(2), ms(2)], true, ms(100));
+    assert_eq!(refusal(second), Refusal::TooManySuspended { limit: 1 });
+    ask("single", &[ms(2)], true, ms(100)).expect("one stage has nothing between");
+    ask("whole", &[ms(2), ms(2)], false, ms(100)).expect("it is never suspended");
+    runtime.evict(&first).expect("it is there");
+    ask("second", &[ms(2), ms(2)], true, ms(100)).expect("there is room again");
+    // Not suspended, three stages of 4 ms block a deadline of 10 ms; suspended they would not.
+    ask("urgent", &[ms(1)], true, ms(10)).expect("it fits");
+    let long = ask("long", &[ms(4), ms(4), ms(4)], false, ms(100));
+    assert!(!matches!(refusal(long), Refusal::TooManySuspended { .. }));
+}
+
 #[test]
 fn thresholds_that_name_no_levels_are_a_fault_of_the_configuration() {
     let PressureThresholds { low, critical } = thresholds();

@@ -202,7 +202,7 @@ fn a_bad_unit_is_shown_as_the_documentation_shows_it() {
 #[test]
 fn every_fault_of_a_file_is_reported_at_once() {
     let text = r#"[device]
-driver = "cuda"
+driver = "rocm"
 memory = "2GiB"
 [scheduler]
 policy = "priority"
@@ -234,9 +234,9 @@ priority = -1
     check(
         text,
         expect![[r#"
-        error: folder/edge.toml:2:10: there is no driver `cuda`; write one of host, sim
+        error: folder/edge.toml:2:10: there is no driver `rocm`; write one of host, sim, cuda
           |
-        2 | driver = "cuda"
+        2 | driver = "rocm"
           |          ^^^^^^
 
         error: folder/edge.toml:6:15: `queue_depth` is 0; it must be from 1 to 65536
@@ -360,7 +360,7 @@ name = "b
     check(
         text,
         expect![[r#"
-        error: folder/edge.toml:3:10: there is no driver `hots`; write one of host, sim
+        error: folder/edge.toml:3:10: there is no driver `hots`; write one of host, sim, cuda
           |
         3 | driver = "hots"
           |          ^^^^^^ did you mean `host`?

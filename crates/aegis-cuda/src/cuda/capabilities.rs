@@ -84,12 +84,11 @@ fn positive(value: Option<u32>) -> Option<u32> {
 }
 
 fn name(machine: &Machine) -> Result<String, DeviceError> {
-    const ROOM: usize = 256;
-    let mut text = [0_u8; ROOM];
+    const ROOM: c_int = 256;
+    let mut text = [0_u8; ROOM as usize];
     let api = machine.api();
     // SAFETY: (1) The buffer is valid for as many bytes as the call is told.
-    let code =
-        unsafe { (api.cuDeviceGetName)(text.as_mut_ptr().cast(), ROOM as c_int, machine.device()) };
+    let code = unsafe { (api.cuDeviceGetName)(text.as_mut_ptr().cast(), ROOM, machine.device()) };
     machine.check("cuDeviceGetName", code)?;
     Ok(until_nul(&text))
 }
@@ -127,7 +126,7 @@ fn flops(capability: ComputeCapability, sms: u32, clock_khz: u32) -> Option<u64>
 /// 32-bit floating-point units of one multiprocessor.
 fn fp32_units(capability: ComputeCapability) -> Option<u64> {
     match (capability.major, capability.minor) {
-        (5, _) | (6, 1 | 2) | (8, 6 | 7 | 9) | (9 | 10 | 11 | 12, _) => Some(128),
+        (5, _) | (6, 1 | 2) | (8, 6 | 7 | 9) | (9..=12, _) => Some(128),
         (6, 0) | (7, _) | (8, 0) => Some(64),
         _ => None,
     }

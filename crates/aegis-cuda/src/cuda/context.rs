@@ -207,11 +207,10 @@ fn find(api: &EntryPoints, ordinal: u16) -> Result<CUdevice, DeviceError> {
 
 /// Where the device sits, as `domain:bus:device.function`.
 pub(crate) fn pci_bus_id(api: &EntryPoints, device: CUdevice) -> Result<String, DeviceError> {
-    const ROOM: usize = 32;
-    let mut text = [0_u8; ROOM];
+    const ROOM: c_int = 32;
+    let mut text = [0_u8; ROOM as usize];
     // SAFETY: (1) The buffer is valid for as many bytes as the call is told.
-    let code =
-        unsafe { (api.cuDeviceGetPCIBusId)(text.as_mut_ptr().cast(), ROOM as c_int, device) };
+    let code = unsafe { (api.cuDeviceGetPCIBusId)(text.as_mut_ptr().cast(), ROOM, device) };
     api.check("cuDeviceGetPCIBusId", code)?;
     Ok(until_nul(&text))
 }

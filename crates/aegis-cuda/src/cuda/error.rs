@@ -18,6 +18,8 @@ pub(crate) const OUT_OF_MEMORY: u32 = 2;
 pub(crate) const NOT_READY: u32 = 600;
 /// A captured graph differs from the executable one in more than its parameters.
 pub(crate) const GRAPH_EXEC_UPDATE_FAILURE: u32 = 910;
+/// `CUDA_ERROR_INVALID_RESOURCE_CONFIGURATION`.
+pub(crate) const INVALID_RESOURCE_CONFIGURATION: u32 = 915;
 
 /// Whether `code` leaves the context unusable for good.
 ///

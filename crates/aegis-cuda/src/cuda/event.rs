@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(nanos_of(0.0), Some(Nanos::ZERO));
         assert_eq!(nanos_of(1.0), Some(Nanos::from_millis(1)));
         assert_eq!(nanos_of(f32::MIN_POSITIVE), Some(Nanos(1)));
-        assert_eq!(nanos_of(0.001_024), Some(Nanos(1025)), "0.001024 lies above in 32 bits");
+        assert_eq!(nanos_of(0.1), Some(Nanos(100_001)), "a tenth lies above itself in 32 bits");
         assert_eq!(nanos_of(-0.5), None);
         assert_eq!(nanos_of(f32::NAN), None);
     }

@@ -19,6 +19,7 @@ use super::context::Machine;
 use crate::capability::DriverKind;
 use crate::device::DeviceContext;
 use crate::error::DeviceError;
+use crate::host_buffer::HostBuffer;
 use crate::memory::DeviceBuffer;
 use crate::stream::CudaStream;
 
@@ -183,6 +184,26 @@ impl TestKernels {
     /// As [`TestKernels::busy`].
     pub fn illegal(&self, stream: &CudaStream) -> Result<(), DeviceError> {
         self.launch(stream, self.illegal, 1, &mut [])
+    }
+
+    /// Copies `source` to the beginning of `middle` and that to `target`, on `stream`, and waits.
+    ///
+    /// # Errors
+    /// [`DeviceError::CopyTooLong`] unless all three are as long, and as [`TestKernels::busy`].
+    pub fn round_trip(
+        &self,
+        stream: &CudaStream,
+        source: &HostBuffer,
+        middle: &mut DeviceBuffer,
+        target: &mut HostBuffer,
+    ) -> Result<(), DeviceError> {
+        // SAFETY: (1) Both buffers are borrowed until the wait below, which comes also after an
+        // error.
+        let copied = unsafe { crate::interop::copy_to_device(stream, source, middle) }
+            // SAFETY: (1) As above; the target is borrowed uniquely.
+            .and_then(|()| unsafe { crate::interop::copy_to_host(stream, middle, target) });
+        stream.synchronize()?;
+        copied
     }
 
     fn launch(

@@ -160,8 +160,16 @@ entry_points! {
 /// [`DeviceError::NoDriver`], and [`DeviceError::Cuda`] when the driver does not start; permanent.
 pub(crate) fn driver() -> Result<&'static EntryPoints, DeviceError> {
     static DRIVER: OnceLock<Result<EntryPoints, Box<str>>> = OnceLock::new();
-    let opened = DRIVER.get_or_init(|| open().map_err(|error| error.to_string().into()));
+    let opened = DRIVER.get_or_init(|| open().map_err(reason));
     opened.as_ref().map_err(|why| DeviceError::NoDriver { why: why.clone() })
+}
+
+/// Why there is no driver, as text: the error itself cannot be kept for all callers.
+fn reason(error: DeviceError) -> Box<str> {
+    match error {
+        DeviceError::NoDriver { why } => why,
+        other => other.to_string().into(),
+    }
 }
 
 fn open() -> Result<EntryPoints, DeviceError> {
@@ -185,7 +193,9 @@ fn find() -> Result<libloading::Library, DeviceError> {
             Ok(library) => return Ok(library),
             Err(cause) => {
                 // `libloading` keeps the system's words one level down.
-                first.get_or_insert_with(|| cause.to_string());
+                let words = std::error::Error::source(&cause)
+                    .map_or_else(|| cause.to_string(), |system| system.to_string());
+                first.get_or_insert(words);
             }
         }
     }

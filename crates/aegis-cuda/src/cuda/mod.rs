@@ -22,7 +22,7 @@ pub(crate) mod error;
 mod event;
 mod graph;
 #[cfg(feature = "test-kernels")]
-pub mod kernels;
+pub(crate) mod kernels;
 mod library;
 mod memory;
 mod nvml;

@@ -26,7 +26,7 @@ const TEMPERATURE_GPU: c_uint = 0;
 const CLOCK_SM: c_uint = 1;
 const CLOCK_MEMORY: c_uint = 2;
 /// More processes than this on one GPU are not listed.
-const PROCESSES_MAX: usize = 256;
+const PROCESSES_MAX: c_uint = 256;
 
 type Device = *mut c_void;
 
@@ -144,11 +144,11 @@ impl NvmlDevice {
 
     /// The driver's version, such as `580.95.05`.
     pub(crate) fn driver_version(&self) -> Option<String> {
-        const ROOM: usize = 96;
+        const ROOM: c_uint = 96;
         let call = self.api.nvmlSystemGetDriverVersion?;
-        let mut text = [0_u8; ROOM];
+        let mut text = [0_u8; ROOM as usize];
         // SAFETY: (1) The buffer is valid for as many bytes as the call is told.
-        let code = unsafe { call(text.as_mut_ptr().cast(), ROOM as c_uint) };
+        let code = unsafe { call(text.as_mut_ptr().cast(), ROOM) };
         (code == SUCCESS).then(|| until_nul(&text))
     }
 
@@ -161,8 +161,8 @@ impl NvmlDevice {
     /// allocations, whoever made them.
     pub(crate) fn memory_of_this_process(&self) -> Option<Bytes> {
         let call = self.api.nvmlDeviceGetComputeRunningProcesses_v3?;
-        let mut list = vec![ProcessInfo::default(); PROCESSES_MAX];
-        let mut count = PROCESSES_MAX as c_uint;
+        let mut list = vec![ProcessInfo::default(); PROCESSES_MAX as usize];
+        let mut count = PROCESSES_MAX;
         // SAFETY: (1) The handle is valid. (2) The list has room for as many entries as `count`
         // says, and the call sets `count` to how many it wrote.
         let code = unsafe { call(self.device, &raw mut count, list.as_mut_ptr()) };

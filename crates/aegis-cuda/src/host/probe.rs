@@ -35,6 +35,13 @@ pub(crate) fn probe() -> DeviceCapabilities {
     }
 }
 
+/// The memory that is available to this process now; `None` where the machine does not say.
+pub(crate) fn available_memory() -> Option<Bytes> {
+    let meminfo = read("/proc/meminfo").unwrap_or_default();
+    let group = group_memory(Path::new("/sys/fs/cgroup"), &group_path());
+    tighter(meminfo_field(&meminfo, "MemAvailable"), group.available)
+}
+
 fn read(path: impl AsRef<Path>) -> Option<String> {
     fs::read_to_string(path).ok()
 }

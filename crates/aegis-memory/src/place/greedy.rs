@@ -70,11 +70,13 @@ impl Greedy {
     pub(super) fn place(self, part: &Part, heights: &[u64]) -> Vec<u64> {
         let mut offsets = vec![0; part.items.len()];
         let mut slots: Vec<Slot> = Vec::with_capacity(part.items.len());
+        let mut around = vec![(0, 0); part.items.len()];
         for at in self.ranked(part, heights) {
             let item = &part.items[at];
+            let around = select(&slots, item, &mut around);
             let offset = match self.fit {
-                Fit::First => first_fit(&slots, item),
-                Fit::Best => best_fit(&slots, item),
+                Fit::First => first_fit(around, item),
+                Fit::Best => best_fit(around, item),
             };
             offsets[at] = offset;
             let (first, last) = (narrow(item.first), narrow(item.last));
@@ -112,33 +114,39 @@ fn conflicts(part: &Part, item: &Item) -> u64 {
         as u64
 }
 
-/// The slots that live with `item`, in order of offset.
-fn around<'a>(slots: &'a [Slot], item: &Item) -> impl Iterator<Item = &'a Slot> {
+/// Offset and end of the slots that live with `item`, in order of offset. Every slot is written, and
+/// the next takes its place unless it lives with the item: nobody could predict a branch for it.
+fn select<'a>(slots: &[Slot], item: &Item, into: &'a mut [(u64, u64)]) -> &'a [(u64, u64)] {
     let (first, last) = (narrow(item.first), narrow(item.last));
-    slots.iter().filter(move |slot| slot.first < last && first < slot.last)
+    let mut count = 0;
+    for slot in slots {
+        into[count] = (slot.offset, slot.end);
+        count += usize::from((slot.first < last) & (first < slot.last));
+    }
+    &into[..count]
 }
 
-fn first_fit(slots: &[Slot], item: &Item) -> u64 {
+fn first_fit(around: &[(u64, u64)], item: &Item) -> u64 {
     let mut offset = 0;
-    for slot in around(slots, item) {
-        if offset + item.size <= slot.offset {
+    for (from, end) in around {
+        if offset + item.size <= *from {
             break;
         }
-        offset = offset.max(slot.end.next_multiple_of(item.alignment));
+        offset = offset.max(end.next_multiple_of(item.alignment));
     }
     offset
 }
 
-fn best_fit(slots: &[Slot], item: &Item) -> u64 {
+fn best_fit(around: &[(u64, u64)], item: &Item) -> u64 {
     let (mut offset, mut best) = (0, None);
-    for slot in around(slots, item) {
-        if offset + item.size <= slot.offset {
-            let spare = slot.offset - offset - item.size;
+    for (from, end) in around {
+        if offset + item.size <= *from {
+            let spare = from - offset - item.size;
             if best.is_none_or(|(least, _)| spare < least) {
                 best = Some((spare, offset));
             }
         }
-        offset = offset.max(slot.end.next_multiple_of(item.alignment));
+        offset = offset.max(end.next_multiple_of(item.alignment));
     }
     best.map_or(offset, |(_, offset)| offset)
 }

@@ -33,6 +33,6 @@ mod top;
 
 pub use problem::{Buffer, Problem};
 pub use search::Stop;
-pub use solution::{BoundReason, Method, Solution, Verdict, Witness};
+pub use solution::{BoundReason, Ended, Method, Solution, Verdict, Witness};
 pub use solve::{Limits, solve};
 pub use stacked::stacked;

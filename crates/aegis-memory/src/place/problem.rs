@@ -7,8 +7,9 @@
 //!
 //! # Invariants
 //! 1. Lifetimes are half-open and never empty; alignments are not zero.
-//! 2. Even stacked upon each other with the most padding, all buffers end below 2^63. No sum of
-//!    sizes or offsets in a planner can overflow, so planners add without checking.
+//! 2. All sizes add up to less than 2^63; and so do sizes and padding of those that can come to lie
+//!    upon each other, even if all do and are padded most. No sum of sizes or offsets in a planner
+//!    can overflow, so planners add without checking.
 
 use aegis_trace::Bytes;
 
@@ -42,15 +43,16 @@ impl Buffer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     buffers: Vec<Buffer>,
+    ceiling: u64,
 }
 
 impl Problem {
-    /// The problem of placing `buffers`, which are known by their index from here on. O(n).
+    /// The problem of placing `buffers`, which are known by their index from here on. O(n), and
+    /// O(n log n) where alignments are so large that it matters what can meet.
     ///
     /// # Errors
     /// The first [`ProblemFault`] (permanent).
     pub fn new(buffers: Vec<Buffer>) -> Result<Self, ProblemFault> {
-        let mut end: u64 = 0;
         for (index, buffer) in buffers.iter().enumerate() {
             if buffer.lower >= buffer.upper {
                 return Err(ProblemFault::EmptyLife { index });
@@ -58,11 +60,9 @@ impl Problem {
             if buffer.alignment == 0 {
                 return Err(ProblemFault::ZeroAlignment { index });
             }
-            let padded = buffer.size.checked_add(buffer.alignment - 1);
-            let sum = padded.and_then(|padded| end.checked_add(padded));
-            end = sum.filter(|end| *end <= END_MAX).ok_or(ProblemFault::TooLarge { index })?;
         }
-        Ok(Self { buffers })
+        let ceiling = ceiling(&buffers)?;
+        Ok(Self { buffers, ceiling })
     }
 
     /// The buffers, by index.
@@ -93,10 +93,11 @@ impl Problem {
         busiest
     }
 
-    /// Where all buffers end at most, even stacked upon each other with the most padding.
+    /// Where all buffers end at most, even if those that can come to lie upon each other all do, with
+    /// the most padding.
     #[must_use]
     pub fn ceiling(&self) -> Bytes {
-        self.buffers.iter().map(|buffer| Bytes(buffer.size + (buffer.alignment - 1))).sum()
+        Bytes(self.ceiling)
     }
 
     /// The sum of all sizes: the peak of a plan that shares nothing and needs no padding. O(n).
@@ -104,4 +105,61 @@ impl Problem {
     pub fn total(&self) -> Bytes {
         self.buffers.iter().map(|buffer| Bytes(buffer.size)).sum()
     }
+}
+
+/// Where `buffers` end at most.
+fn ceiling(buffers: &[Buffer]) -> Result<u64, ProblemFault> {
+    let size = |buffer: &Buffer| Some(buffer.size);
+    within(buffers, 0..buffers.len(), size)?;
+    let padded = |buffer: &Buffer| buffer.size.checked_add(buffer.alignment - 1);
+    if let Ok(ceiling) = within(buffers, 0..buffers.len(), padded) {
+        return Ok(ceiling);
+    }
+    let mut highest = 0;
+    for group in groups(buffers) {
+        let smallest = group.iter().map(|index| buffers[*index].alignment - 1).min();
+        // What lies lowest is not padded. Should another lie there, its padding is no smaller.
+        let lowest =
+            group.iter().copied().find(|index| Some(buffers[*index].alignment - 1) == smallest);
+        let above = group.iter().copied().filter(|index| Some(*index) != lowest);
+        let above = within(buffers, above, padded)?;
+        let base = lowest.map_or(0, |index| buffers[index].size);
+        let index = group[group.len() - 1];
+        let end = above.checked_add(base).filter(|end| *end <= END_MAX);
+        highest = highest.max(end.ok_or(ProblemFault::TooLarge { index })?);
+    }
+    Ok(highest)
+}
+
+/// The sum of `part` over the buffers at `indices`; the first with which it is too large is at fault.
+fn within(
+    buffers: &[Buffer],
+    indices: impl IntoIterator<Item = usize>,
+    part: impl Fn(&Buffer) -> Option<u64>,
+) -> Result<u64, ProblemFault> {
+    let mut end: u64 = 0;
+    for index in indices {
+        let sum = part(&buffers[index]).and_then(|part| end.checked_add(part));
+        end = sum.filter(|end| *end <= END_MAX).ok_or(ProblemFault::TooLarge { index })?;
+    }
+    Ok(end)
+}
+
+/// The buffers that have a size, in groups between which there is a time at which nothing lives: none
+/// can come to lie upon one of another group. Each ascends.
+fn groups(buffers: &[Buffer]) -> Vec<Vec<usize>> {
+    let mut order: Vec<_> = (0..buffers.len()).filter(|index| buffers[*index].size > 0).collect();
+    order.sort_by_key(|index| buffers[*index].lower);
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut end = i64::MIN;
+    for index in order {
+        let Buffer { lower, upper, .. } = buffers[index];
+        match groups.last_mut() {
+            Some(group) if lower < end => group.push(index),
+            _ => groups.push(vec![index]),
+        }
+        end = end.max(upper);
+    }
+    groups.iter_mut().for_each(|group| group.sort_unstable());
+    groups
 }

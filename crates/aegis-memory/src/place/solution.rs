@@ -15,8 +15,11 @@ pub struct Witness {
     /// The greatest number of which every alignment of theirs is a multiple: each of them but the
     /// highest takes up a multiple of it.
     pub stride: u64,
-    /// What they need at least: the sum of their sizes, all but one rounded up to `stride`.
+    /// What they need at least: the sum of their sizes, all but one rounded up to `stride`; of those
+    /// that rounding adds most to, one is the exception.
     pub bytes: Bytes,
+    /// How much of that is padding.
+    pub padding: Bytes,
 }
 
 impl Witness {
@@ -30,8 +33,10 @@ impl Witness {
         let live = || buffers.iter().map(|index| problem.buffers()[*index]);
         let stride = live().fold(0, |stride, buffer| gcd(stride, buffer.alignment)).max(1);
         let padded: u64 = live().map(|buffer| buffer.size.next_multiple_of(stride)).sum();
+        let size: u64 = live().map(|buffer| buffer.size).sum();
         let spared = live().map(|buffer| buffer.size.next_multiple_of(stride) - buffer.size).max();
-        Self { time, buffers, stride, bytes: Bytes(padded - spared.unwrap_or(0)) }
+        let bytes = padded - spared.unwrap_or(0);
+        Self { time, buffers, stride, bytes: Bytes(bytes), padding: Bytes(bytes - size) }
     }
 }
 
@@ -47,9 +52,8 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
 pub enum BoundReason {
     /// The witness needs that much. Anybody can add it up.
     Witness,
-    /// A complete search found no plan with a lower peak. Believed of the program: it remembers
-    /// failed states by fingerprints of 128 bits, so a false claim is not impossible; see
-    /// `docs/adr/0021` for its likelihood.
+    /// A complete search found no plan with a lower peak. Nothing in it is left to chance (failed
+    /// states are compared in full), but it is believed of the program: nobody can add it up.
     Exhausted,
 }
 
@@ -66,6 +70,22 @@ pub enum Verdict {
     Infeasible,
     /// The budget was spent before a plan within the capacity was found, or excluded.
     LimitReached,
+}
+
+/// Why planning ended where it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// There is nothing left to find out: the peak is the least, or no plan is within the capacity.
+    Proved,
+    /// A plan within the capacity was found, which was all that was asked for.
+    CapacityMet,
+    /// The nodes were used up. More of them may lead further; the same number leads here again.
+    Nodes,
+    /// The caller said stop. Where that depends on a clock, so does the answer.
+    Stopped,
+    /// What is too high has too many buffers living together to be searched, whatever the limits:
+    /// the heuristics had the last word.
+    TooLarge,
 }
 
 /// What found the plan.
@@ -105,6 +125,8 @@ pub struct Solution {
     pub witness: Witness,
     /// How good the plan is.
     pub verdict: Verdict,
+    /// Why no better one was looked for.
+    pub ended: Ended,
     /// What found it.
     pub method: Method,
     /// The nodes of all searches.

@@ -12,8 +12,9 @@
 //! 1. Whatever is returned passed the checker; a plan that does not is a defect of this crate, and
 //!    ends in a panic rather than in a wrong promise.
 //! 2. A function of problem and [`Limits`], but for the caller's stop: the same on every run,
-//!    machine and number of threads.
-//! 3. Anytime: there is always a plan, whatever the limits.
+//!    machine and number of threads. [`Ended`] tells whether the stop had a part in it.
+//! 3. Anytime: there is always a plan, whatever the limits. The caller's stop is asked between
+//!    heuristics and between nodes; the first sweep is always made.
 //! 4. Memory is linear in the number of buffers, but for searches, which are left out where their
 //!    tables would be too large (`INCIDENCES_MAX`).
 
@@ -27,7 +28,7 @@ use crate::place::parts::{Part, Prepared, prepare};
 use crate::place::problem::Problem;
 use crate::place::search::tables::Tables;
 use crate::place::search::{Answer, Budget, Stop, search};
-use crate::place::solution::{BoundReason, Method, Solution, Verdict, Witness};
+use crate::place::solution::{BoundReason, Ended, Method, Solution, Verdict, Witness};
 use crate::place::sweep::Sweep;
 
 /// The largest tables a search is given: pairs of buffer and section.
@@ -59,8 +60,8 @@ pub struct Limits<'a> {
     pub nodes: u64,
     /// Threads that search. They change how long it takes, never the answer.
     pub threads: NonZeroUsize,
-    /// Asked between nodes whether to give up, for callers with a clock. An answer after a stop may
-    /// differ from run to run.
+    /// Asked between heuristics and between nodes whether to give up, for callers with a clock. An
+    /// answer after a stop may differ from run to run.
     pub stop: Stop<'a>,
 }
 
@@ -69,9 +70,7 @@ impl Limits<'_> {
     /// core for a problem of `buffers` buffers. Most problems need far less.
     #[must_use]
     pub fn minimise(buffers: usize) -> Self {
-        let n = buffers as u64;
-        // What a node costs grows with the number of buffers, and so does their number.
-        let nodes = NODES_SCALE / (n + 40).saturating_mul(n + 100);
+        let nodes = usual_nodes(buffers);
         Self { capacity: None, nodes, threads: NonZeroUsize::MIN, stop: &|| false }
     }
 
@@ -86,14 +85,23 @@ impl Limits<'_> {
 
 const NODES_SCALE: u64 = 100_000_000_000;
 
+/// What a node costs grows with the number of buffers, and so does the number that a plan needs.
+fn usual_nodes(buffers: usize) -> u64 {
+    let n = buffers as u64;
+    NODES_SCALE / (n + 40).saturating_mul(n + 100)
+}
+
 /// A part with the best plan of it so far.
 struct Plan {
     part: Part,
+    /// What a search needs, made for the first one.
     tables: Option<Tables>,
     heights: Vec<u64>,
     offsets: Vec<u64>,
     peak: u64, // Including the base.
     method: Method,
+    /// Whether the caller said stop before every heuristic had its turn.
+    is_cut_short: bool,
 }
 
 /// Plans `problem` within `limits`.
@@ -132,9 +140,15 @@ impl<'a> Solver<'a> {
         let witness = best_witness(problem, unit);
         let bound = witness.bytes.0.div_ceil(unit);
         let goal = limits.capacity.map_or(bound, |capacity| capacity.0 / unit);
-        let plans = parts.into_iter().map(|part| Plan::heuristic(part, goal)).collect();
+        let plan = |part| Plan::heuristic(part, goal, limits.stop);
+        let plans = parts.into_iter().map(plan).collect();
         let bound_by = BoundReason::Witness;
         Self { limits, unit, peeled, peeled_top, plans, witness, bound, bound_by, nodes: 0 }
+    }
+
+    /// The number of items of the largest part.
+    fn items(&self) -> usize {
+        self.plans.iter().map(|plan| plan.part.items.len()).max().unwrap_or(0)
     }
 
     fn peak(&self) -> u64 {
@@ -163,10 +177,11 @@ impl<'a> Solver<'a> {
     /// Lowers the peak until it meets the bound or the budget is spent. The next pass tries again
     /// with more nodes for each attempt.
     fn minimise(&mut self) -> Verdict {
-        let items = self.plans.iter().map(|plan| plan.part.items.len() as u64).max().unwrap_or(0);
+        let items = self.items() as u64;
         let mut share = items.saturating_mul(FIRST_SHARE);
         if items <= SMALL {
-            share = self.limits.nodes / 2;
+            // With nodes without end, half of the usual number: other goals want their turn too.
+            share = (self.limits.nodes / 2).min(usual_nodes(self.items()) / 2);
         }
         while self.bound < self.peak() && self.may_go_on() {
             let before = (self.nodes, self.bound, self.peak());
@@ -237,6 +252,27 @@ impl<'a> Solver<'a> {
         all
     }
 
+    /// Why there is no better answer than `verdict`.
+    fn ended(&self, verdict: Verdict) -> Ended {
+        let goal = self.limits.capacity.map_or(self.bound, |capacity| capacity.0 / self.unit);
+        let mut high = self.plans.iter().filter(|plan| plan.peak > goal);
+        match verdict {
+            Verdict::Optimal | Verdict::Infeasible => Ended::Proved,
+            Verdict::WithinCapacity => Ended::CapacityMet,
+            Verdict::Gap | Verdict::LimitReached => {
+                if self.plans.iter().any(|plan| plan.is_cut_short) {
+                    Ended::Stopped
+                } else if high.any(|plan| plan.is_too_large()) {
+                    Ended::TooLarge
+                } else if self.nodes_left() == 0 {
+                    Ended::Nodes
+                } else {
+                    Ended::Stopped
+                }
+            }
+        }
+    }
+
     fn into_solution(self, problem: &Problem, verdict: Verdict) -> Solution {
         let mut offsets = vec![0; problem.buffers().len()];
         for (buffer, offset) in &self.peeled {
@@ -249,6 +285,7 @@ impl<'a> Solver<'a> {
         }
         let highest = self.plans.iter().max_by_key(|plan| plan.peak);
         let method = highest.map_or(Method::Forced, |plan| plan.method);
+        let ended = self.ended(verdict);
         let offsets = check_offsets(problem, offsets, problem.ceiling())
             .unwrap_or_else(|fault| panic!("a plan that does not pass the checker: {fault}"));
         Solution {
@@ -257,6 +294,7 @@ impl<'a> Solver<'a> {
             bound_by: self.bound_by,
             witness: self.witness,
             verdict,
+            ended,
             method,
             nodes: self.nodes,
         }
@@ -271,21 +309,22 @@ enum Attempt {
 }
 
 impl Plan {
-    /// The best of the heuristic plans of `part`; the first that is within `goal` ends the trials.
-    fn heuristic(part: Part, goal: u64) -> Self {
+    /// The best of the heuristic plans of `part`; the first that is within `goal` ends the trials,
+    /// and so does `stop`, once there is a plan.
+    fn heuristic(part: Part, goal: u64, stop: Stop<'_>) -> Self {
         let heights = part.heights();
-        let small = part.incidences() <= INCIDENCES_MAX;
         let mut plan = Self {
             tables: None,
             offsets: Vec::new(),
             peak: u64::MAX,
             method: Method::Sweep,
+            is_cut_short: false,
             heights,
             part,
         };
         let n = plan.part.items.len();
         for sweep in Sweep::all().take((SWEPT_MAX / n).max(2)) {
-            if plan.peak <= goal {
+            if plan.is_done(goal, stop) {
                 return plan;
             }
             plan.offer(sweep.place(&plan.part), Method::Sweep);
@@ -293,13 +332,26 @@ impl Plan {
         let orders =
             if n > GREEDY_MAX { 0 } else { (GREEDY_COMPARISONS / (n * n / 2).max(1)).max(2) };
         for greedy in Greedy::all().take(orders) {
-            if plan.peak <= goal {
+            if plan.is_done(goal, stop) {
                 return plan;
             }
             plan.offer(greedy.place(&plan.part, &plan.heights), Method::Greedy);
         }
-        plan.tables = small.then(|| Tables::new(&plan.part));
         plan
+    }
+
+    /// Whether no further heuristic is to be tried.
+    fn is_done(&mut self, goal: u64, stop: Stop<'_>) -> bool {
+        if self.peak <= goal {
+            return true;
+        }
+        self.is_cut_short = self.peak != u64::MAX && stop();
+        self.is_cut_short
+    }
+
+    /// Whether its tables would be too large for a search.
+    fn is_too_large(&self) -> bool {
+        self.part.incidences() > INCIDENCES_MAX
     }
 
     fn offer(&mut self, offsets: Vec<u64>, method: Method) {
@@ -315,9 +367,10 @@ impl Plan {
         let Some(capacity) = goal.checked_sub(self.part.base) else {
             return (Attempt::Refuted, 0);
         };
-        let Some(tables) = &self.tables else {
+        if budget.nodes == 0 || self.is_too_large() {
             return (Attempt::Unknown, 0);
-        };
+        }
+        let tables = self.tables.get_or_insert_with(|| Tables::new(&self.part));
         match search(tables, capacity, budget) {
             (Answer::Plan(offsets), nodes) => {
                 self.offer(offsets, Method::Search);

@@ -19,8 +19,6 @@ use std::collections::BTreeSet;
 
 use crate::place::parts::{Item, Part};
 
-/// The rank of the end of a life: before every beginning at the same time, since lives are half-open.
-const END: usize = 0;
 /// How many holes a fit looks at.
 const LOOKS_MAX: usize = 64;
 
@@ -60,22 +58,27 @@ impl Sweep {
     }
 
     /// An offset for every item of `part`, from its base up.
+    ///
+    /// Times are sections, so what begins and what ends at each is found by counting, and only items
+    /// that begin together are sorted.
     pub(super) fn place(self, part: &Part) -> Vec<u64> {
-        let mut edges = Vec::with_capacity(part.items.len() * 2);
-        for ((at, item), rank) in part.items.iter().enumerate().zip(self.ranks(part)) {
-            let (from, to) = self.life(item, part.sections);
-            edges.push((from, rank, at));
-            edges.push((to, END, at));
-        }
-        edges.sort_unstable();
-        let mut holes = Holes::default();
-        let mut offsets = vec![0; part.items.len()];
-        for (_, rank, at) in edges {
-            let item = &part.items[at];
-            if rank == END {
-                holes.give_back(offsets[at], offsets[at] + item.size);
-            } else {
-                offsets[at] = holes.take(item, self.fit);
+        let life = |item: &Item| self.life(item, part.sections);
+        let begins = Buckets::of(part.sections, part.items.iter().map(|item| life(item).0));
+        let ends = Buckets::of(part.sections, part.items.iter().map(|item| life(item).1));
+        let mut space = Space::new(self.fit);
+        let (mut offsets, mut blocks) = (vec![0; part.items.len()], vec![0; part.items.len()]);
+        let mut together = Vec::new();
+        for time in 0..part.sections {
+            // Lives are half-open: what ends now makes room for what begins now.
+            ends.at(time).iter().for_each(|at| space.give_back(blocks[*at]));
+            together.clear();
+            together.extend_from_slice(begins.at(time));
+            if together.len() > 1 {
+                together.sort_by_key(|at| (Reverse(self.key(&part.items[*at])), *at));
+            }
+            for at in &together {
+                blocks[*at] = space.take(&part.items[*at]);
+                offsets[*at] = space.start(blocks[*at]);
             }
         }
         offsets
@@ -89,17 +92,6 @@ impl Sweep {
         }
     }
 
-    /// For each item its place among those that begin with it, counted from one.
-    fn ranks(self, part: &Part) -> Vec<usize> {
-        let mut order: Vec<_> = (0..part.items.len()).collect();
-        order.sort_by_cached_key(|at| (Reverse(self.key(&part.items[*at])), *at));
-        let mut ranks = vec![0; order.len()];
-        for (rank, at) in (END + 1..).zip(order) {
-            ranks[at] = rank;
-        }
-        ranks
-    }
-
     fn key(self, item: &Item) -> (u128, u128) {
         let (size, length) = (u128::from(item.size), (item.last - item.first) as u128);
         match self.tie {
@@ -110,79 +102,203 @@ impl Sweep {
     }
 }
 
-/// The free addresses below the highest that was ever taken.
-#[derive(Default)]
-struct Holes {
-    by_start: BTreeSet<(u64, u64)>, // Start and end; not empty, and no two touch.
-    by_size: BTreeSet<(u64, u64)>,  // Size and start.
+/// Items by the time of something, each time's in order of index.
+struct Buckets {
+    starts: Vec<usize>,
+    items: Vec<usize>,
+}
+
+impl Buckets {
+    /// The items with the given times, which are `last` at most. O(n + last).
+    fn of(last: usize, times: impl Iterator<Item = usize> + Clone) -> Self {
+        let mut starts = vec![0; last + 2];
+        times.clone().for_each(|time| starts[time + 1] += 1);
+        for time in 0..=last {
+            starts[time + 1] += starts[time];
+        }
+        let mut next = starts.clone();
+        let mut items = vec![0; starts[last + 1]];
+        for (at, time) in times.enumerate() {
+            items[next[time]] = at;
+            next[time] += 1;
+        }
+        Self { starts, items }
+    }
+
+    fn at(&self, time: usize) -> &[usize] {
+        &self.items[self.starts[time]..self.starts[time + 1]]
+    }
+}
+
+/// A range of addresses that is taken, or a hole.
+#[derive(Clone, Copy)]
+struct Block {
+    start: u64,
     end: u64,
+    is_hole: bool,
+    below: usize,
+    above: usize,
 }
 
-impl Holes {
-    fn take(&mut self, item: &Item, fit: Fit) -> u64 {
-        let first = (fit == Fit::First).then(|| self.first_fit(item)).flatten();
-        let Some((start, end)) = first.or_else(|| self.best_fit(item)) else {
-            return self.grow(item);
+/// No block.
+const NONE: usize = usize::MAX;
+
+/// The addresses below the highest that was ever taken: blocks that touch, in a list by address. So
+/// what is given back finds the holes beside it at once, and only holes are kept in order.
+///
+/// Holes are not empty, and no two touch.
+struct Space {
+    blocks: Vec<Block>,
+    unused: Vec<usize>,
+    top: usize,
+    /// Size, start and block of every hole.
+    by_size: BTreeSet<(u64, u64, usize)>,
+    /// Start and block of every hole; kept only for first fit.
+    by_start: Option<BTreeSet<(u64, usize)>>,
+}
+
+impl Space {
+    fn new(fit: Fit) -> Self {
+        Self {
+            blocks: Vec::new(),
+            unused: Vec::new(),
+            top: NONE,
+            by_size: BTreeSet::new(),
+            by_start: (fit == Fit::First).then(BTreeSet::new),
+        }
+    }
+
+    fn start(&self, block: usize) -> u64 {
+        self.blocks[block].start
+    }
+
+    /// Takes addresses for `item`; returns their block.
+    fn take(&mut self, item: &Item) -> usize {
+        let found = self.first_fit(item).or_else(|| self.best_fit(item));
+        let hole = found.unwrap_or_else(|| self.grow(item));
+        let Block { start, end, below, above, .. } = self.blocks[hole];
+        self.unlist(hole);
+        let offset = start.next_multiple_of(item.alignment);
+        let taken = Block { start: offset, end: offset + item.size, is_hole: false, below, above };
+        self.blocks[hole] = taken;
+        if start < offset {
+            self.insert_hole(start, offset, below, hole);
+        }
+        if taken.end < end {
+            self.insert_hole(taken.end, end, hole, above);
+        }
+        hole
+    }
+
+    fn first_fit(&self, item: &Item) -> Option<usize> {
+        let holes = self.by_start.as_ref()?.iter().take(LOOKS_MAX).map(|(_, hole)| *hole);
+        holes.into_iter().find(|hole| self.fits(*hole, item))
+    }
+
+    fn best_fit(&self, item: &Item) -> Option<usize> {
+        let large_enough = self.by_size.range((item.size, 0, 0)..).take(LOOKS_MAX);
+        large_enough.map(|(.., hole)| *hole).find(|hole| self.fits(*hole, item))
+    }
+
+    /// Whether `item` fits into `hole` once its offset is aligned.
+    fn fits(&self, hole: usize, item: &Item) -> bool {
+        let Block { start, end, .. } = self.blocks[hole];
+        start.next_multiple_of(item.alignment) + item.size <= end
+    }
+
+    /// A hole at the end that is as large as `item` needs: the lowest address that has nothing taken
+    /// above it.
+    fn grow(&mut self, item: &Item) -> usize {
+        let last = self.blocks.get(self.top).copied();
+        let hole = match last {
+            Some(block) if block.is_hole => {
+                self.unlist(self.top);
+                self.top
+            }
+            _ => self.add(Block {
+                start: last.map_or(0, |block| block.end),
+                end: 0, // Set below.
+                is_hole: true,
+                below: self.top,
+                above: NONE,
+            }),
         };
-        let offset = start.next_multiple_of(item.alignment);
-        self.remove(start, end);
-        self.insert(start, offset);
-        self.insert(offset + item.size, end);
-        offset
+        let end = self.blocks[hole].start.next_multiple_of(item.alignment) + item.size;
+        self.blocks[hole].end = self.blocks[hole].end.max(end);
+        self.list(hole);
+        hole
     }
 
-    fn first_fit(&self, item: &Item) -> Option<(u64, u64)> {
-        self.by_start.iter().take(LOOKS_MAX).copied().find(|(start, end)| fits(*start, *end, item))
-    }
-
-    fn best_fit(&self, item: &Item) -> Option<(u64, u64)> {
-        let large_enough = self.by_size.range((item.size, 0)..).take(LOOKS_MAX);
-        let holes = large_enough.map(|(size, start)| (*start, start + size));
-        holes.into_iter().find(|(start, end)| fits(*start, *end, item))
-    }
-
-    /// Takes the lowest address that has nothing taken above it.
-    fn grow(&mut self, item: &Item) -> u64 {
-        let last = self.by_start.last().copied().filter(|(_, end)| *end == self.end);
-        let start = last.map_or(self.end, |(start, _)| start);
-        if let Some((start, end)) = last {
-            self.remove(start, end);
+    fn give_back(&mut self, block: usize) {
+        let Block { below, above, .. } = self.blocks[block];
+        for side in [below, above] {
+            if side != NONE && self.blocks[side].is_hole {
+                self.unlist(side);
+                self.swallow(block, side);
+            }
         }
-        let offset = start.next_multiple_of(item.alignment);
-        self.insert(start, offset);
-        self.end = self.end.max(offset + item.size);
-        self.insert(offset + item.size, self.end);
-        offset
+        self.blocks[block].is_hole = true;
+        self.list(block);
     }
 
-    fn give_back(&mut self, mut start: u64, mut end: u64) {
-        let below = self.by_start.range(..(start, 0)).next_back().copied();
-        if let Some((from, to)) = below.filter(|(_, to)| *to == start) {
-            self.remove(from, to);
-            start = from;
+    /// Makes `side`, which touches `block`, a part of it.
+    fn swallow(&mut self, block: usize, side: usize) {
+        let gone = self.blocks[side];
+        if gone.end == self.blocks[block].start {
+            (self.blocks[block].start, self.blocks[block].below) = (gone.start, gone.below);
+        } else {
+            (self.blocks[block].end, self.blocks[block].above) = (gone.end, gone.above);
         }
-        let above = self.by_start.range((end, 0)..).next().copied();
-        if let Some((from, to)) = above.filter(|(from, _)| *from == end) {
-            self.remove(from, to);
-            end = to;
+        self.link(block);
+        self.unused.push(side);
+    }
+
+    fn insert_hole(&mut self, start: u64, end: u64, below: usize, above: usize) {
+        let hole = self.add(Block { start, end, is_hole: true, below, above });
+        self.list(hole);
+    }
+
+    fn add(&mut self, block: Block) -> usize {
+        let index = match self.unused.pop() {
+            Some(index) => {
+                self.blocks[index] = block;
+                index
+            }
+            None => {
+                self.blocks.push(block);
+                self.blocks.len() - 1
+            }
+        };
+        self.link(index);
+        index
+    }
+
+    /// Makes the neighbours of `block` name it as theirs.
+    fn link(&mut self, block: usize) {
+        let Block { below, above, .. } = self.blocks[block];
+        if below != NONE {
+            self.blocks[below].above = block;
         }
-        self.insert(start, end);
-    }
-
-    fn insert(&mut self, start: u64, end: u64) {
-        if start < end {
-            self.by_start.insert((start, end));
-            self.by_size.insert((end - start, start));
+        if above == NONE {
+            self.top = block;
+        } else {
+            self.blocks[above].below = block;
         }
     }
 
-    fn remove(&mut self, start: u64, end: u64) {
-        self.by_start.remove(&(start, end));
-        self.by_size.remove(&(end - start, start));
+    fn list(&mut self, hole: usize) {
+        let Block { start, end, .. } = self.blocks[hole];
+        self.by_size.insert((end - start, start, hole));
+        if let Some(by_start) = &mut self.by_start {
+            by_start.insert((start, hole));
+        }
     }
-}
 
-/// Whether `item` fits between two addresses once its offset is aligned.
-fn fits(start: u64, end: u64, item: &Item) -> bool {
-    start.next_multiple_of(item.alignment) + item.size <= end
+    fn unlist(&mut self, hole: usize) {
+        let Block { start, end, .. } = self.blocks[hole];
+        self.by_size.remove(&(end - start, start, hole));
+        if let Some(by_start) = &mut self.by_start {
+            by_start.remove(&(start, hole));
+        }
+    }
 }

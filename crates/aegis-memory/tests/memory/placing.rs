@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use aegis_memory::place::{BoundReason, Buffer, Limits, Verdict, solve};
+use aegis_memory::place::{BoundReason, Buffer, Ended, Limits, Problem, Verdict, solve};
 use aegis_memory::{OffsetFault, check_offsets};
 use aegis_trace::Bytes;
 use proptest::prelude::*;
@@ -30,6 +31,23 @@ proptest! {
         }
     }
 
+    /// Alignments near the end of what can be addressed: a problem is refused, or planned as well as
+    /// any other, and nothing overflows.
+    #[test]
+    fn huge_alignments_are_planned_or_refused(
+        drawn in prop::collection::vec((0i64..9, 1i64..4, 1u64..12, 59u32..64), 1..6),
+    ) {
+        let one = |(lower, length, size, shift): (i64, i64, u64, u32)| {
+            buffer(lower, lower + length, size, 1 << shift)
+        };
+        let Ok(problem) = Problem::new(drawn.into_iter().map(one).collect()) else {
+            return Ok(());
+        };
+        let solution = minimise(&problem);
+        prop_assert_eq!(solution.peak(), Bytes(least_peak(&problem)));
+        prop_assert_eq!(solution.verdict, Verdict::Optimal);
+    }
+
     /// The witness can be added up by anybody, and never claims too much.
     #[test]
     fn the_witness_is_live_at_once_and_needs_what_it_says(problem in small_problems()) {
@@ -40,7 +58,16 @@ proptest! {
         prop_assert!(live.iter().all(|b| b.alignment.is_multiple_of(witness.stride)));
         prop_assert!(witness.bytes <= Bytes(least_peak(&problem)));
         let sum: u64 = live.iter().map(|b| b.size).sum();
-        prop_assert!(witness.bytes >= Bytes(sum));
+        prop_assert_eq!(witness.bytes, Bytes(sum + witness.padding.0));
+        // Every way to pick the one that lies highest, and so is not rounded up.
+        let padded = |last: usize| {
+            let ends = live.iter().enumerate();
+            ends.map(|(at, b)| {
+                if at == last { b.size } else { b.size.next_multiple_of(witness.stride) }
+            }).sum::<u64>()
+        };
+        let least = (0..live.len()).map(padded).min().unwrap_or(0);
+        prop_assert_eq!(witness.bytes, Bytes(least));
         if solution.bound_by == BoundReason::Witness {
             prop_assert_eq!(solution.bound, witness.bytes);
         }
@@ -134,8 +161,47 @@ fn a_caller_who_says_stop_gets_the_best_so_far() {
     let problem = windmills(3, 101, 1 << 20);
     let limits = Limits { stop: &|| true, ..Limits::minimise(101) };
     let solution = solve(&problem, &limits);
-    assert_eq!(solution.nodes, 0);
+    assert_eq!((solution.nodes, solution.ended), (0, Ended::Stopped));
     assert!(solution.peak() >= solution.bound);
+}
+
+#[test]
+fn what_ended_planning_is_said_as_it_was() {
+    let problem = windmills(3, 101, 1 << 20);
+    let limits = Limits::minimise(101);
+    assert_eq!(minimise(&problem).ended, Ended::Proved);
+    assert_eq!(solve(&problem, &Limits { nodes: 10, ..limits }).ended, Ended::Nodes);
+    assert_eq!(solve(&problem, &Limits { nodes: 0, ..limits }).ended, Ended::Nodes);
+    let roomy = Limits { capacity: Some(problem.total()), ..limits };
+    assert_eq!(solve(&problem, &roomy).ended, Ended::CapacityMet);
+    let tight = Limits { capacity: Some(Bytes((1 << 20) - 1)), ..limits };
+    assert_eq!(solve(&problem, &tight).ended, Ended::Proved);
+}
+
+/// The clock strikes after a few nodes, and not before a search.
+#[test]
+fn a_stop_within_a_search_is_told_from_the_last_node() {
+    let looks = AtomicU32::new(0);
+    let stop = || looks.fetch_add(1, Ordering::Relaxed) > 60;
+    let hard = windmills(5, 601, 1 << 24);
+    let limits = Limits { nodes: u64::MAX, stop: &stop, ..Limits::minimise(601) };
+    let solution = solve(&hard, &limits);
+    assert_eq!((solution.verdict, solution.ended), (Verdict::Gap, Ended::Stopped));
+    assert!(solution.nodes > 0);
+}
+
+#[test]
+fn what_is_too_large_for_a_search_says_so_whatever_the_limit() {
+    let mut random = Random::new(5);
+    let mut one = || {
+        let lower = i64::try_from(random.below(20_000)).expect("small");
+        let length = i64::try_from(4_000 + random.below(4_000)).expect("small");
+        buffer(lower, lower + length, 1 + random.below(1_000), 1)
+    };
+    let crowd = problem((0..8_000).map(|_| one()).collect());
+    let solution = solve(&crowd, &Limits { nodes: u64::MAX, ..Limits::minimise(0) });
+    assert_eq!((solution.verdict, solution.nodes), (Verdict::Gap, 0));
+    assert_eq!(solution.ended, Ended::TooLarge);
 }
 
 #[test]

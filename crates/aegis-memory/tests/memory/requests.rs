@@ -1,8 +1,8 @@
 //! Requests to test with: random ones, and short names for literal ones.
 
-use aegis_cuda::{DeviceArena, DeviceContext, SimConfig};
+use aegis_cuda::{DeviceArena, DeviceContext, HostConfig, SimConfig};
 use aegis_memory::{Lifespan, ModelMemory, PlanRequest, TensorClass, TensorLifetime};
-use aegis_trace::{Bytes, ModelId, PartitionId, TensorId};
+use aegis_trace::{Bytes, ModelId, MonotonicClock, Nanos, PartitionId, TensorId};
 use proptest::prelude::*;
 
 /// Every alignment that [`models`] draws divides it.
@@ -52,6 +52,19 @@ pub(crate) fn request(capacity: Bytes, models: Vec<ModelMemory>) -> PlanRequest 
 pub(crate) fn arena(size: Bytes) -> DeviceArena {
     let config = SimConfig { memory_limit: size, max_streams: 1, stream_depth: 1 };
     let device = DeviceContext::sim(config).expect("a valid configuration");
+    device.reserve_arena(size).expect("no more than the limit")
+}
+
+/// As [`arena`], in the memory of this machine.
+pub(crate) fn real_arena(size: Bytes) -> DeviceArena {
+    let config = HostConfig {
+        memory_limit: size,
+        max_streams: 1,
+        stream_depth: 1,
+        spin: Nanos::ZERO,
+        clock: MonotonicClock::start(),
+    };
+    let device = DeviceContext::host(config).expect("a valid configuration");
     device.reserve_arena(size).expect("no more than the limit")
 }
 

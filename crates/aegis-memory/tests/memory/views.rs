@@ -1,10 +1,11 @@
 //! Typed views: what goes in comes out, and nothing past the end.
 
-use aegis_memory::{Element, TensorView, ViewError};
-use aegis_trace::Bytes;
+use aegis_cuda::DeviceBuffer;
+use aegis_memory::{Element, MemoryOrchestrator, TensorView, ViewError};
+use aegis_trace::{Bytes, ModelId, TensorId};
 use proptest::prelude::*;
 
-use crate::requests::arena;
+use crate::requests::{arena, real_arena, simple};
 
 fn round_trip<E: Element + PartialEq + std::fmt::Debug>(at: u64, elements: &[E], zero: E) {
     let arena = arena(Bytes(1 << 17));
@@ -60,4 +61,36 @@ fn numbers_that_overflow_are_past_the_end() {
     assert!(view.write(u64::MAX, &[1]).is_err());
     assert!(view.read(u64::MAX / 8 + 1, &mut [0]).is_err());
     assert!(view.write(512, &[]).is_ok(), "nothing at the end is inside");
+}
+
+/// A runtime that keeps a sum from job to job. One that does not clear it first seems to work where
+/// memory happens to be zero, and is a tenant too late where another has been there.
+fn sum_of_a_job(state: &mut DeviceBuffer, clears: bool, input: f32) -> f32 {
+    let mut state = TensorView::<f32>::of(state).expect("even");
+    if clears {
+        state.write(0, &[0.0]).expect("inside");
+    }
+    let mut sum = [0.0];
+    state.read(0, &mut sum).expect("inside");
+    sum[0] += input;
+    state.write(0, &sum).expect("inside");
+    sum[0]
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn a_runtime_that_reads_what_it_did_not_write_is_caught() {
+    let mut orchestrator = MemoryOrchestrator::new(real_arena(Bytes(4096)));
+    let mut first_sum = |model: u16, clears: bool| {
+        let planned = orchestrator.plan(simple(model, 64, 0)).expect("it fits");
+        let mut binding = orchestrator.bind(planned).expect("nothing is bound");
+        let mut state = binding.buffer(TensorId::first(0)).expect("the only one");
+        let sum = sum_of_a_job(&mut state, clears, 1.5);
+        drop((binding, state));
+        orchestrator.release(ModelId::first(model)).expect("dropped");
+        sum
+    };
+    assert!(first_sum(0, false).is_nan(), "fresh memory is not taken for zeros");
+    assert!((first_sum(1, true) - 1.5).abs() < f32::EPSILON);
+    assert!(first_sum(2, false).is_nan(), "nor is what the tenant before has left");
 }

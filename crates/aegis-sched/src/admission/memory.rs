@@ -10,7 +10,7 @@
 
 use aegis_memory::error::PressureError;
 use aegis_memory::{MemoryOrchestrator, PressureChange, PressurePolicy};
-use aegis_trace::{Bytes, PressureLevel, Refusal};
+use aegis_trace::{Bytes, ModelId, PressureLevel, Refusal};
 
 use super::AdmissionError;
 
@@ -61,6 +61,19 @@ impl DeviceMemory {
     #[must_use]
     pub fn pressure(&self) -> Option<PressureLevel> {
         self.pressure.as_ref().map(PressurePolicy::level)
+    }
+
+    /// Of the admitted models that the caller would give up, in its order, those whose eviction would
+    /// end the critical level, as [`PressurePolicy::victims`] has it; none at any other level, nor
+    /// without a policy. Evicts nothing. O(n m) in the expendable and the admitted models.
+    ///
+    /// What a model gives back is its resident memory. Scratch is shared, so it is not counted.
+    #[must_use]
+    pub fn victims(&self, expendable: &[ModelId]) -> Vec<ModelId> {
+        let Some(policy) = &self.pressure else { return Vec::new() };
+        let gives_back =
+            |model: &ModelId| self.bound.usage_of(*model).map(|usage| (*model, usage.resident));
+        policy.victims(&expendable.iter().filter_map(gives_back).collect::<Vec<_>>())
     }
 
     /// Whether the level lets a new model be planned.

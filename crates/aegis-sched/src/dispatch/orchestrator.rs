@@ -19,7 +19,7 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::{self, JoinHandle};
 
 use aegis_context::ExecutionContext;
-use aegis_cuda::{DeviceContext, Realtime, RealtimePriority, Signal, realtime};
+use aegis_cuda::{DeviceContext, RealtimePriority, Signal, ThreadRequest, ThreadSetup};
 use aegis_trace::{Clock, ModelId, MonotonicClock, Nanos, Timestamp, TraceEvent};
 
 use super::{Dispatcher, Lane, Turn};
@@ -34,8 +34,10 @@ pub enum Pace {
         clock: MonotonicClock,
         /// How long to poll before sleeping.
         spin: Nanos,
-        /// Whether to ask for real-time priority for the thread.
+        /// Whether to ask for real-time priority and locked memory for the thread.
         realtime: bool,
+        /// The core to ask for.
+        core: Option<u16>,
     },
     /// As far as the simulated device has events.
     Virtual,
@@ -43,10 +45,13 @@ pub enum Pace {
 
 impl Pace {
     /// Prepares the calling thread to be the orchestrator.
-    fn set_up_thread(&self) -> Realtime {
-        match self {
-            Self::Real { realtime: true, .. } => realtime::request(RealtimePriority::ORCHESTRATOR),
-            Self::Real { realtime: false, .. } | Self::Virtual => Realtime::NotRequested,
+    fn set_up_thread(&self) -> ThreadSetup {
+        match *self {
+            Self::Real { realtime, core, .. } => {
+                let priority = realtime.then_some(RealtimePriority::ORCHESTRATOR);
+                ThreadRequest { priority, lock_memory: realtime, core }.apply()
+            }
+            Self::Virtual => ThreadSetup::NONE,
         }
     }
 }
@@ -64,7 +69,7 @@ pub struct Orchestrator {
     /// Ends with the thread, and with it every command that still waits and its caller's wait.
     commands: Sender<Command>,
     signal: Arc<Signal>,
-    realtime: Realtime,
+    setup: ThreadSetup,
     thread: JoinHandle<Dispatcher>,
 }
 
@@ -112,8 +117,8 @@ impl Orchestrator {
             orchestration.dispatcher
         };
         let thread = thread::Builder::new().name("aegis-orchestrator".into()).spawn(work)?;
-        let realtime = answer.recv().unwrap_or(Realtime::NotRequested);
-        Ok(Self { commands, signal, realtime, thread })
+        let setup = answer.recv().unwrap_or(ThreadSetup::NONE);
+        Ok(Self { commands, signal, setup, thread })
     }
 
     /// Hands over an admitted model and the changed bounds of the others; blocks until they hold.
@@ -139,10 +144,10 @@ impl Orchestrator {
         departed.recv().ok()
     }
 
-    /// How the operating system schedules the thread.
+    /// What the operating system granted the thread.
     #[must_use]
-    pub fn realtime(&self) -> &Realtime {
-        &self.realtime
+    pub fn setup(&self) -> &ThreadSetup {
+        &self.setup
     }
 
     /// Whether the thread still runs; it ends by itself when the device is lost.

@@ -122,13 +122,29 @@ impl Campaign {
         Nanos(u64::try_from(mean).expect("a mean is at most the maximum"))
     }
 
+    /// The standard deviation in nanoseconds; zero for one sample.
+    #[must_use]
+    pub fn deviation(&self) -> f64 {
+        let mean = self.mean_as_float();
+        let squares: f64 = self.times.iter().map(|time| (time.0 as f64 - mean).powi(2)).sum();
+        (squares / (self.times.len() as f64 - 1.0).max(1.0)).sqrt()
+    }
+
     /// Standard deviation over mean; zero for one sample. For display.
     #[must_use]
     pub fn variation(&self) -> f64 {
-        let n = self.times.len() as f64;
-        let mean = self.times.iter().map(|time| time.0 as f64).sum::<f64>() / n;
-        let squares: f64 = self.times.iter().map(|time| (time.0 as f64 - mean).powi(2)).sum();
-        (squares / (n - 1.0).max(1.0)).sqrt() / mean
+        self.deviation() / self.mean_as_float()
+    }
+
+    /// The mean less and plus `reach` nanoseconds, rounded outwards; never below zero.
+    pub(super) fn mean_within(&self, reach: f64) -> [Nanos; 2] {
+        let mean = self.mean_as_float();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+        [(mean - reach).floor().max(0.0) as u64, (mean + reach).ceil() as u64].map(Nanos)
+    }
+
+    fn mean_as_float(&self) -> f64 {
+        self.times.iter().map(|time| time.0 as f64).sum::<f64>() / self.times.len() as f64
     }
 
     /// The largest length that divides every difference of two samples: what the clock resolved, or

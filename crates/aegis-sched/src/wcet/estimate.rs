@@ -1,22 +1,7 @@
-//! The answer to one question about one campaign, and the rule that picks it.
+//! The answer to one question about one campaign: the bound, its claim, and all that stands beside it.
 //!
-//! Every estimate that can be computed stands in the answer; the rule only says which of them is *the*
-//! bound, and whether it carries a claim:
-//!
-//! ```text
-//!  one sample, all equal, or fewer than 20 -------> observed maximum, no claim
-//!  stationarity rejected -------------------------> observed maximum, no claim
-//!  independence rejected -> n is n_eff from here; the tail is not extrapolated
-//!  n is enough for the order statistic -----------> order statistic, claim
-//!  tail resolved, fits, not too heavy, in reach --> generalised Pareto limit, claim (of a model)
-//!  otherwise -------------------------------------> observed maximum, no claim
-//! ```
-//!
-//! A method asked for by name goes the same way, with the other methods left out.
-//!
-//! # Invariants
-//! 1. Where the order statistic does not exist, no bound is below the observed maximum, so the bounds
-//!    of claims do not fall when coverage or confidence rises.
+//! [`Estimate::of`] answers; `rule.rs` holds the rule that picks the bound, and `validity.rs` the tests
+//! that decide about the claim.
 
 use aegis_trace::Nanos;
 use serde::Serialize;
@@ -24,51 +9,11 @@ use serde::Serialize;
 use super::campaign::Campaign;
 use super::gev::GevFit;
 use super::gpd::{Fit, Peaks};
-use super::independence::{Independence, exceedance_time_up_to};
-use super::margin::{self, compute_wcet};
+use super::question::{Method, Question};
+use super::rule::Evidence;
 use super::share::Share;
-use super::stationarity::Stationarity;
+use super::validity::Tests;
 use super::warning::{Diagnosis, Warning};
-use super::{order, ranks, tail};
-
-/// The fewest samples the validity tests say anything about.
-pub const TESTABLE_MIN: usize = 20;
-/// The shape from which on a tail has no variance.
-const SHAPE_BLOCKS: f64 = 0.5;
-/// An extrapolation may lie this many times beyond the maximum.
-const FACTOR_MAX: u64 = 3;
-/// And reach this many times beyond the samples in probability.
-const REACH_FACTOR: u128 = 10;
-
-/// What is asked of a campaign.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// The share of jobs that shall stay below the bound.
-    pub coverage: Share,
-    /// The probability, over campaigns, that it does.
-    pub confidence: Share,
-    /// How.
-    pub method: Method,
-    /// What the margin rule adds, in percent.
-    pub margin_percent: u32,
-}
-
-/// How a bound is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Method {
-    /// By the rule of [this module](self).
-    Auto,
-    /// By the order statistic alone.
-    Order,
-    /// By peaks over threshold alone.
-    Gpd,
-    /// By block maxima alone; carries no claim.
-    Gev,
-    /// By the margin rule; carries no claim.
-    Margin,
-}
 
 /// What a bound is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -92,6 +37,8 @@ pub struct Estimate {
     pub bound_ns: Nanos,
     /// What it is.
     pub kind: Kind,
+    /// As asked.
+    pub method: Method,
     /// Whether at least `coverage` of the jobs stay below it, with `confidence`.
     pub claim: bool,
     /// As asked.
@@ -100,11 +47,15 @@ pub struct Estimate {
     /// As asked.
     #[serde(serialize_with = "as_number")]
     pub confidence: Share,
-    /// The coverage that the maximum of `n_eff` samples carries with `confidence`.
-    pub supported_coverage: f64,
+    /// The lower confidence limit of the time that the bound limits from above, by the same method;
+    /// `None` without a claim.
+    pub lower_ns: Option<Nanos>,
+    /// The coverage that the maximum of `n_eff` samples carries with `confidence`; `None` where the
+    /// process was not tested or found to change.
+    pub supported_coverage: Option<f64>,
     /// How many samples there are.
     pub n: usize,
-    /// How many independent ones they are worth.
+    /// How many independent ones say as much.
     pub n_eff: usize,
     /// What the samples are not.
     pub diagnose: Vec<Diagnosis>,
@@ -120,13 +71,26 @@ pub struct Estimate {
     pub warnings: Vec<Warning>,
 }
 
-/// Peaks over threshold: the likeliest law, and the limit of the quantile.
+/// Peaks over threshold: the likeliest law, and the quantile with its limits. Each limit holds with the
+/// stated confidence for itself.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evt {
+    /// How it was made: `gpd`.
+    pub method: Method,
     /// The upper confidence limit; `None` inside the samples or beyond any time.
     pub bound_ns: Option<Nanos>,
+    /// The time itself under the likeliest law: the return level.
+    pub return_level_ns: Option<Nanos>,
+    /// Its lower confidence limit.
+    pub lower_ns: Option<Nanos>,
     /// The shape of the likeliest law; above zero without an end.
     pub xi: f64,
+    /// Its lower confidence limit, among the shapes from -0.5 to 2.
+    pub xi_lower: f64,
+    /// Its upper confidence limit, among the same.
+    pub xi_upper: f64,
+    /// Whether the likeliest law may have a shape below -0.5, the smallest that is fitted.
+    pub xi_clipped: bool,
     /// Its scale, in nanoseconds.
     pub sigma: f64,
     /// Where the tail begins.
@@ -144,6 +108,10 @@ pub struct Estimates {
     pub observed_min: Nanos,
     /// The mean, rounded up.
     pub mean: Nanos,
+    /// The limits of the mean of the process, which hold together with the stated confidence; `None`
+    /// where the process was not tested or found to change. They suppose a mean that is near normal,
+    /// and count dependent samples by their autocorrelation time.
+    pub mean_limits: Option<[Nanos; 2]>,
     /// Half of the samples are at most this.
     pub p50: Nanos,
     /// 90 % of them.
@@ -156,45 +124,8 @@ pub struct Estimates {
     pub margin: Nanos,
     /// The quantile of an exponential tail.
     pub exponential: Option<Nanos>,
-    /// Block maxima.
+    /// Block maxima; for `auto` and `gev`, since the fit takes long.
     pub gev: Option<GevFit>,
-}
-
-/// The four groups of validity tests, each at the level 0.01.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Tests {
-    /// Whether the tail has enough different values.
-    pub resolution: Resolution,
-    /// Whether the process stayed the same.
-    pub stationarity: Stationarity,
-    /// Whether samples tell nothing of each other.
-    pub independence: Independence,
-    /// Whether the tail looks like its fit.
-    pub tail: Option<TailTest>,
-}
-
-/// The resolution of the tail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Resolution {
-    /// Whether it is enough.
-    pub passed: bool,
-    /// Different values in the tail.
-    pub distinct: usize,
-    /// How many a fit needs.
-    pub needed: usize,
-    /// What the clock resolved, or a multiple of it.
-    pub quantum_ns: Nanos,
-}
-
-/// The fit of the tail.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct TailTest {
-    /// Whether it is not rejected.
-    pub passed: bool,
-    /// The probability of a fit this bad by chance.
-    pub p: f64,
-    /// Whether the shape is above zero beyond chance.
-    pub heavy: bool,
 }
 
 impl Estimate {
@@ -205,293 +136,26 @@ impl Estimate {
     }
 }
 
-/// Everything computed about a campaign, before anything is picked.
-struct Evidence<'c> {
-    campaign: &'c Campaign,
-    question: &'c Question,
-    peaks: Option<(Peaks, Fit)>,
-    tests: Option<Tests>,
-    n_eff: usize,
-    rank: Option<usize>,
-    evt: Option<Evt>,
-    gev: Option<GevFit>,
-}
-
-/// A candidate for the bound.
-struct Pick {
-    bound: Nanos,
-    kind: Kind,
-    claim: bool,
-}
-
-impl<'c> Evidence<'c> {
-    fn gather(campaign: &'c Campaign, question: &'c Question) -> Self {
-        let n = campaign.count();
-        let (coverage, confidence) = (question.coverage, question.confidence);
-        let peaks = Peaks::of(campaign).map(|peaks| {
-            let fit = Fit::to(&peaks.excesses);
-            (peaks, fit)
-        });
-        let testable = n >= TESTABLE_MIN && campaign.min() < campaign.max();
-        let tests = testable.then(|| Tests::run(campaign, peaks.as_ref()));
-        let n_eff = tests.as_ref().map_or(n, |tests| {
-            let Independence { passed, .. } = tests.independence;
-            // Where samples depend, those near the quantile asked for may do so most.
-            let near = || Independence::worth(n, exceedance_time_up_to(campaign, coverage));
-            let worth = tests.independence.effective_count(n);
-            if passed { worth } else { worth.min(near()) }
-        });
-        let evt = peaks.as_ref().map(|(peaks, fit)| Evt::of(peaks, fit, campaign, question));
-        let gev = GevFit::to(campaign, coverage, confidence);
-        let rank = rank(n, n_eff, coverage, confidence);
-        Self { campaign, question, peaks, tests, n_eff, rank, evt, gev }
-    }
-
-    fn answer(self) -> Estimate {
-        let mut warnings = Vec::new();
-        let pick = self.pick(&mut warnings);
-        let Question { coverage, confidence, .. } = *self.question;
-        Estimate {
-            bound_ns: pick.bound,
-            kind: pick.kind,
-            claim: pick.claim,
-            coverage,
-            confidence,
-            supported_coverage: order::supported_coverage(self.n_eff, confidence),
-            n: self.campaign.count(),
-            n_eff: self.n_eff,
-            diagnose: self.diagnose(),
-            order_statistic: self.rank.map(|rank| self.campaign.order_statistic(rank)),
-            estimates: self.estimates(),
-            evt: self.evt,
-            tests: self.tests,
-            warnings,
-        }
-    }
-
-    /// The rule of the module's documentation.
-    fn pick(&self, warnings: &mut Vec<Warning>) -> Pick {
-        let method = self.question.method;
-        let campaign = self.campaign;
-        let maximum = Pick { bound: campaign.max(), kind: Kind::ObservedMax, claim: false };
-        let sound = self.may_claim(warnings);
-        match method {
-            Method::Margin => {
-                warnings.push(Warning::NoClaimByMethod { method: "margin" });
-                let bound = self.margin();
-                return Pick { bound, kind: Kind::Margin, claim: false };
-            }
-            Method::Gev => {
-                warnings.push(Warning::NoClaimByMethod { method: "gev" });
-                let bound = self.gev.as_ref().and_then(|gev| gev.bound_ns);
-                if bound.is_none() {
-                    warnings.push(Warning::NoTailBound);
-                }
-                return bound.map_or(maximum, |bound| self.extrapolated(bound, false));
-            }
-            Method::Auto | Method::Order | Method::Gpd => {}
-        }
-        if !sound {
-            return maximum;
-        }
-        if method != Method::Gpd {
-            if let Some(rank) = self.rank {
-                let bound = campaign.order_statistic(rank);
-                return Pick { bound, kind: Kind::OrderStatistic, claim: true };
-            }
-            warnings.push(self.not_enough());
-        }
-        if method == Method::Order {
-            return maximum;
-        }
-        self.tail_bound(warnings).map_or(maximum, |bound| {
-            warnings.push(Warning::ModelBased);
-            self.extrapolated(bound, true)
-        })
-    }
-
-    /// Whether a claim can rest on these samples at all.
-    fn may_claim(&self, warnings: &mut Vec<Warning>) -> bool {
-        let n = self.campaign.count();
-        let Some(tests) = &self.tests else {
-            warnings.push(match self.is_degenerate() {
-                true => Warning::Degenerate { n },
-                false => Warning::Untested { n, need: TESTABLE_MIN },
-            });
-            return false;
-        };
-        if !tests.independence.passed {
-            warnings.push(Warning::Dependent { n, n_eff: self.n_eff });
-        }
-        if !tests.stationarity.passed {
-            warnings.push(Warning::Nonstationary { index: tests.stationarity.change_index() });
-        }
-        tests.stationarity.passed
-    }
-
-    /// The limit from the tail, if nothing speaks against extrapolating.
-    fn tail_bound(&self, warnings: &mut Vec<Warning>) -> Option<Nanos> {
-        let before = warnings.len();
-        let (Some(evt), Some(tests)) = (&self.evt, &self.tests) else {
-            warnings.push(Warning::NoTailBound);
-            return None;
-        };
-        let Resolution { passed, distinct, needed: need, .. } = tests.resolution;
-        if !passed {
-            warnings.push(Warning::TailTies { distinct, need });
-        }
-        if evt.xi > SHAPE_BLOCKS {
-            warnings.push(Warning::VeryHeavyTail { xi: evt.xi });
-        }
-        if let Some(TailTest { passed: false, p, .. }) = tests.tail {
-            warnings.push(Warning::TailMisfit { p });
-        }
-        let need = self.reach_needs();
-        if u128::from(need) > self.campaign.count() as u128 {
-            warnings.push(Warning::BeyondReach { need });
-        }
-        match evt.bound_ns {
-            None => warnings.push(Warning::NoTailBound),
-            Some(bound) if bound.0 / FACTOR_MAX > self.campaign.max().0 => {
-                warnings.push(Warning::FarAboveMaximum { bound });
-            }
-            Some(_) => {}
-        }
-        // What dependence does to a tail fit is not corrected for.
-        let usable = warnings.len() == before && tests.independence.passed;
-        if let (true, Some(TailTest { heavy: true, .. })) = (usable, tests.tail) {
-            warnings.push(Warning::HeavyTail { xi: evt.xi });
-        }
-        evt.bound_ns.filter(|_| usable)
-    }
-
-    /// A limit beyond the samples is never below them.
-    fn extrapolated(&self, bound: Nanos, claim: bool) -> Pick {
-        let bound = if self.rank.is_none() { bound.max(self.campaign.max()) } else { bound };
-        Pick { bound, kind: Kind::Evt, claim }
-    }
-
-    fn not_enough(&self) -> Warning {
-        let Question { coverage, confidence, .. } = *self.question;
-        let need = order::samples_needed(coverage, confidence);
-        Warning::NotEnoughSamples { have: self.n_eff, need, coverage, confidence }
-    }
-
-    /// The least `n` with `1 - coverage >= 1 / (10 n)`.
-    fn reach_needs(&self) -> u64 {
-        let one = u128::from(10_u64.pow(12));
-        let beyond = u128::from(self.question.coverage.complement().trillionths());
-        u64::try_from(one.div_ceil(REACH_FACTOR * beyond)).unwrap_or(u64::MAX)
-    }
-
-    fn is_degenerate(&self) -> bool {
-        self.campaign.min() == self.campaign.max()
-    }
-
-    fn diagnose(&self) -> Vec<Diagnosis> {
-        let mut found = Vec::new();
-        if self.is_degenerate() {
-            found.push(Diagnosis::Degenerate);
-        }
-        if let Some(tests) = &self.tests {
-            if !tests.stationarity.passed {
-                found.push(Diagnosis::Nonstationary);
-            }
-            if !tests.independence.passed {
-                found.push(Diagnosis::Dependent);
-            }
-            if !tests.resolution.passed {
-                found.push(Diagnosis::TailTies);
-            }
-        }
-        // The shape of a tail of ties is one of the clock.
-        let resolved = self.tests.as_ref().is_some_and(|tests| tests.resolution.passed);
-        if resolved && self.evt.as_ref().is_some_and(|evt| evt.xi > SHAPE_BLOCKS) {
-            found.push(Diagnosis::VeryHeavyTail);
-        }
-        found
-    }
-
-    fn margin(&self) -> Nanos {
-        compute_wcet(self.campaign, self.question.coverage, self.question.margin_percent)
-    }
-
-    fn estimates(&self) -> Estimates {
-        let campaign = self.campaign;
-        let share = |percent: u64| {
-            let share = Share::from_trillionths(percent * 10_000_000_000);
-            campaign.quantile(share.expect("between 0 and 100 percent"))
-        };
-        let peaks = self.peaks.as_ref();
-        Estimates {
-            observed_max: campaign.max(),
-            observed_min: campaign.min(),
-            mean: campaign.mean(),
-            p50: share(50),
-            p90: share(90),
-            p99: share(99),
-            variation: campaign.variation(),
-            margin: self.margin(),
-            exponential: peaks.and_then(|(peaks, _)| peaks.exponential(self.question.coverage)),
-            gev: self.gev.clone(),
-        }
-    }
-}
-
-/// The rank of the order statistic for `n` samples that are worth `n_eff`. The number of samples
-/// above a quantile varies as if `n_eff` independent ones had been taken, each of which counts for
-/// `n / n_eff`.
-fn rank(n: usize, n_eff: usize, coverage: Share, confidence: Share) -> Option<usize> {
-    let above = n_eff - order::tolerance_rank(n_eff, coverage, confidence)?;
-    Some(n - above * n / n_eff)
-}
-
 impl Evt {
-    fn of(peaks: &Peaks, fit: &Fit, campaign: &Campaign, question: &Question) -> Self {
-        let limit = peaks.upper_limit(question.coverage, question.confidence);
+    pub(super) fn of(peaks: &Peaks, fit: &Fit, campaign: &Campaign, question: &Question) -> Self {
+        let Question { coverage, confidence, .. } = *question;
+        let limit = peaks.upper_limit(coverage, confidence);
+        let [xi_lower, xi_upper] = peaks.shape_limits(fit, confidence);
         // One step of the clock: a sample may have been cut by that much.
         let quantum = campaign.quantum();
         Self {
+            method: Method::Gpd,
             bound_ns: limit.map(|limit| limit.saturating_add(quantum)),
+            return_level_ns: peaks.likeliest_level(campaign, fit, coverage),
+            lower_ns: peaks.lower_limit(campaign, coverage, confidence),
             xi: fit.shape,
+            xi_lower,
+            xi_upper,
+            xi_clipped: fit.is_clipped(),
             sigma: peaks.nanos(fit.scale),
             threshold_ns: peaks.threshold,
             exceedances: peaks.excesses.len(),
         }
-    }
-}
-
-impl Tests {
-    fn run(campaign: &Campaign, peaks: Option<&(Peaks, Fit)>) -> Self {
-        let values: Vec<u64> = campaign.times().iter().map(|time| time.0).collect();
-        let ranks = ranks::mid_ranks(&values);
-        Self {
-            resolution: Resolution::of(campaign, peaks.map(|(peaks, _)| peaks)),
-            stationarity: Stationarity::test(campaign, &ranks),
-            independence: Independence::test(campaign, &ranks),
-            tail: peaks.map(|(peaks, fit)| {
-                let p = tail::goodness_of_fit(&peaks.excesses, fit);
-                TailTest { passed: p > tail::ALPHA, p, heavy: peaks.is_heavy(*fit) }
-            }),
-        }
-    }
-}
-
-impl Resolution {
-    fn of(campaign: &Campaign, peaks: Option<&Peaks>) -> Self {
-        let (distinct, k) = peaks.map_or((0, 0), |peaks| (peaks.distinct(), peaks.excesses.len()));
-        let needed = (k / 4).max(8);
-        Self { passed: distinct >= needed, distinct, needed, quantum_ns: campaign.quantum() }
-    }
-}
-
-/// The default of who states nothing but coverage and confidence.
-impl Question {
-    /// The question of `aegis wcet` without a method.
-    #[must_use]
-    pub fn auto(coverage: Share, confidence: Share) -> Self {
-        let margin_percent = margin::SAFETY_MARGIN_PERCENT;
-        Self { coverage, confidence, method: Method::Auto, margin_percent }
     }
 }
 

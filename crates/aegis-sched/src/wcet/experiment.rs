@@ -10,10 +10,11 @@
 
 use aegis_trace::Nanos;
 use serde::Serialize;
-use statrs::distribution::{ContinuousCDF, Normal};
+use statrs::distribution::{Continuous, ContinuousCDF, Normal};
 
 use super::campaign::Campaign;
-use super::estimate::{Estimate, Question};
+use super::estimate::Estimate;
+use super::question::Question;
 use crate::sim::{Random, Seed};
 
 /// Where most laws are centred: one millisecond.
@@ -26,6 +27,20 @@ const SECOND_MODE: f64 = 10.0;
 const MODE_SHARE: f64 = 0.05;
 /// A burst ends with this probability after each job.
 const BURST_END: f64 = 0.1;
+/// The same for rare bursts, which last thirty jobs, and for those of outliers, which last four.
+const RARE_END: f64 = 1.0 / 30.0;
+const OUTLIERS_END: f64 = 0.25;
+/// The share of jobs in rare bursts, and in those of outliers.
+const RARE_SHARE: f64 = 0.005;
+const OUTLIERS_SHARE: f64 = 0.002;
+/// The levels of rare bursts, in spreads: each has its own, all in this range equally likely.
+const RARE_LEVELS: [f64; 2] = [20.0, 30.0];
+/// Outliers lie this many spreads above the centre, and an exponential length with this mean more.
+const OUTLIERS_AT: f64 = 5.0;
+const OUTLIERS_MEAN: f64 = 5.0;
+/// A regime ends with this probability after each job; the slower one is this many spreads slower.
+const REGIME_END: f64 = 1.0 / 200.0;
+const REGIME_STEP: f64 = 4.0;
 
 /// A process that times are drawn from.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -50,6 +65,14 @@ pub enum Family {
     Autoregressive(f64),
     /// The two modes of [`Family::Mixture`], but the slower one comes in bursts of ten jobs on average.
     Bursts,
+    /// Normal, but one job in two hundred lies in a burst of thirty jobs on average, and each burst has
+    /// a level of its own: a campaign sees far fewer levels than slow jobs.
+    RareBursts,
+    /// Normal, but one job in five hundred is an outlier; these come four at a time on average, each of
+    /// a length of its own.
+    OutlierBursts,
+    /// [`Family::Mixture`], in two regimes of two hundred jobs on average, as between two clocks.
+    Regimes,
     /// Normal, rising by the given number of spreads from the first sample to the last.
     Trend(f64),
     /// Normal, with a step of the given number of spreads after two thirds.
@@ -106,7 +129,16 @@ impl Family {
     /// Whether the samples are independent and identically distributed.
     #[must_use]
     pub fn is_independent(self) -> bool {
-        !matches!(self, Self::Autoregressive(_) | Self::Bursts | Self::Trend(_) | Self::Step(_))
+        !matches!(
+            self,
+            Self::Autoregressive(_)
+                | Self::Bursts
+                | Self::RareBursts
+                | Self::OutlierBursts
+                | Self::Regimes
+                | Self::Trend(_)
+                | Self::Step(_)
+        )
     }
 
     /// Draws a campaign of `n` samples.
@@ -115,7 +147,11 @@ impl Family {
     /// When `n` is zero or above [`Campaign::MOST_SAMPLES`].
     #[must_use]
     pub fn draw(self, n: usize, random: &mut Random) -> Campaign {
-        let mut state = State { value: normal(random), burst: uniform(random) < MODE_SHARE };
+        let value = normal(random);
+        let mut state = State { value, burst: uniform(random) < self.slow_share(), slow: false };
+        if self == Self::RareBursts {
+            state.value = rare_level(random);
+        }
         let time = |at: usize| {
             let time = self.next(at as f64 / n as f64, &mut state, random);
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive")]
@@ -132,12 +168,55 @@ impl Family {
         match self {
             Self::Normal | Self::Autoregressive(_) => CENTRE + SPREAD * z(p),
             Self::Trend(rise) | Self::Step(rise) => CENTRE + SPREAD * (rise + z(p)),
-            Self::Mixture | Self::Bursts => mixture_quantile(p),
+            Self::Mixture
+            | Self::Bursts
+            | Self::RareBursts
+            | Self::OutlierBursts
+            | Self::Regimes => {
+                let below = |z: f64| self.share_below(z) < p;
+                CENTRE + SPREAD * super::optimise::last_true(-10.0, 200.0, below)
+            }
             Self::Lognormal(_)
             | Self::Gumbel
             | Self::Weibull(_)
             | Self::BoundedPareto(_)
             | Self::Pareto(_) => self.inverse(p),
+        }
+    }
+
+    /// The share of jobs in bursts, or in the slower mode.
+    fn slow_share(self) -> f64 {
+        match self {
+            Self::RareBursts => RARE_SHARE,
+            Self::OutlierBursts => OUTLIERS_SHARE,
+            _ => MODE_SHARE,
+        }
+    }
+
+    /// The share of jobs at most `z` spreads above the centre, for the families that mix two laws.
+    fn share_below(self, z: f64) -> f64 {
+        let law = Normal::standard();
+        let slow = match self {
+            Self::RareBursts => {
+                // The integral of the normal law over the levels.
+                let primitive = |x: f64| x * law.cdf(x) + law.pdf(x);
+                let [low, high] = RARE_LEVELS;
+                (primitive(z - low) - primitive(z - high)) / (high - low)
+            }
+            Self::OutlierBursts => -(-(z - OUTLIERS_AT).max(0.0) / OUTLIERS_MEAN).exp_m1(),
+            _ => law.cdf(z - SECOND_MODE),
+        };
+        let at =
+            |quick: f64, slow: f64| (1.0 - self.slow_share()) * quick + self.slow_share() * slow;
+        match self {
+            Self::Regimes => {
+                let later = z - REGIME_STEP;
+                f64::midpoint(
+                    at(law.cdf(z), slow),
+                    at(law.cdf(later), law.cdf(later - SECOND_MODE)),
+                )
+            }
+            _ => at(law.cdf(z), slow),
         }
     }
 
@@ -177,13 +256,26 @@ impl Family {
                 CENTRE + SPREAD * state.value
             }
             Self::Bursts => {
-                let change = if state.burst {
-                    BURST_END
-                } else {
-                    BURST_END * MODE_SHARE / (1.0 - MODE_SHARE)
-                };
-                state.burst ^= uniform(random) < change;
+                state.next_burst(BURST_END, MODE_SHARE, random);
                 mode(state.burst, random)
+            }
+            Self::RareBursts => {
+                if state.next_burst(RARE_END, RARE_SHARE, random) {
+                    state.value = rare_level(random);
+                }
+                let level = if state.burst { state.value } else { 0.0 };
+                CENTRE + SPREAD * (level + normal(random))
+            }
+            Self::OutlierBursts => {
+                state.next_burst(OUTLIERS_END, OUTLIERS_SHARE, random);
+                let usual = normal(random);
+                let outlier = OUTLIERS_AT - OUTLIERS_MEAN * uniform(random).ln();
+                CENTRE + SPREAD * if state.burst { outlier } else { usual }
+            }
+            Self::Regimes => {
+                state.slow ^= uniform(random) < REGIME_END;
+                let regime = if state.slow { REGIME_STEP } else { 0.0 };
+                mode(uniform(random) < MODE_SHARE, random) + SPREAD * regime
             }
         }
     }
@@ -191,20 +283,31 @@ impl Family {
 
 /// What a process remembers.
 struct State {
+    /// The last value of a series, or the level of the current burst.
     value: f64,
     burst: bool,
+    /// Whether the slower regime holds.
+    slow: bool,
+}
+
+impl State {
+    /// Moves on by one job: a burst ends with probability `end`, and begins as often as it takes for a
+    /// share `slow` of all jobs to lie in one. Whether one began.
+    fn next_burst(&mut self, end: f64, slow: f64, random: &mut Random) -> bool {
+        let change = if self.burst { end } else { end * slow / (1.0 - slow) };
+        let changes = uniform(random) < change;
+        self.burst ^= changes;
+        changes && self.burst
+    }
+}
+
+fn rare_level(random: &mut Random) -> f64 {
+    let [low, high] = RARE_LEVELS;
+    low + (high - low) * uniform(random)
 }
 
 fn mode(slow: bool, random: &mut Random) -> f64 {
     CENTRE + SPREAD * (normal(random) + if slow { SECOND_MODE } else { 0.0 })
-}
-
-/// Bisection on the distribution function of the two modes.
-fn mixture_quantile(p: f64) -> f64 {
-    let law = Normal::standard();
-    let below =
-        |z: f64| (1.0 - MODE_SHARE) * law.cdf(z) + MODE_SHARE * law.cdf(z - SECOND_MODE) < p;
-    CENTRE + SPREAD * super::optimise::last_true(-10.0, 30.0, below)
 }
 
 /// A number strictly between zero and one.
@@ -215,4 +318,31 @@ fn uniform(random: &mut Random) -> f64 {
 fn normal(random: &mut Random) -> f64 {
     let radius = (-2.0 * uniform(random).ln()).sqrt();
     radius * (std::f64::consts::TAU * uniform(random)).cos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stated_quantiles_are_those_of_the_drawn_times() {
+        let families = [
+            (Family::Mixture, 0.1),
+            (Family::Bursts, 0.2),
+            (Family::RareBursts, 0.2),
+            (Family::OutlierBursts, 0.2),
+            (Family::Regimes, 0.2),
+        ];
+        for (family, within) in families {
+            let drawn = family.draw(1_000_000, &mut Random::new(Seed(3)));
+            for p in [0.5, 0.9, 0.999] {
+                let quantile = family.quantile(p);
+                let below = drawn.sorted().partition_point(|time| time.0 as f64 <= quantile);
+                let share = below as f64 / drawn.count() as f64;
+                // The number of bursts varies, and with it the share beyond.
+                let off = (share - p).abs() / (1.0 - p).min(0.1);
+                assert!(off < within, "{family:?} {p}: {share}");
+            }
+        }
+    }
 }

@@ -19,6 +19,7 @@ use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::campaign::Campaign;
 use super::optimise;
+use super::question::Method;
 use super::share::Share;
 
 /// The fewest blocks of a fit.
@@ -27,6 +28,8 @@ pub(super) const BLOCKS_MIN: usize = 20;
 const SHAPES: std::ops::RangeInclusive<f64> = -0.5..=2.0;
 /// Shapes closer to zero than this are zero.
 const SHAPE_EPSILON: f64 = 1e-6;
+/// Shapes closer than this to the smallest one are at the edge of the search.
+const CLIP_WIDTH: f64 = 1e-3;
 const DOUBLINGS_MAX: usize = 40;
 /// Steps of the search for the limit: to a millionth of it.
 const LIMIT_STEPS: usize = 24;
@@ -37,10 +40,16 @@ const EULER: f64 = 0.577_215_664_901_532_9;
 /// A fit to block maxima.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GevFit {
+    /// How it was made: `gev`.
+    pub method: Method,
     /// The upper confidence limit of the quantile; `None` when it is beyond any time.
     pub bound_ns: Option<Nanos>,
+    /// The time itself under the likeliest law: the return level.
+    pub return_level_ns: Option<Nanos>,
     /// The shape of the likeliest law.
     pub xi: f64,
+    /// Whether the likeliest law may have a shape below -0.5, the smallest that is fitted.
+    pub xi_clipped: bool,
     /// Its scale, in nanoseconds.
     pub sigma: f64,
     /// Its location, in nanoseconds.
@@ -63,6 +72,11 @@ struct Maxima {
 type Law = [f64; 3];
 
 impl GevFit {
+    /// How many blocks `n` samples fill.
+    pub(super) fn blocks_of(n: usize) -> usize {
+        n / block_of(n)
+    }
+
     /// Fits blocks of `ceil(sqrt n)` samples; `None` with fewer than 20 blocks, or when all maxima
     /// are equal. Some thousand evaluations of a likelihood of `sqrt n` terms.
     pub(super) fn to(campaign: &Campaign, coverage: Share, confidence: Share) -> Option<Self> {
@@ -70,9 +84,13 @@ impl GevFit {
         let law = maxima.fit();
         let bound_ns = maxima.upper_limit(law, coverage, confidence);
         let [location, log_scale, xi] = law;
+        let level = location + log_scale.exp() * ratio(xi, maxima.exponent(coverage));
         Some(Self {
+            method: Method::Gev,
             bound_ns,
+            return_level_ns: maxima.time(level),
             xi,
+            xi_clipped: xi < SHAPES.start() + CLIP_WIDTH,
             sigma: log_scale.exp() * maxima.unit,
             mu: location * maxima.unit + maxima.mean,
             block: maxima.block,
@@ -81,10 +99,14 @@ impl GevFit {
     }
 }
 
+/// Samples in a block: the square root of their number, rounded up.
+fn block_of(n: usize) -> usize {
+    n.isqrt() + usize::from(n.isqrt().pow(2) < n)
+}
+
 impl Maxima {
     fn of(campaign: &Campaign) -> Option<Self> {
-        let n = campaign.count();
-        let block = n.isqrt() + usize::from(n.isqrt().pow(2) < n);
+        let block = block_of(campaign.count());
         let blocks = campaign.times().chunks_exact(block);
         let values: Vec<f64> =
             blocks.filter_map(|block| block.iter().max()).map(|max| max.0 as f64).collect();
@@ -137,8 +159,7 @@ impl Maxima {
         let z = Normal::standard().inverse_cdf(confidence.as_f64()).max(0.0);
         let law = self.constrained(law);
         let level = self.log_likelihood(law) - z * z / 2.0;
-        // -ln(p^b), accurate for p close to one.
-        let exponent = -(self.block as f64) * (-coverage.complement().as_f64()).ln_1p();
+        let exponent = self.exponent(coverage);
         let start = [law[1], law[2]];
         let likely = |level_at: f64| self.profile(level_at, exponent, start) >= level;
         let mut low = law[0] + law[1].exp() * ratio(law[2], exponent);
@@ -158,6 +179,11 @@ impl Maxima {
             if likely(middle) { low = middle } else { high = middle }
         }
         self.time(high)
+    }
+
+    /// `-ln(p^b)`, accurate for `p` close to one.
+    fn exponent(&self, coverage: Share) -> f64 {
+        -(self.block as f64) * (-coverage.complement().as_f64()).ln_1p()
     }
 
     /// The largest log-likelihood among the laws with `xi >= 0` whose quantile is `level`.

@@ -1,26 +1,14 @@
-//! Peaks over threshold: a generalised Pareto tail, and the upper confidence limit of a quantile.
+//! Peaks over threshold: a generalised Pareto tail, and its likeliest law.
 //!
 //! The `k` largest samples, less the threshold `u = x(n-k)` below them, are taken for draws of a
-//! generalised Pareto law with scale `sigma` and shape `xi`. The bound for a share `e` of jobs beyond
-//! it is `u + d`, and `d` is found by profile likelihood: among all laws for which `u + d` is
-//! exceeded with probability `e`, the likeliest must not be too unlikely. That the share beyond the
-//! threshold is itself estimated is answered by its upper confidence limit.
-//!
-//! It extrapolates, on three assumptions beside independence: the tail beyond `u` has this form, no
-//! mode rarer than `1/n` exists, and `k` is enough for the asymptotics of the likelihood.
-//!
-//! # Invariants
-//! 1. The bound supposes `xi >= 0`: a short tail in the samples is not believed beyond them.
-//! 2. The bound does not fall when the coverage or the confidence rises.
+//! generalised Pareto law with scale `sigma` and shape `xi`. [`return_level`](super::return_level) draws
+//! conclusions from it.
 //!
 //! # Sources
 //! Pickands, "Statistical Inference Using Extreme Order Statistics", Annals of Statistics 3 (1975),
-//! for the law. Coles, "An Introduction to Statistical Modeling of Extreme Values" (2001), sections
-//! 2.6.6 and 4.3.3, for profile likelihood of a return level. Clopper and Pearson, Biometrika 26
-//! (1934), for the limit of the share. Grimshaw, Technometrics 35 (1993), for the fit in one variable.
+//! for the law. Grimshaw, Technometrics 35 (1993), for the fit in one variable.
 
 use aegis_trace::Nanos;
-use statrs::distribution::{Beta, ContinuousCDF, Normal};
 
 use super::campaign::Campaign;
 use super::optimise;
@@ -29,16 +17,15 @@ use super::share::Share;
 /// The fewest exceedances of a fit.
 const EXCEEDANCES_MIN: usize = 20;
 /// The largest shape that the bound supposes.
-const SHAPE_MAX: f64 = 2.0;
+pub(super) const SHAPE_MAX: f64 = 2.0;
 /// The smallest shape that is fitted: below it the likelihood is not regular.
-const SHAPE_MIN: f64 = -0.5;
-/// Cells of the search for the fit, and for the profile.
+pub(super) const SHAPE_MIN: f64 = -0.5;
+/// Shapes closer than this to the smallest one are at the edge of the search.
+const CLIP_WIDTH: f64 = 1e-3;
+/// Cells of the search for the fit.
 const FIT_CELLS: u32 = 16;
-const PROFILE_CELLS: u32 = 8;
 /// Shapes closer to zero than this are zero: the formulas lose digits there.
 const SHAPE_EPSILON: f64 = 1e-7;
-/// How often the search for the limit doubles its reach.
-const DOUBLINGS_MAX: usize = 60;
 
 /// The exceedances of a campaign over a threshold of its own.
 #[derive(Clone, Debug)]
@@ -84,31 +71,6 @@ impl Peaks {
         self.excesses.chunk_by(|a, b| a.total_cmp(b).is_eq()).count()
     }
 
-    /// The upper limit of the time that a share `1 - coverage` of jobs exceeds; `None` when the
-    /// target lies inside the samples, or the limit is beyond any time.
-    pub(super) fn upper_limit(&self, coverage: Share, confidence: Share) -> Option<Nanos> {
-        let reach = self.log_reach(coverage, confidence)?;
-        let z = Normal::standard().inverse_cdf(confidence.as_f64()).max(0.0);
-        let best = self.constrained_best();
-        if best.shape > SHAPE_MAX {
-            return None;
-        }
-        let level = best.log_likelihood - z * z / 2.0;
-        let likely = |d: f64| self.profile(d, reach) >= level;
-        // The quantile of the best law: the profile is largest there.
-        let mut low = best.scale * shape_ratio(best.shape, reach);
-        let mut high = 2.0 * low;
-        let mut doublings = 0;
-        while likely(high) {
-            (low, high) = (high, 2.0 * high);
-            doublings += 1;
-            if doublings == DOUBLINGS_MAX {
-                return None;
-            }
-        }
-        self.time(optimise::last_true(low, high, likely))
-    }
-
     /// The quantile under an exponential tail, with the share beyond the threshold as observed: what
     /// a Gumbel domain would give. For comparison, never a bound.
     pub(super) fn exponential(&self, coverage: Share) -> Option<Nanos> {
@@ -129,37 +91,8 @@ impl Peaks {
         fit.shape > 0.0 && deviance > 2.326_f64.powi(2)
     }
 
-    /// `ln(zeta / e)`, where `zeta` is the upper limit of the share beyond the threshold.
-    fn log_reach(&self, coverage: Share, confidence: Share) -> Option<f64> {
-        let k = self.excesses.len();
-        let law = Beta::new((k + 1) as f64, (self.count - k) as f64).ok()?;
-        let share = law.inverse_cdf(confidence.as_f64());
-        let reach = (share / coverage.complement().as_f64()).ln();
-        (reach > 0.0).then_some(reach)
-    }
-
-    /// The likeliest law with a shape of at least zero.
-    fn constrained_best(&self) -> Fit {
-        let fit = Fit::to(&self.excesses);
-        let exponential = Fit::exponential(&self.excesses);
-        if fit.shape > 0.0 && fit.log_likelihood > exponential.log_likelihood {
-            fit
-        } else {
-            exponential
-        }
-    }
-
-    /// The largest log-likelihood among the laws whose quantile is `d`.
-    fn profile(&self, d: f64, reach: f64) -> f64 {
-        let at = |shape: f64| {
-            let scale = d / shape_ratio(shape, reach);
-            log_likelihood(&self.excesses, shape, scale)
-        };
-        optimise::maximise(0.0, SHAPE_MAX, PROFILE_CELLS, optimise::EXACT, at).1
-    }
-
     /// `u + d`, rounded up.
-    fn time(&self, d: f64) -> Option<Nanos> {
+    pub(super) fn time(&self, d: f64) -> Option<Nanos> {
         let excess = (d * self.unit).ceil();
         // Half the range: a cost of centuries is no bound, and the sum cannot wrap.
         if !excess.is_finite() || excess >= (u64::MAX / 2) as f64 {
@@ -196,7 +129,7 @@ impl Fit {
     }
 
     /// The likeliest exponential law.
-    fn exponential(excesses: &[f64]) -> Self {
+    pub(super) fn exponential(excesses: &[f64]) -> Self {
         let mean = excesses.iter().sum::<f64>() / excesses.len() as f64;
         Self::with(excesses, 0.0, mean)
     }
@@ -223,6 +156,11 @@ impl Fit {
         -(-inside.ln_1p() / self.shape).exp_m1()
     }
 
+    /// Whether the search ended at the smallest shape that is fitted: the likeliest law may lie below.
+    pub(super) fn is_clipped(&self) -> bool {
+        self.shape < SHAPE_MIN + CLIP_WIDTH
+    }
+
     /// The excess that a share `tail` of the law exceeds.
     pub(super) fn quantile(&self, tail: f64) -> f64 {
         self.scale * shape_ratio(self.shape, -tail.ln())
@@ -230,16 +168,21 @@ impl Fit {
 }
 
 /// `expm1(xi L) / xi`: the quantile of the law with scale one, at `L = ln(zeta / e)`.
-fn shape_ratio(shape: f64, reach: f64) -> f64 {
+pub(super) fn shape_ratio(shape: f64, reach: f64) -> f64 {
     if shape.abs() < SHAPE_EPSILON { reach } else { (shape * reach).exp_m1() / shape }
 }
 
-fn log_likelihood(excesses: &[f64], shape: f64, scale: f64) -> f64 {
+/// The log-likelihood of the ascending `excesses`.
+pub(super) fn log_likelihood(excesses: &[f64], shape: f64, scale: f64) -> f64 {
     let k = excesses.len() as f64;
-    let sum = if shape < SHAPE_EPSILON {
+    let sum = if shape.abs() < SHAPE_EPSILON {
         excesses.iter().sum::<f64>() / scale
     } else {
         let factor = shape / scale;
+        // The law ends below the largest excess, which it cannot have given.
+        if excesses.last().is_some_and(|largest| factor * largest <= -1.0) {
+            return f64::NEG_INFINITY;
+        }
         let logs: f64 = excesses.iter().map(|excess| (factor * excess).ln_1p()).sum();
         (1.0 + 1.0 / shape) * logs
     };

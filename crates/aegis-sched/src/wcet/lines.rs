@@ -1,7 +1,7 @@
 //! Samples as text: one whole number of nanoseconds in each line, in the order of measuring.
 //!
-//! A first line that is no number may name the column. Nothing is skipped silently: any other line
-//! that is no number is a fault, and the faults are reported with their lines.
+//! A first line that does not look like a number may name the column, and is given back as what was
+//! skipped. Any other line that is no number is a fault, and the faults are reported with their lines.
 //!
 //! # Invariants
 //! 1. Memory is bounded by [`Campaign::MOST_SAMPLES`] numbers and one line of [`LINE_BYTES_MAX`]: an
@@ -18,6 +18,8 @@ use super::campaign::{Campaign, CampaignError};
 pub const LINE_BYTES_MAX: u64 = 256;
 /// Faults that are reported before reading ends.
 const FAULTS_MAX: usize = 10;
+/// Below this, a float names one whole number.
+const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
 /// Characters of a faulty line that are shown.
 const SHOWN_MAX: usize = 40;
 
@@ -71,6 +73,13 @@ pub enum Wrong {
     Negative(String),
     /// A number that is not whole.
     NotWhole(String),
+    /// A whole number with a sign, a point or an exponent.
+    NotDigits {
+        /// As written.
+        text: String,
+        /// In digits, where it is known to the last one.
+        value: Option<u64>,
+    },
     /// Not a number.
     NotANumber(String),
     /// More than 2^64 - 1.
@@ -102,6 +111,12 @@ impl fmt::Display for LineFault {
             Wrong::Zero => f.write_str("a time of zero: the clock was too coarse, or nothing ran"),
             Wrong::Negative(text) => write!(f, "`{text}` is negative"),
             Wrong::NotWhole(text) => write!(f, "`{text}` is not a whole number of nanoseconds"),
+            Wrong::NotDigits { text, value: Some(value) } => {
+                write!(f, "`{text}` is not written in digits alone; write `{value}`")
+            }
+            Wrong::NotDigits { text, value: None } => {
+                write!(f, "`{text}` is not written in digits alone")
+            }
             Wrong::NotANumber(text) => write!(f, "`{text}` is not a number"),
             Wrong::TooLarge(text) => write!(f, "`{text}` is more than 18446744073709551615"),
             Wrong::SeveralValues(text) => {
@@ -123,17 +138,26 @@ fn list(faults: &[LineFault]) -> String {
 enum Line {
     Sample(Nanos),
     Blank,
-    Header,
+    Header(String),
     Wrong(Wrong),
+}
+
+/// What was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lines {
+    /// The first line, cut to 40 characters, where it was taken for the name of the column.
+    pub header: Option<String>,
+    /// The numbers.
+    pub campaign: Campaign,
 }
 
 /// Reads samples to the end of `input`. Blocks on it.
 ///
 /// # Errors
 /// [`LinesError`]: every fault up to the tenth, or the one that ended the reading.
-pub fn read(mut input: impl BufRead) -> Result<Campaign, LinesError> {
+pub fn read(mut input: impl BufRead) -> Result<Lines, LinesError> {
     let (mut times, mut faults) = (Vec::new(), Vec::new());
-    let (mut line, mut header, mut blank) = (0, false, None);
+    let (mut line, mut header, mut blank) = (0, None, None);
     let mut bytes = Vec::new();
     while next(&mut input, &mut bytes).map_err(LinesError::Io)? {
         line += 1;
@@ -143,7 +167,7 @@ pub fn read(mut input: impl BufRead) -> Result<Campaign, LinesError> {
             blank = None;
         }
         match found {
-            Line::Header => header = true,
+            Line::Header(text) => header = Some(text),
             Line::Blank => blank = blank.or(Some(line)),
             Line::Sample(_) if times.len() == Campaign::MOST_SAMPLES => {
                 return Err(LinesError::TooMany { line, limit: Campaign::MOST_SAMPLES });
@@ -159,8 +183,8 @@ pub fn read(mut input: impl BufRead) -> Result<Campaign, LinesError> {
         return Err(LinesError::Faults { faults });
     }
     match Campaign::new(times) {
-        Ok(campaign) => Ok(campaign),
-        Err(CampaignError::Empty) => Err(LinesError::Empty { header }),
+        Ok(campaign) => Ok(Lines { header, campaign }),
+        Err(CampaignError::Empty) => Err(LinesError::Empty { header: header.is_some() }),
         Err(error) => unreachable!("every line was checked: {error}"),
     }
 }
@@ -194,13 +218,21 @@ fn classify(bytes: &[u8], first: bool) -> Line {
             Err(_) => Line::Wrong(Wrong::TooLarge(shown(text))),
         };
     }
-    if first && is_header(text) { Line::Header } else { Line::Wrong(wrong(text)) }
+    if first && is_header(text) { Line::Header(shown(text)) } else { Line::Wrong(wrong(text)) }
 }
 
-/// A name, and not one of the words that stand for a number that is none.
+/// A name: not one of the words that stand for a number that is none, and not a number in which letters
+/// took the place of digits, whose sample would be lost.
 fn is_header(text: &str) -> bool {
     let named = text.starts_with(|c: char| c.is_alphabetic() || matches!(c, '_' | '"' | '#'));
-    named && text.parse::<f64>().is_err()
+    named && text.parse::<f64>().is_err() && !looks_like_a_number(text)
+}
+
+/// Whether there is a digit, and nothing but digits, letters that look like some, and what stands
+/// between the digits of a number.
+fn looks_like_a_number(text: &str) -> bool {
+    let lookalike = |c: char| c.is_ascii_digit() || "lIOoSBZ|.,_'+-eE \"".contains(c);
+    text.contains(|c: char| c.is_ascii_digit()) && text.chars().all(lookalike)
 }
 
 fn wrong(text: &str) -> Wrong {
@@ -208,10 +240,26 @@ fn wrong(text: &str) -> Wrong {
     match number {
         Ok(number) if number.is_nan() || number.is_infinite() => Wrong::NotANumber(shown(text)),
         Ok(number) if number < 0.0 => Wrong::Negative(shown(text)),
-        Ok(_) => Wrong::NotWhole(shown(text)),
+        Ok(number) => written(text, number),
         Err(_) if text.contains([',', ';', '\t', ' ']) => Wrong::SeveralValues(shown(text)),
         Err(_) => Wrong::NotANumber(shown(text)),
     }
+}
+
+/// What is wrong with a number that has a sign, a point or an exponent.
+fn written(text: &str, number: f64) -> Wrong {
+    if number.fract() != 0.0 {
+        return Wrong::NotWhole(shown(text));
+    }
+    if number == 0.0 {
+        return Wrong::Zero;
+    }
+    if number >= EXACT_BELOW {
+        return Wrong::NotDigits { text: shown(text), value: None };
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, in range")]
+    let value = Some(number as u64);
+    Wrong::NotDigits { text: shown(text), value }
 }
 
 fn shown(text: &str) -> String {
@@ -227,8 +275,8 @@ mod tests {
     }
 
     fn times(text: &str) -> Vec<u64> {
-        let campaign = read(text.as_bytes()).expect("samples");
-        campaign.times().iter().map(|time| time.0).collect()
+        let read = read(text.as_bytes()).expect("samples");
+        read.campaign.times().iter().map(|time| time.0).collect()
     }
 
     #[test]
@@ -237,6 +285,33 @@ mod tests {
         assert_eq!(times("time_ns\n3\n1"), [3, 1]);
         assert_eq!(times("\u{feff}\"time, ns\"\r\n 3 \r\n1\r\n\r\n\n"), [3, 1]);
         assert_eq!(times("# device events\n18446744073709551615\n"), [u64::MAX]);
+    }
+
+    #[test]
+    fn a_header_is_given_back_and_a_mistyped_number_is_none() {
+        let header = |text: &str| read(text.as_bytes()).expect("samples").header;
+        assert_eq!(header("time_ns\n3\n"), Some("time_ns".into()));
+        assert_eq!(header("p99 of stage 2\n3\n"), Some("p99 of stage 2".into()));
+        assert_eq!(header("3\n4\n"), None);
+        for text in ["l000", "O12", "I0O0", "_1000", "\"1200\""] {
+            let told = faults(format!("{text}\n5\n").as_bytes());
+            assert_eq!(told, format!("line 1: `{text}` is not a number"));
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_written_otherwise_is_told_in_digits() {
+        for (text, told) in [
+            ("+5", "`+5` is not written in digits alone; write `5`"),
+            ("5.0", "`5.0` is not written in digits alone; write `5`"),
+            ("1e9", "`1e9` is not written in digits alone; write `1000000000`"),
+            ("1e30", "`1e30` is not written in digits alone"),
+            ("0.0", "a time of zero: the clock was too coarse, or nothing ran"),
+            ("-0", "a time of zero: the clock was too coarse, or nothing ran"),
+            ("5.5", "`5.5` is not a whole number of nanoseconds"),
+        ] {
+            assert_eq!(faults(format!("7\n{text}\n").as_bytes()), format!("line 2: {told}"));
+        }
     }
 
     #[test]

@@ -14,8 +14,8 @@
 pub(super) const EXACT: usize = 46;
 /// Steps of one that is to be quick: to 1e-4.
 pub(super) const QUICK: usize = 19;
-/// Steps of a bisection: to the last bit of a float between neighbouring powers of two.
-const BISECT_STEPS: usize = 60;
+/// Steps of a bisection: to 1e-12 of its interval.
+const BISECT_STEPS: usize = 40;
 /// Most steps of the simplex.
 const SIMPLEX_STEPS: usize = 160;
 

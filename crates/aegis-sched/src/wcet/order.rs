@@ -30,6 +30,13 @@ pub fn tolerance_rank(n: usize, coverage: Share, confidence: Share) -> Option<us
     Some(n - above)
 }
 
+/// The largest `k` for which `x(k)` is at most the quantile at `coverage` with probability
+/// `confidence`: the mirror image of [`tolerance_rank`]. `None` when even the minimum is not.
+#[must_use]
+pub fn lower_rank(n: usize, coverage: Share, confidence: Share) -> Option<usize> {
+    tolerance_rank(n, coverage.complement(), confidence).map(|rank| n + 1 - rank)
+}
+
 /// The fewest samples whose maximum covers `coverage` with `confidence`: the least `n` with
 /// `coverage^n <= 1 - confidence`.
 #[must_use]
@@ -129,6 +136,14 @@ mod tests {
             assert_eq!(tolerance_rank(n, share(p), share(g)), Some(n));
             assert_eq!(tolerance_rank(n - 1, share(p), share(g)), None);
         }
+    }
+
+    #[test]
+    fn the_lower_rank_is_the_upper_one_of_the_mirrored_samples() {
+        // P(Bin(100, 0.5) >= 41) = 0.972 and P(Bin(100, 0.5) >= 42) = 0.956; of 43, 0.933.
+        assert_eq!(lower_rank(100, share("0.5"), Share::P95), Some(42));
+        assert_eq!(tolerance_rank(100, share("0.5"), Share::P95), Some(59));
+        assert_eq!(lower_rank(10, share("0.01"), Share::P99), None);
     }
 
     #[test]

@@ -13,10 +13,12 @@ use aegis_trace::Nanos;
 
 use super::campaign::Campaign;
 use super::contention::{ContentionFactor, Scenario};
-use super::estimate::{Estimate, Kind, Method, Question};
+use super::estimate::{Estimate, Kind};
 use super::margin::with_margin;
 use super::monitor::StageMonitor;
+use super::question::{Method, Question};
 use super::samples::Samples;
+use super::warning::Warning;
 
 /// How a cost is made from samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,12 @@ pub struct StageProfile {
     pub high_water: Nanos,
     /// The largest mean of a scenario, rounded up; for capacity planning.
     pub average_case: Nanos,
+    /// The limits of that mean at the confidence of the rule; `None` where the process was not tested
+    /// or found to change.
+    pub average_limits: Option<[Nanos; 2]>,
+    /// The lower confidence limit of the time that the largest bound limits from above; `None` if that
+    /// bound has no claim.
+    pub bound_lower: Option<Nanos>,
     /// The shortest time seen.
     pub best_case: Nanos,
     /// The scenario with the largest bound.
@@ -96,6 +104,20 @@ impl WcetProfile {
         self.stages.iter().all(|stage| stage.claim)
     }
 
+    /// How many samples of each stage would be enough for every claim that is lost for want of samples
+    /// alone, if they depend on each other as these do; `None` if no claim is lost so.
+    #[must_use]
+    pub fn samples_wanted(&self) -> Option<u64> {
+        let estimates =
+            self.stages.iter().flat_map(|stage| stage.evidence.values().map(|(_, it)| it));
+        let wanted = |warning: &Warning| match warning {
+            Warning::NotEnoughSamples { like_these, .. } => Some(*like_these),
+            _ => None,
+        };
+        let lost = estimates.filter(|it| !it.claim && it.supported_coverage.is_some());
+        lost.flat_map(|it| it.warnings.iter().filter_map(wanted)).max()
+    }
+
     /// A monitor for each stage, of the scenario with the largest bound, held to the stage's cost.
     #[must_use]
     pub fn monitors(&self) -> Vec<StageMonitor> {
@@ -136,13 +158,17 @@ fn stage_of(
     let campaigns = || evidence.values().map(|(campaign, _)| campaign);
     let over = |of: fn(&Campaign) -> Nanos| campaigns().map(of).max().expect("at least one");
     let bound = bound_of(worst);
+    let slowest = evidence.values().max_by_key(|(campaign, _)| campaign.mean());
+    let (slowest, of_slowest) = slowest.expect("at least one scenario");
     StageProfile {
         worst_case: with_margin(bound, rule.margin_percent),
         bound,
         kind: worst.1.kind,
         claim: evidence.values().all(|(_, estimate)| estimate.claim),
         high_water: over(Campaign::max),
-        average_case: over(Campaign::mean),
+        average_case: slowest.mean(),
+        average_limits: of_slowest.estimates.mean_limits,
+        bound_lower: worst.1.lower_ns,
         best_case: campaigns().map(Campaign::min).min().expect("at least one"),
         worst_scenario: *worst_scenario,
         contention,
@@ -198,10 +224,29 @@ mod tests {
         assert_eq!(stage.bound, stage.evidence[&Scenario::Mixed].1.bound_ns);
         assert_eq!(stage.worst_case.0, (stage.bound.0 * 110).div_ceil(100));
         assert!(profile.claims());
+        assert!(stage.bound_lower.is_some_and(|lower| lower < stage.bound), "{stage:?}");
+        let [low, high] = stage.average_limits.expect("a process that stays");
+        assert!(low < stage.average_case && stage.average_case < high, "{low} {high}");
         let factor = stage.contention.expect("two scenarios");
         assert!((2_950..3_050).contains(&factor.observed), "{factor}");
         assert!(factor.is_certain());
         assert_eq!(profile.monitors().len(), 1);
+    }
+
+    #[test]
+    fn a_profile_says_how_many_samples_its_claims_want() {
+        let question = Question::auto(Share::P99, Share::P99);
+        let rule = CostRule { question, margin_percent: 0 };
+        let wanted = |family: Family, n| {
+            let drawn = family.draw(n, &mut Random::new(Seed(9)));
+            let samples = samples(&drawn.times().iter().map(|time| time.0).collect::<Vec<_>>());
+            WcetProfile::of(&BTreeMap::from([(Scenario::Turns, &samples)]), rule).samples_wanted()
+        };
+        assert_eq!(wanted(Family::Normal, 600), None);
+        assert_eq!(wanted(Family::Mixture, 100), Some(459));
+        let dependent = wanted(Family::Autoregressive(0.6), 600).expect("too few that depend");
+        assert!((600..3_000).contains(&dependent), "{dependent}");
+        assert_eq!(wanted(Family::Step(2.0), 600), None, "more would not help");
     }
 
     #[test]

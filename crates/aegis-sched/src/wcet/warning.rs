@@ -14,7 +14,7 @@ use super::share::Share;
 pub enum Diagnosis {
     /// The process changed while it was measured: no method carries a claim.
     Nonstationary,
-    /// Samples tell of the next ones: they are worth fewer than they are.
+    /// Samples tell of the next ones: they say as much as fewer would.
     Dependent,
     /// Too few different values in the tail for a law to be fitted.
     TailTies,
@@ -49,15 +49,19 @@ pub enum Warning {
     Dependent {
         /// How many there are.
         n: usize,
-        /// How many independent ones they are worth.
+        /// How many independent ones say as much.
         n_eff: usize,
     },
+    /// The slowest samples come one after another.
+    OutlierBursts,
     /// The order statistic needs more.
     NotEnoughSamples {
         /// Independent samples.
         have: usize,
         /// What the question needs.
         need: u64,
+        /// How many samples that depend as much as these would do; equal to `need` if they do not.
+        like_these: u64,
         /// The question.
         coverage: Share,
         /// The question.
@@ -95,6 +99,25 @@ pub enum Warning {
         /// The extrapolation.
         bound: Nanos,
     },
+    /// A tail is not extrapolated from samples that depend on each other.
+    TailNotExtrapolated {
+        /// How many there are.
+        n: usize,
+        /// How many independent ones say as much.
+        n_eff: usize,
+    },
+    /// Block maxima need more blocks.
+    NotEnoughBlocks {
+        /// How many the samples fill.
+        have: usize,
+        /// How many a fit needs.
+        need: usize,
+    },
+    /// The search for the likeliest law ended at the smallest shape that is fitted.
+    ShapeClipped {
+        /// Of which fit.
+        method: &'static str,
+    },
     /// No law could be fitted, or the target lies inside the samples.
     NoTailBound,
     /// The bound rests on a model of the tail.
@@ -122,13 +145,16 @@ impl fmt::Display for Warning {
                 "the process changed while it was measured, most clearly after sample {index} (from 0)"
             ),
             Self::Dependent { n, n_eff } => {
-                write!(f, "samples depend on each other: {n} of them are worth {n_eff}")
+                write!(f, "samples depend on each other: these {n} say as much as {n_eff} independent ones")
             }
-            Self::NotEnoughSamples { have, need, coverage, confidence } => write!(
-                f,
-                "not enough samples: have {have}, need {need} for coverage {coverage} at confidence \
-                 {confidence}"
+            Self::OutlierBursts => f.write_str(
+                "the slowest samples come in bursts: each burst counts as few observations, not as many",
             ),
+            Self::NotEnoughSamples { have, need, like_these, coverage, confidence } => {
+                let asked = format!("coverage {coverage} at confidence {confidence}");
+                write!(f, "not enough samples: have {have}, need {need} for {asked}")?;
+                like_these_if_more(*like_these, *need, f)
+            }
             Self::TailTies { distinct, need } => write!(
                 f,
                 "the tail has {distinct} different values and a fit needs {need}: no extrapolation"
@@ -151,6 +177,17 @@ impl fmt::Display for Warning {
                 f,
                 "the extrapolation, {bound}, is more than three times the longest sample: not used"
             ),
+            Self::TailNotExtrapolated { n, n_eff } => write!(
+                f,
+                "a tail is not extrapolated from dependent samples ({n} that say as much as {n_eff})"
+            ),
+            Self::NotEnoughBlocks { have, need } => {
+                write!(f, "the samples fill {have} blocks, and block maxima need {need}")
+            }
+            Self::ShapeClipped { method } => write!(
+                f,
+                "the likeliest shape of the {method} fit is at its limit of -0.5 and may lie below"
+            ),
             Self::NoTailBound => f.write_str("no tail law bounds this coverage"),
             Self::ModelBased => f.write_str(
                 "the bound rests on a model of the tail, which no sample beyond the maximum supports",
@@ -160,6 +197,14 @@ impl fmt::Display for Warning {
             }
         }
     }
+}
+
+/// How many samples that depend on each other it takes, where it takes more of them.
+fn like_these_if_more(like_these: u64, need: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if like_these == need {
+        return Ok(());
+    }
+    write!(f, ", or about {like_these} that depend as much as these")
 }
 
 impl Serialize for Warning {

@@ -41,6 +41,14 @@ pub enum TableFault {
         /// How many there should be.
         expected: usize,
     },
+    /// A quote that is still open where the file ends.
+    #[error("{line}:{column}: the quote that opens here is never closed")]
+    Unclosed {
+        /// The line of the quote.
+        line: u64,
+        /// Its column.
+        column: u64,
+    },
     /// A field that does not hold what its column says.
     #[error("{line}:{column}: {name} {what}")]
     Field {
@@ -108,6 +116,12 @@ pub enum FieldFault {
         /// The size of this row.
         size: u64,
     },
+    /// With this row's padding, sizes and padding add up to more than can be addressed.
+    #[error("{alignment} makes the sum of all sizes and padding exceed 2^63 - 1")]
+    PaddingTooLarge {
+        /// The alignment of this row.
+        alignment: u64,
+    },
 }
 
 impl TableFault {
@@ -119,6 +133,7 @@ impl TableFault {
             | Self::MissingColumn { .. }
             | Self::RepeatedColumn { .. }
             | Self::FieldCount { .. }
+            | Self::Unclosed { .. }
             | Self::Field { .. } => Category::Permanent,
         }
     }
@@ -137,7 +152,8 @@ impl FieldFault {
             | Self::NotAfter { .. }
             | Self::ZeroAlignment
             | Self::Repeated { .. }
-            | Self::SumTooLarge { .. } => Category::Permanent,
+            | Self::SumTooLarge { .. }
+            | Self::PaddingTooLarge { .. } => Category::Permanent,
         }
     }
 }

@@ -5,10 +5,11 @@
 //! them. What decides is `aegis-memory`; this module reads clocks and files for it.
 //!
 //! ```
-//! use aegis::plan::{LifetimeTable, PlanOptions, plan};
+//! use aegis::plan::{LifetimeTable, PlanLimit, PlanOptions, plan};
 //!
 //! let table = LifetimeTable::parse(b"id,lower,upper,size\na,0,2,64\nb,1,3,32\nc,2,4,64\n")?;
-//! let report = plan(&table, &PlanOptions::default());
+//! let options = PlanOptions { capacity: None, limit: PlanLimit::usual(&table, None) };
+//! let report = plan(&table, &options);
 //! assert_eq!((report.peak.as_u64(), report.bound.as_u64()), (96, 96));
 //! assert!(report.is_optimal());
 //! # Ok::<(), aegis::plan::TableFault>(())
@@ -21,6 +22,6 @@ mod svg;
 mod table;
 
 pub use fault::{FieldFault, TableFault};
-pub use report::{BoundProof, Outcome, PlanOptions, PlanReport, plan};
+pub use report::{BoundProof, Ended, Outcome, PlanLimit, PlanOptions, PlanReport, plan};
 pub use svg::svg;
 pub use table::LifetimeTable;

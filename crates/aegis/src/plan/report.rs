@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
+pub use aegis_memory::place::Ended;
 use aegis_memory::place::{BoundReason, Limits, Method, Solution, Verdict, solve};
 use aegis_trace::{Bytes, Nanos};
 
@@ -14,14 +15,31 @@ use crate::plan::table::LifetimeTable;
 pub struct PlanOptions {
     /// With a capacity, the first plan within it is taken; without, the peak is made least.
     pub capacity: Option<Bytes>,
-    /// When to give up. Searches are also limited by a number of steps that depends on the table
-    /// alone, so that the answer is the same wherever this is long enough.
-    pub time_limit: Duration,
+    /// What searches may use.
+    pub limit: PlanLimit,
 }
 
-impl Default for PlanOptions {
-    fn default() -> Self {
-        Self { capacity: None, time_limit: Duration::from_secs(10) }
+/// What ends a plan that is not proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlanLimit {
+    /// The steps of all searches together; any number without. The answer is the same wherever
+    /// these alone decide.
+    pub nodes: Option<u64>,
+    /// When to give up; never without. The first sweep over the table is made in any case, and a
+    /// heuristic that was begun is ended. Where this decides, another run may give another answer.
+    pub time: Option<Duration>,
+}
+
+impl PlanLimit {
+    /// What a caller gets who asks for nothing else: as many steps as take seconds for `table`, and
+    /// ten seconds. Most tables need far less of both.
+    #[must_use]
+    pub fn usual(table: &LifetimeTable, capacity: Option<Bytes>) -> Self {
+        let nodes = match capacity {
+            Some(capacity) => Limits::fit(capacity, table.len()).nodes,
+            None => Limits::minimise(table.len()).nodes,
+        };
+        Self { nodes: Some(nodes), time: Some(Duration::from_secs(10)) }
     }
 }
 
@@ -32,18 +50,19 @@ pub enum Outcome {
     Optimal,
     /// The capacity is met. A lower peak was not looked for.
     WithinCapacity,
-    /// The limit was reached before the peak was proved least.
+    /// Planning ended before the peak was proved least; [`PlanReport::ended`] says why.
     Gap,
     /// No plan is within the capacity: proved.
     Infeasible,
-    /// The limit was reached before a plan within the capacity was found or excluded.
+    /// Planning ended before a plan within the capacity was found or excluded;
+    /// [`PlanReport::ended`] says why.
     LimitReached,
 }
 
 /// How the lower bound is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BoundProof {
-    /// So much is live at one time.
+    /// So much is live at one time, with the padding that alignments force upon it.
     LiveSize,
     /// A complete search found nothing lower.
     Exhausted,
@@ -62,10 +81,21 @@ pub struct PlanReport {
     pub busiest: i64,
     /// The rows that are live then.
     pub live: Vec<usize>,
+    /// The sum of their sizes.
+    pub live_size: Bytes,
+    /// How much padding there must be between them, whatever their order: each but the highest takes
+    /// up a multiple of `live_stride`.
+    pub live_padding: Bytes,
+    /// What all their alignments are multiples of.
+    pub live_stride: u64,
     /// By how much the peak exceeds the bound, in parts per million of the bound, rounded up.
     pub gap_ppm: u64,
     /// How good the plan is.
     pub outcome: Outcome,
+    /// Why no better plan was looked for.
+    pub ended: Ended,
+    /// The limit that was given.
+    pub limit: PlanLimit,
     /// What found it: `forced`, `sweep`, `greedy` or `search`.
     pub method: String,
     /// The steps of all searches.
@@ -114,13 +144,11 @@ impl PlanReport {
 #[must_use]
 pub fn plan(table: &LifetimeTable, options: &PlanOptions) -> PlanReport {
     let start = Instant::now();
-    let stop = || start.elapsed() >= options.time_limit;
-    let limits = match options.capacity {
-        Some(capacity) => Limits::fit(capacity, table.len()),
-        None => Limits::minimise(table.len()),
-    };
+    let PlanOptions { capacity, limit } = *options;
+    let stop = || limit.time.is_some_and(|time| start.elapsed() >= time);
     let threads = available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let solution = solve(table.problem(), &Limits { threads, stop: &stop, ..limits });
+    let nodes = limit.nodes.unwrap_or(u64::MAX);
+    let solution = solve(table.problem(), &Limits { capacity, nodes, threads, stop: &stop });
     let time = Nanos::from(start.elapsed());
     report(table, options, solution, time)
 }
@@ -146,6 +174,8 @@ fn report(
             Verdict::Infeasible => Outcome::Infeasible,
             Verdict::LimitReached => Outcome::LimitReached,
         },
+        ended: solution.ended,
+        limit: options.limit,
         method: Method::to_string(&solution.method),
         nodes: solution.nodes,
         total: table.problem().total(),
@@ -153,6 +183,9 @@ fn report(
         time,
         offsets: solution.offsets.offsets().to_vec(),
         busiest: solution.witness.time,
+        live_size: Bytes(solution.witness.bytes.0 - solution.witness.padding.0),
+        live_padding: solution.witness.padding,
+        live_stride: solution.witness.stride,
         live: solution.witness.buffers,
     }
 }

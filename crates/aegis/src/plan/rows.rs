@@ -25,7 +25,8 @@ impl<'a> Rows<'a> {
         let found = found.expect("bytes in memory are read, and rows may have any length");
         let start = record.position().map_or(0, csv::Position::byte);
         let start = usize::try_from(start).expect("a place in memory");
-        found.then_some(Row { bytes: self.bytes, start, record })
+        let is_last = self.reader.position().byte() == self.bytes.len() as u64;
+        found.then_some(Row { bytes: self.bytes, start, is_last, record })
     }
 }
 
@@ -38,7 +39,36 @@ fn reader(bytes: &[u8]) -> Reader<&[u8]> {
 pub(super) struct Row<'a> {
     bytes: &'a [u8],
     start: usize,
+    /// Whether it reaches to the end of the file.
+    is_last: bool,
     record: ByteRecord,
+}
+
+/// Where a walk along a row stands. Quotes mean something only where a field begins with one;
+/// anywhere else they are characters like others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Walk {
+    /// At the first byte of a field.
+    Begin,
+    /// In a field without quotes, or after what was quoted.
+    Plain,
+    /// Between quotes that opened at a place.
+    Quoted(usize),
+    /// After a quote within quotes: the end of them, or half of a pair that stands for one.
+    Closing(usize),
+}
+
+impl Walk {
+    /// What `byte`, the one at `at`, makes of it.
+    fn step(self, byte: u8, at: usize) -> Self {
+        match (self, byte) {
+            (Self::Quoted(open), b'"') => Self::Closing(open),
+            (Self::Closing(open), b'"') | (Self::Quoted(open), _) => Self::Quoted(open),
+            (Self::Begin, b'"') => Self::Quoted(at),
+            (Self::Begin | Self::Plain | Self::Closing(_), b',') => Self::Begin,
+            (Self::Begin | Self::Plain | Self::Closing(_), _) => Self::Plain,
+        }
+    }
 }
 
 impl<'a> Row<'a> {
@@ -58,8 +88,12 @@ impl<'a> Row<'a> {
         &self.record
     }
 
-    /// Refuses a row that has not `expected` fields.
+    /// Refuses a row that has not `expected` fields, or whose last quote is never closed.
     pub(super) fn check_count(&self, expected: usize) -> Result<(), TableFault> {
+        if let Some(open) = self.unclosed() {
+            let (line, column) = self.place_of(open);
+            return Err(TableFault::Unclosed { line, column });
+        }
         let fields = self.record.len();
         if fields == expected {
             return Ok(());
@@ -86,7 +120,11 @@ impl<'a> Row<'a> {
     /// The field at `at` as a number that is not negative.
     pub(super) fn unsigned(&self, at: usize, name: &'static str) -> Result<u64, TableFault> {
         let text = self.text(at, name)?;
-        text.parse().map_err(|_| {
+        let digits = match text.strip_prefix('-') {
+            Some(digits) if is_whole(digits) && digits.bytes().all(|digit| digit == b'0') => digits,
+            _ => text, // As above, where zero may have a sign as well.
+        };
+        digits.parse().map_err(|_| {
             let what = match text.strip_prefix('-') {
                 Some(digits) if is_whole(digits) => FieldFault::Negative { text: text.into() },
                 _ => not_a_number(text),
@@ -103,7 +141,10 @@ impl<'a> Row<'a> {
     /// Line and column of the first character of field `at`. O(n) in the bytes before it, so it is
     /// asked only where something is wrong.
     pub(super) fn place(&self, at: usize) -> (u64, u64) {
-        let from = self.field_start(at);
+        self.place_of(self.field_start(at))
+    }
+
+    fn place_of(&self, from: usize) -> (u64, u64) {
         let before = &self.bytes[..from];
         let before = before.strip_prefix(BYTE_ORDER_MARK).unwrap_or(before);
         let is_end = |index: &usize| match before[*index] {
@@ -119,24 +160,43 @@ impl<'a> Row<'a> {
 
     /// The byte at which field `at` begins, blanks before it left out.
     fn field_start(&self, at: usize) -> usize {
-        let mut from = self.start;
-        // The reader takes the ends of the lines before a row for a part of it.
-        while matches!(self.bytes.get(from), Some(b'\n' | b'\r')) {
-            from += 1;
-        }
-        let (mut field, mut quoted) = (0, false);
+        let mut from = self.first_byte();
+        let (mut field, mut walk) = (0, Walk::Begin);
         while field < at && from < self.bytes.len() {
-            match self.bytes[from] {
-                b'"' => quoted = !quoted,
-                b',' if !quoted => field += 1,
-                _ => {}
-            }
+            walk = walk.step(self.bytes[from], from);
+            field += usize::from(walk == Walk::Begin);
             from += 1;
         }
         while self.bytes.get(from) == Some(&b' ') {
             from += 1;
         }
         from
+    }
+
+    /// The first byte of the row. The reader takes the ends of the lines before it for a part of it,
+    /// and what some editors write before the first row.
+    fn first_byte(&self) -> usize {
+        let mut from = self.start;
+        if from == 0 && self.bytes.starts_with(BYTE_ORDER_MARK) {
+            from = BYTE_ORDER_MARK.len();
+        }
+        while matches!(self.bytes.get(from), Some(b'\n' | b'\r')) {
+            from += 1;
+        }
+        from
+    }
+
+    /// The quote that is open where the file ends.
+    fn unclosed(&self) -> Option<usize> {
+        if !self.is_last {
+            return None;
+        }
+        let first = self.first_byte();
+        let bytes = self.bytes[first..].iter().zip(first..);
+        match bytes.fold(Walk::Begin, |walk, (byte, at)| walk.step(*byte, at)) {
+            Walk::Quoted(open) => Some(open),
+            Walk::Begin | Walk::Plain | Walk::Closing(_) => None,
+        }
     }
 }
 

@@ -206,13 +206,17 @@ fn escaped(id: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{PlanOptions, plan};
+    use crate::plan::{PlanLimit, PlanOptions, plan};
+
+    fn planned(table: &LifetimeTable) -> PlanReport {
+        plan(table, &PlanOptions { capacity: None, limit: PlanLimit::usual(table, None) })
+    }
 
     #[test]
     fn every_buffer_with_bytes_has_a_rectangle_and_its_id() {
         let text = b"id,lower,upper,size\na<b,0,10,64\n\"c\",0,5,0\nd,3,9,32\n";
         let table = LifetimeTable::parse(text).expect("sound");
-        let drawn = svg(&table, &plan(&table, &PlanOptions::default()));
+        let drawn = svg(&table, &planned(&table));
         assert_eq!(drawn.matches("<title>").count(), 2);
         assert!(drawn.contains("a&lt;b: 64 bytes at"), "{drawn}");
         assert!(!drawn.contains("a<b"), "{drawn}");
@@ -222,7 +226,7 @@ mod tests {
     #[test]
     fn nothing_to_plan_is_an_empty_picture() {
         let table = LifetimeTable::parse(b"id,lower,upper,size\n").expect("sound");
-        let drawn = svg(&table, &plan(&table, &PlanOptions::default()));
+        let drawn = svg(&table, &planned(&table));
         assert!(!drawn.contains("NaN") && !drawn.contains("inf"), "{drawn}");
         assert_eq!(drawn.matches("<title>").count(), 0);
     }

@@ -37,6 +37,7 @@ impl LifetimeTable {
     pub fn parse(bytes: &[u8]) -> Result<Self, TableFault> {
         let mut rows = Rows::new(bytes);
         let header = rows.next().ok_or(TableFault::Empty)?;
+        header.check_count(header.record().len())?;
         let columns = Columns::find(&header)?;
         let unused = columns.unused(&header);
         let (mut ids, mut buffers, mut starts) = (Vec::new(), Vec::new(), Vec::new());
@@ -47,11 +48,18 @@ impl LifetimeTable {
             starts.push(row.start());
         }
         check_unique(bytes, &ids, &starts, columns.id)?;
-        let sizes = |index: usize| buffers.get(index).map_or(0, |buffer: &Buffer| buffer.size);
         let problem = Problem::new(buffers.clone()).map_err(|fault| match fault {
             ProblemFault::TooLarge { index } => {
-                let what = FieldFault::SumTooLarge { size: sizes(index) };
-                Row::at(bytes, starts[index]).fault(columns.size, "size", what)
+                let row = Row::at(bytes, starts[index]);
+                let Buffer { size, alignment, .. } = buffers[index];
+                // What asks for more is named: the size, or the padding for the alignment.
+                match columns.alignment.filter(|_| alignment > size) {
+                    Some(at) => {
+                        let what = FieldFault::PaddingTooLarge { alignment };
+                        row.fault(at, "alignment", what)
+                    }
+                    None => row.fault(columns.size, "size", FieldFault::SumTooLarge { size }),
+                }
             }
             checked => unreachable!("every row was checked: {checked}"),
         })?;
@@ -203,6 +211,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
+    use crate::plan::{PlanLimit, PlanOptions, plan};
 
     fn check(text: &str, expect: &Expect) {
         let verdict = match LifetimeTable::parse(text.as_bytes()) {
@@ -307,6 +316,71 @@ mod tests {
         );
         let zero = "id,lower,upper,size,alignment\na,0,1,1,0\n";
         check(zero, &expect!["2:9: alignment is 0; it must be at least 1"]);
+    }
+
+    /// A quote means something only at the beginning of a field.
+    #[test]
+    fn quotes_in_the_middle_of_a_field_are_characters() {
+        let head = "id,lower,upper,size\n";
+        let row = |row: &str, expect: Expect| check(&format!("{head}{row}"), &expect);
+        row("a\"b,0,1,x\n", expect!["2:9: size `x` is not a whole number"]);
+        row("a\"b,0,1,1\nc,0,x,1\n", expect!["3:5: upper `x` is not a whole number"]);
+        row("12\" disk,0,1,1\n24\" disk,0,1,x\n", expect!["3:14: size `x` is not a whole number"]);
+        row("\"a\"b\"c,0,1,x\n", expect!["2:12: size `x` is not a whole number"]);
+        row("\"a\"\",b\",0,1,x\n", expect!["2:13: size `x` is not a whole number"]);
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_is_named() {
+        let head = "id,lower,upper,size\n";
+        let row = |row: &str, expect: Expect| check(&format!("{head}{row}"), &expect);
+        let expected = || expect!["3:1: the quote that opens here is never closed"];
+        row("a,0,1,1\n\"b,0,1,1\nc,0,1,1\n", expected());
+        row("a,0,1,1\n\"b", expected());
+        row("a,0,1,1\n\"b\"\"", expected());
+        row(
+            "a,0,1,1\n\"b\",0,1,1",
+            expect![[r#"
+            ["a", "b"] [Buffer { lower: 0, upper: 1, size: 1, alignment: 1 }, Buffer { lower: 0, upper: 1, size: 1, alignment: 1 }]"#]],
+        );
+        check(
+            "id,lower,\"upper,size\n",
+            &expect!["1:10: the quote that opens here is never closed"],
+        );
+    }
+
+    #[test]
+    fn a_sum_that_is_too_large_names_what_is_to_blame() {
+        let head = "id,lower,upper,size,alignment\n";
+        let rows = |rows: &str, expect: Expect| check(&format!("{head}{rows}"), &expect);
+        let large = "9223372036854775808";
+        rows(
+            &format!("a,0,2,8,1\nb,1,3,8,{large}\n"),
+            expect![
+                "3:9: alignment 9223372036854775808 makes the sum of all sizes and padding exceed 2^63 - 1"
+            ],
+        );
+        rows(
+            "a,0,2,8,1\nb,1,3,9223372036854775807,1\n",
+            expect![
+                "3:7: size 9223372036854775807 makes the sum of all sizes and padding exceed 2^63 - 1"
+            ],
+        );
+        // Lives that never meet need no padding, whatever their alignment.
+        let apart =
+            format!("{head}a,0,1,8,{large}\nb,1,2,8,{large}\nc,2,3,8,18446744073709551615\n");
+        let table = LifetimeTable::parse(apart.as_bytes()).expect("sound");
+        let limit = PlanLimit::usual(&table, None);
+        let report = plan(&table, &PlanOptions { capacity: None, limit });
+        assert_eq!((report.peak.as_u64(), report.is_optimal()), (8, true));
+    }
+
+    #[test]
+    fn zero_may_have_a_sign() {
+        check(
+            "id,lower,upper,size\na,-0,1,-0\n",
+            &expect![[r#"["a"] [Buffer { lower: 0, upper: 1, size: 0, alignment: 1 }]"#]],
+        );
     }
 
     #[test]

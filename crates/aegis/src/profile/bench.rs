@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use aegis_context::slot::{JobSlot, SlotPool};
 use aegis_context::{ContextError, ExecutionContext, MemoryLedger, ResourceBudget, StreamPool};
-use aegis_cuda::DriverKind;
+use aegis_cuda::{DeviceContext, DeviceState, DriverKind};
 use aegis_memory::{MemoryOrchestrator, ModelMemory};
 use aegis_sched::wcet::{Samples, Scenario};
 use aegis_trace::{Clock, ModelId, Nanos, PartitionId, StageIndex};
@@ -33,6 +33,7 @@ use crate::source::{LoadedModel, MemoryNeed};
 
 /// All models on one device, ready to be measured.
 pub(super) struct Bench {
+    context: DeviceContext,
     device: DeviceFingerprint,
     clock: Arc<dyn Clock>,
     groups: Vec<Group>,
@@ -80,7 +81,13 @@ impl Bench {
             groups[place].models.push(measured);
         }
         let fingerprint = DeviceFingerprint::of(device.capabilities());
-        Ok(Self { device: fingerprint, clock: device.clock(), groups, _memory: memory })
+        let clock = device.clock();
+        Ok(Self { context: device, device: fingerprint, clock, groups, _memory: memory })
+    }
+
+    /// What the device says of itself now.
+    pub(super) fn state(&self) -> DeviceState {
+        self.context.state()
     }
 
     /// How many there are; one for a whole device.
@@ -111,7 +118,9 @@ impl Bench {
         self,
         subjects: &[Subject],
         environment: Environment,
+        before: DeviceState,
     ) -> Result<Evidence, Error> {
+        let states = Some([before, self.context.state()]);
         let names = |group: &Group| -> Vec<String> {
             group.models.iter().map(|model| model.name.clone()).collect()
         };
@@ -137,6 +146,7 @@ impl Bench {
             device: self.device,
             date: environment::date(),
             environment,
+            states,
             warm_up: WARM_UP_ROUNDS,
             models,
         })

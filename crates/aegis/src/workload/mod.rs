@@ -20,6 +20,7 @@ mod fault;
 mod parse;
 mod partition;
 mod reader;
+mod rule;
 mod schema;
 
 use std::fs::File;
@@ -31,14 +32,13 @@ use aegis_cuda::CompletionWait;
 use aegis_memory::PressureThresholds;
 use aegis_sched::dispatch::OverrunPolicy;
 use aegis_sched::policy::PolicyKind;
-use aegis_sched::wcet::{CostRule, Method, Question, Share};
 use aegis_trace::{Bytes, Nanos};
 
 pub use chain::{CHAINS_MAX, Chain, ChainFault, ChainKind, MEMBERS_MIN};
 pub use fault::{FaultKind, Place, Quantity, Related, WorkloadFault, WorkloadFaults};
 pub use partition::{PARTITIONS_MAX, Partition, PartitionFault, SMS_MAX};
+pub use rule::{MARGIN_PERCENT_DEFAULT, SAMPLES_DEFAULT, SAMPLES_FACTOR, Unclaimed, WcetRule};
 
-use crate::environment::Property;
 use fault::Findings;
 
 /// The longest workload file that is read: far above [`MODELS_MAX`] models with every key.
@@ -61,6 +61,8 @@ pub const OVERHEAD_MAX: Nanos = Nanos::from_secs(1);
 pub const ORDINAL_MAX: u16 = 255;
 /// The most streams of one device.
 pub const STREAMS_MAX: u32 = 256;
+/// The highest number of a core.
+pub const CORE_MAX: u16 = 1023;
 /// The deepest submission queue.
 pub const QUEUE_DEPTH_MAX: u32 = 65_536;
 /// The most jobs of one model that may be outstanding at once.
@@ -81,10 +83,6 @@ pub const STREAMS_DEFAULT: u32 = 1;
 pub const DISPATCH_OVERHEAD_DEFAULT: Nanos = Nanos::from_micros(300);
 /// `overheads.wake` when it is not stated; the same assumption as [`DISPATCH_OVERHEAD_DEFAULT`].
 pub const WAKE_OVERHEAD_DEFAULT: Nanos = Nanos::from_millis(1);
-/// `wcet.samples` when it is not stated.
-pub const SAMPLES_DEFAULT: u32 = 100;
-/// `wcet.margin_percent` when it is not stated.
-pub const MARGIN_PERCENT_DEFAULT: u32 = 20;
 /// `model.slots` when it is not stated: one job running and one waiting.
 pub const SLOTS_DEFAULT: u32 = 2;
 /// `model.threads` when it is not stated.
@@ -171,6 +169,9 @@ pub struct Scheduler {
     /// [`SUSPENDED_MAX`]; `None` for any number. The file has no more than that, so this is said for
     /// reports.
     pub max_suspended: Option<u32>,
+    /// The core that the orchestration thread is to run on, at most [`CORE_MAX`]; of a whole device
+    /// alone.
+    pub core: Option<u16>,
 }
 
 /// The `[overheads]` table: costs of the runtime itself, at most [`OVERHEAD_MAX`] each.
@@ -192,46 +193,6 @@ impl Overheads {
     pub fn charged(&self) -> aegis_sched::task::Overheads {
         let Self { dispatch, wake, boundary, copy } = *self;
         aegis_sched::task::Overheads { dispatch, wake, boundary, copy }
-    }
-}
-
-/// The `[wcet]` table: how a cost is made from profiled samples.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WcetRule {
-    /// Profile runs per stage, from one to [`SAMPLES_MAX`].
-    pub samples: u32,
-    /// Percent added to the bound, at most [`MARGIN_PERCENT_MAX`].
-    pub margin_percent: u32,
-    /// How the bound is made; with [`Method::Margin`] it is the observed maximum.
-    pub method: Method,
-    /// The share of jobs that shall stay below the bound.
-    pub coverage: Share,
-    /// The probability, over campaigns, that they do.
-    pub confidence: Share,
-    /// What becomes of a model whose samples carry no claim.
-    pub unclaimed: Unclaimed,
-    /// What may differ between measuring and running.
-    pub accept: Vec<Property>,
-}
-
-/// What becomes of a model whose samples carry no claim, where a method was asked for that makes one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Unclaimed {
-    /// Its evidence is refused.
-    Refuse,
-    /// Its cost is the bound without a claim, plus the margin.
-    Accept,
-}
-
-impl WcetRule {
-    /// The rule as the estimators take it.
-    #[must_use]
-    pub fn cost_rule(&self) -> CostRule {
-        let Self { method, coverage, confidence, margin_percent, .. } = *self;
-        CostRule {
-            question: Question { coverage, confidence, method, margin_percent },
-            margin_percent,
-        }
     }
 }
 
@@ -429,21 +390,6 @@ impl Default for Overheads {
             wake: WAKE_OVERHEAD_DEFAULT,
             boundary: Nanos::ZERO, // Measured costs contain both.
             copy: Nanos::ZERO,
-        }
-    }
-}
-
-/// [`SAMPLES_DEFAULT`] and [`MARGIN_PERCENT_DEFAULT`], by the margin rule.
-impl Default for WcetRule {
-    fn default() -> Self {
-        Self {
-            samples: SAMPLES_DEFAULT,
-            margin_percent: MARGIN_PERCENT_DEFAULT,
-            method: Method::Margin,
-            coverage: Share::P99,
-            confidence: Share::P99,
-            unclaimed: Unclaimed::Refuse,
-            accept: Vec::new(),
         }
     }
 }

@@ -55,6 +55,7 @@ pub(super) fn parse(source: SourceText) -> Result<Workload, WorkloadFaults> {
 /// What a part of the file is judged against in another part.
 #[derive(Default)]
 struct Facts {
+    core: Option<At<u32>>,
     driver: Option<At<DriverKind>>,
     memory: Option<At<Bytes>>,
     /// The span is `None` when the default applies.
@@ -167,6 +168,8 @@ impl Parser<'_> {
         let overrun = table.optional(found, "overrun", |raw| raw.one_of(schema::OVERRUNS));
         let limits = 0..=super::SUSPENDED_MAX;
         let max_suspended = table.optional(found, "max_suspended", |raw| raw.count(limits));
+        let core = table.optional(found, "core", |raw| raw.count(schema::CORES));
+        self.facts.core = core.ok().flatten();
         self.facts.policy = policy.ok();
         self.facts.max_suspended = max_suspended.ok().flatten();
         Ok(Scheduler {
@@ -174,6 +177,7 @@ impl Parser<'_> {
             queue_depth: queue_depth?.value,
             overrun: or_default(overrun?, OverrunPolicy::default()),
             max_suspended: max_suspended?.map(|limit| limit.value),
+            core: core?.and_then(|core| u16::try_from(core.value).ok()),
         })
     }
 
@@ -212,12 +216,15 @@ impl Parser<'_> {
             elements.iter().map(|raw| raw.one_of(Property::NAMES)).collect::<Result<Vec<_>, _>>()
         });
         let default = WcetRule::default();
+        let method = or_default(method?, default.method);
+        let coverage = or_default(coverage?, default.coverage);
+        let confidence = or_default(confidence?, default.confidence);
         Ok(WcetRule {
-            samples: or_default(samples?, default.samples),
+            samples: or_default(samples?, WcetRule::samples_for(method, coverage, confidence)),
             margin_percent: or_default(margin_percent?, default.margin_percent),
-            method: or_default(method?, default.method),
-            coverage: or_default(coverage?, default.coverage),
-            confidence: or_default(confidence?, default.confidence),
+            method,
+            coverage,
+            confidence,
             unclaimed: or_default(unclaimed?, default.unclaimed),
             accept: or_default(accept?, default.accept),
         })

@@ -21,6 +21,9 @@ pub struct Partition {
     pub sms: Option<u32>,
     /// The order of its ready queue, where it is not that of the file.
     pub policy: Option<PolicyKind>,
+    /// The core that its orchestration thread is to run on, at most [`CORE_MAX`](super::CORE_MAX); no
+    /// two have the same.
+    pub core: Option<u16>,
 }
 
 /// A fault of a partition, or of a model that names one.
@@ -38,6 +41,16 @@ pub enum PartitionFault {
     /// A partition of a GPU that does not say how much of it; the related place is the driver.
     #[error("[[partition]] lacks the key `sms`, which splits a GPU")]
     MissingSms,
+    /// One core for the threads of all partitions; the related place is the first of them.
+    #[error("`core` is for one thread, and each partition has its own")]
+    CoreOfAll,
+    /// A core that two partitions ask for, whose threads would wait for each other; the related place
+    /// is the first.
+    #[error("core {core} is taken")]
+    SameCore {
+        /// Its number.
+        core: u32,
+    },
     /// A partition in which nothing would run.
     #[error("no model runs in the partition `{name}`")]
     Empty {
@@ -65,6 +78,8 @@ impl PartitionFault {
     pub(super) fn hint(&self) -> String {
         match self {
             Self::TooMany { .. } => "the first one too many".into(),
+            Self::CoreOfAll => "write it in each [[partition]]".into(),
+            Self::SameCore { .. } => "choose another".into(),
             Self::MissingSms => "add sms = 72".into(),
             Self::Empty { name } => {
                 format!("leave it out, or write partition = \"{name}\" in a model")

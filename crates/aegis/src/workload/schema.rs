@@ -81,6 +81,7 @@ pub(super) const SCHEDULER: Table = Table {
         key("queue_depth", "64"),
         key("overrun", "\"contain\""),
         key("max_suspended", "1"),
+        key("core", "3"),
     ],
 };
 
@@ -112,7 +113,12 @@ pub(super) const WCET: Table = Table {
 /// `[[partition]]`.
 pub(super) const PARTITION: Table = Table {
     name: "[[partition]]",
-    keys: &[key("name", "\"vision\""), key("sms", "72"), key("policy", "\"edf\"")],
+    keys: &[
+        key("name", "\"vision\""),
+        key("sms", "72"),
+        key("policy", "\"edf\""),
+        key("core", "3"),
+    ],
 };
 
 /// `[[model]]`.
@@ -177,6 +183,8 @@ pub(super) const CHAIN: Table = Table {
 pub(super) const MEMBERS: RangeInclusive<u32> = super::MEMBERS_MIN..=256;
 const _: () = assert!(super::MODELS_MAX == 256);
 
+/// The cores of a machine.
+pub(super) const CORES: RangeInclusive<u32> = 0..=super::CORE_MAX as u32;
 /// How many stages a model may have.
 pub(super) const STAGES: RangeInclusive<u32> = 1..=super::STAGES_MAX;
 
@@ -313,6 +321,8 @@ mod tests {
             ("[device]", "streams", squeezed(&STREAMS_DEFAULT)),
             ("[scheduler]", "queue_depth", most(&QUEUE_DEPTH_MAX)),
             ("[scheduler]", "max_suspended", most(&SUSPENDED_MAX)),
+            ("[scheduler]", "core", most(&CORE_MAX)),
+            ("[[partition]]", "core", most(&CORE_MAX)),
             ("[overheads]", "dispatch", most(&OVERHEAD_MAX)),
             ("[overheads]", "dispatch", squeezed(&DISPATCH_OVERHEAD_DEFAULT)),
             ("[overheads]", "wake", squeezed(&WAKE_OVERHEAD_DEFAULT)),

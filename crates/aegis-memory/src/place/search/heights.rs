@@ -12,7 +12,7 @@
 //!    members, and `rest + size <= capacity` for each of them. A move that broke this says so, and
 //!    must be undone.
 
-use crate::place::search::tables::{Tables, mix};
+use crate::place::search::tables::Tables;
 
 /// The `rest` of what is placed, the `floor` of a section without unplaced members.
 pub(super) const PLACED: u64 = u64::MAX;
@@ -175,22 +175,6 @@ impl<'tables> Heights<'tables> {
     /// What may be wasted in `section`, which has unplaced members.
     pub(super) fn room(&self, section: usize) -> u64 {
         self.capacity - self.floor[section] - self.total[section]
-    }
-
-    /// A fingerprint of all that decides whether the sections `[low, high)` can be completed: which
-    /// items are not placed, where they rest, and whether upon something placed. A support below
-    /// the rest never matters again, since what is placed later ends above it.
-    pub(super) fn fingerprint(&self, low: usize, high: usize) -> u128 {
-        let (mut a, mut b) = (0u64, 0u64);
-        for at in self.tables.beginning(low, high) {
-            if self.rest[at] != PLACED {
-                let supported = u64::from(self.is_supported(at));
-                let key = mix(self.rest[at] ^ mix((at as u64) << 1 | supported));
-                a ^= key;
-                b = b.wrapping_add(mix(key));
-            }
-        }
-        (u128::from(a) << 64) | u128::from(b)
     }
 
     /// The least end of an unplaced item that lives with `at` but not in `section`: the lowest

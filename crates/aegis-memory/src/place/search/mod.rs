@@ -13,6 +13,7 @@
 //! Restarts with growing limits: Luby, Sinclair, Zuckerman, "Optimal Speedup of Las Vegas
 //! Algorithms", 1993; portfolios: Gomes, Selman, "Algorithm Portfolios", 2001.
 
+mod failures;
 mod heights;
 pub(in crate::place) mod tables;
 mod tree;

@@ -20,8 +20,8 @@
 //! completed independently: all must succeed, the tightest is tried first, and none is tried again
 //! for the failure of another.
 //!
-//! *Failures.* A piece that failed completely fails wherever it turns up again; its fingerprint is
-//! remembered.
+//! *Failures.* A piece that failed completely fails wherever it turns up again. It is remembered in
+//! full, so that a complete search is a proof as far as the program is right.
 //!
 //! # Guarantees
 //! 1. A function of tables, capacity, rule, order and limit alone.
@@ -32,16 +32,12 @@
 //! Allocator for Hardware-Accelerated Machine Learning", ASPLOS 2023; branching on what lies lowest
 //! in a section is ours.
 
-use std::collections::HashSet;
-use std::hash::{BuildHasherDefault, Hasher};
-
 use crate::place::search::Stop;
+use crate::place::search::failures::Failures;
 use crate::place::search::heights::{Full, Heights, Piece};
 use crate::place::search::tables::{StaticOrder, Tables};
 use crate::place::search::valley::{Chooser, Rule};
 
-/// How many failures are remembered at most; 16 bytes each.
-const FAILURES_MAX: usize = 1 << 20;
 /// How many nodes pass between two looks at the caller's stop.
 const NODES_PER_LOOK: u64 = 64;
 
@@ -63,7 +59,6 @@ struct Frame {
     /// The frame in whose group of pieces this piece is.
     owner: usize,
     trail: usize,
-    fingerprint: u128,
     /// Options left: `options[next..end]`, then the skip.
     next: usize,
     end: usize,
@@ -85,7 +80,7 @@ pub(super) struct Tree<'tables> {
     frames: Vec<Frame>,
     options: Vec<usize>,
     pieces: Vec<Piece>,
-    failures: HashSet<u128, BuildHasherDefault<Fingerprint>>,
+    failures: Failures,
     pub(super) nodes: u64,
     limit: u64,
 }
@@ -104,7 +99,7 @@ impl<'tables> Tree<'tables> {
             frames: Vec::new(),
             options: Vec::new(),
             pieces: Vec::new(),
-            failures: HashSet::default(),
+            failures: Failures::default(),
             nodes: 0,
             limit,
         })
@@ -129,7 +124,6 @@ impl<'tables> Tree<'tables> {
             section: 0,
             owner: ROOT,
             trail: 0,
-            fingerprint: 0,
             next: 0,
             end: 0,
             may_skip: false,
@@ -169,8 +163,7 @@ impl<'tables> Tree<'tables> {
 
     /// Begins with `piece` and takes its first option that leaves room; `None` when it fails.
     fn enter(&mut self, piece: Piece, owner: usize) -> Option<usize> {
-        let fingerprint = self.heights.fingerprint(piece.low, piece.high);
-        if self.failures.contains(&fingerprint) {
+        if self.failures.contains(&self.heights, piece) {
             return None;
         }
         let section = self.chooser.choose(&self.heights, piece);
@@ -183,7 +176,6 @@ impl<'tables> Tree<'tables> {
             section,
             owner,
             trail,
-            fingerprint,
             next,
             end,
             may_skip: self.heights.room(section) > 0,
@@ -195,7 +187,7 @@ impl<'tables> Tree<'tables> {
         if self.advance(entered) {
             Some(entered)
         } else {
-            self.remember(fingerprint);
+            self.failures.insert(&self.heights, piece); // As it was before the first option.
             None
         }
     }
@@ -207,14 +199,15 @@ impl<'tables> Tree<'tables> {
             if self.advance(owner) {
                 return Some(owner);
             }
-            let Frame { owner: next, fingerprint, .. } = self.frames[owner];
-            self.remember(fingerprint);
+            let Frame { owner: next, piece, .. } = self.frames[owner];
+            self.failures.insert(&self.heights, piece);
             owner = next;
         }
         None
     }
 
-    /// Forgets all that came after frame `index`, and takes its next option that leaves room.
+    /// Forgets all that came after frame `index`, and takes its next option that leaves room. With
+    /// none left, all is as it was before the first.
     fn advance(&mut self, index: usize) -> bool {
         self.frames.truncate(index + 1);
         loop {
@@ -267,31 +260,5 @@ impl<'tables> Tree<'tables> {
         self.heights.pieces(frame.piece.low, frame.piece.high, &mut self.pieces);
         self.pieces[frame.group..].sort_by_key(|piece| piece.room);
         (frame.group_end, frame.turn) = (self.pieces.len(), frame.group);
-    }
-
-    fn remember(&mut self, fingerprint: u128) {
-        if self.failures.len() < FAILURES_MAX {
-            self.failures.insert(fingerprint);
-        }
-    }
-}
-
-/// A hasher of what is hashed already.
-#[derive(Default)]
-struct Fingerprint(u64);
-
-impl Hasher for Fingerprint {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
-    }
-
-    fn write_u128(&mut self, fingerprint: u128) {
-        #[expect(clippy::cast_possible_truncation, reason = "either half is well scattered")]
-        let half = fingerprint as u64;
-        self.0 = half;
     }
 }

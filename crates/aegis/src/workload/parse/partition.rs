@@ -2,6 +2,8 @@
 //!
 //! Where a partition has faults of its own, those are reported, and whatever depends on it is not.
 
+use std::collections::BTreeMap;
+
 use aegis_cuda::DriverKind;
 use aegis_sched::policy::PolicyKind;
 
@@ -16,6 +18,8 @@ use crate::workload::{Span, schema};
 pub(super) struct Partitions {
     /// In file order.
     known: Vec<Known>,
+    /// Which cores are asked for, and where.
+    cores: BTreeMap<u32, Span>,
     /// The fault of a partition whose name is not known: it may be any.
     nameless: Option<Reported>,
 }
@@ -49,6 +53,10 @@ impl Parser<'_> {
             let fault = PartitionFault::TooMany { found: tables.len(), most: PARTITIONS_MAX };
             self.findings.report(FaultKind::Partition(fault), surplus.span);
         }
+        if let (Some(core), Some(first)) = (self.facts.core, tables.first()) {
+            let kind = FaultKind::Partition(PartitionFault::CoreOfAll);
+            self.findings.report_with(kind, core.span, Some((first.span, "the first partition")));
+        }
         let partitions: Vec<_> = tables.iter().map(|raw| self.partition(raw)).collect();
         partitions.into_iter().collect()
     }
@@ -59,7 +67,8 @@ impl Parser<'_> {
         let found = &mut self.findings;
         let sms = table.optional(found, "sms", |raw| raw.count(1..=SMS_MAX));
         let policy = table.optional(found, "policy", |raw| raw.one_of(schema::POLICIES));
-        let sms = self.sms(&table, sms);
+        let core = table.optional(found, "core", |raw| raw.count(schema::CORES));
+        let (sms, core) = (self.sms(&table, sms), self.core(core));
         let name = self.partition_name(&table);
         match &name {
             Ok(name) => {
@@ -74,7 +83,26 @@ impl Parser<'_> {
             name: name?,
             sms: sms?.map(|sms| sms.value),
             policy: policy?.map(|policy| policy.value),
+            core: core?.and_then(|core| u16::try_from(core.value).ok()),
         })
+    }
+
+    /// The core itself, unless another partition has it.
+    fn core(
+        &mut self,
+        core: Result<Option<At<u32>>, Reported>,
+    ) -> Result<Option<At<u32>>, Reported> {
+        let Ok(Some(At { value, span })) = core else { return core };
+        match self.partitions.cores.get(&value).copied() {
+            None => {
+                self.partitions.cores.insert(value, span);
+                core
+            }
+            Some(first) => {
+                let kind = FaultKind::Partition(PartitionFault::SameCore { core: value });
+                Err(self.findings.report_with(kind, span, Some((first, "first asked for here"))))
+            }
+        }
     }
 
     /// The share itself; that there is none is a fault where it splits something.

@@ -1,0 +1,65 @@
+//! Faults that end the context, each in a process of its own.
+
+use std::process::{Command, ExitCode};
+
+use aegis_cuda::{DeviceError, PartitionShare, TestKernels};
+use aegis_trace::{Category, Nanos};
+
+use crate::bench::{Bench, Outcome, require};
+
+/// The argument that makes this program the child.
+pub(crate) const CHILD: &str = "--child-illegal-access";
+
+pub(crate) fn illegal_is_fatal(_bench: &Bench) -> Outcome {
+    let program = std::env::current_exe()?;
+    let output = Command::new(program).arg(CHILD).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    require(output.status.success(), || format!("{}: {text}{errors}", output.status))?;
+    // This process lives on, and so does its device.
+    let device = Bench.open()?;
+    device.create_stream()?.synchronize()?;
+    Ok(text.trim_end().to_owned())
+}
+
+/// The child: loses the device and says what it was told.
+pub(crate) fn child() -> ExitCode {
+    match lose() {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn lose() -> Outcome {
+    let device = Bench.open()?;
+    let views = device.split(&[PartitionShare { sms: 8 }])?;
+    let kernels = TestKernels::load(&device)?;
+    let stream = device.create_stream()?;
+    let (event, later) = (device.create_event()?, device.create_event()?);
+    kernels.illegal(&stream)?;
+    stream.record(&event)?;
+    // The loss rings the signal, so this wait ends.
+    let error = loop {
+        match event.query() {
+            Ok(aegis_cuda::EventStatus::Pending) => device.wait(None, Nanos::ZERO),
+            Ok(other) => return Err(format!("an illegal access came to {other:?}").into()),
+            Err(error) => break error,
+        }
+    };
+    require(matches!(error, DeviceError::DeviceLost { .. }), || format!("{error:?}"))?;
+    require(error.category() == Category::Fatal, || format!("{error:?} is not fatal"))?;
+    let refused = stream.record(&later);
+    let is_lost = matches!(refused, Err(DeviceError::DeviceLost { .. }));
+    require(is_lost, || format!("a later recording: {refused:?}"))?;
+    let refused = views[0].create_stream().map(drop);
+    let is_lost = matches!(refused, Err(DeviceError::DeviceLost { .. }));
+    require(is_lost, || format!("a stream of another view: {refused:?}"))?;
+    views[0].signal().wait(None, Nanos::ZERO); // The loss rang it too.
+    Ok(error.to_string())
+}

@@ -1,0 +1,119 @@
+//! The tests that need a GPU, as one program that runs on the target machine without cargo.
+//!
+//! ```text
+//! aegis-gpu-tests                   all tests; without a GPU each is skipped aloud
+//! aegis-gpu-tests --require-gpu     the same, but no GPU is a failure
+//! aegis-gpu-tests graph partition   the tests whose names contain one of the words
+//! aegis-gpu-tests --list            their names
+//! ```
+//!
+//! Each test opens the device anew. A test that loses the device runs in a process of its own,
+//! since the loss is for the whole process.
+//!
+//! # Invariants
+//! 1. A test passes, fails or is skipped with its reason; the last line counts all three.
+//! 2. The exit code is 0 only if nothing failed, and with `--require-gpu` only if nothing was
+//!    skipped.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod completion;
+mod device;
+mod fault;
+mod graph;
+mod memory;
+mod partition;
+mod stream;
+
+use std::process::ExitCode;
+
+use crate::bench::{Bench, Outcome};
+
+/// One test: its name says what holds when it passes; the text it returns is what it measured.
+struct Test {
+    name: &'static str,
+    run: fn(&Bench) -> Outcome,
+}
+
+const TESTS: &[Test] = &[
+    Test { name: "device_says_what_it_is", run: device::says_what_it_is },
+    Test { name: "device_refuses_an_ordinal_that_is_not_there", run: device::refuses_an_ordinal },
+    Test { name: "memory_limit_holds_to_the_byte", run: memory::limit_holds },
+    Test { name: "memory_is_zeroed_and_copies_arrive", run: memory::copies_arrive },
+    Test { name: "memory_by_the_drivers_count_follows_the_ledger", run: memory::count_follows },
+    Test { name: "stream_keeps_its_order", run: stream::keeps_order },
+    Test { name: "stream_elapsed_is_the_devices_own", run: stream::elapsed },
+    Test { name: "stream_full_is_an_answer", run: stream::full },
+    Test { name: "stream_dropped_early_does_not_block", run: stream::dropped_early },
+    Test { name: "stream_priority_goes_first", run: stream::priority },
+    Test { name: "stream_event_recorded_again_tells_the_last", run: stream::recorded_again },
+    Test { name: "wait_ends_at_its_time_and_at_a_ring", run: completion::wait_ends },
+    Test { name: "completion_is_seen_soon_in_every_way", run: completion::latency },
+    Test { name: "dispatch_costs_little", run: completion::dispatch_cost },
+    Test { name: "graph_captures_launches_and_updates", run: graph::captures },
+    Test { name: "graph_capture_that_fails_leaves_nothing", run: graph::failed_capture },
+    Test { name: "partition_has_sms_of_its_own", run: partition::disjoint },
+    Test { name: "partitions_run_at_once", run: partition::overlap },
+    Test { name: "partitions_have_signals_of_their_own", run: partition::own_signals },
+    Test { name: "fault_illegal_access_is_fatal", run: fault::illegal_is_fatal },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|it| it == fault::CHILD) {
+        return fault::child();
+    }
+    if arguments.iter().any(|it| it == "--list") {
+        TESTS.iter().for_each(|test| println!("{}", test.name));
+        return ExitCode::SUCCESS;
+    }
+    let required = arguments.iter().any(|it| it == "--require-gpu");
+    let words: Vec<&String> = arguments.iter().filter(|it| !it.starts_with("--")).collect();
+    let chosen: Vec<&Test> = TESTS
+        .iter()
+        .filter(|test| words.is_empty() || words.iter().any(|word| test.name.contains(*word)))
+        .collect();
+    match Bench::find() {
+        Ok(bench) => run_all(&bench, &chosen),
+        Err(why) => skip_all(&why, &chosen, required),
+    }
+}
+
+fn run_all(bench: &Bench, tests: &[&Test]) -> ExitCode {
+    let mut failed = 0;
+    for test in tests {
+        match (test.run)(bench) {
+            Ok(measured) if measured.is_empty() => println!("ok       {}", test.name),
+            Ok(measured) => println!("ok       {}\n{}", test.name, indented(&measured)),
+            Err(why) => {
+                failed += 1;
+                println!("FAILED   {}\n{}", test.name, indented(&with_causes(&*why)));
+            }
+        }
+    }
+    println!("{} passed, {failed} failed, 0 skipped", tests.len() - failed);
+    if failed == 0 && !tests.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn skip_all(why: &str, tests: &[&Test], required: bool) -> ExitCode {
+    for test in tests {
+        println!("SKIPPED  {}: {why}", test.name);
+    }
+    println!("0 passed, 0 failed, {} skipped: THERE IS NO GPU HERE", tests.len());
+    if required { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("         {line}")).collect::<Vec<_>>().join("\n")
+}
+
+/// An error with what caused it, on one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}
