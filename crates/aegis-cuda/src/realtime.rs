@@ -1,18 +1,16 @@
-//! Real-time set-up of a thread: attempted, reported when refused, never fatal.
+//! Real-time priority for a thread: attempted, reported when refused, never fatal.
 //!
 //! On a general-purpose kernel any other program may take the processor from a thread in the
 //! middle of a stage, and the stage then looks longer than it is. Under `SCHED_FIFO` only more
 //! urgent real-time threads can. The right to ask for it is a privilege (`CAP_SYS_NICE`, or a
 //! limit of `RLIMIT_RTPRIO`), so the answer is part of every report.
-//!
-//! Two more things can be asked for. Locked memory: a page that the system took away costs a disk
-//! access to touch again, in the middle of a decision (`CAP_IPC_LOCK`, or `RLIMIT_MEMLOCK`). And a core:
-//! a thread that stays where it is keeps its caches, and can be given a core that nobody else uses.
 
 use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
+use rustix::mm::MlockAllFlags;
+use rustix::thread::CpuSet;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::WorkFault;
@@ -36,9 +34,9 @@ impl RealtimePriority {
 pub enum Realtime {
     /// Nobody asked.
     NotRequested,
-    /// `SCHED_FIFO` holds.
+    /// What was asked for holds.
     Granted,
-    /// The system refused, and the thread is scheduled like any other program's.
+    /// The system refused, and all is as if nobody had asked.
     Refused {
         /// What the system said.
         reason: String,
@@ -63,37 +61,7 @@ pub fn request(priority: RealtimePriority) -> Realtime {
     let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
     // SAFETY: (1) Thread 0 is the calling thread. (2) The parameters live through the call, which
     // only reads them.
-    outcome(unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) })
-}
-
-/// Asks that the pages of this process stay in memory: those that are mapped now, each from the
-/// moment it is first touched. One system call; it touches no page, so what was only reserved stays
-/// so. What is mapped later is not locked, so that an allocation never fails for want of the right to.
-#[must_use]
-pub fn lock_memory() -> Realtime {
-    // SAFETY: The call takes two flags and no address; locking changes no content.
-    outcome(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_ONFAULT) })
-}
-
-/// Asks that the calling thread run on `core` alone, as the system numbers them. One system call.
-#[must_use]
-pub fn pin(core: u16) -> Realtime {
-    let core = usize::from(core);
-    if core >= usize::try_from(libc::CPU_SETSIZE).unwrap_or(0) {
-        let reason = format!("core {core} is beyond the {} that can be named", libc::CPU_SETSIZE);
-        return Realtime::Refused { reason };
-    }
-    // SAFETY: A set of cores is a plain bit set, for which all zeros is the empty set.
-    let mut cores: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: The number was checked against the size of the set, and the set is ours alone.
-    unsafe { libc::CPU_SET(core, &mut cores) };
-    // SAFETY: (1) Thread 0 is the calling thread. (2) The set lives through the call, which reads as
-    // many bytes as it has.
-    outcome(unsafe { libc::sched_setaffinity(0, size_of_val(&cores), &raw const cores) })
-}
-
-/// What a system call that answers zero for yes said.
-fn outcome(status: libc::c_int) -> Realtime {
+    let status = unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) };
     if status == 0 {
         Realtime::Granted
     } else {
@@ -101,46 +69,41 @@ fn outcome(status: libc::c_int) -> Realtime {
     }
 }
 
-/// What is asked for a thread.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ThreadRequest {
-    /// A priority of `SCHED_FIFO`.
-    pub priority: Option<RealtimePriority>,
-    /// Whether the memory of the process is to be locked.
-    pub lock_memory: bool,
-    /// The core to run on.
-    pub core: Option<u16>,
+/// Asks that the calling thread run on the processor `core` alone, as the system numbers them. One
+/// system call; does not block. What else runs there is not moved away: that is the machine's
+/// configuration (`isolcpus`, a cpuset).
+#[must_use]
+pub fn pin(core: usize) -> Realtime {
+    if core >= CpuSet::MAX_CPU {
+        return Realtime::Refused { reason: format!("no system numbers a core {core}") };
+    }
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    answer(rustix::thread::sched_setaffinity(None, &cores))
 }
 
-/// What became of each request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ThreadSetup {
-    /// Of the priority.
-    pub priority: Realtime,
-    /// Of the locked memory.
-    pub memory: Realtime,
-    /// Of the core.
-    pub core: Realtime,
-}
-
-impl ThreadSetup {
-    /// Nothing was asked for.
-    pub const NONE: Self = Self {
-        priority: Realtime::NotRequested,
-        memory: Realtime::NotRequested,
-        core: Realtime::NotRequested,
+/// Asks that pages of this process, once touched, stay in memory: those that exist and, where the
+/// process may lock without limit, those to come.
+///
+/// Pages are locked as they are touched, not filled in beforehand: an arena is address space first,
+/// and filling all of it would take memory that nobody uses. Where the limit of `RLIMIT_MEMLOCK` is
+/// finite, future pages are left out, since a process that reaches the limit could not allocate any
+/// more. One or two system calls.
+#[must_use]
+pub fn lock_memory() -> Realtime {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock);
+    let flags = MlockAllFlags::CURRENT | MlockAllFlags::ONFAULT;
+    let future = match limit.current {
+        None => MlockAllFlags::FUTURE,
+        Some(_) => MlockAllFlags::empty(),
     };
+    answer(rustix::mm::mlockall(flags | future))
 }
 
-impl ThreadRequest {
-    /// Asks for all of it, for the calling thread. Up to three system calls; the core first, so that
-    /// the thread does not move once it is urgent.
-    #[must_use]
-    pub fn apply(self) -> ThreadSetup {
-        let core = self.core.map_or(Realtime::NotRequested, pin);
-        let memory = if self.lock_memory { lock_memory() } else { Realtime::NotRequested };
-        let priority = self.priority.map_or(Realtime::NotRequested, request);
-        ThreadSetup { priority, memory, core }
+fn answer(outcome: rustix::io::Result<()>) -> Realtime {
+    match outcome {
+        Ok(()) => Realtime::Granted,
+        Err(errno) => Realtime::Refused { reason: io::Error::from(errno).to_string() },
     }
 }
 
@@ -189,26 +152,24 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_stays_on_the_core_it_is_given() {
-        let here = || {
-            // SAFETY: The call has no arguments and touches no memory of ours.
-            unsafe { libc::sched_getcpu() }
-        };
-        let core = u16::try_from(here()).expect("a core of this machine");
-        let on = std::thread::spawn(move || (pin(core), here()));
-        let (answer, on) = on.join().expect("asking does not panic");
-        assert_eq!((answer, on), (Realtime::Granted, i32::from(core)));
-        let beyond = std::thread::spawn(|| (pin(1023), pin(u16::MAX)));
-        let (absent, unnamed) = beyond.join().expect("asking does not panic");
-        assert!(matches!(absent, Realtime::Refused { .. }), "nobody tests on 1024 cores");
-        let Realtime::Refused { reason } = unnamed else { panic!("it cannot be named") };
-        assert!(reason.contains("beyond"), "{reason}");
+    fn pinning_is_granted_on_a_core_that_exists_and_refused_elsewhere() {
+        let pinned = std::thread::spawn(|| {
+            let allowed = rustix::thread::sched_getaffinity(None).expect("the system tells");
+            let core = (0..CpuSet::MAX_CPU).find(|core| allowed.is_set(*core)).expect("one");
+            (pin(core), rustix::thread::sched_getcpu() == core, pin(CpuSet::MAX_CPU))
+        });
+        let (first, is_there, beyond) = pinned.join().expect("asking does not panic");
+        assert_eq!((first, is_there), (Realtime::Granted, true));
+        assert!(matches!(beyond, Realtime::Refused { .. }));
     }
 
     #[test]
-    fn what_is_not_asked_for_is_not_done() {
-        let asked = std::thread::spawn(|| ThreadRequest::default().apply());
-        assert_eq!(asked.join().expect("asking does not panic"), ThreadSetup::NONE);
+    fn locking_is_granted_or_says_why_not() {
+        match lock_memory() {
+            Realtime::Granted => {}
+            Realtime::Refused { reason } => assert!(!reason.is_empty()),
+            Realtime::NotRequested => panic!("it was requested"),
+        }
     }
 
     #[test]
