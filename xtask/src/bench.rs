@@ -8,9 +8,10 @@
 //! 2. Criterion times batches: a sample is the mean of one batch, and median, p99 and maximum are
 //!    those of the samples.
 
+use std::env;
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, ensure};
@@ -20,7 +21,7 @@ use serde::de::DeserializeOwned;
 
 use crate::models::{self, ModelSet};
 use crate::runtimes::{self, RuntimesArgs};
-use crate::{process, source, tools};
+use crate::{bundle, process, source, tools};
 
 /// The function of a group that the others are compared with.
 const BASELINE: &str = "baseline";
@@ -33,6 +34,16 @@ const COVERAGE: &str = "wcet_coverage";
 pub(crate) struct BenchArgs {
     /// Measures only what has this in its name.
     filter: Option<String>,
+    /// Runs this workload on its device instead, and the same models without AegisRT beside it; see
+    /// `aegis-bench`. It must have been profiled here.
+    #[arg(long, value_name = "WORKLOAD", conflicts_with = "filter")]
+    device: Option<PathBuf>,
+    /// Where the report of that goes.
+    #[arg(long, value_name = "FOLDER", default_value = "out/results", requires = "device")]
+    results: PathBuf,
+    /// How long each run of that is.
+    #[arg(long = "for", value_name = "TIME", default_value = "60s", requires = "device")]
+    length: String,
 }
 
 /// What criterion calls a result: `benchmark.json`.
@@ -80,6 +91,9 @@ struct Measured {
 /// # Errors
 /// A bench fails, or criterion left nothing to read.
 pub(crate) fn run(root: &Path, args: &BenchArgs) -> anyhow::Result<()> {
+    if let Some(workload) = &args.device {
+        return run_on_device(root, workload, args);
+    }
     if args.filter.as_deref().is_none_or(|filter| COVERAGE.contains(filter)) {
         run_coverage(root)?;
     }
@@ -102,6 +116,23 @@ pub(crate) fn run(root: &Path, args: &BenchArgs) -> anyhow::Result<()> {
     let measured = read_results(&results, start)?;
     ensure!(!measured.is_empty(), "no bench left a result in {}", results.display());
     print!("\n{}", table(&measured));
+    Ok(())
+}
+
+/// Builds `aegis-bench` and has it compare AegisRT with what people do without it.
+///
+/// The runtime is the one that `ORT_DYLIB_PATH` names (`cargo xtask runtimes --cuda` prints the line
+/// for a GPU), or else that for the processor.
+fn run_on_device(root: &Path, workload: &Path, args: &BenchArgs) -> anyhow::Result<()> {
+    let mut compare = tools::cargo(root);
+    compare.args(["run", "--release", "--package", "aegis-bench", "--", "compare"]);
+    compare.arg(workload).args(["--for", &args.length, "--results"]).arg(&args.results);
+    compare.env("AEGIS_COMMIT", bundle::commit(root)?);
+    if env::var_os("ORT_DYLIB_PATH").is_none() {
+        runtimes::run(root, &RuntimesArgs::default())?;
+        compare.env("ORT_DYLIB_PATH", runtimes::library(root));
+    }
+    process::show_and_run(&mut compare)?;
     Ok(())
 }
 

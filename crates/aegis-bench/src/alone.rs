@@ -1,4 +1,6 @@
-//! Each model by itself: how steady is its execution, and what does a job add to a bare call?
+//! Each model by itself.
+//!
+//! How steady is its execution, and what does a job add to a bare call?
 //!
 //! A model is admitted without any other, with a period well above its cost, and its jobs are
 //! submitted one by one, each once the one before has ended. For the overhead the same network is then

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aegis::drive::Load;
+use aegis::workload::Driver;
 use aegis::{
     DropReason, JobId, ModelId, Nanos, Pipeline, Record, Report, Runtime, TraceEvent, Verdict,
 };
@@ -55,7 +56,12 @@ pub(crate) fn run(
 
 /// The driver that the workload file names.
 pub(crate) fn driver_of(pipeline: &Pipeline) -> String {
-    format!("{:?}", pipeline.workload().device.driver).to_lowercase()
+    let name = match pipeline.workload().device.driver {
+        Driver::Host => "host",
+        Driver::Sim => "sim",
+        Driver::Cuda { .. } => "cuda",
+    };
+    name.to_owned()
 }
 
 /// Admits all models, or says which are refused and why.

@@ -78,6 +78,9 @@ fn remove(made: &[PathBuf]) {
 fn changed(mut table: Table, change: &Change) -> Table {
     if let (Some(driver), Some(Value::Table(device))) = (&change.driver, table.get_mut("device")) {
         device.insert("driver".into(), Value::String(driver.clone()));
+        // These are of a GPU, and other drivers refuse them.
+        device.remove("ordinal");
+        device.remove("wait");
     }
     if let Some((name, period)) = &change.alone {
         table.remove("chain");

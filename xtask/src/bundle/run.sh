@@ -78,7 +78,7 @@ models() {
 
 run() {
     case $1 in
-    device) step device bin/aegis device ;;
+    device) models && step device bin/aegis device "$workload" ;;
     models) models ;;
     gpu-tests) step gpu-tests bin/aegis-gpu-tests ;;
     profile) models && step profile bin/aegis profile "$workload" ;;
