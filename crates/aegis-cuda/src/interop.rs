@@ -20,7 +20,7 @@
 //! 8. A handle of the driver is used only while the stream or context it came from lives, and never
 //!    destroyed. What is enqueued on a stream that way is not an entry of ours: who enqueues it
 //!    records an event after it.
-#![allow(unsafe_code)] // Two functions are unsafe to call; docs/soundness.md argues them.
+#![allow(unsafe_code)] // Some functions are unsafe to call; docs/soundness.md argues them.
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -116,6 +116,29 @@ pub unsafe fn copy_to_host(
     // SAFETY: (1) Both sides have the length: just checked. (2) They live and are left alone: the
     // caller's promise.
     unsafe { lane.copy_out(source, target.first(), target.len()) }
+}
+
+/// Enqueues that every byte of `region` be set to `byte`; within a capture, a node of the graph.
+///
+/// # Errors
+/// As [`copy_to_device`].
+///
+/// # Safety
+/// Points 4 and 6 of the module: the caller is the user of the region's bytes until the fill is
+/// done, and for a captured fill whenever the graph runs.
+pub unsafe fn fill_region(
+    stream: &CudaStream,
+    region: &SharedRegion,
+    byte: u8,
+) -> Result<(), DeviceError> {
+    let lane = stream.on_gpu()?;
+    if !region.is_on_gpu() {
+        let (needed, found) = (DriverKind::Cuda, DriverKind::Host);
+        return Err(DeviceError::WrongDriver { needed, found });
+    }
+    // SAFETY: (1) The region is of an arena on the GPU, which it keeps. (2) Nobody else uses its
+    // bytes: the caller's promise.
+    unsafe { lane.fill(region, byte) }
 }
 
 fn check_length(host: &HostBuffer, device: &DeviceBuffer) -> Result<(), DeviceError> {

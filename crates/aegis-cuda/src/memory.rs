@@ -162,6 +162,14 @@ impl DeviceArena {
         }
     }
 
+    /// The longest range that no live claim touches, the first of several; empty where there is none.
+    /// What is free now: another thread may claim of it before the caller does. O(n log n) in the
+    /// live claims; allocates.
+    #[must_use]
+    pub fn largest_gap(&self) -> Range<u64> {
+        largest_gap(self.inner.size.as_u64(), self.inner.claims().ranges())
+    }
+
     fn claim(&self, range: Range<u64>, kind: ClaimKind) -> Result<Claim, DeviceError> {
         check_within(&range, self.inner.size)?;
         let id = self.inner.claims().add(&range, kind)?;
@@ -218,11 +226,31 @@ impl Claims {
         Ok(id)
     }
 
+    /// All of them, empty ones left out, by their first byte.
+    fn ranges(&self) -> Vec<Range<u64>> {
+        let mut ranges: Vec<_> = self.live.iter().map(|(_, _, range)| range.clone()).collect();
+        ranges.retain(|range| !range.is_empty());
+        ranges.sort_unstable_by_key(|range| range.start);
+        ranges
+    }
+
     fn remove(&mut self, id: u64) {
         if let Some(index) = self.live.iter().position(|(held, _, _)| *held == id) {
             self.live.swap_remove(index);
         }
     }
+}
+
+/// The first of the longest holes that `held`, sorted by their first byte, leave in `0..size`.
+fn largest_gap(size: u64, held: Vec<Range<u64>>) -> Range<u64> {
+    let (mut best, mut free_from) = (0..0, 0);
+    for range in held.into_iter().chain(std::iter::once(size..size)) {
+        if range.start.saturating_sub(free_from) > best.end - best.start {
+            best = free_from..range.start;
+        }
+        free_from = free_from.max(range.end);
+    }
+    best
 }
 
 /// Whether two half-open ranges share a byte.
@@ -399,6 +427,11 @@ impl SharedRegion {
 
     pub(crate) fn as_ptr(&self) -> NonNull<u8> {
         self.claim.as_ptr()
+    }
+
+    /// Whether the bytes are on a GPU.
+    pub(crate) fn is_on_gpu(&self) -> bool {
+        matches!(self.claim.arena.memory, Memory::Device(_))
     }
 }
 

@@ -49,7 +49,7 @@ use crate::driver_memory::{DriverMemory, MemoryCount};
 use crate::error::DeviceError;
 use crate::event::{DriverEvent, EventCell};
 use crate::health::DeviceHealth;
-use crate::memory::DeviceBuffer;
+use crate::memory::{DeviceBuffer, SharedRegion};
 
 pub(crate) use self::completion::Completions;
 pub(crate) use self::event::{RawEvent, Timing};
@@ -352,6 +352,24 @@ impl CudaLane {
             // SAFETY: (1) The caller's promise. (2) The stream lives.
             machine.check("cuMemcpyDtoHAsync", unsafe {
                 (api.cuMemcpyDtoHAsync_v2)(target.as_ptr().cast(), source, length, stream.handle())
+            })
+        })
+    }
+}
+
+impl CudaLane {
+    /// Enqueues that all of `region` be set to `byte`.
+    ///
+    /// # Safety
+    /// The region is on this GPU, lives and is left alone until the fill is done.
+    pub(crate) unsafe fn fill(&self, region: &SharedRegion, byte: u8) -> Result<(), DeviceError> {
+        let (api, machine) = (self.completions.machine().api(), self.completions.machine());
+        let target = region.as_ptr().addr().get() as u64;
+        let length = Bytes(region.len()).as_usize();
+        self.completions.enqueue(&self.lane, |stream| {
+            // SAFETY: (1) The caller's promise. (2) The stream lives.
+            machine.check("cuMemsetD8Async", unsafe {
+                (api.cuMemsetD8Async)(target, byte, length, stream.handle())
             })
         })
     }
