@@ -25,14 +25,16 @@ use aegis_context::context::error_line;
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, ModelDescription, RuntimeBackend, TensorSpec};
 use aegis_cuda::{
-    CudaStream, DeviceArena, DeviceBuffer, DeviceContext, HostWork, RefusedAllocation, SimConfig,
-    WorkFault,
+    CudaStream, DeviceArena, DeviceBuffer, DeviceContext, ForeignCharge, HostWork,
+    RefusedAllocation, SimConfig, WorkFault,
 };
 use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, StageIndex, TensorId};
 
 use crate::chain::{Chain, ChainTensor, Role, StageFace};
 use crate::ffi::{Binding, Place, PlaceMemory, ScratchRange, Served};
+use crate::gpu::bound::Prepared;
+use crate::gpu::{self, Gpu};
 use crate::heap;
 use crate::library::Library;
 use crate::session::{self, LoadedStage};
@@ -42,17 +44,17 @@ use crate::session::{self, LoadedStage};
 const MEASURING_RUNS: usize = 3;
 
 /// The alignment of every planned tensor: what GPU runtimes expect, so plans carry over.
-const ALIGNMENT: u64 = 256;
+pub(crate) const ALIGNMENT: u64 = 256;
 
 /// The tensor that stands for what the model keeps in the heap.
-const PERSISTENT: TensorId = TensorId::first(0);
+pub(crate) const PERSISTENT: TensorId = TensorId::first(0);
 /// The tensor that stands for what its runs allocate.
-const SCRATCH: TensorId = TensorId::first(1);
+pub(crate) const SCRATCH: TensorId = TensorId::first(1);
 /// The number of the first tensor with a name.
-const FIRST_NAMED: u16 = 2;
+pub(crate) const FIRST_NAMED: u16 = 2;
 
 /// How to load a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct LoadOptions {
     /// The model's file, or the files of its stages in order.
     pub files: Vec<PathBuf>,
@@ -60,6 +62,8 @@ pub struct LoadOptions {
     pub threads: u16,
     /// What the scratch of the model may grow to while it is measured.
     pub memory_limit: Bytes,
+    /// The GPU it is to run on; `None` for the processor.
+    pub gpu: Option<Gpu>,
 }
 
 /// One model on ONNX Runtime.
@@ -69,12 +73,22 @@ pub struct OnnxBackend {
     description: ModelDescription,
     memory: Vec<TensorLifetime>,
     state: State,
+    /// What its libraries took of a GPU and keep: charged to the device as long as the model lives.
+    /// Declared after the state, which goes first.
+    foreign: Vec<ForeignCharge>,
 }
 
 /// Before and after the memory is known.
 enum State {
     Loaded(Vec<LoadedStage>),
     Bound(Vec<Arc<StageWork>>),
+    /// On a GPU the sessions are made again where the model is bound.
+    MeasuredOnGpu {
+        files: Vec<PathBuf>,
+        gpu: Box<Gpu>,
+        plain: Option<String>,
+    },
+    BoundOnGpu(Box<Prepared>),
 }
 
 impl OnnxBackend {
@@ -90,23 +104,62 @@ impl OnnxBackend {
             let (path, reason) = ("a model of no files".into(), "it has no stage".into());
             return Err(BackendError::BadModel { path, reason });
         }
+        if let Some(gpu) = &options.gpu {
+            return Self::load_on_gpu(options, gpu);
+        }
         let library = Library::get()?;
         let before = heap::in_use();
-        let load = |file: &PathBuf| session::load(library, file, options.threads);
+        let load = |file: &PathBuf| session::load(library, file, options.threads, None);
         let stages: Vec<LoadedStage> = options.files.iter().map(load).collect::<Result<_, _>>()?;
-        let faces: Vec<StageFace<'_>> = stages
-            .iter()
-            .map(|stage| StageFace { inputs: &stage.inputs, outputs: &stage.outputs })
-            .collect();
-        let chain = Chain::link(&faces)?;
+        let chain = chain_of(&stages)?;
         let description = chain.description();
         let state = State::Loaded(Vec::new());
-        let mut backend = Self { library, chain, description, memory: Vec::new(), state };
+        let (memory, foreign) = (Vec::new(), Vec::new());
+        let mut backend = Self { library, chain, description, memory, state, foreign };
         let (stages, scratch) = backend.measure(stages, options.memory_limit)?;
         let kept = heap::in_use().saturating_sub(before).max(size_of(&options.files)?);
         backend.memory = backend.requirements(kept, scratch);
         backend.state = State::Loaded(stages);
         Ok(backend)
+    }
+
+    fn load_on_gpu(options: &LoadOptions, gpu: &Gpu) -> Result<Self, BackendError> {
+        let library = Library::for_gpu()?;
+        let measured = gpu::load::measure(library, &options.files, options.memory_limit, gpu)?;
+        let gpu::load::Measured { chain, weights, scratch, foreign, plain } = measured;
+        let description = chain.description();
+        let (files, gpu) = (options.files.clone(), Box::new(gpu.clone()));
+        let state = State::MeasuredOnGpu { files, gpu, plain };
+        let (memory, foreign) = (Vec::new(), foreign.into_iter().collect());
+        let mut backend = Self { library, chain, description, memory, state, foreign };
+        backend.memory = backend.requirements(weights, scratch);
+        Ok(backend)
+    }
+
+    fn bind_on_gpu(&mut self, mut binding: MemoryBinding) -> Result<(), BackendError> {
+        let named = self.take_named(&mut binding)?;
+        let weights = binding.buffer(PERSISTENT).ok_or_else(|| missing("weights"))?;
+        let needed = self.memory.iter().find(|need| need.tensor == PERSISTENT);
+        check_size("weights", Bytes(weights.len()), needed.map_or(Bytes::ZERO, |it| it.size))?;
+        let State::MeasuredOnGpu { files, gpu, plain } = &self.state else {
+            unreachable!("the caller saw that it is measured");
+        };
+        let (library, chain, plain) = (self.library, &self.chain, plain.clone());
+        let request = gpu::bound::Request { library, files, gpu, chain, plain };
+        let mut prepared = Prepared::new(request, named, weights, binding)?;
+        self.foreign.extend(prepared.foreign.take());
+        self.state = State::BoundOnGpu(Box::new(prepared));
+        Ok(())
+    }
+
+    /// The nodes of each stage's graph: none for a stage without a graph, and no stages before the
+    /// model is bound on a GPU.
+    #[must_use]
+    pub fn graph_nodes(&self) -> Vec<Option<usize>> {
+        match &self.state {
+            State::BoundOnGpu(prepared) => prepared.nodes(),
+            State::Loaded(_) | State::Bound(_) | State::MeasuredOnGpu { .. } => Vec::new(),
+        }
     }
 
     /// Runs `stages` in memory of their own; gives them back with the scratch they need.
@@ -135,8 +188,9 @@ impl OnnxBackend {
     #[must_use]
     pub fn scratch_used(&self) -> Bytes {
         match &self.state {
-            State::Loaded(_) => Bytes::ZERO,
+            State::Loaded(_) | State::MeasuredOnGpu { .. } => Bytes::ZERO,
             State::Bound(stages) => lock(&stages[0].memory).scratch.high_water(),
+            State::BoundOnGpu(prepared) => prepared.scratch_used(),
         }
     }
 
@@ -172,8 +226,10 @@ impl OnnxBackend {
                 let held = lock(memory);
                 let takes = self.places(&self.chain.takes[index], &held)?;
                 let gives = self.places(&self.chain.gives[index], &held)?;
-                Binding::new(self.library.environment(), session, owner, &takes, &gives)
-                    .map_err(runtime)?
+                {
+                    let kind = self.library.environment().cpu_memory();
+                    Binding::new(kind, session, owner, &takes, &gives).map_err(runtime)?
+                }
             };
             Ok(StageWork {
                 run: Mutex::new(Run { binding, file, inputs, outputs }),
@@ -217,10 +273,8 @@ impl OnnxBackend {
         memory: &'a Memory,
     ) -> Result<Vec<Place<'a>>, BackendError> {
         let place = |index: &usize| {
-            let spec = &self.chain.tensors[*index].spec;
-            let dtype = session::element_of(spec.dtype)
-                .ok_or_else(|| runtime(format!("`{}` has no ONNX type", spec.name)))?;
-            Ok(Place { spec, dtype, memory: memory.place(*index, &spec.name)? })
+            let name = &self.chain.tensors[*index].spec.name;
+            place_of(&self.chain, *index, memory.place(*index, name)?)
         };
         tensors.iter().map(place).collect()
     }
@@ -249,7 +303,21 @@ impl RuntimeBackend for OnnxBackend {
         &self.memory
     }
 
+    fn foreign_memory(&self) -> Bytes {
+        self.foreign.iter().map(ForeignCharge::bytes).sum()
+    }
+
+    fn remarks(&self) -> &[String] {
+        match &self.state {
+            State::BoundOnGpu(prepared) => &prepared.remarks,
+            State::Loaded(_) | State::Bound(_) | State::MeasuredOnGpu { .. } => &[],
+        }
+    }
+
     fn bind(&mut self, mut binding: MemoryBinding) -> Result<(), BackendError> {
+        if let State::MeasuredOnGpu { .. } = &self.state {
+            return self.bind_on_gpu(binding);
+        }
         let State::Loaded(stages) = &mut self.state else {
             return Err(BackendError::BadBinding { reason: "the model is bound already".into() });
         };
@@ -277,6 +345,9 @@ impl RuntimeBackend for OnnxBackend {
         slot: &Arc<JobSlot>,
         stream: &CudaStream,
     ) -> Result<(), BackendError> {
+        if let State::BoundOnGpu(prepared) = &mut self.state {
+            return prepared.enqueue(stage, slot, stream);
+        }
         let State::Bound(stages) = &self.state else {
             return Err(BackendError::BadBinding { reason: "the model is not bound".into() });
         };
@@ -318,7 +389,7 @@ struct Memory {
 }
 
 /// The memory of a tensor with a name.
-enum Named {
+pub(crate) enum Named {
     /// The model's own.
     Own(DeviceBuffer),
     /// A region of the binding that the scratch range keeps: a carried tensor of a model that is
@@ -328,7 +399,7 @@ enum Named {
 
 impl Named {
     /// The buffer of an input or output, which are never shared.
-    fn own(&mut self) -> &mut DeviceBuffer {
+    pub(crate) fn own(&mut self) -> &mut DeviceBuffer {
         match self {
             Self::Own(buffer) => buffer,
             Self::Shared(tensor) => unreachable!("{tensor} is carried, and nothing copies it"),
@@ -451,6 +522,27 @@ fn size_of(files: &[PathBuf]) -> Result<Bytes, BackendError> {
     files.iter().map(size).sum()
 }
 
+/// The chain that loaded stages form.
+pub(crate) fn chain_of(stages: &[LoadedStage]) -> Result<Chain, BackendError> {
+    let faces: Vec<StageFace<'_>> = stages
+        .iter()
+        .map(|stage| StageFace { inputs: &stage.inputs, outputs: &stage.outputs })
+        .collect();
+    Chain::link(&faces)
+}
+
+/// The place of tensor `index` of `chain`, in `memory`.
+pub(crate) fn place_of<'a>(
+    chain: &'a Chain,
+    index: usize,
+    memory: PlaceMemory<'a>,
+) -> Result<Place<'a>, BackendError> {
+    let spec = &chain.tensors[index].spec;
+    let dtype = session::element_of(spec.dtype)
+        .ok_or_else(|| runtime(format!("`{}` has no ONNX type", spec.name)))?;
+    Ok(Place { spec, dtype, memory })
+}
+
 fn check_size(tensor: &str, given: Bytes, needed: Bytes) -> Result<(), BackendError> {
     if given >= needed {
         return Ok(());
@@ -459,11 +551,11 @@ fn check_size(tensor: &str, given: Bytes, needed: Bytes) -> Result<(), BackendEr
     Err(BackendError::BadBinding { reason })
 }
 
-fn missing(tensor: &str) -> BackendError {
+pub(crate) fn missing(tensor: &str) -> BackendError {
     BackendError::BadBinding { reason: format!("`{tensor}` has no place in it") }
 }
 
-fn runtime(reason: String) -> BackendError {
+pub(crate) fn runtime(reason: String) -> BackendError {
     BackendError::Runtime { reason }
 }
 

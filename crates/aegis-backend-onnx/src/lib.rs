@@ -33,10 +33,12 @@ mod chain;
 pub mod engine;
 #[allow(unsafe_code, reason = "the foreign calls are here, and only here")]
 mod ffi;
+pub mod gpu;
 pub mod heap;
 pub mod library;
 pub mod scratch;
 mod session;
 
 pub use engine::{LoadOptions, OnnxBackend};
+pub use gpu::Gpu;
 pub use library::Library;

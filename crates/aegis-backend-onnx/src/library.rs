@@ -2,6 +2,9 @@
 //!
 //! The search order is: `ORT_DYLIB_PATH`; `.aegis/runtimes/` in the working directory or one of
 //! its parents, where `cargo xtask runtimes` puts the pinned version; the system's loader path.
+//!
+//! For a GPU it is the library with the CUDA provider beside it, which `cargo xtask runtimes --cuda`
+//! puts in a folder of its own. A process has one library: who asks first decides which.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -39,11 +42,25 @@ impl Library {
     /// # Errors
     /// [`BackendError::Library`], Permanent, with the places that were searched and what to run.
     pub fn get() -> Result<&'static Self, BackendError> {
+        Self::get_for(Use::Processor)
+    }
+
+    /// The library that has the CUDA provider, unless another one was loaded before. Sets what cuBLAS
+    /// takes as its workspaces (`CUBLAS_WORKSPACE_CONFIG`, `CUBLASLT_WORKSPACE_SIZE`) where the user
+    /// has not; call it before other threads read the environment by the C library.
+    ///
+    /// # Errors
+    /// As [`Library::get`].
+    pub fn for_gpu() -> Result<&'static Self, BackendError> {
+        Self::get_for(Use::Gpu)
+    }
+
+    fn get_for(wanted: Use) -> Result<&'static Self, BackendError> {
         static LIBRARY: OnceLock<Result<Library, (String, String)>> = OnceLock::new();
         let loaded = LIBRARY.get_or_init(|| {
-            let found =
-                find(env::var_os(PATH_VARIABLE).map(PathBuf::from), env::current_dir().ok());
-            Self::load(&found)
+            let named = env::var_os(PATH_VARIABLE).map(PathBuf::from);
+            let found = find(named, env::current_dir().ok(), wanted);
+            Self::load(&found, wanted)
         });
         loaded.as_ref().map_err(|(reason, remedy)| BackendError::Library {
             runtime: "ONNX Runtime",
@@ -75,11 +92,11 @@ impl Library {
         &self.environment
     }
 
-    fn load(found: &Path) -> Result<Self, (String, String)> {
-        let environment = ffi::Environment::load(found).map_err(|reason| {
+    fn load(found: &Path, wanted: Use) -> Result<Self, (String, String)> {
+        let environment = ffi::Environment::load(found, wanted == Use::Gpu).map_err(|reason| {
             let remedy = format!(
-                "run `cargo xtask runtimes`, or set {PATH_VARIABLE} to the {FILE_NAME} of ONNX \
-                 Runtime {TESTED_VERSION}"
+                "run `{}`, or set {PATH_VARIABLE} to the {FILE_NAME} of ONNX Runtime {TESTED_VERSION}",
+                wanted.command()
             );
             (format!("{}: {reason}", found.display()), remedy)
         })?;
@@ -87,12 +104,47 @@ impl Library {
     }
 }
 
+/// What the library is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Processor,
+    Gpu,
+}
+
+impl Use {
+    /// The project's folders with a library that serves it, the first preferred.
+    fn folder(self) -> String {
+        match self {
+            Self::Processor => format!("onnxruntime-{TESTED_VERSION}"),
+            Self::Gpu => format!("onnxruntime-gpu-{TESTED_VERSION}"),
+        }
+    }
+
+    /// What puts the library there.
+    fn command(self) -> &'static str {
+        match self {
+            Self::Processor => "cargo xtask runtimes",
+            Self::Gpu => "cargo xtask runtimes --cuda",
+        }
+    }
+}
+
+/// The error of a library whose CUDA provider is not usable, with the loader's own words.
+pub(crate) fn no_provider(reason: String) -> BackendError {
+    let remedy = format!(
+        "the CUDA provider needs the GPU build of ONNX Runtime {TESTED_VERSION} with CUDA 13 and cuDNN 9 \
+         where the loader finds them: run `{}`, or set {PATH_VARIABLE} and LD_LIBRARY_PATH",
+        Use::Gpu.command()
+    );
+    BackendError::Library { runtime: "ONNX Runtime", reason, remedy }
+}
+
 /// The first place that has the library; the bare name, for the system's loader, as the last.
-fn find(variable: Option<PathBuf>, directory: Option<PathBuf>) -> PathBuf {
+fn find(variable: Option<PathBuf>, directory: Option<PathBuf>, wanted: Use) -> PathBuf {
     if let Some(path) = variable.filter(|path| !path.as_os_str().is_empty()) {
         return path;
     }
-    let folder = format!("onnxruntime-{TESTED_VERSION}");
+    let folder = wanted.folder();
     let in_project = |parent: &Path| parent.join(PROJECT_FOLDER).join(&folder).join(FILE_NAME);
     directory
         .iter()
@@ -108,8 +160,8 @@ mod tests {
 
     #[test]
     fn the_variable_wins_over_the_project() {
-        assert_eq!(find(Some("/opt/ort.so".into()), None), Path::new("/opt/ort.so"));
-        assert_eq!(find(Some("".into()), None), Path::new(FILE_NAME));
+        assert_eq!(find(Some("/opt/ort.so".into()), None, Use::Gpu), Path::new("/opt/ort.so"));
+        assert_eq!(find(Some("".into()), None, Use::Processor), Path::new(FILE_NAME));
     }
 
     #[test]
@@ -119,8 +171,9 @@ mod tests {
         let below = root.path().join("a/b");
         std::fs::create_dir_all(&home).expect("a folder");
         std::fs::create_dir_all(&below).expect("a folder");
-        assert_eq!(find(None, Some(below.clone())), Path::new(FILE_NAME));
+        assert_eq!(find(None, Some(below.clone()), Use::Processor), Path::new(FILE_NAME));
         std::fs::write(home.join(FILE_NAME), b"").expect("a file");
-        assert_eq!(find(None, Some(below)), home.join(FILE_NAME));
+        assert_eq!(find(None, Some(below.clone()), Use::Processor), home.join(FILE_NAME));
+        assert_eq!(find(None, Some(below), Use::Gpu), Path::new(FILE_NAME), "that one has no GPU");
     }
 }

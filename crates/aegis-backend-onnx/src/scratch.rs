@@ -59,6 +59,7 @@ pub struct Refused {
 #[derive(Debug)]
 pub struct Scratch {
     capacity: u64,
+    alignment: u64,
     blocks: FirstFit,
     refused: Option<Refused>,
 }
@@ -67,13 +68,22 @@ impl Scratch {
     /// An empty range of `capacity` bytes.
     #[must_use]
     pub fn new(capacity: Bytes) -> Self {
+        Self::aligned(capacity, ALIGNMENT)
+    }
+
+    /// An empty range of `capacity` bytes whose blocks begin at multiples of `alignment`.
+    ///
+    /// # Panics
+    /// When `alignment` is not a power of two, at the first block.
+    #[must_use]
+    pub fn aligned(capacity: Bytes, alignment: u64) -> Self {
         let blocks = FirstFit::with_room(capacity.0, BLOCKS_EXPECTED);
-        Self { capacity: capacity.0, blocks, refused: None }
+        Self { capacity: capacity.0, alignment, blocks, refused: None }
     }
 
     /// The offset of a new block, or `None`, and the first refusal of a run is kept.
     pub fn alloc(&mut self, size: u64) -> Option<u64> {
-        let offset = self.blocks.alloc(size.saturating_add(OVERREAD), ALIGNMENT);
+        let offset = self.blocks.alloc(size.saturating_add(OVERREAD), self.alignment);
         if offset.is_none() && self.refused.is_none() {
             let available = self.capacity - self.blocks.in_use();
             self.refused = Some(Refused { requested: Bytes(size), available: Bytes(available) });
@@ -94,6 +104,11 @@ impl Scratch {
             self.blocks.reset();
         }
         (self.refused.take(), kept)
+    }
+
+    /// What was refused since it was last asked, where blocks stay: the first request.
+    pub fn take_refused(&mut self) -> Option<Refused> {
+        self.refused.take()
     }
 
     /// The highest address ever used.

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use aegis_context::{BackendError, DType, TensorSpec};
 use ort::session::Session;
+use ort::session::builder::SessionBuilder;
 use ort::sys::ONNXTensorElementDataType;
 use ort::value::{Outlet, TensorElementType, ValueType};
 
-use crate::library::Library;
+use crate::ffi::{self, Provider};
+use crate::library::{self, Library};
 
 /// A session and what its file promises about it.
 #[derive(Debug)]
@@ -23,20 +25,27 @@ pub(crate) struct LoadedStage {
     pub(crate) outputs: Vec<TensorSpec>,
 }
 
-/// Loads one file. Blocks while the runtime optimises the graph.
+/// Loads one file, for the processor or for the GPU of `provider`. Blocks while the runtime optimises
+/// the graph.
 ///
 /// # Errors
-/// [`BackendError`]: `File`, `BadModel`, `DynamicShape` or `UnsupportedType`, all Permanent.
+/// [`BackendError`]: `Library`, `File`, `BadModel`, `DynamicShape` or `UnsupportedType`, all Permanent.
 pub(crate) fn load(
     library: &Library,
     file: &Path,
     threads: u16,
+    provider: Option<&Provider>,
 ) -> Result<LoadedStage, BackendError> {
     let path = || file.display().to_string();
     // ONNX Runtime reports a missing file only as text; ask the system first.
     fs::File::open(file).map_err(|cause| BackendError::File { path: path(), cause })?;
     let bad_model = |reason: String| BackendError::BadModel { path: path(), reason };
-    let session = build(library, file, threads).map_err(|error| bad_model(error.to_string()))?;
+    let builder = options(library, threads).map_err(|error| bad_model(error.to_string()))?;
+    let mut builder = match provider {
+        Some(provider) => on_gpu(builder, provider)?,
+        None => builder,
+    };
+    let session = builder.commit_from_file(file).map_err(|error| bad_model(error.to_string()))?;
     let specs = |outlets: &[Outlet]| -> Result<Vec<TensorSpec>, BackendError> {
         outlets.iter().map(|outlet| static_spec(file, outlet)).collect()
     };
@@ -47,14 +56,23 @@ pub(crate) fn load(
     Ok(LoadedStage { file: file.to_owned(), session, inputs, outputs })
 }
 
-fn build(library: &Library, file: &Path, threads: u16) -> ort::Result<Session> {
-    Session::builder(library.environment().get())?
+fn options(library: &Library, threads: u16) -> ort::Result<SessionBuilder> {
+    Ok(Session::builder(library.environment().get())?
         .with_env_allocators()?
         .with_intra_threads(usize::from(threads.max(1)))? // Zero would mean every core there is.
         .with_inter_threads(1)?
         .with_intra_op_spinning(false)? // A spinning pool thread would steal the orchestrator's core.
-        .with_log_level(ort::logging::LogLevel::Fatal)?
-        .commit_from_file(file)
+        .with_log_level(ort::logging::LogLevel::Fatal)?)
+}
+
+/// The same for the GPU of `provider`.
+fn on_gpu(builder: SessionBuilder, provider: &Provider) -> Result<SessionBuilder, BackendError> {
+    let fallback = if provider.fallback { "0" } else { "1" };
+    let mut builder = builder
+        .with_config_entry("session.disable_cpu_ep_fallback", fallback)
+        .map_err(|error| library::no_provider(error.to_string()))?;
+    ffi::append(&mut builder, provider).map_err(library::no_provider)?;
+    Ok(builder)
 }
 
 /// The specification of an input or output, or the reason it cannot be bound.

@@ -19,7 +19,7 @@ const MARK: &str = "library: ";
 fn say_what_the_library_is() {
     // A model needs the library before its file.
     let files = vec![PathBuf::from("no_such_model.onnx")];
-    let options = LoadOptions { files, threads: 1, memory_limit: Bytes::from_mib(1) };
+    let options = LoadOptions { files, threads: 1, memory_limit: Bytes::from_mib(1), gpu: None };
     let failed = OnnxBackend::load(&options).err().expect("there is no such model");
     match Library::get() {
         Ok(library) => println!("{MARK}{}", library.version()),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use aegis_cuda::CudaStream;
 use aegis_memory::{MemoryBinding, TensorLifetime};
-use aegis_trace::StageIndex;
+use aegis_trace::{Bytes, StageIndex};
 
 use crate::description::ModelDescription;
 use crate::error::BackendError;
@@ -31,8 +31,9 @@ use crate::slot::JobSlot;
 ///    `k` of the same job left in carried memory.
 ///
 /// # What it must not do
-/// Choose streams, start device work of its own, retry, sleep, or keep a reference to the slot
-/// after its last stage ended.
+/// Choose streams, start device work of its own, retry, or sleep. It may keep a slot alive until its
+/// next job, but leaves the buffers alone once the last stage has ended. One whose runtime cannot
+/// enqueue without waiting says so in its [`remarks`](Self::remarks).
 pub trait RuntimeBackend: Send {
     /// The runtime's name and version, for evidence and reports.
     fn runtime_name(&self) -> String;
@@ -42,6 +43,18 @@ pub trait RuntimeBackend: Send {
 
     /// The memory the model needs, with lifetimes over its stages.
     fn memory(&self) -> &[TensorLifetime];
+
+    /// Device memory that its runtime's libraries took outside of any arena, by the driver's count, so
+    /// far. Charged to the device already; for reports.
+    fn foreign_memory(&self) -> Bytes {
+        Bytes::ZERO
+    }
+
+    /// What whoever reads a report about the model should know of how it was prepared: one sentence
+    /// without a subject's name each, none where there is nothing to say.
+    fn remarks(&self) -> &[String] {
+        &[]
+    }
 
     /// Takes the memory the model will live in. Called once, before any [`enqueue`](Self::enqueue).
     ///

@@ -2,7 +2,8 @@
 //!
 //! A request of a thread that runs a stage is served from that stage's scratch; any other (a session
 //! being loaded, a thread of a pool) from the process heap. Where a block came from is told by its
-//! address when it is freed.
+//! address when it is freed. Device memory has an allocator of its own beside this one, which serves
+//! from device ranges alone ([`device_range`]).
 
 use std::ffi::c_void;
 use std::ptr;
@@ -10,20 +11,40 @@ use std::ptr;
 use ort::AsPointer;
 use ort::sys;
 
-use super::{CpuMemory, check, range};
+use super::{MemoryInfo, check, device_range, range};
 use crate::scratch::{self, ALIGNMENT, OVERREAD};
 
 /// Our allocator as ONNX Runtime sees it: its table of functions first, then what they need.
 #[repr(C)]
 struct Registered {
     table: sys::OrtAllocator,
-    memory: CpuMemory,
+    memory: MemoryInfo,
 }
 
 /// Registers our allocator for CPU memory.
 pub(super) fn register(
     environment: &ort::environment::Environment,
-    memory: CpuMemory,
+    memory: MemoryInfo,
+) -> Result<(), String> {
+    register_table(environment, memory, alloc, free)
+}
+
+/// Registers our allocator for the memory of a GPU.
+pub(super) fn register_device(
+    environment: &ort::environment::Environment,
+    memory: MemoryInfo,
+) -> Result<(), String> {
+    register_table(environment, memory, alloc_device, free_device)
+}
+
+type Alloc = unsafe extern "system" fn(*mut sys::OrtAllocator, usize) -> *mut c_void;
+type Free = unsafe extern "system" fn(*mut sys::OrtAllocator, *mut c_void);
+
+fn register_table(
+    environment: &ort::environment::Environment,
+    memory: MemoryInfo,
+    alloc: Alloc,
+    free: Free,
 ) -> Result<(), String> {
     // SAFETY: The default table is all empty entries; the ones ONNX Runtime needs follow.
     let mut table = unsafe { sys::OrtAllocator::default() };
@@ -68,7 +89,23 @@ unsafe extern "system" fn free(_: *mut sys::OrtAllocator, block: *mut c_void) {
     unsafe { libc::free(block) };
 }
 
-/// Describes the memory that [`alloc`] serves.
+/// Serves a request for device memory; null where no range is to serve it, or none could.
+///
+/// # Safety
+/// None beyond the type: any thread may call it with any size.
+unsafe extern "system" fn alloc_device(_: *mut sys::OrtAllocator, size: usize) -> *mut c_void {
+    ptr::without_provenance_mut(device_range::serve_request(size))
+}
+
+/// Takes a block of device memory back.
+///
+/// # Safety
+/// `block` is null, or came from [`alloc_device`] and was not freed since.
+unsafe extern "system" fn free_device(_: *mut sys::OrtAllocator, block: *mut c_void) {
+    device_range::take_back(block.addr());
+}
+
+/// Describes the memory that the allocator serves.
 ///
 /// # Safety
 /// `this` is the pointer that was registered.

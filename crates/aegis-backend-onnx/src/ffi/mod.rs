@@ -15,7 +15,10 @@
 //!    trusted to the schedule.
 
 mod allocator;
+mod device;
+mod device_range;
 mod loader;
+mod provider;
 mod range;
 mod run;
 
@@ -26,7 +29,10 @@ use std::ptr::{self, NonNull};
 use aegis_trace::Bytes;
 use ort::sys;
 
+pub(crate) use device::{copy_in, copy_out, fill_scratch};
+pub(crate) use device_range::{DeviceRange, Kept};
 use loader::Loaded;
+pub(crate) use provider::{Provider, append};
 pub(crate) use range::{ScratchRange, Served};
 pub(crate) use run::{Binding, Place, PlaceMemory};
 
@@ -34,23 +40,28 @@ pub(crate) use run::{Binding, Place, PlaceMemory};
 #[derive(Debug)]
 pub(crate) struct Environment {
     inner: ort::environment::Environment,
-    memory: CpuMemory,
+    memory: MemoryInfo,
+    devices: provider::DeviceMemories,
     library: Loaded,
 }
 
-/// ONNX Runtime's description of plain CPU memory; never released, like the environment.
+/// ONNX Runtime's description of a kind of memory; never released, like the environment.
 #[derive(Clone, Copy, Debug)]
-struct CpuMemory(NonNull<sys::OrtMemoryInfo>);
+pub(crate) struct MemoryInfo(NonNull<sys::OrtMemoryInfo>);
 
 // SAFETY: (1) The pointee is immutable after creation, and ONNX Runtime reads it from any thread.
 // (2) It is never freed.
-unsafe impl Send for CpuMemory {}
+unsafe impl Send for MemoryInfo {}
 // SAFETY: As for Send.
-unsafe impl Sync for CpuMemory {}
+unsafe impl Sync for MemoryInfo {}
 
 impl Environment {
-    /// Loads the library at `path` and registers our allocator for CPU memory.
-    pub(crate) fn load(path: &Path) -> Result<Self, String> {
+    /// Loads the library at `path` and registers our allocator for CPU memory. Where it is to serve a
+    /// GPU, the environment of the libraries it loads is set up first.
+    pub(crate) fn load(path: &Path, on_gpu: bool) -> Result<Self, String> {
+        if on_gpu {
+            provider::restrain_workspaces();
+        }
         let library = loader::open(path)?;
         let inner = ort::init_from(&library.file)
             .map_err(|error| error.to_string())?
@@ -59,14 +70,19 @@ impl Environment {
             .build()
             .map_err(|error| error.to_string())?;
         inner.set_log_level(ort::logging::LogLevel::Fatal); // Its errors reach us as statuses.
-        let memory = CpuMemory::new()?;
+        let memory = MemoryInfo::cpu()?;
         allocator::register(&inner, memory)?;
-        Ok(Self { inner, memory, library })
+        Ok(Self { inner, memory, devices: provider::DeviceMemories::default(), library })
     }
 
     /// The environment to build sessions on.
     pub(crate) fn get(&self) -> &ort::environment::Environment {
         &self.inner
+    }
+
+    /// The description of plain CPU memory.
+    pub(crate) fn cpu_memory(&self) -> MemoryInfo {
+        self.memory
     }
 
     /// Where the library was loaded from.
@@ -80,8 +96,8 @@ impl Environment {
     }
 }
 
-impl CpuMemory {
-    fn new() -> Result<Self, String> {
+impl MemoryInfo {
+    fn cpu() -> Result<Self, String> {
         let mut info = ptr::null_mut();
         // SAFETY: `info` is a valid place for the result.
         let status = unsafe {

@@ -1,6 +1,6 @@
 //! Sessions with their inputs and outputs bound to fixed addresses, and their runs.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -11,8 +11,9 @@ use ort::AsPointer;
 use ort::session::Session;
 use ort::sys;
 
+use super::device_range::DeviceRange;
 use super::range::{ScratchRange, Served};
-use super::{Environment, check};
+use super::{MemoryInfo, check};
 
 /// A tensor to bind: what it is and where it lives.
 pub(crate) struct Place<'a> {
@@ -76,7 +77,7 @@ impl Binding {
     /// `engine.rs` holds their lock during a run. What is in shared memory is the model's from its
     /// job's first stage to its last, since such a job is never suspended.
     pub(crate) fn new(
-        environment: &Environment,
+        kind: MemoryInfo,
         session: Session,
         memory: Arc<dyn Send + Sync>,
         inputs: &[Place<'_>],
@@ -90,10 +91,10 @@ impl Binding {
         let binding = NonNull::new(binding).ok_or("no binding")?;
         let mut handles = Handles { binding, values: Vec::new() };
         for place in inputs {
-            handles.bind(environment, place, ort::api().BindInput)?;
+            handles.bind(kind, place, ort::api().BindInput)?;
         }
         for place in outputs {
-            handles.bind(environment, place, ort::api().BindOutput)?;
+            handles.bind(kind, place, ort::api().BindOutput)?;
         }
         Ok(Self { handles, options: RunOptions::new()?, session, _memory: memory })
     }
@@ -129,15 +130,52 @@ impl Binding {
     }
 }
 
+impl Binding {
+    /// Leaves the end of a run on a GPU to its stream: the call then returns once all is enqueued,
+    /// and can be captured.
+    ///
+    /// # Errors
+    /// What ONNX Runtime says.
+    pub(crate) fn only_enqueue(&self) -> Result<(), String> {
+        self.options.set(c"disable_synchronize_execution_providers", c"1")
+    }
+
+    /// Enqueues a run of the session on its stream, with its requests for device memory served from
+    /// `scratch`. Blocks for as long as that takes the processor; the run itself happens later. The
+    /// caller keeps the bound memory and the scratch to this run until it has ended.
+    ///
+    /// # Errors
+    /// Nothing was enqueued. What the run says is in the result.
+    pub(crate) fn enqueue(
+        &mut self,
+        scratch: &mut DeviceRange,
+    ) -> Result<Served<Result<(), String>>, String> {
+        let Self { handles, options, session, .. } = self;
+        options.reset()?;
+        Ok(scratch.serve(&|| options.terminate(), || {
+            // SAFETY: (1) Session, options and binding are alive, and used by this thread alone: they
+            // are borrowed uniquely. (2) Every bound address is alive (see `new`).
+            let status = unsafe {
+                (ort::api().RunWithBinding)(
+                    session.ptr().cast_mut(),
+                    options.0.as_ptr(),
+                    handles.binding.as_ptr(),
+                )
+            };
+            check(status)
+        }))
+    }
+}
+
 impl Handles {
     fn bind(
         &mut self,
-        environment: &Environment,
+        kind: MemoryInfo,
         place: &Place<'_>,
         bind: BindFunction,
     ) -> Result<(), String> {
         let name = CString::new(place.spec.name.as_str()).map_err(|error| error.to_string())?;
-        let value = tensor_over(environment, place)?;
+        let value = tensor_over(kind, place)?;
         self.values.push(value);
         // SAFETY: Binding, name and value are alive; ONNX Runtime keeps its own reference to the
         // value's tensor.
@@ -163,10 +201,7 @@ type BindFunction = unsafe extern "system" fn(
 ) -> sys::OrtStatusPtr;
 
 /// A tensor value over the memory of `place`.
-fn tensor_over(
-    environment: &Environment,
-    place: &Place<'_>,
-) -> Result<NonNull<sys::OrtValue>, String> {
+fn tensor_over(kind: MemoryInfo, place: &Place<'_>) -> Result<NonNull<sys::OrtValue>, String> {
     let bytes = place.spec.bytes();
     if place.memory.len() < bytes as u64 {
         return Err(format!("{} needs {bytes} bytes of {}", place.spec, place.memory.len()));
@@ -179,7 +214,7 @@ fn tensor_over(
     // (3) `value` is a valid place for the result.
     let status = unsafe {
         (ort::api().CreateTensorWithDataAsOrtValue)(
-            environment.memory.0.as_ptr(),
+            kind.0.as_ptr(),
             place.memory.ptr().as_ptr().cast(),
             bytes,
             shape.as_ptr(),
@@ -215,6 +250,13 @@ impl RunOptions {
         // and a failure would only let the run go on in heap memory.
         let status = unsafe { (ort::api().RunOptionsSetTerminate)(self.0.as_ptr()) };
         drop(check(status));
+    }
+
+    fn set(&self, key: &CStr, value: &CStr) -> Result<(), String> {
+        // SAFETY: The options are alive and no run uses them; both strings are terminated, and copied.
+        check(unsafe {
+            (ort::api().AddRunConfigEntry)(self.0.as_ptr(), key.as_ptr(), value.as_ptr())
+        })
     }
 
     fn reset(&self) -> Result<(), String> {

@@ -156,7 +156,7 @@ pub(crate) fn load(files: Vec<PathBuf>) -> OnnxBackend {
 
 /// How [`load`] loads.
 pub(crate) fn options(files: Vec<PathBuf>) -> LoadOptions {
-    LoadOptions { files, threads: 1, memory_limit: Bytes::from_mib(1024) }
+    LoadOptions { files, threads: 1, memory_limit: Bytes::from_mib(1024), gpu: None }
 }
 
 /// The float input of `elements` elements that the golden answers were computed with.

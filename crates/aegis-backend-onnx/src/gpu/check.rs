@@ -1,0 +1,101 @@
+//! Whether two runs gave the same outputs.
+//!
+//! Most networks repeat themselves bit for bit. One with atomic additions (a scatter with duplicate
+//! indices) does not even without a graph; its outputs are then held to a tolerance, which
+//! what is not a number never meets.
+
+use aegis_context::{DType, TensorSpec};
+
+/// How far a value may be from the plain run's, as a share of the largest, where a network does not
+/// repeat itself.
+const TOLERANCE: f64 = 1e-3;
+
+/// The outputs of one run, in the order of the model's.
+pub(super) type Outputs = Vec<Vec<u8>>;
+
+/// How a model's runs are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Agreement {
+    /// Bit for bit.
+    Bits,
+    /// To a tolerance: two plain runs differed too.
+    Close,
+}
+
+impl Agreement {
+    /// The one that two plain runs have.
+    pub(super) fn of(one: &Outputs, other: &Outputs) -> Self {
+        if one == other { Self::Bits } else { Self::Close }
+    }
+
+    /// Whether `found` is what `expected` says.
+    pub(super) fn holds(self, specs: &[TensorSpec], expected: &Outputs, found: &Outputs) -> bool {
+        match self {
+            Self::Bits => expected == found,
+            Self::Close => {
+                let mut all = specs.iter().zip(expected.iter().zip(found));
+                all.all(|(spec, (expected, found))| close(spec.dtype, expected, found))
+            }
+        }
+    }
+}
+
+/// Numbers to a tolerance; everything else to the bit.
+fn close(dtype: DType, expected: &[u8], found: &[u8]) -> bool {
+    let numbers = |bytes: &[u8]| -> Option<Vec<f64>> {
+        Some(match dtype {
+            DType::F32 => bytes
+                .chunks_exact(4)
+                .map(|it| f64::from(f32::from_le_bytes(it.try_into().expect("four bytes"))))
+                .collect(),
+            DType::F64 => bytes
+                .chunks_exact(8)
+                .map(|it| f64::from_le_bytes(it.try_into().expect("eight bytes")))
+                .collect(),
+            DType::Bf16 => bytes
+                .chunks_exact(2)
+                .map(|it| f64::from(f32::from_le_bytes([0, 0, it[0], it[1]])))
+                .collect(),
+            _ => return None,
+        })
+    };
+    let (Some(expected), Some(found)) = (numbers(expected), numbers(found)) else {
+        return expected == found;
+    };
+    let largest = expected.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
+    let near =
+        |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits() || (a - b).abs() <= TOLERANCE * largest;
+    expected.len() == found.len() && expected.iter().zip(&found).all(near)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(dtype: DType) -> Vec<TensorSpec> {
+        vec![TensorSpec { name: "y".into(), dtype, shape: vec![2] }]
+    }
+
+    fn floats(values: [f32; 2]) -> Outputs {
+        vec![values.iter().flat_map(|value| value.to_le_bytes()).collect()]
+    }
+
+    #[test]
+    fn what_repeats_itself_is_held_to_the_bit() {
+        let (one, other) = (floats([1.0, 2.0]), floats([1.0, 2.000_001]));
+        assert_eq!(Agreement::of(&one, &one), Agreement::Bits);
+        assert!(!Agreement::Bits.holds(&spec(DType::F32), &one, &other));
+        assert_eq!(Agreement::of(&one, &other), Agreement::Close);
+        assert!(Agreement::Close.holds(&spec(DType::F32), &one, &other));
+    }
+
+    #[test]
+    fn what_is_no_number_is_close_to_none() {
+        let one = floats([1.0, 2.0]);
+        let close = |other| Agreement::Close.holds(&spec(DType::F32), &one, &other);
+        assert!(!close(floats([1.0, f32::NAN])) && !close(floats([1.0, f32::INFINITY])));
+        assert!(!close(floats([1.0, 2.1])));
+        let (whole, other) = (vec![vec![1; 4]], vec![vec![2; 4]]);
+        assert!(!Agreement::Close.holds(&spec(DType::U16), &whole, &other));
+    }
+}

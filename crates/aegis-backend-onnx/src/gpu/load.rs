@@ -1,0 +1,182 @@
+//! Measuring a model in free memory of the arena.
+//!
+//! The arena is all that the limit leaves, so a model is measured in the longest piece of it that
+//! nobody holds: first the sessions take their weights from its beginning, then come the tensors with
+//! a name, and the rest is scratch for three runs. Nothing of it stays.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aegis_context::BackendError;
+use aegis_cuda::{DeviceBuffer, ForeignCharge, interop};
+use aegis_trace::Bytes;
+
+use super::Gpu;
+use super::foreign::Meter;
+use crate::chain::Chain;
+use crate::engine::{ALIGNMENT, FIRST_NAMED, chain_of, place_of, runtime};
+use crate::ffi::{Binding, DeviceRange, Kept, Place, PlaceMemory, Provider, Served};
+use crate::library::Library;
+use crate::session::{self, LoadedStage};
+
+/// As on the host: the first run teaches ONNX Runtime the sizes, and later ones use what it learnt.
+const MEASURING_RUNS: usize = 3;
+
+/// What a model was measured to need.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) chain: Chain,
+    /// Weights and state, all stages together.
+    pub(crate) weights: Bytes,
+    /// The furthest that any run reached.
+    pub(crate) scratch: Bytes,
+    /// What its libraries took and did not give back when the sessions went; `None` where nobody
+    /// counts.
+    pub(crate) foreign: Option<ForeignCharge>,
+    /// Why its stages are not captured, if they are not.
+    pub(crate) plain: Option<String>,
+}
+
+/// Loads the files on `gpu`, runs them, and drops them again.
+///
+/// # Errors
+/// As `OnnxBackend::load`.
+pub(crate) fn measure(
+    library: &Library,
+    files: &[PathBuf],
+    limit: Bytes,
+    gpu: &Gpu,
+) -> Result<Measured, BackendError> {
+    let strict = gpu.provider(false)?;
+    let meter = Meter::start(&gpu.device);
+    let gap = gpu.arena.largest_gap();
+    let start = aligned(gap.start).min(gap.end);
+    let gap = start..gap.end.min(start.saturating_add(limit.0));
+    let wanted = if gpu.graph { Some(strict) } else { None };
+    let (measured, plain) = match wanted {
+        None => (None, Some("the workload asks for none (`graph = false`)".to_owned())),
+        Some(provider) => match run(library, files, gap.clone(), gpu, &provider) {
+            Ok(measured) => (Some(measured), None),
+            // What else is wrong with the file, the second attempt says again.
+            Err(BackendError::BadModel { reason, .. }) => (None, Some(reason)),
+            Err(other) => return Err(other),
+        },
+    };
+    let (chain, weights, scratch) = match measured {
+        Some(measured) => measured,
+        None => run(library, files, gap, gpu, &gpu.provider(true)?)?,
+    };
+    let foreign = meter.charge()?;
+    Ok(Measured { chain, weights, scratch, foreign, plain })
+}
+
+type Figures = (Chain, Bytes, Bytes);
+
+fn run(
+    library: &Library,
+    files: &[PathBuf],
+    gap: Range<u64>,
+    gpu: &Gpu,
+    provider: &Provider,
+) -> Result<Figures, BackendError> {
+    let meter = Meter::start(&gpu.device);
+    let claimed = gpu.arena.buffer(gap.clone())?;
+    let mut weights = range_of(&claimed);
+    let stages = sessions(library, files, provider, &mut weights)?;
+    let chain = chain_of(&stages)?;
+    drop(claimed); // The bytes stay as they are; they are claimed again piece by piece.
+    let taken = weights.high_water();
+    let weights_end = gap.start.saturating_add(aligned(taken.0)).min(gap.end);
+    let _weights = gpu.arena.buffer(gap.start..weights_end)?;
+    let mut end = weights_end;
+    let mut named = Vec::with_capacity(chain.tensors.len());
+    for lifetime in chain.lifetimes(FIRST_NAMED, ALIGNMENT) {
+        let next = end.saturating_add(aligned(lifetime.size.0));
+        if next > gap.end {
+            let (requested, available) = (lifetime.size, Bytes(gap.end - end));
+            return Err(BackendError::OutOfScratch { requested, available });
+        }
+        let mut buffer = gpu.arena.buffer(end..next)?;
+        buffer.fill(0)?;
+        named.push(buffer);
+        end = next;
+    }
+    let rest = gpu.arena.buffer(end..gap.end)?;
+    let mut scratch = range_of(&rest);
+    // The owner of the addresses is this function, which drops the bindings before their memory.
+    let mut bindings = bind(library, gpu, &chain, stages, &named)?;
+    for _ in 0..MEASURING_RUNS {
+        for binding in &mut bindings {
+            accept(binding.enqueue(&mut scratch).map_err(runtime)?)?;
+            gpu.preparation.synchronize()?;
+        }
+    }
+    // Refused here, where the sessions still have it, if the limit does not hold it.
+    drop(meter.charge()?);
+    drop(bindings);
+    Ok((chain, taken, scratch.high_water()))
+}
+
+/// Makes the sessions of all files with their weights in `range`.
+pub(crate) fn sessions(
+    library: &Library,
+    files: &[PathBuf],
+    provider: &Provider,
+    range: &mut DeviceRange,
+) -> Result<Vec<LoadedStage>, BackendError> {
+    let load = |file: &PathBuf| session::load(library, file, 1, Some(provider));
+    let Kept { result, refused } =
+        range.keep(|| files.iter().map(load).collect::<Result<Vec<_>, _>>());
+    if let Some(refused) = refused {
+        let (requested, available) = (refused.requested, refused.available);
+        return Err(BackendError::OutOfScratch { requested, available });
+    }
+    result
+}
+
+fn bind(
+    library: &Library,
+    gpu: &Gpu,
+    chain: &Chain,
+    stages: Vec<LoadedStage>,
+    named: &[DeviceBuffer],
+) -> Result<Vec<Binding>, BackendError> {
+    let kind = library.environment().device_memory(gpu.ordinal).map_err(runtime)?;
+    let places = |tensors: &[usize]| -> Result<Vec<Place<'_>>, BackendError> {
+        let place = |index: &usize| place_of(chain, *index, PlaceMemory::Own(&named[*index]));
+        tensors.iter().map(place).collect()
+    };
+    let bind = |(index, stage): (usize, LoadedStage)| {
+        let (takes, gives) = (places(&chain.takes[index])?, places(&chain.gives[index])?);
+        let binding = Binding::new(kind, stage.session, Arc::new(()), &takes, &gives);
+        let binding = binding.map_err(runtime)?;
+        binding.only_enqueue().map_err(runtime)?;
+        Ok(binding)
+    };
+    stages.into_iter().enumerate().map(bind).collect()
+}
+
+/// The result of a run that was enqueued.
+pub(crate) fn accept(served: Served<Result<(), String>>) -> Result<(), BackendError> {
+    let Served { result, refused, kept } = served;
+    if let Some(refused) = refused {
+        let (requested, available) = (refused.requested, refused.available);
+        return Err(BackendError::OutOfScratch { requested, available });
+    }
+    result.map_err(runtime)?;
+    if kept > Bytes::ZERO {
+        return Err(runtime(format!("it kept {kept} of scratch beyond its run")));
+    }
+    Ok(())
+}
+
+/// The addresses of `buffer`.
+pub(crate) fn range_of(buffer: &DeviceBuffer) -> DeviceRange {
+    let start = interop::buffer_ptr(buffer).addr().get();
+    DeviceRange::new(start, Bytes(buffer.len()).as_usize())
+}
+
+fn aligned(size: u64) -> u64 {
+    size.checked_next_multiple_of(ALIGNMENT).unwrap_or(u64::MAX)
+}
