@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use aegis::drive::{Load, LoadSummary};
 use aegis::{
-    ChainReport, Error, ModelReport, Nanos, Pipeline, RealtimeReport, Report, Runtime, ThreadSetup,
-    TracePump, TraceSummary, Verdict,
+    Bytes, ChainReport, DriverMemoryReport, Error, ModelReport, Nanos, Pipeline, RealtimeReport,
+    Report, Runtime, ThreadSetup, TracePump, TraceSummary, Verdict,
 };
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -66,7 +66,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     // Only now: behind a stage that hangs, the jobs of a chain end with the runtime.
     let load = load.summary();
     let (trace, untraced) = pump.finish();
-    let (report, verdicts_of) = (runtime.report(), &verdicts);
+    let driver_memory = runtime.driver_memory();
+    let (report, verdicts_of) = (Report { driver_memory, ..runtime.report() }, &verdicts);
     let seen = Seen { report, verdicts: verdicts_of, chains: &chains, realtime, ran, load, trace };
     print(if args.json { seen.json()? } else { seen.text(args) })?;
     let kept = seen.faults().is_empty();
@@ -110,6 +111,9 @@ impl Seen<'_> {
     fn faults(&self) -> Vec<String> {
         let mut faults = findings::faults(&self.report);
         faults.extend(chains::faults(&self.load.chains));
+        if self.report.driver_memory.as_ref().and_then(DriverMemoryReport::is_kept) == Some(false) {
+            faults.push("the driver counts more device memory than the limit".into());
+        }
         if self.load.refused > 0 {
             faults.push(format!("submissions turned away: {}", self.load.refused));
         }
@@ -122,6 +126,10 @@ impl Seen<'_> {
         lines.extend((!chains.is_empty()).then_some(chains));
         lines.push(findings::show(&self.report, &self.trace));
         lines.extend(self.realtime.iter().map(realtime));
+        lines.extend(remarks(&self.report));
+        lines.extend(
+            self.report.driver_memory.as_ref().map(|memory| driver_memory(memory, &self.report)),
+        );
         lines.push(self.load(args));
         let refused = self.verdicts.iter().any(|verdict| verdict.outcome.is_err());
         if refused || chains::any_refused(self.chains) {
@@ -172,6 +180,40 @@ impl Seen<'_> {
         });
         Ok(serde_json::to_string_pretty(&whole)?)
     }
+}
+
+/// What the runtimes say of how models were prepared.
+fn remarks(report: &Report) -> impl Iterator<Item = String> + '_ {
+    let of = |model: &ModelReport| -> Vec<String> {
+        model.remarks.iter().map(|remark| format!("{}: {remark}", model.name)).collect()
+    };
+    report.models.iter().flat_map(of)
+}
+
+/// Our ledger of a GPU's memory beside the driver's count.
+fn driver_memory(memory: &DriverMemoryReport, report: &Report) -> String {
+    let DriverMemoryReport { context, arena, libraries, limit, counted } = *memory;
+    let ledger = memory.ledger();
+    let mut text = format!(
+        "device memory: {context} context + {arena} arena + {libraries} libraries = {ledger} of {limit}"
+    );
+    let takes = report.models.iter().filter(|model| model.foreign > Bytes::ZERO);
+    let takes: Vec<String> =
+        takes.map(|model| format!("{} {}", model.name, model.foreign)).collect();
+    if !takes.is_empty() {
+        text.push_str(&format!(" (libraries: {})", takes.join(", ")));
+    }
+    let Some(counted) = counted else { return text + "; the driver does not count" };
+    let (more, less) = (counted.saturating_sub(ledger), ledger.saturating_sub(counted));
+    let difference = match (more, less) {
+        (Bytes::ZERO, Bytes::ZERO) => "as the ledger says".to_owned(),
+        (more, Bytes::ZERO) => {
+            format!("{more} more than the ledger: taken since models were bound, or by others")
+        }
+        (_, less) => format!("{less} less than the ledger: given back by libraries after loading"),
+    };
+    text.push_str(&format!("; the driver counts {counted}, {difference}"));
+    text
 }
 
 /// How the threads of one executor are scheduled.

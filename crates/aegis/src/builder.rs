@@ -20,9 +20,17 @@ use aegis_trace::{Bytes, MonotonicClock, Nanos, PartitionId, TraceCollector};
 use crate::error::Error;
 use crate::partition::{Partition, PartitionSpec};
 use crate::runtime::{Parts, Runtime};
+use crate::source::Preparation;
 
 /// Work items a stream holds: two events and a stage, twice, so that it never fills.
 const STREAM_DEPTH: usize = 8;
+/// The same on a GPU, where each input and each output of a job is a copy of its own.
+const GPU_STREAM_DEPTH: usize = 1024;
+/// What the modules of libraries take once in a process: 220 MiB were seen with 24 networks.
+const MODULES: Bytes = Bytes::from_mib(384);
+/// What the handles of a model's sessions and its graphs take: 8 to 12 MiB a session were seen, and
+/// the pool of a large graph.
+const HANDLES: Bytes = Bytes::from_mib(32);
 /// A stage is reported as hanging once it has held the device for this many times its charge.
 const HANG_FACTOR: u64 = 20;
 /// But not before this long: the operating system may take the processor from a stage for a while.
@@ -53,6 +61,7 @@ pub struct RuntimeBuilder {
     spin: Option<Nanos>,
     realtime: bool,
     core: Option<u16>,
+    libraries: Option<Bytes>,
 }
 
 impl RuntimeBuilder {
@@ -71,6 +80,13 @@ impl RuntimeBuilder {
     pub fn cuda(self, ordinal: u16, wait: CompletionWait, memory: Bytes) -> Self {
         let device = Some(DeviceChoice::Cuda { ordinal, wait });
         Self { device, memory: Some(memory), ..self }
+    }
+
+    /// How much of a GPU's memory limit is left to the libraries of the runtimes, outside the arena
+    /// that models are bound in. What they really take is measured and charged; a model whose
+    /// libraries exceed it is refused. By default [`libraries`] for `max_models`.
+    pub fn libraries(self, memory: Bytes) -> Self {
+        Self { libraries: Some(memory), ..self }
     }
 
     /// Splits the device: one more partition. Without any, the whole device is one.
@@ -152,7 +168,9 @@ impl RuntimeBuilder {
         let checked = self.check().map_err(|faults| Error::Build { faults })?;
         let (device, pace) = checked.device()?;
         let views = views(&device, &checked.partitions)?;
-        let arena = arena(&device)?;
+        let models = checked.partitions.len().max(1) * usize::from(checked.max_models);
+        let libraries = checked.libraries.unwrap_or_else(|| libraries(models));
+        let arena = arena(&device, libraries)?;
         let memory = DeviceMemory::new(MemoryOrchestrator::new(arena));
         let memory = match checked.pressure.clone() {
             Some(policy) => memory.under_pressure(policy),
@@ -218,6 +236,7 @@ impl RuntimeBuilder {
                     spin: self.spin.unwrap_or(Nanos::ZERO),
                     realtime: self.realtime,
                     core: self.core,
+                    libraries: self.libraries,
                 })
             }
             _ => Err(faults),
@@ -282,6 +301,7 @@ struct Checked {
     spin: Nanos,
     realtime: bool,
     core: Option<u16>,
+    libraries: Option<Bytes>,
 }
 
 impl Checked {
@@ -327,7 +347,9 @@ impl Checked {
         let signal = Arc::clone(device.signal());
         let submissions = Arc::new(SubmissionQueue::new(self.queue_depth, signal));
         let clock = device.clock();
-        parts.partitions.push(Partition { spec, device, pace, workers, clock, submissions });
+        let preparation = preparation(self.device, &device)?;
+        let partition = Partition { spec, device, pace, workers, clock, submissions, preparation };
+        parts.partitions.push(partition);
         Ok(())
     }
 }
@@ -411,15 +433,50 @@ pub(crate) fn device(
         DeviceChoice::Cuda { ordinal, wait } => {
             let config =
                 CudaConfig { ordinal, memory_limit, max_streams, stream_depth, wait, clock };
+            // One stream more, to prepare models on.
+            let max_streams = config.max_streams.saturating_add(1);
+            let config = CudaConfig { max_streams, stream_depth: GPU_STREAM_DEPTH, ..config };
             Ok((DeviceContext::cuda(config)?, real))
         }
     }
 }
 
-/// All that the limit of `device` leaves, in one piece: what its driver takes for itself counts too.
-pub(crate) fn arena(device: &DeviceContext) -> Result<DeviceArena, Error> {
+/// What is left to the libraries of `models` models on a GPU where nobody says otherwise.
+#[must_use]
+pub(crate) fn libraries(models: usize) -> Bytes {
+    Bytes(MODULES.0.saturating_add(HANDLES.0.saturating_mul(models as u64)))
+}
+
+/// All that the limit of `device` leaves, in one piece: what its driver takes for itself counts too,
+/// and on a GPU what the libraries of the runtimes will take.
+pub(crate) fn arena(device: &DeviceContext, libraries: Bytes) -> Result<DeviceArena, Error> {
     let left = device.memory_limit().saturating_sub(device.reserved_memory());
+    let left = match device.kind() {
+        DriverKind::Cuda => left.saturating_sub(libraries),
+        _ => left,
+    };
     Ok(device.reserve_arena(left)?)
+}
+
+/// How large the arena of `models` models would be on a device of this kind. Opens the device.
+pub(crate) fn plannable(
+    choice: DeviceChoice,
+    memory_limit: Bytes,
+    models: usize,
+) -> Result<Bytes, Error> {
+    let thread = ThreadOptions { spin: Nanos::ZERO, realtime: false };
+    let (device, _) = device(choice, memory_limit, 1, thread)?;
+    let left = device.memory_limit().saturating_sub(device.reserved_memory());
+    Ok(left.saturating_sub(libraries(models)))
+}
+
+/// What prepares models on `device`, where it is a GPU.
+pub(crate) fn preparation(
+    choice: DeviceChoice,
+    device: &DeviceContext,
+) -> Result<Option<Preparation>, Error> {
+    let DeviceChoice::Cuda { ordinal, .. } = choice else { return Ok(None) };
+    Ok(Some(Preparation { ordinal, stream: Arc::new(device.create_stream()?) }))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::environment::{Difference, Environment, Property};
-use crate::source::{MemoryNeed, ModelSource};
+use crate::source::{GpuOptions, MemoryNeed, ModelSource};
 
 /// The version of the file format; any change of meaning raises it.
 pub const VERSION: u32 = 2;
@@ -404,8 +404,11 @@ impl ModelEvidence {
 pub fn fingerprint(source: &ModelSource) -> Result<String, EvidenceError> {
     let mut hash = Sha256::new();
     match source {
-        ModelSource::Onnx { files, threads } => {
+        ModelSource::Onnx { files, threads, gpu } => {
             hash.update(threads.to_le_bytes());
+            if *gpu != GpuOptions::default() {
+                hash.update([u8::from(gpu.tf32), u8::from(gpu.graph)]);
+            }
             for path in files {
                 let failed = |cause| EvidenceError::Io { path: path.clone(), cause };
                 let mut file = fs::File::open(path).map_err(failed)?;

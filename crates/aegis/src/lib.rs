@@ -108,9 +108,10 @@ pub use margin::{CounterOffer, Margins, ModelSensitivity};
 pub use partition::PartitionSpec;
 pub use pipeline::{Pipeline, Verdict};
 pub use report::{
-    ExecutorReport, MemoryReport, ModelReport, PartitionReport, RealtimeReport, Report,
+    DriverMemoryReport, ExecutorReport, MemoryReport, ModelReport, PartitionReport, RealtimeReport,
+    Report,
 };
 pub use runtime::Runtime;
-pub use source::{LoadedModel, MemoryNeed, ModelSource};
+pub use source::{GpuOptions, LoadedModel, MemoryNeed, ModelSource};
 pub use tensor::Tensor;
 pub use trace_pump::{TracePump, TraceSummary};

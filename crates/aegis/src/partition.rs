@@ -26,6 +26,8 @@ use aegis_sched::policy::PolicyKind;
 use aegis_sched::queue::SubmissionQueue;
 use aegis_trace::{Clock, ModelId, PartitionId};
 
+use crate::source::Preparation;
+
 /// A partition as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionSpec {
@@ -56,6 +58,8 @@ pub(crate) struct Partition {
     pub(crate) workers: Realtime,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) submissions: Arc<SubmissionQueue>,
+    /// On a GPU, what prepares models.
+    pub(crate) preparation: Option<Preparation>,
 }
 
 impl Partition {

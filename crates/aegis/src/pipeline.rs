@@ -29,7 +29,7 @@ use crate::margin::{CounterOffer, Margins};
 use crate::partition::PartitionSpec;
 use crate::profile::{self, ProfileOptions, Subject};
 use crate::runtime::Runtime;
-use crate::source::{LoadedModel, MemoryNeed, ModelSource};
+use crate::source::{GpuOptions, LoadedModel, MemoryNeed, ModelSource};
 use crate::workload::{
     Backend, BestEffort, Chain, ChainKind, Driver, Model, PERIOD_MAX, Partition, Server, Unclaimed,
     Workload,
@@ -159,7 +159,7 @@ impl Pipeline {
     /// [`Error::Evidence`] when evidence is missing or stale, [`Error::Device`].
     pub fn check(&self) -> Result<(Runtime, Vec<Verdict>), Error> {
         let evidence = self.evidence()?;
-        let runtime = self.builder().sim(self.workload.device.memory).build()?;
+        let runtime = self.builder().sim(self.plannable()?).build()?;
         let verdict = |(model, planned): (&Model, Planned)| {
             let stand_in = stand_in(model, evidence_of(evidence.as_ref(), model));
             match planned {
@@ -347,6 +347,17 @@ impl Pipeline {
         let (device, _) =
             builder::device(self.device_choice(), device.memory, device.streams, PLAIN)?;
         Ok(device.capabilities().clone())
+    }
+
+    /// What models can be bound in: the limit, less what the driver of a GPU takes for its context and
+    /// what is left to the libraries.
+    fn plannable(&self) -> Result<Bytes, Error> {
+        let Workload { device, models, .. } = &self.workload;
+        if !matches!(device.driver, Driver::Cuda { .. }) {
+            return Ok(device.memory);
+        }
+        let groups = self.workload.partitions.len().max(1);
+        builder::plannable(self.device_choice(), device.memory, groups * models.len())
     }
 
     /// A device cannot lend more memory than it has.
@@ -544,6 +555,7 @@ fn source(model: &Model) -> ModelSource {
         Backend::Onnx(onnx) => ModelSource::Onnx {
             files: onnx.stages.iter().map(|file| file.path.clone()).collect(),
             threads: u16::try_from(onnx.threads).unwrap_or(u16::MAX),
+            gpu: GpuOptions { tf32: onnx.tf32, graph: onnx.graph },
         },
         Backend::Sim(sim) => declared(
             SimNeed { persistent: sim.persistent, scratch: sim.scratch, carried: sim.carried },

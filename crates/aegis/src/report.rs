@@ -1,6 +1,6 @@
 //! What was promised and what was seen, model by model.
 
-use aegis_cuda::{Realtime, ThreadSetup};
+use aegis_cuda::{DeviceContext, MemoryUse, Realtime, ThreadSetup};
 use aegis_memory::MemoryOrchestrator;
 use aegis_sched::admission::AdmissionController;
 use aegis_sched::analysis::{Bound, Test};
@@ -24,6 +24,10 @@ pub struct Report {
     pub overheads: Overheads,
     /// Device memory.
     pub memory: MemoryReport,
+    /// The whole limit of a GPU, our ledger beside the driver's count; `None` until it is taken from
+    /// [`Runtime::driver_memory`](crate::Runtime::driver_memory).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver_memory: Option<DriverMemoryReport>,
     /// Every model ever admitted, in that order.
     pub models: Vec<ModelReport>,
     /// Trace events lost to full rings.
@@ -92,6 +96,13 @@ pub struct ModelReport {
     pub resident: Bytes,
     /// Memory shared with the other models of its partition.
     pub scratch: Bytes,
+    /// What the libraries of its runtime took of the device beside that, by the driver's count; what
+    /// all models share counts for the first that needed it.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub foreign: Bytes,
+    /// What its runtime says of how it was prepared.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
     /// Whether it is gone.
     pub evicted: bool,
     /// What it has done.
@@ -119,6 +130,45 @@ pub struct MemoryReport {
     pub scratch: Bytes,
     /// The hard limit.
     pub limit: Bytes,
+}
+
+/// What the process takes of a GPU: by our ledger, and by the driver's count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DriverMemoryReport {
+    /// Making the driver's context.
+    pub context: Bytes,
+    /// The arena that models are bound in, free parts included.
+    pub arena: Bytes,
+    /// What libraries took beside it, as far as it was measured and charged.
+    pub libraries: Bytes,
+    /// The hard limit on the sum of the three.
+    pub limit: Bytes,
+    /// What the driver counts for this process; `None` where it cannot tell.
+    pub counted: Option<Bytes>,
+}
+
+impl DriverMemoryReport {
+    pub(crate) fn of(device: &DeviceContext) -> Option<Self> {
+        let counted = device.driver_memory()?.process;
+        let MemoryUse { context, arenas: arena, foreign: libraries } = device.memory_use();
+        Some(Self { context, arena, libraries, limit: device.memory_limit(), counted })
+    }
+
+    /// The sum of our ledger.
+    #[must_use]
+    pub fn ledger(&self) -> Bytes {
+        self.context + self.arena + self.libraries
+    }
+
+    /// Whether the driver's count stays within the limit; `None` where it cannot tell.
+    #[must_use]
+    pub fn is_kept(&self) -> Option<bool> {
+        self.counted.map(|counted| counted <= self.limit)
+    }
+}
+
+fn is_zero(bytes: &Bytes) -> bool {
+    *bytes == Bytes::ZERO
 }
 
 impl MemoryReport {
@@ -154,6 +204,8 @@ impl ModelReport {
             slack: None,
             resident: persistent,
             scratch,
+            foreign: Bytes::ZERO,
+            remarks: Vec::new(),
             evicted: false,
             observed: Snapshot::default(),
         };

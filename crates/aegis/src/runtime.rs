@@ -4,7 +4,7 @@ mod insight;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aegis_cuda::{DeviceCapabilities, DeviceContext, ThreadSetup};
+use aegis_cuda::{DeviceCapabilities, DeviceContext, DriverKind, ThreadSetup};
 use aegis_memory::PressureChange;
 use aegis_sched::admission::{
     Admission, AdmissionController, AdmissionError, AdmissionRequest, DeviceMemory, Terms,
@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::handle::ModelHandle;
 use crate::partition::{Admissions, Partition};
 use crate::report::{ModelReport, RealtimeReport};
-use crate::source::{LoadedModel, ModelSource};
+use crate::source::{Ground, LoadedModel, ModelSource};
 use crate::wording;
 
 /// Unseen runs of each model before the start.
@@ -153,9 +153,20 @@ impl Runtime {
         source: &ModelSource,
         partition: Option<&str>,
     ) -> Result<LoadedModel, Error> {
-        let limit = lock(&self.admission).memory.bound().capacity();
         let partition = self.find(name, partition)?;
-        source.load(name, partition, self.device.kind(), limit)
+        let Partition { device, preparation, .. } = &self.partitions[usize::from(partition.index)];
+        let is_gpu = device.kind() == DriverKind::Cuda;
+        // A GPU prepares a model in memory that jobs use, and on the time that they were promised.
+        if is_gpu && matches!(*lock(&self.phase), Phase::Running(_)) {
+            return Err(Error::AlreadyStarted);
+        }
+        let admission = lock(&self.admission);
+        let (arena, memory_limit) =
+            (&admission.memory.bound().arena().clone(), admission.memory.bound().capacity());
+        // Held throughout on a GPU: the model is measured in memory that nobody else must be given.
+        let _held = is_gpu.then_some(admission);
+        let preparation = preparation.as_ref();
+        source.load(name, partition, Ground { device, arena, preparation, memory_limit })
     }
 
     /// The partition of this name, for a model.
@@ -281,8 +292,9 @@ impl Runtime {
     }
 
     fn install(&self, admitted: Admission, asked: Asked, phase: &mut Phase) -> ModelHandle {
-        let Admission { model, lane, description, slots, metrics, gate, promise, analysis } =
+        let Admission { model, lane, description, slots, metrics, gate, promise, analysis, .. } =
             admitted;
+        let (foreign, remarks) = (admitted.foreign, admitted.remarks);
         let partition = self.partition(asked.partition());
         let now = partition.clock.now();
         lock(&self.recorder)
@@ -297,7 +309,7 @@ impl Runtime {
             recorder: self.collector.recorder(),
         });
         let handle = ModelHandle::new(promise.name.clone(), submitter, metrics);
-        let report = ModelReport::promised(model, promise);
+        let report = ModelReport { foreign, remarks, ..ModelReport::promised(model, promise) };
         let place = usize::from(asked.partition().index);
         lock(&self.models).push(Entry { report, handle: handle.clone(), asked });
         let bounds = analysis.responses();

@@ -1,9 +1,10 @@
 //! Where a model comes from, and the model once it is loaded.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use aegis_context::{ModelDescription, RuntimeBackend, SimBackend, SimModel};
-use aegis_cuda::DriverKind;
+use aegis_cuda::{CudaStream, DeviceArena, DeviceContext};
 use aegis_memory::{TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, Nanos, PartitionId};
 
@@ -19,6 +20,8 @@ pub enum ModelSource {
         files: Vec<PathBuf>,
         /// Threads an operator may use.
         threads: u16,
+        /// What holds where they run on a GPU.
+        gpu: GpuOptions,
     },
     /// Declared costs instead of a network.
     Sim {
@@ -29,11 +32,49 @@ pub enum ModelSource {
     },
 }
 
+/// How a model runs on a GPU; without effect elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuOptions {
+    /// Whether matrix products may round the factors of fp32 to ten bits (TF32).
+    pub tf32: bool,
+    /// Whether stages are captured into graphs.
+    pub graph: bool,
+}
+
+impl Default for GpuOptions {
+    fn default() -> Self {
+        Self { tf32: true, graph: true }
+    }
+}
+
+/// Where a model is to be loaded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ground<'a> {
+    /// The device, or the partition of it.
+    pub(crate) device: &'a DeviceContext,
+    /// What the model will be bound in.
+    pub(crate) arena: &'a DeviceArena,
+    /// What prepares models, on a GPU.
+    pub(crate) preparation: Option<&'a Preparation>,
+    /// What a model may take while it is measured.
+    pub(crate) memory_limit: Bytes,
+}
+
+/// The stream of a partition of a GPU that no job runs on.
+#[derive(Clone, Debug)]
+pub(crate) struct Preparation {
+    /// Which GPU.
+    #[cfg_attr(not(feature = "onnx"), expect(dead_code, reason = "the runtimes read it"))]
+    pub(crate) ordinal: u16,
+    #[cfg_attr(not(feature = "onnx"), expect(dead_code, reason = "the runtimes read it"))]
+    pub(crate) stream: Arc<CudaStream>,
+}
+
 impl ModelSource {
     /// One ONNX file, one thread.
     #[must_use]
     pub fn onnx(file: impl Into<PathBuf>) -> Self {
-        Self::Onnx { files: vec![file.into()], threads: 1 }
+        Self::Onnx { files: vec![file.into()], threads: 1, gpu: GpuOptions::default() }
     }
 
     /// Its stages in order: the names of their files without folders, or their numbers.
@@ -57,7 +98,7 @@ impl ModelSource {
         }
     }
 
-    /// Loads the model for a device of `kind`; its scratch may grow to `memory_limit` while it is
+    /// Loads the model for where `ground` says; its scratch may grow to the limit while it is
     /// measured. Blocks while the runtime optimises the graph.
     ///
     /// # Errors
@@ -66,12 +107,12 @@ impl ModelSource {
         &self,
         name: &str,
         partition: PartitionId,
-        kind: DriverKind,
-        memory_limit: Bytes,
+        ground: Ground<'_>,
     ) -> Result<LoadedModel, Error> {
         let backend = match self {
-            Self::Onnx { files, threads } => load_onnx(name, files, *threads, kind, memory_limit)?,
+            Self::Onnx { files, threads, gpu } => load_onnx(name, files, *threads, *gpu, ground)?,
             Self::Sim { model, costs } => {
+                let kind = ground.device.kind();
                 Box::new(SimBackend::constant(model.clone(), kind, costs.clone()))
             }
         };
@@ -84,15 +125,28 @@ fn load_onnx(
     name: &str,
     files: &[PathBuf],
     threads: u16,
-    kind: DriverKind,
-    memory_limit: Bytes,
+    options: GpuOptions,
+    ground: Ground<'_>,
 ) -> Result<Box<dyn RuntimeBackend>, Error> {
-    use aegis_backend_onnx::{LoadOptions, OnnxBackend};
-    if kind != DriverKind::Host {
-        let (backend, needs) = ("onnx", "host");
-        return Err(Error::WrongDriver { model: name.to_owned(), backend, needs });
-    }
-    let options = LoadOptions { files: files.to_vec(), threads, memory_limit };
+    use aegis_backend_onnx::{Gpu, LoadOptions, OnnxBackend};
+    use aegis_cuda::DriverKind;
+    let Ground { device, arena, preparation, memory_limit } = ground;
+    let gpu = match (device.kind(), preparation) {
+        (DriverKind::Host, _) => None,
+        (DriverKind::Cuda, Some(Preparation { ordinal, stream })) => Some(Gpu {
+            device: device.clone(),
+            ordinal: *ordinal,
+            arena: arena.clone(),
+            preparation: Arc::clone(stream),
+            tf32: options.tf32,
+            graph: options.graph,
+        }),
+        _ => {
+            let (backend, needs) = ("onnx", "host or cuda");
+            return Err(Error::WrongDriver { model: name.to_owned(), backend, needs });
+        }
+    };
+    let options = LoadOptions { files: files.to_vec(), threads, memory_limit, gpu };
     match OnnxBackend::load(&options) {
         Ok(backend) => Ok(Box::new(backend)),
         Err(cause) => Err(Error::Load { model: name.to_owned(), cause }),
@@ -104,8 +158,8 @@ fn load_onnx(
     _: &str,
     _: &[PathBuf],
     _: u16,
-    _: DriverKind,
-    _: Bytes,
+    _: GpuOptions,
+    _: Ground<'_>,
 ) -> Result<Box<dyn RuntimeBackend>, Error> {
     Err(Error::NotBuilt { what: "ONNX Runtime", feature: "onnx" })
 }

@@ -29,7 +29,7 @@ use crate::environment::{self, Environment};
 use crate::error::Error;
 use crate::evidence::{self, DeviceFingerprint, Evidence, ModelEvidence, PartitionFingerprint};
 use crate::partition::PartitionSpec;
-use crate::source::{LoadedModel, MemoryNeed};
+use crate::source::{Ground, LoadedModel, MemoryNeed};
 
 /// All models on one device, ready to be measured.
 pub(super) struct Bench {
@@ -65,18 +65,24 @@ impl Bench {
     pub(super) fn new(models: &[Subject], options: &ProfileOptions) -> Result<Self, Error> {
         let thread = ThreadOptions { spin: options.spin, realtime: options.realtime };
         let (device, pace) = builder::device(options.device, options.memory, 1, thread)?;
-        let mut memory = MemoryOrchestrator::new(builder::arena(&device)?);
-        let mut groups = Vec::new();
+        let mut memory =
+            MemoryOrchestrator::new(builder::arena(&device, builder::libraries(models.len()))?);
+        let (mut groups, mut preparations) = (Vec::new(), Vec::new());
         for (spec, view) in builder::views(&device, &options.partitions)? {
             let streams = StreamPool::new(&view, 1)?;
             builder::set_up_workers(&view, &streams, &pace)?;
             let rests = device.kind() == DriverKind::Host;
+            preparations.push((builder::preparation(options.device, &view)?, view));
             groups.push(Group { spec, streams, models: Vec::new(), rests });
         }
         for (index, Subject { name, source, partition }) in (0u16..).zip(models) {
             let place = partition.unwrap_or(0);
             let partition = PartitionId::first(u16::try_from(place).expect("few partitions"));
-            let loaded = source.load(name, partition, device.kind(), options.memory)?;
+            let (preparation, device) = &preparations[place];
+            let (preparation, memory_limit) = (preparation.as_ref(), options.memory);
+            let arena = memory.arena();
+            let ground = Ground { device, arena, preparation, memory_limit };
+            let loaded = source.load(name, partition, ground)?;
             let measured = Measured::bind(ModelId::first(index), loaded, &mut memory)?;
             groups[place].models.push(measured);
         }

@@ -13,7 +13,9 @@ use super::{Entry, Runtime, lock};
 use crate::bargain::{Asked, Bargain};
 use crate::margin::{self, CounterOffer, Margins, ModelSensitivity};
 use crate::partition::{Partition, PartitionSpec};
-use crate::report::{ExecutorReport, MemoryReport, ModelReport, PartitionReport, Report};
+use crate::report::{
+    DriverMemoryReport, ExecutorReport, MemoryReport, ModelReport, PartitionReport, Report,
+};
 
 impl Runtime {
     /// What was promised to every model and what it has done so far, in the order of admission.
@@ -41,9 +43,17 @@ impl Runtime {
             partitions,
             overheads: admission.all()[0].config().overheads,
             memory: MemoryReport::of(admission.memory.bound()),
+            driver_memory: None,
             models: models.iter().map(snapshot).collect(),
             events_dropped: self.collector.dropped(),
         }
+    }
+
+    /// What the process takes of a GPU, by the ledger and by the driver's count; `None` on every other
+    /// device. Takes milliseconds of the driver: not beside jobs, and no part of [`Runtime::report`].
+    #[must_use]
+    pub fn driver_memory(&self) -> Option<DriverMemoryReport> {
+        DriverMemoryReport::of(&self.device)
     }
 
     /// How far the admitted models are from the edge, those of each partition together; nothing of a

@@ -268,6 +268,10 @@ pub struct OnnxModel {
     pub stages: Vec<ModelFile>,
     /// Threads inside one operator, from one to [`THREADS_MAX`].
     pub threads: u32,
+    /// On a GPU, whether matrix products may round the factors of fp32 to ten bits.
+    pub tf32: bool,
+    /// On a GPU, whether stages are captured into graphs.
+    pub graph: bool,
 }
 
 /// A file that a workload names.

@@ -380,7 +380,11 @@ impl Parser<'_> {
                 self.onnx(table).map(Backend::Onnx)
             }
             Ok(At { value: BackendKind::Sim, span }) => {
-                self.refuse_keys(table, &["path", "stages", "threads"], ("sim", span));
+                self.refuse_keys(
+                    table,
+                    &["path", "stages", "threads", "tf32", "graph"],
+                    ("sim", span),
+                );
                 self.sim(table).map(Backend::Sim)
             }
             Err(reported) => {
@@ -421,7 +425,14 @@ impl Parser<'_> {
         let stages = self.stage_files(table);
         let threads = 1..=super::THREADS_MAX;
         let threads = table.optional(&mut self.findings, "threads", |raw| raw.count(threads));
-        Ok(OnnxModel { stages: stages?, threads: or_default(threads?, super::THREADS_DEFAULT) })
+        let tf32 = table.optional(&mut self.findings, "tf32", Raw::flag);
+        let graph = table.optional(&mut self.findings, "graph", Raw::flag);
+        Ok(OnnxModel {
+            stages: stages?,
+            threads: or_default(threads?, super::THREADS_DEFAULT),
+            tf32: or_default(tf32?, true),
+            graph: or_default(graph?, true),
+        })
     }
 
     fn stage_files(&mut self, table: &Section<'_>) -> Result<Vec<ModelFile>, Reported> {

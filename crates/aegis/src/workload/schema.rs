@@ -131,6 +131,8 @@ pub(super) const MODEL: Table = Table {
         key("path", "\"models/front_detector.onnx\""),
         key("stages", "[\"first.onnx\", \"second.onnx\"]"),
         key("threads", "1"),
+        key("tf32", "true"),
+        key("graph", "true"),
         key("period", "\"50ms\""),
         key("deadline", "\"50ms\""),
         key("jitter", "\"1ms\""),
