@@ -57,11 +57,14 @@ const LAYERS: &[Layer] = &[
     Layer { name: "aegis-verify", sees: Sees::Only(&["aegis-trace"]) },
     Layer { name: "aegis", sees: Sees::Above },
     Layer { name: "aegis-cli", sees: Sees::Only(&["aegis"]) },
-    // One program for the target machine: it tests the device alone.
-    Layer { name: "aegis-gpu-tests", sees: Sees::Only(&["aegis-trace", DEVICE_CRATE]) },
+    // One program for the target machine: it tests the device, and the runtimes on it.
+    Layer { name: "aegis-gpu-tests", sees: Sees::AboveExcept(&["aegis", "aegis-cli"]) },
     // It calls ONNX Runtime as others do, beside the facade, and a process has one environment of it.
     Layer { name: "aegis-bench", sees: Sees::Only(&["aegis", "aegis-backend-onnx"]) },
-    Layer { name: "aegis-benches", sees: Sees::AboveExcept(&["aegis-cli", "aegis-bench"]) },
+    Layer {
+        name: "aegis-benches",
+        sees: Sees::AboveExcept(&["aegis-cli", "aegis-bench", "aegis-gpu-tests"]),
+    },
     // A tool that used what it checks could not run while that is broken.
     Layer { name: "xtask", sees: Sees::Only(&[]) },
 ];

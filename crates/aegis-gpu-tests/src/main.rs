@@ -22,6 +22,7 @@ mod device;
 mod fault;
 mod graph;
 mod memory;
+mod onnx;
 mod partition;
 mod stream;
 
@@ -55,6 +56,12 @@ const TESTS: &[Test] = &[
     Test { name: "partition_has_sms_of_its_own", run: partition::disjoint },
     Test { name: "partitions_run_at_once", run: partition::overlap },
     Test { name: "partitions_have_signals_of_their_own", run: partition::own_signals },
+    Test { name: "onnx_outputs_are_the_processors", run: onnx::outputs_are_the_processors },
+    Test { name: "onnx_models_share_scratch", run: onnx::models_share_scratch },
+    Test { name: "onnx_model_over_budget_is_refused", run: onnx::model_over_budget_is_refused },
+    Test { name: "onnx_faulty_model_is_refused", run: onnx::faulty_model_is_refused },
+    Test { name: "onnx_plain_path_gives_the_same", run: onnx::plain_path_gives_the_same },
+    Test { name: "onnx_memory_stays_within_the_limit", run: onnx::memory_stays_within_the_limit },
     Test { name: "fault_illegal_access_is_fatal", run: fault::illegal_is_fatal },
 ];
 

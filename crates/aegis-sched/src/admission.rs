@@ -118,6 +118,10 @@ pub struct Admission {
     pub promise: AdmittedModel,
     /// The bounds of all models in the new set, this one's included.
     pub analysis: Analysis,
+    /// What its runtime's libraries took of the device outside of any arena.
+    pub foreign: Bytes,
+    /// What its runtime says of how the model was prepared.
+    pub remarks: Vec<String>,
 }
 
 impl From<JoinError> for AdmissionError {
@@ -288,6 +292,7 @@ impl AdmissionController {
             memory.bound_mut().release(model).map_err(memory_refusal)?;
             return Err(AdmissionError::Context(error.into()));
         }
+        let (foreign, remarks) = (backend.foreign_memory(), backend.remarks().to_vec());
         let context = ExecutionContext::new(model, terms.budget, backend, slots.clone(), charge);
         let analysis = admitted.analysis().clone();
         let service = lane_service(&terms, task, &analysis, model);
@@ -298,7 +303,18 @@ impl AdmissionController {
         let (metrics, gate) = (ModelMetrics::default(), LaneGate::default());
         let lane = Lane::new(context, terms.costs, service, metrics.clone(), gate.clone())
             .suspending(terms.may_be_suspended);
-        Ok(Admission { model, lane, description, slots, metrics, gate, promise, analysis })
+        Ok(Admission {
+            model,
+            lane,
+            description,
+            slots,
+            metrics,
+            gate,
+            promise,
+            analysis,
+            foreign,
+            remarks,
+        })
     }
 
     /// Gives back to `memory` what a departed model held. Its context, and with it its memory binding, must

@@ -1,0 +1,273 @@
+//! ONNX Runtime's CUDA provider: outputs, graphs, budgets, shared scratch, memory.
+//!
+//! The networks are those of `cargo xtask models --set golden`: the folder that `AEGIS_MODELS` names,
+//! else `.aegis/models/golden`. The GPU build of the library is found as the backend finds it. Without
+//! either, a test fails and says so.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aegis_backend_onnx::{Gpu, Library, LoadOptions, OnnxBackend};
+use aegis_context::slot::JobSlot;
+use aegis_context::{BackendError, DType, RuntimeBackend, TensorSpec};
+use aegis_cuda::{CudaStream, DeviceArena, DeviceContext, HostConfig};
+use aegis_memory::{MemoryOrchestrator, ModelMemory};
+use aegis_trace::{Bytes, ModelId, MonotonicClock, Nanos, PartitionId, StageIndex};
+
+use crate::bench::{Bench, Outcome, require};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+type Tensors = Vec<Vec<u8>>;
+
+/// What the libraries of the few models here may take beside the arena.
+const LIBRARIES: Bytes = Bytes::from_mib(1536);
+/// How far fp32 outputs without TF32 may be from the processor's, as a share of the largest.
+const TOLERANCE: f32 = 1e-3;
+const REPEATS: usize = 20;
+
+/// A device with models on it.
+struct World {
+    device: DeviceContext,
+    arena: DeviceArena,
+    memory: MemoryOrchestrator,
+    stream: CudaStream,
+    gpu: Option<Gpu>,
+    admitted: u16,
+}
+
+struct Model {
+    backend: OnnxBackend,
+    slot: Arc<JobSlot>,
+}
+
+impl World {
+    fn on_gpu(bench: &Bench) -> Result<Self> {
+        Library::for_gpu()?; // Before any test asks for the processor's.
+        let device = bench.open()?;
+        let left = device.memory_limit().saturating_sub(device.reserved_memory());
+        let arena = device.reserve_arena(left.saturating_sub(LIBRARIES))?;
+        let gpu = Gpu {
+            device: device.clone(),
+            ordinal: 0,
+            arena: arena.clone(),
+            preparation: Arc::new(device.create_stream()?),
+            tf32: false,
+            graph: true,
+        };
+        Self::new(device, arena, Some(gpu))
+    }
+
+    fn on_processor() -> Result<Self> {
+        let memory_limit = Bytes::from_gib(1);
+        let (spin, clock) = (Nanos::ZERO, MonotonicClock::start());
+        let (max_streams, stream_depth) = (1, 16);
+        let config = HostConfig { memory_limit, max_streams, stream_depth, spin, clock };
+        let device = DeviceContext::host(config)?;
+        let arena = device.reserve_arena(memory_limit)?;
+        Self::new(device, arena, None)
+    }
+
+    fn new(device: DeviceContext, arena: DeviceArena, gpu: Option<Gpu>) -> Result<Self> {
+        let memory = MemoryOrchestrator::new(arena.clone());
+        let stream = device.create_stream()?;
+        Ok(Self { device, arena, memory, stream, gpu, admitted: 0 })
+    }
+
+    fn load(
+        &self,
+        file: &Path,
+        memory_limit: Bytes,
+    ) -> std::result::Result<OnnxBackend, BackendError> {
+        let (files, gpu) = (vec![file.to_owned()], self.gpu.clone());
+        OnnxBackend::load(&LoadOptions { files, threads: 1, memory_limit, gpu })
+    }
+
+    fn admit(&mut self, file: &Path) -> Result<Model> {
+        let mut backend = self.load(file, Bytes::from_gib(1))?;
+        let (model, partition) = (ModelId::first(self.admitted), PartitionId::WHOLE);
+        self.admitted += 1;
+        let tensors = backend.memory().to_vec();
+        let planned = self.memory.plan(ModelMemory { model, partition, tensors })?;
+        backend.bind(self.memory.bind(planned)?)?;
+        let slot = Arc::new(JobSlot::on(&self.arena, backend.description())?);
+        Ok(Model { backend, slot })
+    }
+
+    fn run(&self, model: &mut Model, inputs: &Tensors) -> Result<Tensors> {
+        let mut io = model.slot.io();
+        io.inputs.iter_mut().zip(inputs).for_each(|(to, from)| to.copy_from_slice(from));
+        io.outputs.iter_mut().for_each(|output| output.fill(0xa5));
+        drop(io);
+        for stage in 0..model.backend.description().stages {
+            model.backend.enqueue(StageIndex(stage), &model.slot, &self.stream)?;
+            self.stream.synchronize()?;
+        }
+        Ok(model.slot.io().outputs.iter().map(|output| output.to_vec()).collect())
+    }
+}
+
+/// The whole networks of the golden set, in order of their names.
+fn networks() -> Result<Vec<PathBuf>> {
+    let folder = std::env::var_os("AEGIS_MODELS")
+        .map_or_else(|| PathBuf::from(".aegis/models/golden"), PathBuf::from);
+    let folder = std::fs::read_dir(&folder).map_err(|error| {
+        format!("{}: {error}; run `cargo xtask models --set golden`", folder.display())
+    })?;
+    let mut files: Vec<PathBuf> =
+        folder.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    let is_whole = |file: &PathBuf| {
+        let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
+        name.is_some_and(|name| name.ends_with(".onnx") && !name.contains(".stage"))
+    };
+    files.retain(is_whole);
+    files.sort_unstable();
+    require(!files.is_empty(), || "the folder has no network".into())?;
+    Ok(files)
+}
+
+fn inputs(model: &Model, seed: u32) -> Tensors {
+    model.backend.description().inputs.iter().map(|spec| input(spec, seed)).collect()
+}
+
+fn input(spec: &TensorSpec, seed: u32) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f32::from((state >> 16) as u16) / 65_536.0 - 0.5
+    };
+    match spec.dtype {
+        DType::F32 => (0..spec.elements()).flat_map(|_| next().to_le_bytes()).collect(),
+        DType::I64 => (0..spec.elements()).flat_map(|_| 1_i64.to_le_bytes()).collect(),
+        _ => vec![0; spec.bytes()],
+    }
+}
+
+/// The largest difference as a share of the largest value.
+fn distance(one: &Tensors, other: &Tensors) -> f32 {
+    let floats = |bytes: &Tensors| -> Vec<f32> {
+        let float = |it: &[u8]| f32::from_le_bytes(it.try_into().expect("four bytes"));
+        bytes.iter().flat_map(|bytes| bytes.chunks_exact(4).map(float)).collect()
+    };
+    let (one, other) = (floats(one), floats(other));
+    let largest = one.iter().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
+    let apart = |(a, b): (&f32, &f32)| {
+        let apart = (a - b).abs() / largest;
+        if apart.is_nan() { f32::INFINITY } else { apart }
+    };
+    one.iter().zip(&other).map(apart).fold(0.0, f32::max)
+}
+
+fn name(file: &Path) -> String {
+    file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
+}
+
+pub(crate) fn outputs_are_the_processors(bench: &Bench) -> Outcome {
+    let (mut gpu, mut processor) = (World::on_gpu(bench)?, World::on_processor()?);
+    let mut lines = Vec::new();
+    for file in networks()? {
+        let (mut here, mut there) = (gpu.admit(&file)?, processor.admit(&file)?);
+        let (given, others) = (inputs(&here, 7), inputs(&here, 8));
+        let expected = processor.run(&mut there, &given)?;
+        let found = gpu.run(&mut here, &given)?;
+        let apart = distance(&expected, &found);
+        let name = name(&file);
+        require(apart <= TOLERANCE, || {
+            format!("{name} differs by {apart:.1e} of the largest value")
+        })?;
+        for _ in 0..REPEATS {
+            let other = gpu.run(&mut here, &others)?;
+            require(other != found, || format!("{name} gives the same for other inputs"))?;
+            let again = gpu.run(&mut here, &given)?;
+            let repeats = !here.backend.remarks().is_empty() || again == found;
+            require(repeats, || format!("{name} differs from run to run"))?;
+        }
+        lines.push(format!(
+            "{name}: {apart:.1e} apart, nodes {:?}, libraries {}, {:?}",
+            here.backend.graph_nodes(),
+            here.backend.foreign_memory(),
+            here.backend.remarks()
+        ));
+    }
+    Ok(lines.join("\n"))
+}
+
+pub(crate) fn models_share_scratch(bench: &Bench) -> Outcome {
+    let mut gpu = World::on_gpu(bench)?;
+    let mut models = Vec::new();
+    for file in networks()? {
+        let mut model = gpu.admit(&file)?;
+        let given = inputs(&model, 3);
+        let outputs = gpu.run(&mut model, &given)?;
+        models.push((name(&file), model, given, outputs));
+    }
+    for stride in [1, 2, 3] {
+        for step in 0..models.len() {
+            let at = step * stride % models.len();
+            let (name, model, given, expected) = &mut models[at];
+            let outputs = gpu.run(model, given)?;
+            let apart = distance(expected, &outputs);
+            let same =
+                outputs == *expected || !model.backend.remarks().is_empty() && apart <= TOLERANCE;
+            require(same, || format!("{name} after another model: {apart:.1e} apart"))?;
+        }
+    }
+    let usage = gpu.memory.current_usage();
+    Ok(format!("{} models, {} resident, {} scratch", models.len(), usage.resident, usage.scratch))
+}
+
+pub(crate) fn model_over_budget_is_refused(bench: &Bench) -> Outcome {
+    let gpu = World::on_gpu(bench)?;
+    let mut lines = Vec::new();
+    for file in networks()? {
+        let refused = match gpu.load(&file, Bytes::from_kib(1)) {
+            Err(refused @ BackendError::OutOfScratch { .. }) => refused,
+            Err(other) => return Err(other.into()),
+            Ok(_) => return Err(format!("{} fits a KiB", name(&file)).into()),
+        };
+        lines.push(format!("{}: {refused}", name(&file)));
+    }
+    // The device is whole: the same models load where there is room.
+    let first = &networks()?[0];
+    gpu.load(first, Bytes::from_gib(1))?;
+    Ok(lines.join("\n"))
+}
+
+pub(crate) fn faulty_model_is_refused(bench: &Bench) -> Outcome {
+    let gpu = World::on_gpu(bench)?;
+    let file = std::env::temp_dir().join(format!("aegis-faulty-{}.onnx", std::process::id()));
+    std::fs::write(&file, b"this is no network")?;
+    let answer = gpu.load(&file, Bytes::from_gib(1));
+    std::fs::remove_file(&file)?;
+    match answer {
+        Err(refused @ BackendError::BadModel { .. }) => Ok(refused.to_string()),
+        Err(other) => Err(other.into()),
+        Ok(_) => Err("it was accepted".into()),
+    }
+}
+
+pub(crate) fn plain_path_gives_the_same(bench: &Bench) -> Outcome {
+    let mut gpu = World::on_gpu(bench)?;
+    let file = &networks()?[0];
+    let mut captured = gpu.admit(file)?;
+    let given = inputs(&captured, 5);
+    let expected = gpu.run(&mut captured, &given)?;
+    gpu.gpu.as_mut().expect("it is on a GPU").graph = false;
+    let mut plain = gpu.admit(file)?;
+    require(plain.backend.graph_nodes() == [None], || "it was captured".into())?;
+    let found = gpu.run(&mut plain, &given)?;
+    require(distance(&expected, &found) <= TOLERANCE, || "the plain path differs".into())?;
+    Ok(format!("{:?}", plain.backend.remarks()))
+}
+
+pub(crate) fn memory_stays_within_the_limit(bench: &Bench) -> Outcome {
+    let mut gpu = World::on_gpu(bench)?;
+    let models: Vec<Model> =
+        networks()?.iter().map(|file| gpu.admit(file)).collect::<Result<_>>()?;
+    let (ledger, limit) = (gpu.device.memory_use(), gpu.device.memory_limit());
+    let Some(counted) = gpu.device.driver_memory().and_then(|memory| memory.process) else {
+        return Ok(format!("{ledger:?}; the driver does not count"));
+    };
+    require(counted <= limit, || format!("{counted} of {limit}"))?;
+    Ok(format!("{} models: {ledger:?}, the driver counts {counted} of {limit}", models.len()))
+}
