@@ -37,6 +37,17 @@ pub(super) fn register_device(
     register_table(environment, memory, alloc_device, free_device)
 }
 
+/// Registers our allocator for host memory that a GPU copies from and to.
+///
+/// Operators of the CUDA provider stage small tables there and free them as soon as their copy is
+/// enqueued. A captured graph repeats the copy, so what is freed during a capture is kept instead.
+pub(super) fn register_staging(
+    environment: &ort::environment::Environment,
+    memory: MemoryInfo,
+) -> Result<(), String> {
+    register_table(environment, memory, alloc_staging, free_staging)
+}
+
 type Alloc = unsafe extern "system" fn(*mut sys::OrtAllocator, usize) -> *mut c_void;
 type Free = unsafe extern "system" fn(*mut sys::OrtAllocator, *mut c_void);
 
@@ -103,6 +114,26 @@ unsafe extern "system" fn alloc_device(_: *mut sys::OrtAllocator, size: usize) -
 /// `block` is null, or came from [`alloc_device`] and was not freed since.
 unsafe extern "system" fn free_device(_: *mut sys::OrtAllocator, block: *mut c_void) {
     device_range::take_back(block.addr());
+}
+
+/// Serves a request for staging memory from the heap; null only when the heap has nothing left.
+///
+/// # Safety
+/// None beyond the type: any thread may call it with any size.
+unsafe extern "system" fn alloc_staging(_: *mut sys::OrtAllocator, size: usize) -> *mut c_void {
+    heap_alloc(size)
+}
+
+/// Takes a block of staging memory back, unless a graph is being captured that may copy from it.
+///
+/// # Safety
+/// `block` is null, or came from [`alloc_staging`] and was not freed since.
+unsafe extern "system" fn free_staging(_: *mut sys::OrtAllocator, block: *mut c_void) {
+    if device_range::is_capturing() {
+        return; // A few KiB for each capture, for the rest of the process.
+    }
+    // SAFETY: `alloc_staging` returned the block, so it came from `heap_alloc`, or it is null.
+    unsafe { libc::free(block) };
 }
 
 /// Describes the memory that the allocator serves.

@@ -109,6 +109,28 @@ impl Drop for Installed {
     }
 }
 
+thread_local! {
+    /// Whether what this thread enqueues is being captured.
+    static CAPTURING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is in [`while_capturing`].
+pub(super) fn is_capturing() -> bool {
+    CAPTURING.get()
+}
+
+/// Runs `enqueue`, of which a graph is made: the host memory that its copies read is kept for ever.
+pub(crate) fn while_capturing<T>(enqueue: impl FnOnce() -> T) -> T {
+    struct Ended(bool);
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            CAPTURING.set(self.0);
+        }
+    }
+    let _ended = Ended(CAPTURING.replace(true));
+    enqueue()
+}
+
 /// The device address of a new block; zero where this thread neither loads nor runs anything, or the
 /// request exceeds the whole range.
 pub(super) fn serve_request(size: usize) -> usize {

@@ -30,7 +30,7 @@ use aegis_trace::Bytes;
 use ort::sys;
 
 pub(crate) use device::{copy_in, copy_out, fill_scratch};
-pub(crate) use device_range::{DeviceRange, Kept};
+pub(crate) use device_range::{DeviceRange, Kept, while_capturing};
 use loader::Loaded;
 pub(crate) use provider::{Provider, append};
 pub(crate) use range::{ScratchRange, Served};

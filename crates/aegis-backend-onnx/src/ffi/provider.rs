@@ -55,23 +55,30 @@ impl Environment {
         if let Some(memory) = known.get(&ordinal) {
             return Ok(*memory);
         }
-        let mut info = ptr::null_mut();
-        // SAFETY: The name is terminated, and `info` is a valid place for the result.
-        let status = unsafe {
-            (ort::api().CreateMemoryInfo)(
-                c"Cuda".as_ptr(),
-                sys::OrtAllocatorType::OrtDeviceAllocator,
-                i32::from(ordinal),
-                sys::OrtMemType::OrtMemTypeDefault,
-                &raw mut info,
-            )
-        };
-        check(status)?;
-        let memory = NonNull::new(info).map(MemoryInfo).ok_or("no memory description")?;
+        let memory = description(c"Cuda", ordinal, sys::OrtMemType::OrtMemTypeDefault)?;
         allocator::register_device(&self.inner, memory)?;
+        let staging = description(c"CudaPinned", ordinal, sys::OrtMemType::OrtMemTypeCPUOutput)?;
+        allocator::register_staging(&self.inner, staging)?;
         known.insert(ordinal, memory);
         Ok(memory)
     }
+}
+
+/// ONNX Runtime's description of one of the two memories of a GPU; never released.
+fn description(name: &CStr, ordinal: u16, kind: sys::OrtMemType) -> Result<MemoryInfo, String> {
+    let mut info = ptr::null_mut();
+    // SAFETY: The name is terminated, and `info` is a valid place for the result.
+    let status = unsafe {
+        (ort::api().CreateMemoryInfo)(
+            name.as_ptr(),
+            sys::OrtAllocatorType::OrtDeviceAllocator,
+            i32::from(ordinal),
+            kind,
+            &raw mut info,
+        )
+    };
+    check(status)?;
+    NonNull::new(info).map(MemoryInfo).ok_or_else(|| "no memory description".into())
 }
 
 /// Adds the CUDA provider to the options of a session. Loads the provider's library and what it

@@ -224,7 +224,7 @@ impl Prepared {
                 if *fill {
                     ffi::fill_scratch(stream, &memory.binding, SCRATCH, CLEAN)?;
                 }
-                accept(binding.enqueue(scratch).map_err(runtime)?)
+                accept(ffi::while_capturing(|| binding.enqueue(scratch)).map_err(runtime)?)
             })?;
             *graph = Some(captured);
         }

@@ -115,7 +115,8 @@ fn run(
     // Refused here, where the sessions still have it, if the limit does not hold it.
     drop(meter.charge()?);
     drop(bindings);
-    Ok((chain, taken, scratch.high_water()))
+    // A model without weights has a place for them all the same, of the least size there is.
+    Ok((chain, taken.max(Bytes(ALIGNMENT)), scratch.high_water()))
 }
 
 /// Makes the sessions of all files with their weights in `range`.
@@ -125,6 +126,8 @@ pub(crate) fn sessions(
     provider: &Provider,
     range: &mut DeviceRange,
 ) -> Result<Vec<LoadedStage>, BackendError> {
+    // Before the first session: what it allocates is served by what is registered when it is made.
+    library.environment().device_memory(provider.ordinal).map_err(runtime)?;
     let load = |file: &PathBuf| session::load(library, file, 1, Some(provider));
     let Kept { result, refused } =
         range.keep(|| files.iter().map(load).collect::<Result<Vec<_>, _>>());
