@@ -1,12 +1,13 @@
 //! From a workload file to a running system: what the program `aegis` does, as a library.
 
 mod plan;
+mod source;
 mod whole;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use aegis_context::{ModelDescription, ResourceBudget, SimModel};
+use aegis_context::ResourceBudget;
 use aegis_cuda::DeviceCapabilities;
 use aegis_sched::admission::Terms;
 use aegis_sched::analysis;
@@ -15,6 +16,7 @@ use aegis_sched::wcet::{Method, Scenario, StageMonitor, WcetProfile};
 use aegis_trace::{Bytes, ModelId, Nanos, ServiceTerms};
 
 use self::plan::{Planned, Unkept, plan};
+use self::source::{source, stand_in};
 use crate::bargain::Asked;
 use crate::builder::{self, DeviceChoice, RuntimeBuilder, ThreadOptions};
 use crate::chain::{ChainReport, Proved};
@@ -29,7 +31,7 @@ use crate::margin::{CounterOffer, Margins};
 use crate::partition::PartitionSpec;
 use crate::profile::{self, ProfileOptions, Subject};
 use crate::runtime::Runtime;
-use crate::source::{GpuOptions, LoadedModel, MemoryNeed, ModelSource};
+use crate::source::LoadedModel;
 use crate::workload::{
     Backend, BestEffort, Chain, ChainKind, Driver, Model, PERIOD_MAX, Partition, Server, Unclaimed,
     Workload,
@@ -547,49 +549,6 @@ fn same_runtime(
 fn with_margin(cost: Nanos, percent: u32) -> Nanos {
     let more = (u128::from(cost.as_nanos()) * u128::from(percent)).div_ceil(100);
     cost.saturating_add(Nanos(u64::try_from(more).unwrap_or(u64::MAX)))
-}
-
-/// Where a model of a workload comes from.
-fn source(model: &Model) -> ModelSource {
-    match &model.backend {
-        Backend::Onnx(onnx) => ModelSource::Onnx {
-            files: onnx.stages.iter().map(|file| file.path.clone()).collect(),
-            threads: u16::try_from(onnx.threads).unwrap_or(u16::MAX),
-            gpu: GpuOptions { tf32: onnx.tf32, graph: onnx.graph },
-        },
-        Backend::Sim(sim) => declared(
-            SimNeed { persistent: sim.persistent, scratch: sim.scratch, carried: sim.carried },
-            sim.stages.clone(),
-        ),
-    }
-}
-
-/// A simulated model in place of a real one, of the same cost and size.
-fn stand_in(model: &Model, evidence: Option<&ModelEvidence>) -> ModelSource {
-    match evidence {
-        None => source(model),
-        Some(evidence) => {
-            let stages = evidence.samples.stages().len();
-            let MemoryNeed { resident, scratch, carried } = evidence.memory;
-            let persistent = resident.saturating_sub(carried);
-            let need = SimNeed { persistent, scratch, carried };
-            declared(need, vec![Nanos::EPSILON; stages])
-        }
-    }
-}
-
-/// What a declared model needs of each kind.
-struct SimNeed {
-    persistent: Bytes,
-    scratch: Bytes,
-    carried: Bytes,
-}
-
-fn declared(need: SimNeed, costs: Vec<Nanos>) -> ModelSource {
-    let stages = u16::try_from(costs.len()).unwrap_or(u16::MAX);
-    let description = ModelDescription { inputs: vec![], outputs: vec![], stages };
-    let SimNeed { persistent, scratch, carried } = need;
-    ModelSource::Sim { model: SimModel { description, persistent, scratch, carried }, costs }
 }
 
 /// The capabilities of the host, for whoever has no workload yet. Reserves nothing.
