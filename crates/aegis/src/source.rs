@@ -49,6 +49,7 @@ impl Default for GpuOptions {
 
 /// Where a model is to be loaded.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "onnx"), expect(dead_code, reason = "only real runtimes stand on it"))]
 pub(crate) struct Ground<'a> {
     /// The device, or the partition of it.
     pub(crate) device: &'a DeviceContext,
