@@ -115,7 +115,7 @@ pub(crate) fn write(results: &Path, name: &str, figures: &impl Serialize) -> any
     Ok(())
 }
 
-/// Reads what [`write`] left, or `None` if there is none.
+/// Reads what [`write()`] left, or `None` if there is none.
 ///
 /// # Errors
 /// The file is there and is not of this version.
