@@ -84,7 +84,8 @@ impl RuntimeBuilder {
 
     /// How much of a GPU's memory limit is left to the libraries of the runtimes, outside the arena
     /// that models are bound in. What they really take is measured and charged; a model whose
-    /// libraries exceed it is refused. By default what 24 networks took with room to spare, by `max_models`.
+    /// libraries exceed it is refused. By default what 24 networks took, with room to spare, and more
+    /// for more models.
     pub fn libraries(self, memory: Bytes) -> Self {
         Self { libraries: Some(memory), ..self }
     }

@@ -5,11 +5,11 @@
 //!   bind   sessions again, weights in the bound buffer -> warm-up -> capture -> checked against eager
 //!   run    copy in (first stage), launch the graph, copy out (last stage): all enqueued, no allocation
 //! ```
-//! Read [`Gpu`] first, then [`load`] and [`bound`].
+//! Read [`Gpu`] first, then `load` and `bound`.
 //!
 //! # Invariants
 //! 1. Sessions take device memory from ranges of the arena alone; what their libraries take beside it
-//!    is measured by the driver's count and charged to the device ([`foreign`]).
+//!    is measured by the driver's count and charged to the device (`foreign`).
 //! 2. A graph is launched only after its outputs were seen to be those of the plain run, with its
 //!    scratch full of what is not a number.
 
