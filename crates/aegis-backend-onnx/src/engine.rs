@@ -455,16 +455,7 @@ impl StageWork {
                 named[copy.tensor].own().write(0, &io.inputs[copy.slot])?;
             }
         }
-        let served = lock(&self.run).binding.run(scratch).map_err(runtime)?;
-        let Served { result, refused, kept } = served;
-        if let Some(refused) = refused {
-            let (requested, available) = (refused.requested, refused.available);
-            return Err(BackendError::OutOfScratch { requested, available });
-        }
-        result.map_err(runtime)?;
-        if kept > Bytes::ZERO {
-            return Err(runtime(format!("it kept {kept} of scratch beyond its run")));
-        }
+        accept(lock(&self.run).binding.run(scratch).map_err(runtime)?)?;
         if let Some(job) = &job {
             let mut io = job.io();
             for copy in &self.write {
@@ -493,6 +484,21 @@ impl HostWork for StageWork {
             }
         })
     }
+}
+
+/// What became of a run, on the host or enqueued on a GPU: its own result, unless its scratch was
+/// too small or it kept some.
+pub(crate) fn accept(served: Served<Result<(), String>>) -> Result<(), BackendError> {
+    let Served { result, refused, kept } = served;
+    if let Some(refused) = refused {
+        let (requested, available) = (refused.requested, refused.available);
+        return Err(BackendError::OutOfScratch { requested, available });
+    }
+    result.map_err(runtime)?;
+    if kept > Bytes::ZERO {
+        return Err(runtime(format!("it kept {kept} of scratch beyond its run")));
+    }
+    Ok(())
 }
 
 /// Buffers outside the device's arena, to measure in.

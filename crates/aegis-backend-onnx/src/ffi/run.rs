@@ -115,18 +115,7 @@ impl Binding {
     ) -> Result<Served<Result<(), String>>, String> {
         let Self { handles, options, session, .. } = self;
         options.reset()?;
-        scratch.serve(&|| options.terminate(), || {
-            // SAFETY: (1) Session, options and binding are alive, and used by this thread alone: they
-            // are borrowed uniquely. (2) Every bound address is alive (see `new`).
-            let status = unsafe {
-                (ort::api().RunWithBinding)(
-                    session.ptr().cast_mut(),
-                    options.0.as_ptr(),
-                    handles.binding.as_ptr(),
-                )
-            };
-            check(status)
-        })
+        scratch.serve(&|| options.terminate(), || run_bound(session, options, handles))
     }
 }
 
@@ -152,19 +141,27 @@ impl Binding {
     ) -> Result<Served<Result<(), String>>, String> {
         let Self { handles, options, session, .. } = self;
         options.reset()?;
-        Ok(scratch.serve(&|| options.terminate(), || {
-            // SAFETY: (1) Session, options and binding are alive, and used by this thread alone: they
-            // are borrowed uniquely. (2) Every bound address is alive (see `new`).
-            let status = unsafe {
-                (ort::api().RunWithBinding)(
-                    session.ptr().cast_mut(),
-                    options.0.as_ptr(),
-                    handles.binding.as_ptr(),
-                )
-            };
-            check(status)
-        }))
+        Ok(scratch.serve(&|| options.terminate(), || run_bound(session, options, handles)))
     }
+}
+
+/// Runs `session` as it is bound, on this thread.
+fn run_bound(
+    session: &mut Session,
+    options: &RunOptions,
+    handles: &mut Handles,
+) -> Result<(), String> {
+    // SAFETY: (1) Session, options and binding are alive; session and binding are used by this thread
+    // alone, being borrowed uniquely, and of the options a run reads the flag that another may set.
+    // (2) Every bound address is alive (see `Binding::new`).
+    let status = unsafe {
+        (ort::api().RunWithBinding)(
+            session.ptr().cast_mut(),
+            options.0.as_ptr(),
+            handles.binding.as_ptr(),
+        )
+    };
+    check(status)
 }
 
 impl Handles {

@@ -27,10 +27,10 @@ use aegis_trace::{Bytes, StageIndex};
 
 use super::check::{Agreement, Outputs};
 use super::foreign::Meter;
-use super::load::{accept, range_of, sessions};
+use super::load::{range_of, sessions};
 use super::{Gpu, sample};
 use crate::chain::{Chain, Role};
-use crate::engine::{Named, SCRATCH, missing, place_of, runtime};
+use crate::engine::{Named, SCRATCH, accept, missing, place_of, runtime};
 use crate::ffi::{self, Binding, DeviceRange, PlaceMemory};
 use crate::library::Library;
 

@@ -15,8 +15,8 @@ use aegis_trace::Bytes;
 use super::Gpu;
 use super::foreign::Meter;
 use crate::chain::Chain;
-use crate::engine::{ALIGNMENT, FIRST_NAMED, chain_of, place_of, runtime};
-use crate::ffi::{Binding, DeviceRange, Kept, Place, PlaceMemory, Provider, Served};
+use crate::engine::{ALIGNMENT, FIRST_NAMED, accept, chain_of, place_of, runtime};
+use crate::ffi::{Binding, DeviceRange, Kept, Place, PlaceMemory, Provider};
 use crate::library::Library;
 use crate::session::{self, LoadedStage};
 
@@ -161,20 +161,6 @@ fn bind(
         Ok(binding)
     };
     stages.into_iter().enumerate().map(bind).collect()
-}
-
-/// The result of a run that was enqueued.
-pub(crate) fn accept(served: Served<Result<(), String>>) -> Result<(), BackendError> {
-    let Served { result, refused, kept } = served;
-    if let Some(refused) = refused {
-        let (requested, available) = (refused.requested, refused.available);
-        return Err(BackendError::OutOfScratch { requested, available });
-    }
-    result.map_err(runtime)?;
-    if kept > Bytes::ZERO {
-        return Err(runtime(format!("it kept {kept} of scratch beyond its run")));
-    }
-    Ok(())
 }
 
 /// The addresses of `buffer`.
