@@ -46,7 +46,7 @@ pub(crate) fn run(results: &Path) -> anyhow::Result<()> {
     }
     let text = found.markdown();
     write(&results.join("report.md"), &text)?;
-    write(&results.join("report.json"), &serde_json::to_string_pretty(&found)?)?;
+    figures::write(results, "report", &found)?;
     print!("{text}");
     Ok(())
 }
