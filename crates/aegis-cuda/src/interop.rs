@@ -28,6 +28,7 @@ use std::ptr::NonNull;
 use aegis_trace::Bytes;
 
 use crate::capability::DriverKind;
+use crate::cuda::CudaGraph;
 use crate::device::DeviceContext;
 use crate::error::DeviceError;
 use crate::host_buffer::HostBuffer;
@@ -116,6 +117,30 @@ pub unsafe fn copy_to_host(
     // SAFETY: (1) Both sides have the length: just checked. (2) They live and are left alone: the
     // caller's promise.
     unsafe { lane.copy_out(source, target.first(), target.len()) }
+}
+
+/// Makes the copy of `graph` that was captured with the host buffer `captured` use `now` instead,
+/// from the next launch on. O(copies of the graph); where it does so already it costs a comparison.
+///
+/// # Errors
+/// [`DeviceError::Unframed`]: the graph was not captured as a stage; [`DeviceError::NoSuchCopy`]: it
+/// has no such copy; [`DeviceError::CopyTooLong`]: the buffers differ in length (permanent);
+/// [`DeviceError::Cuda`].
+///
+/// # Safety
+/// Point 6 of the module, for `now` and for as long as the graph may run with it.
+pub unsafe fn aim_copy(
+    graph: &CudaGraph,
+    captured: &HostBuffer,
+    now: &HostBuffer,
+) -> Result<(), DeviceError> {
+    if now.len() != captured.len() {
+        let (host, device) = (Bytes(now.len() as u64), Bytes(captured.len() as u64));
+        return Err(DeviceError::CopyTooLong { host, device });
+    }
+    // SAFETY: (1) The buffers have the same length: just compared. (2) The rest is the caller's
+    // promise.
+    unsafe { graph.aim_copy(captured.first().addr().get(), now.first().as_ptr().cast()) }
 }
 
 /// Enqueues that every byte of `region` be set to `byte`; within a capture, a node of the graph.
