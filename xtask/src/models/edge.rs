@@ -95,7 +95,7 @@ const fn lstm(window: [usize; 2], layers: usize, hidden: usize, outputs: usize) 
 }
 
 const IMAGE: [usize; 2] = [224, 224];
-const LANES: LaneNet = LaneNet { size: [288, 800], columns: 200, rows: 18, lanes: 4 };
+const LANES: LaneNet = LaneNet { size: [320, 1600], columns: 200, rows: 72, lanes: 4 };
 
 /// The models of `edge24`, by class.
 pub(crate) const EDGE_ROLES: [EdgeRole; 24] = [
@@ -103,12 +103,12 @@ pub(crate) const EDGE_ROLES: [EdgeRole; 24] = [
     EdgeRole::single("speed_controller", 502, controller(32, 3, 1024, 1)).control(10_000),
     EdgeRole::single("suspension_controller", 503, controller(64, 6, 768, 4)).control(10_000),
     EdgeRole::single("slip_estimator", 504, lstm([8, 12], 1, 128, 4)).control(10_000),
-    EdgeRole::single("front_detector", 505, yolo(50, 33)).half().perception(25_000),
-    EdgeRole::single("rear_detector", 506, yolo(25, 33)).perception(33_300),
+    EdgeRole::single("front_detector", 505, yolo(75, 67)).half().perception(25_000),
+    EdgeRole::single("rear_detector", 506, yolo(50, 33)).perception(33_300),
     EdgeRole::single("surround_detector", 507, yolo(75, 67)).half().perception(33_300),
     EdgeRole::single("lane_detector", 508, Network::LaneNet(LANES)).half().perception(25_000),
-    EdgeRole::single("drivable_segmenter", 509, unet([512, 512], 32, 4)).perception(50_000),
-    EdgeRole::single("depth_estimator", 510, Network::DepthNet(DepthNet { size: [192, 640] }))
+    EdgeRole::single("drivable_segmenter", 509, unet([512, 1024], 32, 4)).perception(50_000),
+    EdgeRole::single("depth_estimator", 510, Network::DepthNet(DepthNet { size: [320, 1024] }))
         .perception(33_300),
     EdgeRole::single("lidar_pillars", 511, pillars([496, 432], 12_000, 32)).perception(50_000),
     EdgeRole::single("radar_pillars", 512, pillars([320, 320], 4000, 16)).perception(50_000),
