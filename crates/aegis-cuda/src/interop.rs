@@ -128,7 +128,8 @@ pub unsafe fn copy_to_host(
 /// [`DeviceError::Cuda`].
 ///
 /// # Safety
-/// Point 6 of the module, for `now` and for as long as the graph may run with it.
+/// Point 6 of the module, for `now` and until the graph is aimed elsewhere or dropped: the graph
+/// remembers the allocation, and another one at the same address would be taken for it.
 pub unsafe fn aim_copy(
     graph: &CudaGraph,
     captured: &HostBuffer,

@@ -43,8 +43,8 @@ pub(crate) fn aim_input(
     job: &Arc<JobSlot>,
     index: usize,
 ) -> Result<(), DeviceError> {
-    // SAFETY: (1) The graph runs next for this job, whose slot the model holds, and is aimed anew
-    // before it runs for another. (2) Nobody writes the input meanwhile: as in `copy_in`.
+    // SAFETY: (1) The slot lives as long as the graph: it is one of the context's, which drops its
+    // backend, and so the graph, before its slots. (2) Nobody writes the input meanwhile: as in `copy_in`.
     unsafe { interop::aim_copy(graph, staged, &job.io().inputs[index]) }
 }
 

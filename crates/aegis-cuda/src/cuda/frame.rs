@@ -135,8 +135,8 @@ impl Frame {
     /// launch on. O(copies); costs a comparison where it does so already.
     ///
     /// # Safety
-    /// `host` is page-locked, has as many bytes as the buffer at `captured`, and lives for as long
-    /// as the graph may run with it.
+    /// `host` is page-locked, has as many bytes as the buffer at `captured`, and lives until the copy
+    /// is aimed elsewhere or the graph is dropped.
     pub(crate) unsafe fn aim_copy(
         &mut self,
         machine: &Machine,

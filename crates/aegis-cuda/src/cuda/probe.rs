@@ -67,16 +67,25 @@ impl<'kernels> StageProbe<'kernels> {
         before: Option<Nanos>,
     ) -> Result<(), DeviceError> {
         // SAFETY: (1) The job's buffers are borrowed uniquely until the wait below, which comes also
-        // after an error, and the graph is aimed anew before it runs for another job.
-        unsafe { crate::interop::aim_copy(&self.graph, &self.captured.input, &job.input) }?;
-        // SAFETY: (1) As above.
-        unsafe { crate::interop::aim_copy(&self.graph, &self.captured.output, &job.output) }?;
+        // after an error; from then on the graph is aimed at its own again.
+        unsafe { self.aim(job) }?;
         let enqueued = stream.between(begun, ended, |stream| {
             before.map_or(Ok(()), |length| self.kernels.busy(stream, 1, length))?;
             stream.enqueue_graph(&self.graph)
         });
         stream.synchronize()?;
+        // SAFETY: (1) They live as long as the graph: invariant 1.
+        unsafe { self.aim(&self.captured) }?;
         enqueued
+    }
+
+    /// # Safety
+    /// As [`crate::interop::aim_copy`], for the buffers of `job`.
+    unsafe fn aim(&self, job: &ProbeJob) -> Result<(), DeviceError> {
+        // SAFETY: (1) The caller's promise.
+        unsafe { crate::interop::aim_copy(&self.graph, &self.captured.input, &job.input) }?;
+        // SAFETY: (1) The caller's promise.
+        unsafe { crate::interop::aim_copy(&self.graph, &self.captured.output, &job.output) }
     }
 
     /// What the copies were captured with.
