@@ -45,6 +45,7 @@ const TESTS: &[Test] = &[
     Test { name: "stream_keeps_its_order", run: stream::keeps_order },
     Test { name: "stream_elapsed_is_the_devices_own", run: stream::elapsed },
     Test { name: "stream_full_is_an_answer", run: stream::full },
+    Test { name: "stream_synchronize_ends_what_no_event_follows", run: stream::synchronised },
     Test { name: "stream_dropped_early_does_not_block", run: stream::dropped_early },
     Test { name: "stream_priority_goes_first", run: stream::priority },
     Test { name: "stream_event_recorded_again_tells_the_last", run: stream::recorded_again },

@@ -5,6 +5,7 @@
 //!   context      the primary context of one GPU      capabilities what the GPU is and has
 //!   stream       event   graph   memory   pinned     one owned handle each
 //!   partition    a part of the SMs                   completion   who sees that work is done
+//!   entries      how much of a stream is unfinished
 //!   nvml         health, and the driver's own count of memory
 //!   kernels      kernels of our own, for tests (feature `test-kernels`)
 //! ```
@@ -18,6 +19,7 @@
 mod capabilities;
 mod completion;
 mod context;
+mod entries;
 pub(crate) mod error;
 mod event;
 mod graph;
@@ -268,13 +270,7 @@ impl CudaLane {
 
     /// Blocks until everything enqueued is done.
     pub(crate) fn synchronize(&self) -> Result<(), DeviceError> {
-        self.completions.machine().bind()?;
-        let waited = self.lane.stream().wait();
-        if let Err(error) = &waited {
-            self.completions.lose_or_note(Some(self.id()), error);
-        }
-        self.completions.poll();
-        waited
+        self.completions.synchronize(&self.lane)
     }
 
     pub(crate) fn launch(&self, graph: &CudaGraph) -> Result<(), DeviceError> {
