@@ -79,7 +79,7 @@ pub use capability::{
 pub use cuda::kernels::{SMS_MAX, TestKernels};
 pub use cuda::{CompletionWait, CudaConfig, CudaGraph, GraphUpdate};
 pub use device::{DeviceContext, PartitionShare};
-pub use device_core::MemoryUse;
+pub use device_core::{ForeignUse, MemoryUse};
 pub use driver_memory::{DriverMemory, ForeignCharge, MemoryCount};
 pub use error::DeviceError;
 pub use event::{CudaEvent, EventStatus};

@@ -66,7 +66,7 @@ pub(crate) struct Prepared {
     /// What a reader of a report should know.
     pub(crate) remarks: Vec<String>,
     /// What its libraries took while it was bound.
-    pub(crate) foreign: Option<ForeignCharge>,
+    pub(crate) foreign: Vec<ForeignCharge>,
 }
 
 /// One stage: its session, and its graph where it has one.
@@ -135,10 +135,10 @@ impl Prepared {
             preparation: Arc::clone(&gpu.preparation),
             gpu: gpu.clone(),
             remarks: Vec::new(),
-            foreign: None,
+            foreign: Vec::new(),
         };
         prepared.prepare(chain, plain)?;
-        prepared.foreign = meter.charge()?;
+        prepared.foreign = meter.charge_bind()?;
         Ok(prepared)
     }
 

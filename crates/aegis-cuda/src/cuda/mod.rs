@@ -202,7 +202,7 @@ impl CudaDriver {
             Some(bytes) => (Some(bytes), MemoryCount::PerProcess),
             None => (fallen(), MemoryCount::FallOfFree),
         };
-        Some(DriverMemory { process, counted, free, total })
+        Some(DriverMemory { process, counted, graphs: machine.graph_memory(), free, total })
     }
 
     pub(crate) fn health(&self) -> Option<DeviceHealth> {
