@@ -379,7 +379,9 @@ mod tests {
     fn views_share_the_limit_and_the_loss_but_no_stream() {
         let whole = core(2);
         let view = Arc::new(whole.view().expect("there are indices left"));
-        let held = whole.charge(Line::Foreign(ForeignUse::Libraries), Bytes(60)).expect("within the limit");
+        let held = whole
+            .charge(Line::Foreign(ForeignUse::Libraries), Bytes(60))
+            .expect("within the limit");
         assert!(view.charge(Line::Arenas, Bytes(41)).is_err());
         assert_eq!(view.memory_use(), MemoryUse { foreign: held.bytes(), ..MemoryUse::default() });
         let ids = [whole.take_slot(), view.take_slot()].map(|id| id.expect("free").index);

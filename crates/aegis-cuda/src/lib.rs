@@ -77,7 +77,9 @@ pub use capability::{
 };
 #[cfg(feature = "test-kernels")]
 pub use cuda::kernels::{SMS_MAX, TestKernels};
-pub use cuda::{CompletionWait, CudaConfig, CudaGraph, GraphUpdate};
+pub use cuda::{
+    CompletionWait, CudaConfig, CudaGraph, GpuObserver, GraphUpdate, cuda_runtime_version,
+};
 pub use device::{DeviceContext, PartitionShare};
 pub use device_core::{ForeignUse, MemoryUse};
 pub use driver_memory::{DriverMemory, ForeignCharge, MemoryCount};

@@ -200,7 +200,7 @@ impl Drop for Machine {
 }
 
 /// The device `ordinal`.
-fn find(api: &EntryPoints, ordinal: u16) -> Result<CUdevice, DeviceError> {
+pub(super) fn find(api: &EntryPoints, ordinal: u16) -> Result<CUdevice, DeviceError> {
     let mut count: c_int = 0;
     // SAFETY: (1) The pointer is valid for the one write.
     api.check("cuDeviceGetCount", unsafe { (api.cuDeviceGetCount)(&raw mut count) })?;

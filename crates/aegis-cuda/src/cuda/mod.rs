@@ -7,6 +7,7 @@
 //!   partition    a part of the SMs                   completion   who sees that work is done
 //!   entries      how much of a stream is unfinished
 //!   nvml         health, and the driver's own count of memory
+//!   observer     a GPU from outside              runtime_library the version of CUDA's runtime
 //!   kernels      kernels of our own, for tests (feature `test-kernels`)
 //! ```
 //!
@@ -28,8 +29,10 @@ pub(crate) mod kernels;
 mod library;
 mod memory;
 mod nvml;
+mod observer;
 mod partition;
 mod pinned;
+mod runtime_library;
 mod stream;
 
 use std::ffi::c_void;
@@ -57,7 +60,9 @@ pub(crate) use self::completion::Completions;
 pub(crate) use self::event::{RawEvent, Timing};
 pub use self::graph::{CudaGraph, GraphUpdate};
 pub(crate) use self::memory::DeviceMemory;
+pub use self::observer::GpuObserver;
 pub(crate) use self::pinned::PinnedPages;
+pub use self::runtime_library::cuda_runtime_version;
 
 /// `CU_STREAM_CAPTURE_MODE_THREAD_LOCAL`: other threads go on as if nothing were captured.
 const THREAD_LOCAL: u32 = 1;
