@@ -22,6 +22,13 @@ pub(crate) struct Question<'a> {
     pub(crate) models: usize,
 }
 
+impl Question<'_> {
+    /// Of a device that nothing is to run on.
+    pub(crate) fn bare(choice: DeviceChoice, memory_limit: Bytes) -> Self {
+        Self { choice, memory_limit, partitions: &[], models: 0 }
+    }
+}
+
 /// What a device is, has and grants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceFacts {
@@ -87,8 +94,8 @@ fn granted(
     partitions: &[PartitionSpec],
 ) -> Result<Vec<Option<u32>>, Error> {
     let views = builder::views(device, partitions)?;
-    let own = views.into_iter().filter(|(spec, _)| spec.is_some());
-    Ok(own.map(|(_, view)| granted_to(&view)).collect())
+    let of_partitions = views.into_iter().filter(|(spec, _)| spec.is_some());
+    Ok(of_partitions.map(|(_, view)| granted_to(&view)).collect())
 }
 
 /// The SMs that the driver gave a view; `None` on a device that grants none of its own.

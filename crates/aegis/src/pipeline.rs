@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use aegis_context::ResourceBudget;
-use aegis_cuda::DeviceCapabilities;
+use aegis_cuda::{CompletionWait, DeviceCapabilities};
 use aegis_sched::admission::Terms;
 use aegis_sched::analysis;
 use aegis_sched::analysis::counter_offer::Offer;
@@ -19,7 +19,7 @@ use aegis_trace::{Bytes, ModelId, Nanos, ServiceTerms};
 use self::plan::{Planned, Unkept, plan};
 use self::source::{source, stand_in};
 use crate::bargain::Asked;
-use crate::builder::{self, DeviceChoice, RuntimeBuilder, ThreadOptions};
+use crate::builder::{self, DeviceChoice, RuntimeBuilder};
 use crate::chain::{ChainReport, Proved};
 use crate::device_facts::{DeviceFacts, Question};
 use crate::drive::{Driven, DrivenChain, Sources};
@@ -41,8 +41,6 @@ use crate::workload::{
 
 /// How long idle threads poll before they sleep, when a workload runs.
 const SPIN: Nanos = Nanos::from_micros(50);
-/// Threads of a device that is only asked what it is.
-const PLAIN: ThreadOptions = ThreadOptions { spin: Nanos::ZERO, realtime: false };
 /// Events each thread can record between two drains, 50 ms apart.
 const TRACE_CAPACITY: usize = 1 << 14;
 
@@ -578,6 +576,25 @@ fn with_margin(cost: Nanos, percent: u32) -> Nanos {
 /// # Errors
 /// [`Error::Device`].
 pub fn host_capabilities() -> Result<DeviceCapabilities, Error> {
-    let (device, _) = builder::device(DeviceChoice::Host, Bytes::ZERO, 1, PLAIN)?;
-    Ok(device.capabilities().clone())
+    host_facts().map(|facts| facts.capabilities)
+}
+
+/// What is found of the host.
+///
+/// # Errors
+/// [`Error::Device`].
+pub fn host_facts() -> Result<DeviceFacts, Error> {
+    DeviceFacts::ask(&Question::bare(DeviceChoice::Host, Bytes::ZERO))
+}
+
+/// What is found of GPU number `ordinal`, for whoever has no workload yet. Makes a context on it for
+/// as long as that takes.
+///
+/// # Errors
+/// [`Error::Device`].
+pub fn gpu_facts(ordinal: u16) -> Result<DeviceFacts, Error> {
+    let choice = DeviceChoice::Cuda { ordinal, wait: CompletionWait::Yield };
+    // No limit: the context may take what it takes.
+    let facts = DeviceFacts::ask(&Question::bare(choice, Bytes(u64::MAX)))?;
+    Ok(DeviceFacts { memory: None, ..facts })
 }
