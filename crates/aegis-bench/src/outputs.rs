@@ -100,12 +100,13 @@ impl OutputFigures {
 pub(crate) fn run(workload: &Path, change: &Change) -> anyhow::Result<Compared> {
     let variant = Variant::open(workload, change)?;
     let driver = change.driver.clone().unwrap_or_else(|| driver_of(&variant.pipeline));
-    let setting = Setting::here(&workload.display().to_string(), &driver);
+    let mut setting = Setting::here(&workload.display().to_string(), &driver);
     let mut outputs = Vec::new();
     for (name, cost) in costs::of(&variant.pipeline)? {
         let alone = alone::variant(workload, change, &name, cost)?;
         outputs.extend(one(&alone, &name)?);
     }
+    setting.end();
     Ok(Compared { setting, outputs })
 }
 

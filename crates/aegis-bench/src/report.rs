@@ -184,10 +184,14 @@ fn headline(observed: &Observed) -> String {
     }
     let _ = writeln!(
         text,
-        "Memory, MiB: limit {}; ledger {} that stay and {} shared; by the driver {}.\n",
+        "Memory, MiB: limit {}; ledger {} context, {} arena (of it {} that stay and {} shared), {} \
+         libraries; by the driver {}.\n",
         mebibytes(memory.limit),
+        mebibytes(memory.context),
+        mebibytes(memory.arena),
         mebibytes(memory.resident),
         mebibytes(memory.scratch),
+        mebibytes(memory.libraries),
         mebibytes(memory.driver),
     );
     text + &models(observed, None)

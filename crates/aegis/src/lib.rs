@@ -86,7 +86,7 @@ pub use aegis_context::{
 pub use aegis_cuda::{
     CompletionWait, ComputeUnits, DeviceCapabilities, DeviceError, DeviceHealth, DriverKind,
     DriverMemory, GpuCapabilities, GpuObserver, MemoryCount, Realtime, ThreadSetup,
-    cuda_runtime_version,
+    ThrottleReasons, cuda_runtime_version,
 };
 pub use aegis_memory::{Band, PressureThresholds};
 pub use aegis_sched::admission::Terms;
