@@ -63,6 +63,7 @@ const TESTS: &[Test] = &[
     Test { name: "onnx_faulty_model_is_refused", run: onnx::faulty_model_is_refused },
     Test { name: "onnx_plain_path_gives_the_same", run: onnx::plain_path_gives_the_same },
     Test { name: "onnx_memory_stays_within_the_limit", run: onnx::memory_stays_within_the_limit },
+    Test { name: "onnx_request_beyond_the_range_harms_nobody", run: onnx::beyond_the_range },
     Test { name: "fault_illegal_access_is_fatal", run: fault::illegal_is_fatal },
 ];
 

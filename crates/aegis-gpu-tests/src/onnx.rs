@@ -12,7 +12,7 @@ use aegis_backend_onnx::{Gpu, Library, LoadOptions, OnnxBackend};
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, DType, RuntimeBackend, TensorSpec};
 use aegis_cuda::{CudaStream, DeviceArena, DeviceContext, HostConfig};
-use aegis_memory::{MemoryOrchestrator, ModelMemory};
+use aegis_memory::{MemoryOrchestrator, ModelMemory, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, ModelId, MonotonicClock, Nanos, PartitionId, StageIndex};
 
 use crate::bench::{Bench, Outcome, require};
@@ -231,6 +231,39 @@ pub(crate) fn model_over_budget_is_refused(bench: &Bench) -> Outcome {
     // The device is whole: the same models load where there is room.
     let first = &networks()?[0];
     gpu.load(first, Bytes::from_gib(1))?;
+    Ok(lines.join("\n"))
+}
+
+/// A model is refused for scratch that exceeds all it may have: no kernel ran on the address that it
+/// did not get, or the device would be lost for all that follows.
+pub(crate) fn beyond_the_range(bench: &Bench) -> Outcome {
+    let mut gpu = World::on_gpu(bench)?;
+    let (mut lines, mut sound) = (Vec::new(), None);
+    for file in networks()? {
+        let needs = gpu.load(&file, Bytes::from_gib(1))?;
+        let (stays, scratch): (Vec<_>, Vec<_>) =
+            needs.memory().iter().partition(|it| it.class != TensorClass::Scratch);
+        let sum = |tensors: &[&TensorLifetime]| tensors.iter().map(|it| it.size).sum::<Bytes>();
+        let (stays, scratch) = (sum(&stays), sum(&scratch));
+        drop(needs);
+        // What is left once weights and tensors are placed is less than any one request of scratch.
+        let limit = stays.saturating_sub(Bytes::from_kib(256));
+        match gpu.load(&file, limit) {
+            Err(BackendError::OutOfScratch { requested, available }) => lines.push(format!(
+                "{}: {requested} with {available} left, of {scratch} scratch in all",
+                name(&file)
+            )),
+            Err(other) => return Err(other.into()),
+            Ok(_) => sound = Some(name(&file)), // The slack of its weights was enough.
+        }
+    }
+    require(!lines.is_empty(), || format!("no model was refused, {sound:?} neither"))?;
+    // Work of a healthy model, on the same streams and in the same memory.
+    let mut model = gpu.admit(&networks()?[0])?;
+    let given = inputs(&model, 11);
+    let first = gpu.run(&mut model, &given)?;
+    let again = gpu.run(&mut model, &given)?;
+    require(distance(&first, &again) <= TOLERANCE, || "its outputs changed".into())?;
     Ok(lines.join("\n"))
 }
 

@@ -1,6 +1,8 @@
 //! The runtime: load, admit, start, submit, evict, stop.
 
 mod insight;
+#[cfg(test)]
+mod launch_fault;
 mod preparation;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -6,9 +6,17 @@
 //!
 //! # Plain stages
 //! A stage that cannot be captured is run by ONNX Runtime itself, on the stream its session was made
-//! with. It takes the orchestration thread until it has ended, allocates from the heap, and its launch
-//! costs are the processor's: what the profile measures, since it measures just that. The reason is in
-//! [`Prepared::remarks`].
+//! with: the job's own stream waits for the end of the copies before it, and takes the copies after it.
+//! The orchestration thread of the partition launches kernel by kernel and waits for the last, and
+//! allocates from the heap. The reason is in [`Prepared::remarks`]. What that means:
+//!
+//! - Its cost is charged in full. The events around a stage are recorded on the job's stream before the
+//!   first copy and after the last, so what they measure, in the profile and in every job, holds the
+//!   processor's launching and waiting too. The executor runs one stage at a time in any case, so its
+//!   being blocked delays nobody by more than the stage that blocks it: the analysis stays as it is.
+//! - The processor's time varies more than a graph's, and so does the cost.
+//! - Nothing finds a stage that hangs: who would look is the thread that waits for it. Submissions
+//!   wait in their queue meanwhile, and eviction and the stop wait too.
 //!
 //! # Invariants
 //! 1. Stages of the model run one at a time, in the order of their job.
@@ -160,7 +168,8 @@ impl Prepared {
         if let Some(reason) = refused {
             self.stages.iter_mut().for_each(|stage| stage.graph = None);
             self.remarks.push(format!(
-                "it runs without a graph, launched kernel by kernel on the orchestration thread: {reason}"
+                "it runs without a graph: the orchestration thread launches it kernel by kernel and \
+                 waits for its end, which its cost contains and no watchdog sees: {reason}"
             ));
         }
         for named in &mut self.memory.named {
@@ -224,7 +233,7 @@ impl Prepared {
                 if *fill {
                     ffi::fill_scratch(stream, &memory.binding, SCRATCH, CLEAN)?;
                 }
-                accept(ffi::while_capturing(|| binding.enqueue(scratch)).map_err(runtime)?)
+                accept(ffi::while_capturing(|| binding.enqueue(scratch, stream)).map_err(runtime)?)
             })?;
             *graph = Some(captured);
         }
@@ -254,7 +263,8 @@ impl Prepared {
     /// Runs one stage by ONNX Runtime and waits for its end.
     fn run_stage(&mut self, stage: usize) -> Result<(), BackendError> {
         interop::make_current(&self.gpu.device)?;
-        let served = self.stages[stage].binding.enqueue(&mut self.scratch).map_err(runtime)?;
+        let served = self.stages[stage].binding.enqueue(&mut self.scratch, &self.preparation);
+        let served = served.map_err(runtime)?;
         let ended = self.preparation.synchronize();
         accept(served)?;
         Ok(ended?)

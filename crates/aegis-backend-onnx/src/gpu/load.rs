@@ -111,8 +111,10 @@ fn run(
     let mut bindings = bind(library, gpu, &chain, stages, &named)?;
     for _ in 0..MEASURING_RUNS {
         for binding in &mut bindings {
-            accept(binding.enqueue(&mut scratch).map_err(runtime)?)?;
-            gpu.preparation.synchronize()?;
+            let served = binding.enqueue(&mut scratch, &gpu.preparation).map_err(runtime)?;
+            let ended = gpu.preparation.synchronize(); // Before its memory goes to another.
+            accept(served)?;
+            ended?;
         }
     }
     // Refused here, where the sessions still have it, if the limit does not hold it.

@@ -313,6 +313,13 @@ impl CudaLane {
         Ok(graph)
     }
 
+    /// Begins to throw away what the calling thread enqueues on the stream, until the drop.
+    pub(crate) fn discard(&self) -> Result<Capture<'_>, DeviceError> {
+        let machine = self.completions.machine();
+        machine.bind()?;
+        Capture::begin(machine, &self.lane)
+    }
+
     pub(crate) fn handle(&self) -> Option<NonNull<c_void>> {
         NonNull::new(self.lane.stream().handle().cast())
     }
@@ -383,7 +390,7 @@ impl Drop for CudaLane {
 }
 
 /// A capture under way; the drop ends and discards it.
-struct Capture<'lane> {
+pub(crate) struct Capture<'lane> {
     machine: &'lane Machine,
     lane: &'lane Lane,
     open: bool,
