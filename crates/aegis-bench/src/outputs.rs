@@ -4,7 +4,7 @@
 //! device's numbers come through AegisRT: one job of each model, with the inputs of the load
 //! generator.
 //!
-//! Two errors are held to what rounding can do ([`rounding`](crate::rounding)), both by the spread of
+//! Two errors are held to what rounding can do ([`crate::rounding`]), both by the spread of
 //! the reference, its deviation from its own mean: what is the same in all elements, such as a bias or
 //! the half of a logistic function, says nothing, and a scale that counted it would let errors as large
 //! as the information pass. The mean square of all errors finds what is wrong everywhere a little; the
