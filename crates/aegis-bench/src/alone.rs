@@ -4,8 +4,8 @@
 //!
 //! A model is admitted without any other, with a period well above its cost, and its jobs are
 //! submitted one by one, each once the one before has ended. For the overhead the same network is then
-//! called in a bare loop: a session of the runtime's own, with everything bound and on a GPU as a
-//! captured graph, one call after the other.
+//! called in a bare loop: launched in the same way (the same graph with the same copies) and waited
+//! for, one call after the other, with nothing of the product in between.
 
 use std::path::Path;
 
@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::costs::{self, Cost};
 use crate::headline::{admit, driver_of};
-use crate::session::{Bare, Call, Provider};
 use crate::setting::Setting;
 use crate::stats::Quantiles;
 use crate::variant::{Change, Variant};
@@ -85,7 +84,7 @@ pub(crate) fn run(
         let variant = variant(workload, change, &name, cost)?;
         let mut figures = one(&variant, &name, runs)?;
         if beside == Beside::BareCalls {
-            figures.bare = Some(bare(&variant, &driver, runs)?);
+            figures.bare = Some(bare(&variant, runs)?);
         }
         println!("{name}: {} us on the device (median)", figures.execution.p50 / 1000);
         models.push(figures);
@@ -137,19 +136,12 @@ fn one(variant: &Variant, name: &str, runs: u64) -> anyhow::Result<AloneFigures>
     })
 }
 
-/// The bare loop. Each call is timed from begin to return.
-fn bare(variant: &Variant, driver: &str, runs: u64) -> anyhow::Result<Quantiles> {
-    let provider = if driver == "cuda" { Provider::Cuda } else { Provider::Cpu };
-    let model = variant.pipeline.workload().models.first().context("one model is kept")?;
-    let [file] = model.backend.files() else {
-        anyhow::bail!("{} is not one file, and a bare call runs one", model.name);
-    };
-    let mut bare = Bare::new(&file.path, provider, Call::Graph)?;
-    let mut times = Vec::new();
-    for _ in 0..runs {
-        let begun = std::time::Instant::now();
-        bare.call()?;
-        times.push(u64::try_from(begun.elapsed().as_nanos())?);
-    }
-    Ok(Quantiles::of(&mut times))
+/// The bare loop. Each call is timed from before its launch until its end is noticed.
+fn bare(variant: &Variant, runs: u64) -> anyhow::Result<Quantiles> {
+    let calls = usize::try_from(UNCOUNTED + runs)?;
+    let all = variant.pipeline.bare_calls(calls)?;
+    let times = all.first().context("one model is kept")?;
+    let counted = &times[usize::try_from(UNCOUNTED)?..];
+    let mut counted: Vec<u64> = counted.iter().map(|time| time.as_nanos()).collect();
+    Ok(Quantiles::of(&mut counted))
 }

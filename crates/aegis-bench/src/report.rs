@@ -31,10 +31,12 @@ struct Found {
 /// # Errors
 /// A file is of another version, or the folder cannot be written.
 pub(crate) fn run(results: &Path) -> anyhow::Result<()> {
+    let overhead: Option<Alone> = figures::read(results, "overhead")?;
     let mut found = Found {
         headline: figures::read(results, "headline")?,
-        alone: figures::read(results, "alone")?,
-        overhead: figures::read(results, "overhead")?,
+        // Measuring what a job adds runs each model alone too.
+        alone: figures::read(results, "alone")?.or_else(|| overhead.clone()),
+        overhead,
         outputs: figures::read(results, "outputs")?,
         ..Found::default()
     };

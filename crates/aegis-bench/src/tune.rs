@@ -14,9 +14,10 @@ use crate::variant::{Change, Variant};
 const GRAIN: u64 = 100_000;
 /// The factor's range, in millionths.
 const FACTORS: std::ops::Range<u64> = 10_000..100_000_000;
-/// What a period of up to so many nanoseconds may become: control, perception, background.
+/// What a period of up to so many nanoseconds may become: control, which closes its loops 100 times a
+/// second whatever the load; perception; background.
 const CLASSES: [(u64, [u64; 2]); 3] = [
-    (10_000_000, [2_000_000, 10_000_000]),
+    (10_000_000, [10_000_000, 10_000_000]),
     (50_000_000, [16_700_000, 50_000_000]),
     (u64::MAX, [200_000_000, 1_000_000_000]),
 ];

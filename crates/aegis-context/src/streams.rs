@@ -153,7 +153,8 @@ impl IdleStream {
         self.loan.entry().stream.id()
     }
 
-    /// Enqueues one stage between two events. One lease, one stage in flight.
+    /// Enqueues one stage between two events. One lease, one stage in flight. A stage that is one
+    /// graph records both by itself ([`CudaStream::between`]).
     ///
     /// # Errors
     /// What `enqueue` or the device says; the loan then ends.
@@ -162,9 +163,7 @@ impl IdleStream {
         enqueue: impl FnOnce(&CudaStream) -> Result<(), E>,
     ) -> Result<BusyStream, E> {
         let entry = self.loan.entry();
-        entry.stream.record(&entry.begun)?;
-        enqueue(&entry.stream)?;
-        entry.stream.record(&entry.ended)?;
+        entry.stream.between(&entry.begun, &entry.ended, enqueue)?;
         Ok(BusyStream { loan: self.loan })
     }
 }

@@ -90,6 +90,12 @@ pub enum DeviceError {
     /// The graph was captured on another device.
     #[error("the graph belongs to another device")]
     ForeignGraph,
+    /// The graph was not captured as a stage.
+    #[error("the graph is not that of a stage: it was captured without the stage's two events")]
+    Unframed,
+    /// The graph has no copy with that host buffer.
+    #[error("the graph has no copy that was captured with this host buffer")]
+    NoSuchCopy,
     /// The reservation would break the device's memory limit.
     #[error("out of memory: {requested} requested with {reserved} of {limit} reserved")]
     OutOfMemory {
@@ -214,6 +220,8 @@ impl DeviceError {
             | Self::EventsOutOfOrder { .. }
             | Self::ForeignEvent
             | Self::ForeignGraph
+            | Self::Unframed
+            | Self::NoSuchCopy
             | Self::OutOfMemory { .. }
             | Self::OutOfRange { .. }
             | Self::Overlap { .. }

@@ -28,7 +28,7 @@ use std::ptr::NonNull;
 use aegis_trace::Bytes;
 
 use crate::capability::DriverKind;
-use crate::cuda::Capture;
+use crate::cuda::{Capture, CudaGraph};
 use crate::device::DeviceContext;
 use crate::error::DeviceError;
 use crate::host_buffer::HostBuffer;
@@ -119,6 +119,31 @@ pub unsafe fn copy_to_host(
     unsafe { lane.copy_out(source, target.first(), target.len()) }
 }
 
+/// Makes the copy of `graph` that was captured with the host buffer `captured` use `now` instead,
+/// from the next launch on. O(copies of the graph); where it does so already it costs a comparison.
+///
+/// # Errors
+/// [`DeviceError::Unframed`]: the graph was not captured as a stage; [`DeviceError::NoSuchCopy`]: it
+/// has no such copy; [`DeviceError::CopyTooLong`]: the buffers differ in length (permanent);
+/// [`DeviceError::Cuda`].
+///
+/// # Safety
+/// Point 6 of the module, for `now` and until the graph is aimed elsewhere or dropped: the graph
+/// remembers the allocation, and another one at the same address would be taken for it.
+pub unsafe fn aim_copy(
+    graph: &CudaGraph,
+    captured: &HostBuffer,
+    now: &HostBuffer,
+) -> Result<(), DeviceError> {
+    if now.len() != captured.len() {
+        let (host, device) = (Bytes(now.len() as u64), Bytes(captured.len() as u64));
+        return Err(DeviceError::CopyTooLong { host, device });
+    }
+    // SAFETY: (1) The buffers have the same length: just compared. (2) The rest is the caller's
+    // promise.
+    unsafe { graph.aim_copy(captured.first().addr().get(), now.first().as_ptr().cast()) }
+}
+
 /// Enqueues that every byte of `region` be set to `byte`; within a capture, a node of the graph.
 ///
 /// # Errors
@@ -140,6 +165,16 @@ pub unsafe fn fill_region(
     // SAFETY: (1) The region is of an arena on the GPU, which it keeps. (2) Nobody else uses its
     // bytes: the caller's promise.
     unsafe { lane.fill(region, byte) }
+}
+
+/// Records the beginning of the stage that is being enqueued on `stream`, where it is not recorded yet:
+/// work follows that is no entry of the stream and lies within the stage all the same. Does nothing
+/// outside a stage, and on anything but `cuda`.
+///
+/// # Errors
+/// As [`CudaStream::record`].
+pub fn open_stage(stream: &CudaStream) -> Result<(), DeviceError> {
+    stream.gpu().map_or(Ok(()), |lane| lane.open_stage())
 }
 
 /// From [`discarding`] on, what its thread enqueues on the stream is thrown away; the drop ends that.

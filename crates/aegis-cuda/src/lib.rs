@@ -77,6 +77,8 @@ pub use capability::{
 };
 #[cfg(feature = "test-kernels")]
 pub use cuda::kernels::{SMS_MAX, TestKernels};
+#[cfg(feature = "test-kernels")]
+pub use cuda::probe::{ProbeJob, StageProbe};
 pub use cuda::{
     CompletionWait, CudaConfig, CudaGraph, GpuObserver, GraphUpdate, cuda_runtime_version,
 };

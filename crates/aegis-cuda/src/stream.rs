@@ -21,7 +21,7 @@ use std::sync::Arc;
 use aegis_trace::StreamId;
 
 use crate::capability::DriverKind;
-use crate::cuda::{CudaGraph, CudaLane};
+use crate::cuda::{CudaGraph, CudaLane, Edges, FrameEvents};
 use crate::device_core::DeviceCore;
 use crate::error::DeviceError;
 use crate::event::CudaEvent;
@@ -38,6 +38,9 @@ pub struct CudaStream {
     core: Arc<DeviceCore>,
     lane: Lane,
 }
+
+/// Why an event that was found to be of a GPU has the driver's.
+const HAS_DRIVERS: &str = "an event of this device has the driver's";
 
 enum Lane {
     Host(HostStream),
@@ -152,6 +155,57 @@ impl CudaStream {
         self.on_gpu()?.capture(|| enqueue(self))
     }
 
+    /// Captures what `enqueue` puts on the stream as the whole of a stage.
+    ///
+    /// As [`CudaStream::capture`]. Launched within [`CudaStream::between`], before anything else, the
+    /// graph records the two events itself: the stage is one call of the driver, and the time between
+    /// the events is the GPU's alone. Copies to and from host buffers that `enqueue` makes can be
+    /// aimed at other buffers of the same size ([`crate::interop::aim_copy`]).
+    ///
+    /// # Errors
+    /// As [`CudaStream::capture`].
+    pub fn capture_stage<E: From<DeviceError>>(
+        &self,
+        enqueue: impl FnOnce(&CudaStream) -> Result<(), E>,
+    ) -> Result<CudaGraph, E> {
+        self.core.check()?;
+        self.on_gpu()?.capture_stage(|| enqueue(self))
+    }
+
+    /// Records `begun`, what `enqueue` puts on the stream, and `ended`, in this order.
+    ///
+    /// Both events turn pending. Returns at once; allocates nothing. One thread at a time: what
+    /// another enqueues meanwhile may fall on either side of an event.
+    ///
+    /// # Errors
+    /// What `enqueue` says, and then what it enqueued stays on the stream, and the events may or may
+    /// not be recorded; else as [`CudaStream::record`].
+    pub fn between<E: From<DeviceError>>(
+        &self,
+        begun: &CudaEvent,
+        ended: &CudaEvent,
+        enqueue: impl FnOnce(&CudaStream) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Lane::Cuda(stream) = &self.lane else {
+            self.record(begun)?;
+            enqueue(self)?;
+            return Ok(self.record(ended)?);
+        };
+        stream.begin_stage(Edges {
+            begun: Arc::clone(begun.cell_on(&self.core)?),
+            ended: Arc::clone(ended.cell_on(&self.core)?),
+            events: FrameEvents {
+                begun: Arc::clone(begun.driver_event().expect(HAS_DRIVERS)),
+                ended: Arc::clone(ended.driver_event().expect(HAS_DRIVERS)),
+            },
+        });
+        if let Err(error) = enqueue(self) {
+            stream.leave_stage();
+            return Err(error);
+        }
+        Ok(stream.end_stage()?)
+    }
+
     /// Enqueues captured work as one entry. Returns at once; allocates nothing of ours.
     ///
     /// # Errors
@@ -183,11 +237,7 @@ impl CudaStream {
                 stream.record(cell)
             }
             Lane::Sim(stream) => stream.record(cell),
-            Lane::Cuda(stream) => {
-                let driver =
-                    event.driver_event().expect("an event of this device has the driver's");
-                stream.record(driver, cell)
-            }
+            Lane::Cuda(stream) => stream.record(event.driver_event().expect(HAS_DRIVERS), cell),
         }
     }
 

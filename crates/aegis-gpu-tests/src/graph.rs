@@ -2,10 +2,13 @@
 
 use std::error::Error;
 
-use aegis_cuda::{CudaGraph, CudaStream, DeviceContext, DeviceError, GraphUpdate, TestKernels};
-use aegis_trace::Nanos;
+use aegis_cuda::{
+    CudaEvent, CudaGraph, CudaStream, DeviceContext, DeviceError, GraphUpdate, PartitionShare,
+    ProbeJob, StageProbe, TestKernels,
+};
+use aegis_trace::{Bytes, Nanos};
 
-use crate::bench::{Bench, Outcome, require, wait_for};
+use crate::bench::{Bench, Outcome, Spread, require, time, wait_for};
 
 /// A graph of `kernels` kernels of `length` each, one after the other.
 fn chain(
@@ -74,4 +77,83 @@ pub(crate) fn failed_capture(bench: &Bench) -> Outcome {
     let graph = chain(&stream, &kernels, 1, Nanos::from_micros(10))?;
     run(&device, &stream, &graph)?;
     Ok(String::new())
+}
+
+/// The bytes that a probe copies.
+const PROBED: usize = 600_000;
+
+fn probe_job(device: &DeviceContext, fill: u8) -> Result<ProbeJob, DeviceError> {
+    let mut input = device.host_buffer(PROBED)?;
+    input.fill(fill);
+    Ok(ProbeJob { input, output: device.host_buffer(PROBED)? })
+}
+
+fn events(device: &DeviceContext) -> Result<[CudaEvent; 2], DeviceError> {
+    Ok([device.create_event()?, device.create_event()?])
+}
+
+pub(crate) fn stage(bench: &Bench) -> Outcome {
+    let device = bench.open()?;
+    let whole = stage_on(&device)?;
+    let views = device.split(&[PartitionShare { sms: 16 }, PartitionShare { sms: 16 }])?;
+    let split = stage_on(&views[1])?;
+    Ok(format!("whole device:\n{whole}\npartition:\n{split}"))
+}
+
+/// One graph for a stage: its events, its copies for several jobs, and what a stage costs that way.
+fn stage_on(device: &DeviceContext) -> Outcome {
+    let kernels = TestKernels::load(device)?;
+    let stream = device.create_stream()?;
+    let arena = device.reserve_arena(Bytes(PROBED as u64))?;
+    let middle = arena.buffer(0..PROBED as u64)?;
+    let length = Nanos::from_micros(500);
+    let probe = StageProbe::capture(&kernels, &stream, probe_job(device, 1)?, middle, length)?;
+    let (first, second) = (events(device)?, events(device)?);
+    let mut took = Vec::new();
+    for (job, of) in [(7, &first), (9, &second), (11, &first)] {
+        let mut buffers = probe_job(device, job)?;
+        probe.run(&stream, [&of[0], &of[1]], &mut buffers, None)?;
+        wait_for(device, &of[1])?;
+        let came_back = buffers.output.iter().all(|byte| *byte == job);
+        require(came_back, || format!("job {job} got the outputs of another"))?;
+        let elapsed = of[1].elapsed_since(&of[0])?;
+        require(elapsed >= length, || format!("{elapsed} between the events of {length}"))?;
+        took.push(elapsed);
+    }
+    let mut buffers = probe_job(device, 13)?;
+    probe.run(&stream, [&first[0], &first[1]], &mut buffers, Some(length))?;
+    wait_for(device, &first[1])?;
+    let both = first[1].elapsed_since(&first[0])?;
+    require(both >= length * 2, || format!("with a kernel before: {both}"))?;
+    let untouched = probe.captured().output.iter().all(|byte| *byte == 0);
+    require(untouched, || "what it was captured with was written".into())?;
+    let beside = stage_overhead(device, &kernels, &stream)?;
+    let took: Vec<String> = took.iter().map(ToString::to_string).collect();
+    Ok(format!("{}; with a kernel before {both}\n{beside}", took.join(", ")))
+}
+
+/// What a stage takes beside its kernel: on the device and for who launches it.
+fn stage_overhead(device: &DeviceContext, kernels: &TestKernels, stream: &CudaStream) -> Outcome {
+    const ROUNDS: usize = 3000;
+    let room = device.reserve_arena(Bytes(64 << 10))?;
+    let buffers = || -> Result<ProbeJob, DeviceError> {
+        Ok(ProbeJob { input: device.host_buffer(60_000)?, output: device.host_buffer(4_000)? })
+    };
+    let length = Nanos::from_micros(100);
+    let middle = room.buffer(0..64 << 10)?;
+    let probe = StageProbe::capture(kernels, stream, buffers()?, middle, length)?;
+    let [begun, ended] = events(device)?;
+    let mut job = buffers()?;
+    let (mut on_device, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let wall = time(|| {
+            probe.run(stream, [&begun, &ended], &mut job, None)?;
+            wait_for(device, &ended)
+        })?;
+        let elapsed = ended.elapsed_since(&begun)?;
+        on_device.push(elapsed);
+        beside.push(wall.saturating_sub(elapsed));
+    }
+    let (on_device, beside) = (Spread::of(on_device), Spread::of(beside));
+    Ok(format!("{ROUNDS} stages of 100 us and copies: {on_device}\n  beside it: {beside}"))
 }

@@ -15,7 +15,7 @@ use aegis_cuda::{CudaStream, DeviceArena, DeviceContext, HostConfig};
 use aegis_memory::{MemoryOrchestrator, ModelMemory, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, ModelId, MonotonicClock, Nanos, PartitionId, StageIndex};
 
-use crate::bench::{Bench, Outcome, require};
+use crate::bench::{Bench, Outcome, require, time};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 type Tensors = Vec<Vec<u8>>;
@@ -79,12 +79,24 @@ impl World {
         file: &Path,
         memory_limit: Bytes,
     ) -> std::result::Result<OnnxBackend, BackendError> {
-        let (files, gpu) = (vec![file.to_owned()], self.gpu.clone());
+        self.load_stages(vec![file.to_owned()], memory_limit)
+    }
+
+    fn load_stages(
+        &self,
+        files: Vec<PathBuf>,
+        memory_limit: Bytes,
+    ) -> std::result::Result<OnnxBackend, BackendError> {
+        let gpu = self.gpu.clone();
         OnnxBackend::load(&LoadOptions { files, threads: 1, memory_limit, gpu })
     }
 
     fn admit(&mut self, file: &Path) -> Result<Model> {
-        let mut backend = self.load(file, Bytes::from_gib(1))?;
+        let backend = self.load(file, Bytes::from_gib(1))?;
+        self.bind(backend)
+    }
+
+    fn bind(&mut self, mut backend: OnnxBackend) -> Result<Model> {
         let (model, partition) = (ModelId::first(self.admitted), PartitionId::WHOLE);
         self.admitted += 1;
         let tensors = backend.memory().to_vec();
@@ -292,6 +304,37 @@ pub(crate) fn plain_path_gives_the_same(bench: &Bench) -> Outcome {
     let found = gpu.run(&mut plain, &given)?;
     require(distance(&expected, &found) <= TOLERANCE, || "the plain path differs".into())?;
     Ok(format!("{:?}", plain.backend.remarks()))
+}
+
+/// A stage that ONNX Runtime runs itself, on a stream of its own, lies between its two events whole:
+/// also one in the middle of its job, which copies nothing.
+pub(crate) fn plain_stages_are_timed_whole(bench: &Bench) -> Outcome {
+    let mut gpu = World::on_gpu(bench)?;
+    gpu.gpu.as_mut().expect("it is on a GPU").graph = false;
+    let folder = networks()?[0].parent().ok_or("the networks have a folder")?.to_owned();
+    let stages = (0..3).map(|stage| folder.join(format!("unet.stage{stage}.onnx"))).collect();
+    let backend = gpu.load_stages(stages, Bytes::from_gib(1))?;
+    let mut model = gpu.bind(backend)?;
+    let (begun, ended) = (gpu.device.create_event()?, gpu.device.create_event()?);
+    let mut lines = Vec::new();
+    for round in 0..2 {
+        for stage in 0..3 {
+            let (slot, backend) = (&model.slot, &mut model.backend);
+            let took = time(|| {
+                let enqueue =
+                    |stream: &CudaStream| backend.enqueue(StageIndex(stage), slot, stream);
+                Ok(gpu.stream.between(&begun, &ended, enqueue)?)
+            })?;
+            ended.synchronize()?;
+            let measured = ended.elapsed_since(&begun)?;
+            // Behind the second event only the call's return is left, before the first its entry.
+            require(measured * 2 >= took, || {
+                format!("stage {stage} took {took} on the thread and {measured} by its events")
+            })?;
+            lines.extend((round == 1).then(|| format!("stage {stage}: {measured} of {took}")));
+        }
+    }
+    Ok(lines.join("\n"))
 }
 
 pub(crate) fn memory_stays_within_the_limit(bench: &Bench) -> Outcome {

@@ -2,10 +2,12 @@
 //!
 //! One thread submits by period; `chain.rs` has those that hand triggered chains on.
 //!
-//! The generator is a well-behaved sporadic source: it never submits a model twice within its
-//! period, so a job is released when it arrives and its response time is all of its latency. Where
-//! the operating system wakes the generator late, that job and those behind it come later, and the
-//! summary says how many jobs fewer that makes.
+//! The generator is a periodic source: job `k` of a model is due `k` periods after the start. Where
+//! the operating system wakes the generator late, that job comes late, and the next at its own point
+//! again. If that is less than a period after the late one, the runtime holds it back until then, as
+//! it does with every early caller, and its response counts from there. So releases lag behind their
+//! points by at most the greatest lateness so far, and the rate stays what it should be. Points that
+//! lie more than a period back are left out, and the summary says how many jobs fewer that makes.
 
 mod chain;
 
@@ -195,6 +197,13 @@ impl EndedLoad {
     }
 }
 
+/// The point after `at` that is next in turn at `now`: not more than a period back, so that what a
+/// late generator catches up with is one job.
+fn next_point(at: Timestamp, period: Nanos, now: Timestamp) -> Timestamp {
+    let behind = now.saturating_since(at) / period;
+    at + period.saturating_mul(behind.max(1))
+}
+
 /// Where the jobs of a model are while they are under way.
 enum Under {
     /// Kept here; their slots free themselves once they have ended and are dropped.
@@ -226,9 +235,8 @@ impl Generator {
             }
             due.pop();
             self.submit(index);
-            // The next nominal point, unless lateness moved the period's earliest point past it.
-            let (period, submitted) = (self.models[index].period, self.clock.now());
-            due.push(Reverse(((at + period).max(submitted + period), index)));
+            let next = next_point(at, self.models[index].period, self.clock.now());
+            due.push(Reverse((next, index)));
         }
         let ran = self.clock.now().saturating_since(start);
         self.models.iter().map(|model| ran / model.period + 1).sum()
@@ -255,5 +263,20 @@ impl Generator {
                 refused.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_generator_keeps_its_points_and_catches_up_with_one_job() {
+        let (at, period) = (Timestamp(1000), Nanos(100));
+        let next = |now| next_point(at, period, Timestamp(now));
+        assert_eq!(next(1000), Timestamp(1100), "in time");
+        assert_eq!(next(1099), Timestamp(1100), "late, but the next point is its own");
+        assert_eq!(next(1100), Timestamp(1100), "just there");
+        assert_eq!(next(1350), Timestamp(1300), "two points are left out, one is caught up with");
     }
 }

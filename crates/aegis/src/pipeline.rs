@@ -133,12 +133,34 @@ impl Pipeline {
         scenarios: &[Scenario],
         progress: impl FnMut(usize, usize),
     ) -> Result<Evidence, Error> {
+        let (subjects, options) = self.to_profile()?;
+        // An unwritable place is better known before minutes of measuring than after.
+        Evidence::probe(&self.evidence_path)?;
+        let evidence = profile::profile_under_load(&subjects, &options, scenarios, progress)?;
+        evidence.write(&self.evidence_path)?;
+        Ok(evidence)
+    }
+
+    /// Runs each model `calls` times in a bare loop, as [`profile::bare_calls`] does.
+    ///
+    /// # Errors
+    /// What [`profile::bare_calls`] says; [`Error::NothingToProfile`].
+    pub fn bare_calls(&self, calls: usize) -> Result<Vec<Vec<Nanos>>, Error> {
+        let (subjects, options) = self.to_profile()?;
+        profile::bare_calls(&subjects, &options, calls)
+    }
+
+    /// What is measured, and how.
+    fn to_profile(&self) -> Result<(Vec<Subject>, ProfileOptions), Error> {
+        if self.workload.device.driver == Driver::Sim {
+            return Err(Error::NothingToProfile);
+        }
         let subject = |model: &Model| Subject {
             name: model.name.clone(),
             source: source(model),
             partition: model.partition,
         };
-        let subjects: Vec<Subject> = self.workload.models.iter().map(subject).collect();
+        let subjects = self.workload.models.iter().map(subject).collect();
         let options = ProfileOptions {
             device: self.device_choice(),
             memory: self.workload.device.memory,
@@ -147,14 +169,7 @@ impl Pipeline {
             spin: SPIN,
             realtime: true,
         };
-        if self.workload.device.driver == Driver::Sim {
-            return Err(Error::NothingToProfile);
-        }
-        // An unwritable place is better known before minutes of measuring than after.
-        Evidence::probe(&self.evidence_path)?;
-        let evidence = profile::profile_under_load(&subjects, &options, scenarios, progress)?;
-        evidence.write(&self.evidence_path)?;
-        Ok(evidence)
+        Ok((subjects, options))
     }
 
     /// Decides about every model in file order without loading any: each is stood in for by its

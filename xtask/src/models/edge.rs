@@ -95,7 +95,7 @@ const fn lstm(window: [usize; 2], layers: usize, hidden: usize, outputs: usize) 
 }
 
 const IMAGE: [usize; 2] = [224, 224];
-const LANES: LaneNet = LaneNet { size: [288, 800], columns: 200, rows: 18, lanes: 4 };
+const LANES: LaneNet = LaneNet { size: [320, 1600], columns: 200, rows: 72, lanes: 4 };
 
 /// The models of `edge24`, by class.
 pub(crate) const EDGE_ROLES: [EdgeRole; 24] = [
@@ -103,37 +103,38 @@ pub(crate) const EDGE_ROLES: [EdgeRole; 24] = [
     EdgeRole::single("speed_controller", 502, controller(32, 3, 1024, 1)).control(10_000),
     EdgeRole::single("suspension_controller", 503, controller(64, 6, 768, 4)).control(10_000),
     EdgeRole::single("slip_estimator", 504, lstm([8, 12], 1, 128, 4)).control(10_000),
-    EdgeRole::single("front_detector", 505, yolo(50, 33)).half().perception(25_000),
-    EdgeRole::single("rear_detector", 506, yolo(25, 33)).perception(33_300),
-    EdgeRole::single("surround_detector", 507, yolo(75, 67)).half().perception(33_300),
-    EdgeRole::single("lane_detector", 508, Network::LaneNet(LANES)).half().perception(25_000),
-    EdgeRole::single("drivable_segmenter", 509, unet([512, 512], 32, 4)).perception(50_000),
-    EdgeRole::single("depth_estimator", 510, Network::DepthNet(DepthNet { size: [192, 640] }))
-        .perception(33_300),
+    EdgeRole::single("front_detector", 505, yolo(100, 100)).half().perception(20_000),
+    EdgeRole::single("rear_detector", 506, yolo(75, 67)).perception(25_000),
+    EdgeRole::single("surround_detector", 507, yolo(100, 100)).half().perception(25_000),
+    EdgeRole::single("lane_detector", 508, Network::LaneNet(LANES)).half().perception(33_300),
+    EdgeRole::single("drivable_segmenter", 509, unet([512, 1024], 32, 4)).perception(33_300),
+    EdgeRole::single("depth_estimator", 510, Network::DepthNet(DepthNet { size: [384, 1280] }))
+        .perception(25_000),
     EdgeRole::single("lidar_pillars", 511, pillars([496, 432], 12_000, 32)).perception(50_000),
     EdgeRole::single("radar_pillars", 512, pillars([320, 320], 4000, 16)).perception(50_000),
     EdgeRole::single("traffic_light_classifier", 513, resnet(Depth::D34, IMAGE, 100, 6))
-        .perception(33_300),
+        .perception(50_000),
     EdgeRole::single(
         "traffic_sign_classifier",
         514,
         Network::MobileNet3(MobileNet3 { size: IMAGE, classes: 43 }),
     )
-    .perception(33_300),
-    EdgeRole::single("driver_monitor", 515, efficientnet(IMAGE, 100, 100, 10)).perception(33_300),
+    .perception(50_000),
+    EdgeRole::single("driver_monitor", 515, efficientnet([300, 300], 120, 140, 10))
+        .perception(50_000),
     EdgeRole::single("occupant_monitor", 516, mobilenet(IMAGE, 100, 8)).perception(50_000),
-    EdgeRole::single("gaze_estimator", 517, vit(IMAGE, encoder(12, 384, 6), 3))
+    EdgeRole::single("gaze_estimator", 517, vit([384, 384], encoder(12, 384, 6), 3))
         .half()
-        .perception(33_300),
+        .perception(50_000),
     EdgeRole::single(
         "pedestrian_keypoints",
         518,
-        Network::PoseNet(PoseNet { size: [256, 192], joints: 17 }),
+        Network::PoseNet(PoseNet { size: [384, 288], joints: 17 }),
     )
     .half()
-    .perception(33_300),
-    EdgeRole::single("vehicle_identity", 519, resnet(Depth::D50, [256, 128], 100, 512))
-        .perception(33_300),
+    .perception(50_000),
+    EdgeRole::single("vehicle_identity", 519, resnet(Depth::D50, [384, 128], 100, 512))
+        .perception(50_000),
     EdgeRole::single("trajectory_predictor", 520, lstm([20, 32], 2, 256, 60)).perception(50_000),
     EdgeRole::single("scene_classifier", 521, resnet(Depth::D101, IMAGE, 100, 365))
         .half()

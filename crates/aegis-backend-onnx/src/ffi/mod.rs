@@ -29,7 +29,7 @@ use std::ptr::{self, NonNull};
 use aegis_trace::Bytes;
 use ort::sys;
 
-pub(crate) use device::{copy_in, copy_out, fill_scratch};
+pub(crate) use device::{aim_input, aim_output, copy_in, copy_out, fill_scratch};
 pub(crate) use device_range::{DeviceRange, Kept, while_capturing};
 use loader::Loaded;
 pub(crate) use provider::{Provider, append};

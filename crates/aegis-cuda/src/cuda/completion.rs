@@ -32,12 +32,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use aegis_trace::{Clock, MonotonicClock, Nanos, StreamId};
+use aegis_trace::{Clock, MonotonicClock, Nanos, StreamId, Timestamp};
 
 use super::CompletionWait;
 use super::context::Machine;
 use super::entries::{Entries, Position};
 use super::event::RawEvent;
+use super::frame::FrameEvents;
+use super::graph::CudaGraph;
 use super::stream::RawStream;
 use crate::device_core::DeviceCore;
 use crate::error::DeviceError;
@@ -53,6 +55,9 @@ struct Mark {
     event: Arc<RawEvent>,
     /// Its place among the entries: all before it end with it.
     position: Position,
+    /// The recording at the beginning of its stage, which ends with it: the stage is one graph, and
+    /// nobody asks the driver when it began.
+    begun: Option<(Arc<EventCell>, Ticket)>,
 }
 
 impl Mark {
@@ -60,6 +65,30 @@ impl Mark {
     fn is_current(&self) -> bool {
         self.cell.awaits(self.ticket)
     }
+
+    /// Completes its recordings, the earlier one first.
+    fn complete(&self, at: Timestamp) {
+        if let Some((cell, ticket)) = &self.begun {
+            cell.complete(*ticket, at);
+        }
+        self.cell.complete(self.ticket, at); // Nothing, where it is stale.
+    }
+
+    /// Ends its recordings with the loss of the device.
+    fn lose(&self) {
+        if let Some((cell, ticket)) = &self.begun {
+            cell.fail(*ticket, None);
+        }
+        self.cell.fail(self.ticket, None);
+    }
+}
+
+/// The two events of a stage on their way into its stream.
+#[derive(Clone)]
+pub(crate) struct Edges {
+    pub(crate) events: FrameEvents,
+    pub(crate) begun: Arc<EventCell>,
+    pub(crate) ended: Arc<EventCell>,
 }
 
 /// What a lane's lock guards.
@@ -263,6 +292,38 @@ impl Completions {
         event: &Arc<RawEvent>,
         cell: &Arc<EventCell>,
     ) -> Result<(), DeviceError> {
+        self.mark(lane, event, cell, None, |stream| {
+            // SAFETY: (1) The stream lives as long as the lane, in the event's GPU: a view's events
+            // and streams are made by one machine, and `CudaStream::record` refuses those of
+            // another.
+            unsafe { event.record(stream.handle()) }
+        })
+    }
+
+    /// Enqueues a stage that is one graph and records both its events.
+    pub(crate) fn launch_stage(
+        &self,
+        lane: &Lane,
+        graph: &CudaGraph,
+        edges: &Edges,
+    ) -> Result<(), DeviceError> {
+        let ended = &edges.events.ended;
+        self.mark(lane, ended, &edges.ended, Some(&edges.begun), |stream| {
+            // SAFETY: (1) The stream lives as long as the lane, in the graph's GPU, which the caller
+            // compared.
+            unsafe { graph.launch(stream.handle(), Some(&edges.events)) }
+        })
+    }
+
+    /// Enqueues by `enqueue` what records `event`, and `begun` before it, and waits for its end.
+    fn mark(
+        &self,
+        lane: &Lane,
+        event: &Arc<RawEvent>,
+        cell: &Arc<EventCell>,
+        begun: Option<&Arc<EventCell>>,
+        enqueue: impl FnOnce(&RawStream) -> Result<(), DeviceError>,
+    ) -> Result<(), DeviceError> {
         self.core.check()?;
         self.machine.bind()?;
         self.make_room(lane)?;
@@ -275,20 +336,22 @@ impl Completions {
             return Err(DeviceError::StreamFull { stream: lane.id, depth: lane.depth });
         }
         self.pending.fetch_add(1, Ordering::SeqCst); // Invariant 3.
+        let begun = begun.map(|cell| (Arc::clone(cell), cell.begin()));
         let ticket = cell.begin(); // Invariant 2: before the recording.
-        // SAFETY: (1) The stream lives as long as the lane, in the event's GPU: a view's events and
-        // streams are made by one machine, and `CudaStream::record` refuses those of another.
-        if let Err(error) = unsafe { event.record(lane.stream.handle()) } {
+        if let Err(error) = enqueue(&lane.stream) {
             self.pending.fetch_sub(1, Ordering::SeqCst);
             drop(queue);
             self.lose_or_note(Some(lane.id), &error);
+            if let Some((cell, ticket)) = begun {
+                cell.fail(ticket, crate::fault::refused(lane.id, &error));
+            }
             cell.fail(ticket, crate::fault::refused(lane.id, &error));
             return Err(error);
         }
         let (sequence, position) = (queue.next, queue.entries.enter());
         queue.next += 1;
         let (cell, event) = (Arc::clone(cell), Arc::clone(event));
-        queue.marks.push_back(Mark { sequence, cell, ticket, event, position });
+        queue.marks.push_back(Mark { sequence, cell, ticket, event, position, begun });
         drop(queue);
         self.wake(lane);
         Ok(())
@@ -383,7 +446,7 @@ impl Completions {
             queue.entries.end_through(mark.position);
             self.pending.fetch_sub(1, Ordering::SeqCst);
             drop(queue);
-            mark.cell.complete(mark.ticket, at); // Nothing, where it is stale.
+            mark.complete(at);
             self.core.signal().notify();
         }
     }
@@ -433,7 +496,7 @@ impl Completions {
         let taken = lock(&lane.queue).take_through(sequence);
         let Some((mark, count)) = taken else { return false };
         self.pending.fetch_sub(count, Ordering::SeqCst);
-        mark.cell.complete(mark.ticket, at);
+        mark.complete(at);
         self.core.signal().notify();
         true
     }
@@ -445,7 +508,7 @@ impl Completions {
             let mark = lock(&lane.queue).marks.pop_front();
             let Some(mark) = mark else { break };
             self.pending.fetch_sub(1, Ordering::SeqCst);
-            mark.cell.fail(mark.ticket, None);
+            mark.lose();
             any = true;
         }
         if any {

@@ -18,6 +18,8 @@ use crate::error::DeviceError;
 /// Flags of `cuEventCreate`.
 const BLOCKING_SYNC: u32 = 1;
 const DISABLE_TIMING: u32 = 2;
+/// `CU_EVENT_RECORD_EXTERNAL`: within a capture, a node that records whenever the graph runs.
+const RECORD_IN_GRAPH: u32 = 1;
 
 /// Whether an event keeps the device's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,22 @@ impl RawEvent {
         // SAFETY: (1) The event lives as long as `self`; the stream lives, says the caller.
         let code = unsafe { (api.cuEventRecord)(self.handle, stream) };
         self.machine.check("cuEventRecord", code)
+    }
+
+    /// Makes the graph that is being captured on `stream` record the event at this place.
+    ///
+    /// # Safety
+    /// As [`RawEvent::record`]; the event lives as long as the graph may run.
+    pub(crate) unsafe fn record_in_graph(&self, stream: CUstream) -> Result<(), DeviceError> {
+        let api = self.machine.api();
+        // SAFETY: (1) The event lives as long as `self`, and the graph no longer, says the caller;
+        // so does the stream.
+        let code = unsafe { (api.cuEventRecordWithFlags)(self.handle, stream, RECORD_IN_GRAPH) };
+        self.machine.check("cuEventRecordWithFlags", code)
+    }
+
+    pub(crate) fn handle(&self) -> CUevent {
+        self.handle
     }
 
     /// Whether everything before the last recording is done. When it is, what it wrote to the host

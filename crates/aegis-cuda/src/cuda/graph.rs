@@ -13,6 +13,7 @@ use cudarc::driver::sys::{CUgraph, CUgraphExec, CUstream};
 
 use super::context::Machine;
 use super::error::GRAPH_EXEC_UPDATE_FAILURE;
+use super::frame::{Frame, FrameEvents};
 use super::library::GraphUpdateInfo;
 use super::partition::Partition;
 use crate::error::DeviceError;
@@ -42,6 +43,8 @@ struct Parts {
     template: CUgraph,
     executable: CUgraphExec,
     nodes: usize,
+    /// Where it was captured as a stage.
+    frame: Option<Frame>,
 }
 
 // SAFETY: (1) The handles are the driver's to dereference. (2) They may be used by any thread, one
@@ -51,6 +54,8 @@ unsafe impl Send for Parts {}
 impl CudaGraph {
     /// Takes over `template`, instantiates it, and brings it to the device by way of `stream`.
     ///
+    /// With `framed`, it was captured between recordings of these events.
+    ///
     /// # Safety
     /// 1. `template` is a graph of this machine that nobody else destroys.
     /// 2. `stream` is a live stream of it that is not being captured.
@@ -59,13 +64,20 @@ impl CudaGraph {
         partition: Option<&Arc<Partition>>,
         template: CUgraph,
         stream: CUstream,
+        framed: Option<FrameEvents>,
     ) -> Result<Self, DeviceError> {
-        let parts = Mutex::new(Parts { template, executable: null_mut(), nodes: 0 });
+        let parts = Parts { template, executable: null_mut(), nodes: 0, frame: None };
+        let parts = Mutex::new(parts);
         // From here on the drop destroys both halves.
         let graph = Self { machine: Arc::clone(machine), parts, partition: partition.cloned() };
         let api = machine.api();
         let mut parts = graph.parts();
         parts.nodes = count_nodes(machine, template)?;
+        if let Some(events) = framed {
+            let context = partition.map_or(machine.primary(), |partition| partition.context());
+            // SAFETY: (1) The template lives beside the frame, in the same parts.
+            parts.frame = Some(unsafe { Frame::find(machine, template, events, context) }?);
+        }
         // SAFETY: (1) The template lives. (2) The pointer is valid for the one write.
         let code =
             unsafe { (api.cuGraphInstantiateWithFlags)(&raw mut parts.executable, template, 0) };
@@ -84,7 +96,7 @@ impl CudaGraph {
     }
 
     /// Makes this graph run what `newer` holds: in place where only parameters differ (the memory
-    /// moved), else by instantiating anew. Set-up, not for the hot path; what was launched before
+    /// moved), else, and for the graph of a stage, by instantiating anew. Set-up, not for the hot path; what was launched before
     /// finishes as it was.
     ///
     /// # Errors
@@ -92,7 +104,9 @@ impl CudaGraph {
     pub fn update(&self, newer: CudaGraph) -> Result<GraphUpdate, DeviceError> {
         self.machine.bind()?;
         let (mut own, mut other) = (self.parts(), newer.parts());
-        if self.update_in_place(own.executable, other.template)? {
+        // The nodes of a frame belong to the template its executable was made of.
+        let framed = own.frame.is_some() || other.frame.is_some();
+        if !framed && self.update_in_place(own.executable, other.template)? {
             std::mem::swap(&mut own.template, &mut other.template);
             std::mem::swap(&mut own.nodes, &mut other.nodes);
             return Ok(GraphUpdate::InPlace);
@@ -121,17 +135,48 @@ impl CudaGraph {
         }
     }
 
-    /// Enqueues the graph on `stream`.
+    /// Enqueues the graph on `stream`; one that was captured as a stage records `events`, or events
+    /// of its own that nobody asks for.
     ///
     /// # Safety
     /// `stream` is a live stream of this machine.
-    pub(crate) unsafe fn launch(&self, stream: CUstream) -> Result<(), DeviceError> {
-        let parts = self.parts();
+    pub(crate) unsafe fn launch(
+        &self,
+        stream: CUstream,
+        events: Option<&FrameEvents>,
+    ) -> Result<(), DeviceError> {
+        let mut parts = self.parts();
+        let executable = parts.executable;
+        if let Some(frame) = &mut parts.frame {
+            frame.aim_events(&self.machine, executable, events)?;
+        }
         let api = self.machine.api();
         // SAFETY: (1) The executable lives as long as `self`, and the lock keeps others away. (2)
         // The stream lives, says the caller.
-        let code = unsafe { (api.cuGraphLaunch)(parts.executable, stream) };
+        let code = unsafe { (api.cuGraphLaunch)(executable, stream) };
         self.machine.check("cuGraphLaunch", code)
+    }
+
+    /// Whether it was captured as a stage.
+    pub(crate) fn is_framed(&self) -> bool {
+        self.parts().frame.is_some()
+    }
+
+    /// Makes the copy that was captured with the host address `captured` use `host` from now on.
+    ///
+    /// # Safety
+    /// As [`Frame::aim_copy`].
+    pub(crate) unsafe fn aim_copy(
+        &self,
+        captured: usize,
+        host: *mut std::ffi::c_void,
+    ) -> Result<(), DeviceError> {
+        let mut parts = self.parts();
+        let executable = parts.executable;
+        let frame = parts.frame.as_mut().ok_or(DeviceError::Unframed)?;
+        self.machine.bind()?;
+        // SAFETY: (1) The executable lives, under the lock. (2) The rest is the caller's promise.
+        unsafe { frame.aim_copy(&self.machine, executable, captured, host) }
     }
 
     /// Whether it was captured on this GPU.

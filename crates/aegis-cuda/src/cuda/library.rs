@@ -35,6 +35,53 @@ pub(crate) struct GraphUpdateInfo {
     pub(crate) error_from_node: CUgraphNode,
 }
 
+/// One end of a copy, as the driver lays it out; its kind of memory is a number here for the reason
+/// given in [`super::error`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct CopySide {
+    pub(crate) x: usize,
+    pub(crate) y: usize,
+    pub(crate) z: usize,
+    pub(crate) level: usize,
+    pub(crate) memory: u32,
+    pub(crate) host: *mut c_void,
+    pub(crate) device: CUdeviceptr,
+    pub(crate) array: *mut c_void,
+    pub(crate) reserved: *mut c_void,
+    pub(crate) pitch: usize,
+    pub(crate) height: usize,
+}
+
+/// What a copy node of a graph does (`CUDA_MEMCPY3D`).
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct CopyParameters {
+    pub(crate) source: CopySide,
+    pub(crate) target: CopySide,
+    /// Bytes in a row, rows, layers.
+    pub(crate) extent: [usize; 3],
+}
+
+impl Default for CopySide {
+    fn default() -> Self {
+        let none = std::ptr::null_mut();
+        Self {
+            x: 0,
+            y: 0,
+            z: 0,
+            level: 0,
+            memory: 0,
+            host: none,
+            device: 0,
+            array: none,
+            reserved: none,
+            pitch: 0,
+            height: 0,
+        }
+    }
+}
+
 /// Declares the table of entry points and how it is filled.
 macro_rules! entry_points {
     (
@@ -105,6 +152,7 @@ entry_points! {
         cuEventCreate(*mut CUevent, c_uint);
         cuEventDestroy_v2(CUevent);
         cuEventRecord(CUevent, CUstream);
+        cuEventRecordWithFlags(CUevent, CUstream, c_uint);
         cuEventQuery(CUevent);
         cuEventSynchronize(CUevent);
         cuEventElapsedTime(*mut f32, CUevent, CUevent);
@@ -119,6 +167,11 @@ entry_points! {
         cuStreamBeginCapture_v2(CUstream, c_uint);
         cuStreamEndCapture(CUstream, *mut CUgraph);
         cuGraphGetNodes(CUgraph, *mut CUgraphNode, *mut usize);
+        cuGraphNodeGetType(CUgraphNode, *mut u32);
+        cuGraphMemcpyNodeGetParams(CUgraphNode, *mut CopyParameters);
+        cuGraphEventRecordNodeGetEvent(CUgraphNode, *mut CUevent);
+        cuGraphExecMemcpyNodeSetParams(CUgraphExec, CUgraphNode, *const CopyParameters, CUcontext);
+        cuGraphExecEventRecordNodeSetEvent(CUgraphExec, CUgraphNode, CUevent);
         cuGraphInstantiateWithFlags(*mut CUgraphExec, CUgraph, c_ulonglong);
         cuGraphUpload(CUgraphExec, CUstream);
         cuGraphLaunch(CUgraphExec, CUstream);

@@ -4,11 +4,13 @@
 //!   library      entry points of the driver          error        its codes, and what they leave
 //!   context      the primary context of one GPU      capabilities what the GPU is and has
 //!   stream       event   graph   memory   pinned     one owned handle each
+//!   lane         what is put on a stream             capture      instead of running it
+//!   frame        what a graph has around the work of a stage
 //!   partition    a part of the SMs                   completion   who sees that work is done
 //!   entries      how much of a stream is unfinished
 //!   nvml         health, and the driver's own count of memory
 //!   observer     a GPU from outside              runtime_library the version of CUDA's runtime
-//!   kernels      kernels of our own, for tests (feature `test-kernels`)
+//!   kernels      probe   work of our own, for tests (feature `test-kernels`)
 //! ```
 //!
 //! # Invariants
@@ -18,20 +20,25 @@
 #![allow(unsafe_code)] // A room with many windows: docs/soundness.md argues all of it.
 
 mod capabilities;
+mod capture;
 mod completion;
 mod context;
 mod entries;
 pub(crate) mod error;
 mod event;
+mod frame;
 mod graph;
 #[cfg(feature = "test-kernels")]
 pub(crate) mod kernels;
+mod lane;
 mod library;
 mod memory;
 mod nvml;
 mod observer;
 mod partition;
 mod pinned;
+#[cfg(feature = "test-kernels")]
+pub(crate) mod probe;
 mod runtime_library;
 mod stream;
 
@@ -40,10 +47,9 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Instant;
 
-use aegis_trace::{Bytes, Clock, MonotonicClock, Nanos, StreamId};
+use aegis_trace::{Bytes, Clock, MonotonicClock, Nanos};
 use serde::{Deserialize, Serialize};
 
-use self::completion::Lane;
 use self::context::Machine;
 use self::partition::Partition;
 use self::stream::RawStream;
@@ -52,20 +58,19 @@ use crate::device::PartitionShare;
 use crate::device_core::{Charge, DeviceCore, Limits, Line};
 use crate::driver_memory::{DriverMemory, MemoryCount};
 use crate::error::DeviceError;
-use crate::event::{DriverEvent, EventCell};
+use crate::event::DriverEvent;
 use crate::health::DeviceHealth;
-use crate::memory::{DeviceBuffer, SharedRegion};
 
-pub(crate) use self::completion::Completions;
+pub(crate) use self::capture::Capture;
+pub(crate) use self::completion::{Completions, Edges};
 pub(crate) use self::event::{RawEvent, Timing};
+pub(crate) use self::frame::FrameEvents;
 pub use self::graph::{CudaGraph, GraphUpdate};
+pub(crate) use self::lane::CudaLane;
 pub(crate) use self::memory::DeviceMemory;
 pub use self::observer::GpuObserver;
 pub(crate) use self::pinned::PinnedPages;
 pub use self::runtime_library::cuda_runtime_version;
-
-/// `CU_STREAM_CAPTURE_MODE_THREAD_LOCAL`: other threads go on as if nothing were captured.
-const THREAD_LOCAL: u32 = 1;
 
 /// The limits, the GPU and the clock of a `cuda` device.
 #[derive(Clone, Debug)]
@@ -170,7 +175,7 @@ impl CudaDriver {
             Ok((lane, urgency)) => {
                 let (completions, partition) =
                     (Arc::clone(&self.completions), self.partition.clone());
-                Ok(CudaLane { completions, lane, partition, urgency })
+                Ok(CudaLane::new(completions, lane, partition, urgency))
             }
             Err(error) => {
                 self.core.release_slot(id);
@@ -246,203 +251,4 @@ fn memory_of_context(machine: &Machine) -> Bytes {
         Some(Bytes(machine.free_before()?.as_u64().saturating_sub(after.as_u64())))
     };
     by_process.or_else(fallen).unwrap_or(Bytes::ZERO)
-}
-
-/// The owner's end of a stream.
-pub(crate) struct CudaLane {
-    completions: Arc<Completions>,
-    lane: Arc<Lane>,
-    partition: Option<Arc<Partition>>,
-    urgency: u8,
-}
-
-impl CudaLane {
-    pub(crate) fn id(&self) -> StreamId {
-        self.lane.id()
-    }
-
-    pub(crate) fn urgency(&self) -> u8 {
-        self.urgency
-    }
-
-    pub(crate) fn record(
-        &self,
-        event: &Arc<RawEvent>,
-        cell: &Arc<EventCell>,
-    ) -> Result<(), DeviceError> {
-        self.completions.record(&self.lane, event, cell)
-    }
-
-    /// Blocks until everything enqueued is done.
-    pub(crate) fn synchronize(&self) -> Result<(), DeviceError> {
-        self.completions.synchronize(&self.lane)
-    }
-
-    pub(crate) fn launch(&self, graph: &CudaGraph) -> Result<(), DeviceError> {
-        if !graph.is_of(self.completions.machine()) {
-            return Err(DeviceError::ForeignGraph);
-        }
-        // SAFETY: (1) The stream lives through the call, on the graph's machine: just compared.
-        self.completions.enqueue(&self.lane, |stream| unsafe { graph.launch(stream.handle()) })
-    }
-
-    /// Enqueues one piece of work by `enqueue`, which gets the driver's stream.
-    #[cfg(feature = "test-kernels")]
-    pub(crate) fn enqueue(
-        &self,
-        enqueue: impl FnOnce(&RawStream) -> Result<(), DeviceError>,
-    ) -> Result<(), DeviceError> {
-        self.completions.enqueue(&self.lane, enqueue)
-    }
-
-    /// Captures what `enqueue` puts on the stream, instead of running it.
-    pub(crate) fn capture<E: From<DeviceError>>(
-        &self,
-        enqueue: impl FnOnce() -> Result<(), E>,
-    ) -> Result<CudaGraph, E> {
-        let machine = self.completions.machine();
-        machine.bind()?;
-        let capture = Capture::begin(machine, &self.lane)?;
-        enqueue()?; // On an error the drop ends the capture and discards it.
-        let template = capture.end()?;
-        let (partition, stream) = (self.partition.as_ref(), self.lane.stream().handle());
-        // SAFETY: (1) The driver gave the graph to us alone. (2) The stream lives, and its capture
-        // has ended.
-        let graph = unsafe { CudaGraph::new(machine, partition, template, stream) }?;
-        self.lane.stream().wait()?; // The upload: the first launch is as quick as the others.
-        Ok(graph)
-    }
-
-    /// Begins to throw away what the calling thread enqueues on the stream, until the drop.
-    pub(crate) fn discard(&self) -> Result<Capture<'_>, DeviceError> {
-        let machine = self.completions.machine();
-        machine.bind()?;
-        Capture::begin(machine, &self.lane)
-    }
-
-    pub(crate) fn handle(&self) -> Option<NonNull<c_void>> {
-        NonNull::new(self.lane.stream().handle().cast())
-    }
-
-    /// Enqueues a copy of `length` bytes from `source` to the device address `target`.
-    ///
-    /// # Safety
-    /// Both sides are valid for `length` bytes, live and are left alone until the copy is done.
-    pub(crate) unsafe fn copy_in(
-        &self,
-        source: NonNull<u8>,
-        target: &DeviceBuffer,
-        length: usize,
-    ) -> Result<(), DeviceError> {
-        let (api, machine) = (self.completions.machine().api(), self.completions.machine());
-        let target = target.as_ptr().addr().get() as u64;
-        self.completions.enqueue(&self.lane, |stream| {
-            // SAFETY: (1) The caller's promise. (2) The stream lives.
-            machine.check("cuMemcpyHtoDAsync", unsafe {
-                (api.cuMemcpyHtoDAsync_v2)(target, source.as_ptr().cast(), length, stream.handle())
-            })
-        })
-    }
-
-    /// Enqueues a copy of `length` bytes from the device address `source` to `target`.
-    ///
-    /// # Safety
-    /// As [`CudaLane::copy_in`].
-    pub(crate) unsafe fn copy_out(
-        &self,
-        source: &DeviceBuffer,
-        target: NonNull<u8>,
-        length: usize,
-    ) -> Result<(), DeviceError> {
-        let (api, machine) = (self.completions.machine().api(), self.completions.machine());
-        let source = source.as_ptr().addr().get() as u64;
-        self.completions.enqueue(&self.lane, |stream| {
-            // SAFETY: (1) The caller's promise. (2) The stream lives.
-            machine.check("cuMemcpyDtoHAsync", unsafe {
-                (api.cuMemcpyDtoHAsync_v2)(target.as_ptr().cast(), source, length, stream.handle())
-            })
-        })
-    }
-}
-
-impl CudaLane {
-    /// Enqueues that all of `region` be set to `byte`.
-    ///
-    /// # Safety
-    /// The region is on this GPU, lives and is left alone until the fill is done.
-    pub(crate) unsafe fn fill(&self, region: &SharedRegion, byte: u8) -> Result<(), DeviceError> {
-        let (api, machine) = (self.completions.machine().api(), self.completions.machine());
-        let target = region.as_ptr().addr().get() as u64;
-        let length = Bytes(region.len()).as_usize();
-        self.completions.enqueue(&self.lane, |stream| {
-            // SAFETY: (1) The caller's promise. (2) The stream lives.
-            machine.check("cuMemsetD8Async", unsafe {
-                (api.cuMemsetD8Async)(target, byte, length, stream.handle())
-            })
-        })
-    }
-}
-
-impl Drop for CudaLane {
-    fn drop(&mut self) {
-        self.completions.close(&self.lane);
-    }
-}
-
-/// A capture under way; the drop ends and discards it.
-pub(crate) struct Capture<'lane> {
-    machine: &'lane Machine,
-    lane: &'lane Lane,
-    open: bool,
-}
-
-impl<'lane> Capture<'lane> {
-    fn begin(machine: &'lane Machine, lane: &'lane Lane) -> Result<Self, DeviceError> {
-        if lane.set_capturing(true) {
-            return Err(DeviceError::Capturing { stream: lane.id() });
-        }
-        let mut capture = Self { machine, lane, open: false };
-        let api = machine.api();
-        // SAFETY: (1) The stream lives as long as the lane.
-        let code = unsafe { (api.cuStreamBeginCapture_v2)(lane.stream().handle(), THREAD_LOCAL) };
-        machine.check("cuStreamBeginCapture", code)?;
-        capture.open = true;
-        Ok(capture)
-    }
-
-    /// Ends the capture and gives the graph, which the caller now owns.
-    fn end(mut self) -> Result<cudarc::driver::sys::CUgraph, DeviceError> {
-        self.open = false;
-        let mut template = std::ptr::null_mut();
-        let api = self.machine.api();
-        // SAFETY: (1) The stream lives. (2) The pointer is valid for the one write.
-        let code =
-            unsafe { (api.cuStreamEndCapture)(self.lane.stream().handle(), &raw mut template) };
-        self.machine.check("cuStreamEndCapture", code)?;
-        Ok(template)
-    }
-
-    fn discard(&self) -> Result<(), DeviceError> {
-        let mut template = std::ptr::null_mut();
-        let api = self.machine.api();
-        // SAFETY: (1) The stream lives. (2) The pointer is valid for the one write.
-        let code =
-            unsafe { (api.cuStreamEndCapture)(self.lane.stream().handle(), &raw mut template) };
-        // A capture that broke gives no graph, and that it broke is what its owner hears already.
-        if code == error::SUCCESS && !template.is_null() {
-            // SAFETY: (1) The driver gave it to us alone.
-            let code = unsafe { (api.cuGraphDestroy)(template) };
-            self.machine.check("cuGraphDestroy", code)?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Capture<'_> {
-    fn drop(&mut self) {
-        if self.open {
-            self.machine.defer(self.discard());
-        }
-        self.lane.set_capturing(false);
-    }
 }

@@ -1,0 +1,247 @@
+//! What frames the work of a stage within its graph: two recorded events, and copies whose host
+//! side can be aimed anew.
+//!
+//! A stage that is one graph is one call of the driver, and begins only when all of it is there. So
+//! the time between its events holds no time of the processor: not how long it took to enqueue the
+//! copies, and not how long the operating system kept it from that.
+//!
+//! ```text
+//!   record begun --> copies in --> work --> copies out --> record ended      (in the graph)
+//!        ^               ^                       ^              ^
+//!   an event of the   a buffer of this      a buffer of     an event of the
+//!   stream's loan     job                   this job        stream's loan
+//! ```
+//!
+//! # Invariants
+//! 1. The events that the nodes record live as long as the nodes may record them: the frame holds
+//!    them.
+//! 2. The nodes belong to the template that the executable was made of, and live as long as it.
+//!
+//! # Sources
+//! The driver's manual, "Graph Management": event record nodes, and changing the parameters of a
+//! node of an executable graph, which affects later launches alone.
+
+use std::ptr::null_mut;
+use std::sync::Arc;
+
+use cudarc::driver::sys::{CUcontext, CUgraph, CUgraphExec, CUgraphNode};
+
+use super::context::Machine;
+use super::event::RawEvent;
+use super::library::CopyParameters;
+use crate::error::DeviceError;
+
+/// `CU_GRAPH_NODE_TYPE_MEMCPY`.
+const COPY_NODE: u32 = 1;
+/// `CU_GRAPH_NODE_TYPE_EVENT_RECORD`.
+const RECORD_NODE: u32 = 7;
+/// `CU_MEMORYTYPE_HOST`.
+const HOST: u32 = 1;
+
+/// The events that a stage is between.
+#[derive(Clone)]
+pub(crate) struct FrameEvents {
+    pub(crate) begun: Arc<RawEvent>,
+    pub(crate) ended: Arc<RawEvent>,
+}
+
+/// The frame of one graph.
+pub(crate) struct Frame {
+    begun: CUgraphNode,
+    ended: CUgraphNode,
+    copies: Vec<HostCopy>,
+    /// What it records when it is launched outside a stage.
+    own: FrameEvents,
+    /// What the nodes record now.
+    aimed: FrameEvents,
+    /// Where the copies run.
+    context: CUcontext,
+}
+
+/// A copy between the host and the device.
+struct HostCopy {
+    node: CUgraphNode,
+    parameters: CopyParameters,
+    /// The host address it was captured with, which names it.
+    captured: usize,
+}
+
+// SAFETY: (1) The handles are the driver's to dereference. (2) A frame is behind the lock of its
+// graph.
+unsafe impl Send for Frame {}
+
+impl Frame {
+    /// Finds the frame in `template`, which was captured between recordings of `own`.
+    ///
+    /// # Safety
+    /// `template` is a live graph of this machine, and stays so as long as the frame is used.
+    pub(crate) unsafe fn find(
+        machine: &Machine,
+        template: CUgraph,
+        own: FrameEvents,
+        context: CUcontext,
+    ) -> Result<Self, DeviceError> {
+        let aimed = own.clone();
+        let (begun, ended, copies) = (null_mut(), null_mut(), Vec::new());
+        let mut frame = Self { begun, ended, copies, own, aimed, context };
+        for node in nodes_of(machine, template)? {
+            match kind_of(machine, node)? {
+                COPY_NODE => frame.copies.extend(host_copy(machine, node)?),
+                RECORD_NODE => {
+                    let event = event_of(machine, node)?;
+                    if event == frame.own.begun.handle() {
+                        frame.begun = node;
+                    } else if event == frame.own.ended.handle() {
+                        frame.ended = node;
+                    }
+                }
+                _ => {}
+            }
+        }
+        if frame.begun.is_null() || frame.ended.is_null() {
+            return Err(DeviceError::Unframed);
+        }
+        Ok(frame)
+    }
+
+    /// Makes later launches of `executable` record `events`, or its own without any.
+    pub(crate) fn aim_events(
+        &mut self,
+        machine: &Machine,
+        executable: CUgraphExec,
+        events: Option<&FrameEvents>,
+    ) -> Result<(), DeviceError> {
+        let events = events.unwrap_or(&self.own).clone();
+        let set = |node, now: &Arc<RawEvent>, next: &Arc<RawEvent>| {
+            if Arc::ptr_eq(now, next) {
+                return Ok(());
+            }
+            let api = machine.api();
+            // SAFETY: (1) Executable, node and event live: invariants 1 and 2. (2) The lock of the
+            // graph is held.
+            let code = unsafe {
+                (api.cuGraphExecEventRecordNodeSetEvent)(executable, node, next.handle())
+            };
+            machine.check("cuGraphExecEventRecordNodeSetEvent", code)
+        };
+        set(self.begun, &self.aimed.begun, &events.begun)?;
+        self.aimed.begun = events.begun;
+        set(self.ended, &self.aimed.ended, &events.ended)?;
+        self.aimed.ended = events.ended;
+        Ok(())
+    }
+
+    /// Makes the copy that was captured with the host address `captured` use `host` from the next
+    /// launch on. O(copies); costs a comparison where it does so already.
+    ///
+    /// # Safety
+    /// `host` is page-locked, has as many bytes as the buffer at `captured`, and lives until the copy
+    /// is aimed elsewhere or the graph is dropped.
+    pub(crate) unsafe fn aim_copy(
+        &mut self,
+        machine: &Machine,
+        executable: CUgraphExec,
+        captured: usize,
+        host: *mut std::ffi::c_void,
+    ) -> Result<(), DeviceError> {
+        let copy = self.copies.iter_mut().find(|copy| copy.captured == captured);
+        let copy = copy.ok_or(DeviceError::NoSuchCopy)?;
+        let mut next = copy.parameters;
+        let side = next.host_side().ok_or(DeviceError::NoSuchCopy)?;
+        if side.host == host {
+            return Ok(());
+        }
+        side.host = host;
+        let api = machine.api();
+        // SAFETY: (1) Executable and node live: invariant 2. (2) The parameters are those of the
+        // node but for the host's address, which the caller answers for.
+        let code = unsafe {
+            (api.cuGraphExecMemcpyNodeSetParams)(
+                executable,
+                copy.node,
+                &raw const next,
+                self.context,
+            )
+        };
+        machine.check("cuGraphExecMemcpyNodeSetParams", code)?;
+        copy.parameters = next;
+        Ok(())
+    }
+}
+
+impl CopyParameters {
+    /// The side that is on the host, if one is.
+    fn host_side(&mut self) -> Option<&mut super::library::CopySide> {
+        [&mut self.source, &mut self.target].into_iter().find(|side| side.memory == HOST)
+    }
+}
+
+fn nodes_of(machine: &Machine, template: CUgraph) -> Result<Vec<CUgraphNode>, DeviceError> {
+    let (api, mut count) = (machine.api(), 0_usize);
+    // SAFETY: (1) The graph lives. (2) Without a list the call writes the count alone.
+    let code = unsafe { (api.cuGraphGetNodes)(template, null_mut(), &raw mut count) };
+    machine.check("cuGraphGetNodes", code)?;
+    let mut nodes = vec![null_mut(); count];
+    // SAFETY: (1) The graph lives. (2) The list has room for `count` nodes, and the call is told so.
+    let code = unsafe { (api.cuGraphGetNodes)(template, nodes.as_mut_ptr(), &raw mut count) };
+    machine.check("cuGraphGetNodes", code)?;
+    nodes.truncate(count);
+    Ok(nodes)
+}
+
+fn kind_of(machine: &Machine, node: CUgraphNode) -> Result<u32, DeviceError> {
+    let (api, mut kind) = (machine.api(), 0_u32);
+    // SAFETY: (1) The node lives, with its graph. (2) The pointer is valid for the one write.
+    let code = unsafe { (api.cuGraphNodeGetType)(node, &raw mut kind) };
+    machine.check("cuGraphNodeGetType", code)?;
+    Ok(kind)
+}
+
+fn event_of(
+    machine: &Machine,
+    node: CUgraphNode,
+) -> Result<cudarc::driver::sys::CUevent, DeviceError> {
+    let (api, mut event) = (machine.api(), null_mut());
+    // SAFETY: (1) The node lives and records an event. (2) The pointer is valid for the one write.
+    let code = unsafe { (api.cuGraphEventRecordNodeGetEvent)(node, &raw mut event) };
+    machine.check("cuGraphEventRecordNodeGetEvent", code)?;
+    Ok(event)
+}
+
+/// The copy at `node`, if one of its sides is on the host.
+fn host_copy(machine: &Machine, node: CUgraphNode) -> Result<Option<HostCopy>, DeviceError> {
+    let (api, mut parameters) = (machine.api(), CopyParameters::default());
+    // SAFETY: (1) The node lives and is a copy. (2) The pointer is valid for the one write.
+    let code = unsafe { (api.cuGraphMemcpyNodeGetParams)(node, &raw mut parameters) };
+    machine.check("cuGraphMemcpyNodeGetParams", code)?;
+    let captured = parameters.host_side().map(|side| side.host.addr());
+    Ok(captured.map(|captured| HostCopy { node, parameters, captured }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_have_the_drivers_layout() {
+        let theirs = size_of::<cudarc::driver::sys::CUDA_MEMCPY3D>();
+        assert_eq!(size_of::<CopyParameters>(), theirs);
+        let theirs = std::mem::offset_of!(cudarc::driver::sys::CUDA_MEMCPY3D, dstHost);
+        let target = std::mem::offset_of!(CopyParameters, target);
+        assert_eq!(target + std::mem::offset_of!(super::super::library::CopySide, host), theirs);
+        let theirs = std::mem::offset_of!(cudarc::driver::sys::CUDA_MEMCPY3D, WidthInBytes);
+        assert_eq!(std::mem::offset_of!(CopyParameters, extent), theirs);
+    }
+
+    #[test]
+    fn the_side_on_the_host_is_found_on_either_end() {
+        let mut copy = CopyParameters::default();
+        assert!(copy.host_side().is_none());
+        copy.target.memory = HOST;
+        copy.target.x = 3;
+        assert_eq!(copy.host_side().map(|side| side.x), Some(3));
+        copy.source.memory = HOST;
+        copy.source.x = 4;
+        assert_eq!(copy.host_side().map(|side| side.x), Some(4));
+    }
+}

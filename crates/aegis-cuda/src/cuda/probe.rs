@@ -1,0 +1,108 @@
+//! A stage of a known length with its copies, for tests of stages on a real device.
+//!
+//! # Invariants
+//! 1. The probe owns every buffer that its graph names, and no launch outlives the call that made it.
+
+use std::fmt;
+
+use aegis_trace::Nanos;
+
+use super::graph::CudaGraph;
+use super::kernels::TestKernels;
+use crate::error::DeviceError;
+use crate::event::CudaEvent;
+use crate::host_buffer::HostBuffer;
+use crate::memory::DeviceBuffer;
+use crate::stream::CudaStream;
+
+/// The inputs and outputs of one job.
+pub struct ProbeJob {
+    /// What is copied in.
+    pub input: HostBuffer,
+    /// Where it comes out again.
+    pub output: HostBuffer,
+}
+
+/// A captured stage: a copy in, a kernel of a known length, a copy out.
+pub struct StageProbe<'kernels> {
+    graph: CudaGraph,
+    kernels: &'kernels TestKernels,
+    captured: ProbeJob,
+    _middle: DeviceBuffer,
+}
+
+impl<'kernels> StageProbe<'kernels> {
+    /// Captures the stage on `stream`, by way of `middle`, with the buffers of `captured`.
+    ///
+    /// # Errors
+    /// As [`CudaStream::capture_stage`]; [`DeviceError::CopyTooLong`] where a buffer is longer than
+    /// `middle`.
+    pub fn capture(
+        kernels: &'kernels TestKernels,
+        stream: &CudaStream,
+        captured: ProbeJob,
+        middle: DeviceBuffer,
+        length: Nanos,
+    ) -> Result<Self, DeviceError> {
+        let graph = stream.capture_stage(|stream| {
+            // SAFETY: (1) Nothing runs yet; both live as long as the graph: invariant 1.
+            unsafe { crate::interop::copy_to_device(stream, &captured.input, &middle) }?;
+            kernels.busy(stream, 1, length)?;
+            // SAFETY: (1) As above.
+            unsafe { crate::interop::copy_to_host(stream, &middle, &captured.output) }
+        })?;
+        Ok(Self { graph, kernels, captured, _middle: middle })
+    }
+
+    /// Runs the stage for `job` between the events, behind a kernel of `before` in the same stage if
+    /// there is one, and waits for its end.
+    ///
+    /// # Errors
+    /// As [`CudaStream::between`] and [`crate::interop::aim_copy`].
+    pub fn run(
+        &self,
+        stream: &CudaStream,
+        [begun, ended]: [&CudaEvent; 2],
+        job: &mut ProbeJob,
+        before: Option<Nanos>,
+    ) -> Result<(), DeviceError> {
+        // SAFETY: (1) The job's buffers are borrowed uniquely until the wait below, which comes also
+        // after an error; from then on the graph is aimed at its own again.
+        unsafe { self.aim(job) }?;
+        let enqueued = stream.between(begun, ended, |stream| {
+            before.map_or(Ok(()), |length| self.kernels.busy(stream, 1, length))?;
+            stream.enqueue_graph(&self.graph)
+        });
+        stream.synchronize()?;
+        // SAFETY: (1) They live as long as the graph: invariant 1.
+        unsafe { self.aim(&self.captured) }?;
+        enqueued
+    }
+
+    /// # Safety
+    /// As [`crate::interop::aim_copy`], for the buffers of `job`.
+    unsafe fn aim(&self, job: &ProbeJob) -> Result<(), DeviceError> {
+        // SAFETY: (1) The caller's promise.
+        unsafe { crate::interop::aim_copy(&self.graph, &self.captured.input, &job.input) }?;
+        // SAFETY: (1) The caller's promise.
+        unsafe { crate::interop::aim_copy(&self.graph, &self.captured.output, &job.output) }
+    }
+
+    /// What the copies were captured with.
+    #[must_use]
+    pub fn captured(&self) -> &ProbeJob {
+        &self.captured
+    }
+}
+
+impl fmt::Debug for ProbeJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProbeJob").field("input", &self.input).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for StageProbe<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StageProbe").field("graph", &self.graph).finish_non_exhaustive()
+    }
+}
