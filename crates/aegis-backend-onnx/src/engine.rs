@@ -76,6 +76,8 @@ pub struct OnnxBackend {
     /// What its libraries took of a GPU and keep: charged to the device as long as the model lives.
     /// Declared after the state, which goes first.
     foreign: Vec<ForeignCharge>,
+    /// What they took when it was measured and keep for ever: charged as long as the device is open.
+    modules: Bytes,
 }
 
 /// Before and after the memory is known.
@@ -114,8 +116,8 @@ impl OnnxBackend {
         let chain = chain_of(&stages)?;
         let description = chain.description();
         let state = State::Loaded(Vec::new());
-        let (memory, foreign) = (Vec::new(), Vec::new());
-        let mut backend = Self { library, chain, description, memory, state, foreign };
+        let (memory, foreign, modules) = (Vec::new(), Vec::new(), Bytes::ZERO);
+        let mut backend = Self { library, chain, description, memory, state, foreign, modules };
         let (stages, scratch) = backend.measure(stages, options.memory_limit)?;
         let kept = heap::in_use().saturating_sub(before).max(size_of(&options.files)?);
         backend.memory = backend.requirements(kept, scratch);
@@ -126,12 +128,12 @@ impl OnnxBackend {
     fn load_on_gpu(options: &LoadOptions, gpu: &Gpu) -> Result<Self, BackendError> {
         let library = Library::for_gpu()?;
         let measured = gpu::load::measure(library, &options.files, options.memory_limit, gpu)?;
-        let gpu::load::Measured { chain, weights, scratch, foreign, plain } = measured;
+        let gpu::load::Measured { chain, weights, scratch, modules, plain } = measured;
         let description = chain.description();
         let (files, gpu) = (options.files.clone(), Box::new(gpu.clone()));
         let state = State::MeasuredOnGpu { files, gpu, plain };
-        let (memory, foreign) = (Vec::new(), foreign.into_iter().collect());
-        let mut backend = Self { library, chain, description, memory, state, foreign };
+        let (memory, foreign) = (Vec::new(), Vec::new());
+        let mut backend = Self { library, chain, description, memory, state, foreign, modules };
         backend.memory = backend.requirements(weights, scratch);
         Ok(backend)
     }
@@ -147,7 +149,7 @@ impl OnnxBackend {
         let (library, chain, plain) = (self.library, &self.chain, plain.clone());
         let request = gpu::bound::Request { library, files, gpu, chain, plain };
         let mut prepared = Prepared::new(request, named, weights, binding)?;
-        self.foreign.extend(prepared.foreign.take());
+        self.foreign.append(&mut prepared.foreign);
         self.state = State::BoundOnGpu(Box::new(prepared));
         Ok(())
     }
@@ -304,7 +306,7 @@ impl RuntimeBackend for OnnxBackend {
     }
 
     fn foreign_memory(&self) -> Bytes {
-        self.foreign.iter().map(ForeignCharge::bytes).sum()
+        self.modules + self.foreign.iter().map(ForeignCharge::bytes).sum::<Bytes>()
     }
 
     fn remarks(&self) -> &[String] {

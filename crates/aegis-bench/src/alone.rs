@@ -78,7 +78,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<Alone> {
     let whole = Variant::open(workload, change)?;
     let driver = change.driver.clone().unwrap_or_else(|| driver_of(&whole.pipeline));
-    let setting = Setting::here(&workload.display().to_string(), &driver);
+    let mut setting = Setting::here(&workload.display().to_string(), &driver);
     let mut models = Vec::new();
     for (name, cost) in costs::of(&whole.pipeline)? {
         let variant = variant(workload, change, &name, cost)?;
@@ -89,6 +89,7 @@ pub(crate) fn run(
         println!("{name}: {} us on the device (median)", figures.execution.p50 / 1000);
         models.push(figures);
     }
+    setting.end();
     Ok(Alone { setting, models })
 }
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::figures::{Memory, ModelFigures, Observed};
 use crate::headline::driver_of;
 use crate::session::{Bare, Call, Provider};
-use crate::setting::{Setting, gpu};
+use crate::setting::{Setting, process_memory};
 use crate::stats::Quantiles;
 use crate::variant::{Change, Variant};
 
@@ -57,6 +57,9 @@ impl Kind {
     }
 }
 
+/// How long before the end the clocks are read a second time, while all still run.
+const LAST_LOOK: Duration = Duration::from_millis(100);
+
 /// One model to run.
 struct Task {
     name: String,
@@ -88,32 +91,33 @@ pub(crate) fn run(
 ) -> anyhow::Result<Observed> {
     let variant = Variant::open(workload, change)?;
     let driver = change.driver.clone().unwrap_or_else(|| driver_of(&variant.pipeline));
-    let setting = Setting::here(&workload.display().to_string(), &driver);
+    let mut setting = Setting::here(&workload.display().to_string(), &driver);
     let provider = if driver == "cuda" { Provider::Cuda } else { Provider::Cpu };
     let tasks = tasks(&variant)?;
-    let before = gpu().map(|gpu| gpu.used);
     let together = Together { barrier: Barrier::new(tasks.len() + 1), ..Together::default() };
-    let (seen, after) = thread::scope(|scope| {
+    let (seen, memory) = thread::scope(|scope| {
         let start = |task| {
             let together = &together;
             scope.spawn(move || together.work(task, provider, kind, Duration::from(length)))
         };
         let threads: Vec<_> = tasks.iter().map(start).collect();
         together.begin();
-        thread::sleep(Duration::from(length) / 2);
-        let after = gpu().map(|gpu| gpu.used);
+        let half = Duration::from(length) / 2;
+        thread::sleep(half);
+        let memory = process_memory();
+        thread::sleep(half.saturating_sub(LAST_LOOK));
+        setting.end();
         let ends = threads.into_iter().map(|thread| thread.join().expect("no thread panics"));
-        (ends.collect::<anyhow::Result<Vec<_>>>(), after)
+        (ends.collect::<anyhow::Result<Vec<_>>>(), memory)
     });
     let models = tasks.iter().zip(seen?).map(|(task, seen)| task.figures(seen)).collect();
-    let driver = after.zip(before).map(|(after, before)| after.saturating_sub(before));
     Ok(Observed {
         how: kind.name().to_owned(),
         setting,
         runs: 1,
         wall: length.as_nanos(),
         models,
-        memory: Memory { driver, ..Memory::default() },
+        memory: Memory { driver: memory, ..Memory::default() },
         device: None,
     })
 }

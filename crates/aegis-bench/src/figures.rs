@@ -66,6 +66,12 @@ pub(crate) struct Memory {
     pub resident: Option<u64>,
     /// Our own ledger: what all models share.
     pub scratch: Option<u64>,
+    /// Our own ledger: what the driver's context took.
+    pub context: Option<u64>,
+    /// Our own ledger: what the two kinds above were planned in, free parts included.
+    pub arena: Option<u64>,
+    /// Our own ledger: what libraries took beside it.
+    pub libraries: Option<u64>,
     /// What the driver says that this process takes, or the fall of free memory since before it
     /// began to.
     pub driver: Option<u64>,

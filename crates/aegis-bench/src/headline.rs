@@ -13,7 +13,7 @@ use aegis::{
 use anyhow::bail;
 
 use crate::figures::{DeviceFigures, Memory, ModelFigures, Observed};
-use crate::setting::{Setting, gpu};
+use crate::setting::Setting;
 use crate::stats::Quantiles;
 use crate::variant::{Change, Variant};
 
@@ -34,12 +34,11 @@ pub(crate) fn run(
 ) -> anyhow::Result<Observed> {
     let variant = Variant::open(workload, change)?;
     let driver = change.driver.clone().unwrap_or_else(|| driver_of(&variant.pipeline));
-    let setting = Setting::here(&workload.display().to_string(), &driver);
-    let before = gpu().map(|gpu| gpu.used);
+    let mut setting = Setting::here(&workload.display().to_string(), &driver);
     let mut tally = Tally::default();
     let mut memory = Memory::default();
     for run in 1..=runs {
-        let report = once(&variant.pipeline, length, &mut tally, &mut memory, before)?;
+        let report = once(&variant.pipeline, length, &mut tally, &mut memory, &mut setting)?;
         tally.end_run();
         println!(
             "run {run} of {runs}: {} jobs so far, {} misses, {} losses",
@@ -86,7 +85,7 @@ fn once(
     length: Nanos,
     tally: &mut Tally,
     memory: &mut Memory,
-    before: Option<u64>,
+    setting: &mut Setting,
 ) -> anyhow::Result<Report> {
     let (runtime, verdicts) = admit(pipeline)?;
     runtime.warm_up()?;
@@ -100,7 +99,8 @@ fn once(
     }
     let load = load.end();
     tally.wall += begun.elapsed();
-    *memory = seen_memory(&runtime, before);
+    setting.end();
+    *memory = seen_memory(&runtime); // Before the stop gives the models up.
     std::thread::sleep(DRAIN);
     let stopped = runtime.stop();
     drop(load.summary());
@@ -110,14 +110,17 @@ fn once(
     Ok(runtime.report())
 }
 
-fn seen_memory(runtime: &Runtime, before: Option<u64>) -> Memory {
-    let ledger = runtime.report().memory;
-    let now = gpu().map(|gpu| gpu.used);
+fn seen_memory(runtime: &Runtime) -> Memory {
+    let models = runtime.report().memory;
+    let device = runtime.driver_memory();
     Memory {
-        limit: Some(ledger.limit.0),
-        resident: Some(ledger.resident.0),
-        scratch: Some(ledger.scratch.0),
-        driver: now.zip(before).map(|(now, before)| now.saturating_sub(before)),
+        limit: Some(device.map_or(models.limit, |device| device.limit).0),
+        resident: Some(models.resident.0),
+        scratch: Some(models.scratch.0),
+        context: device.map(|device| device.context.0),
+        arena: device.map(|device| device.arena.0),
+        libraries: device.map(|device| device.libraries.0),
+        driver: device.and_then(|device| device.counted).map(|counted| counted.0),
     }
 }
 

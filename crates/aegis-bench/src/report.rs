@@ -186,10 +186,14 @@ fn headline(observed: &Observed) -> String {
     }
     let _ = writeln!(
         text,
-        "Memory, MiB: limit {}; ledger {} that stay and {} shared; by the driver {}.\n",
+        "Memory, MiB: limit {}; ledger {} context, {} arena (of it {} that stay and {} shared), {} \
+         libraries; by the driver {}.\n",
         mebibytes(memory.limit),
+        mebibytes(memory.context),
+        mebibytes(memory.arena),
         mebibytes(memory.resident),
         mebibytes(memory.scratch),
+        mebibytes(memory.libraries),
         mebibytes(memory.driver),
     );
     text + &models(observed, None)
@@ -295,25 +299,32 @@ fn overhead(overhead: &Alone) -> String {
 fn outputs(compared: &Compared) -> String {
     let wrong: Vec<_> = compared.outputs.iter().filter(|output| !output.holds()).collect();
     let mut text = format!(
-        "{}\n\n{} outputs, {} outside their tolerance. The error is the largest difference by the \
-         largest value of the reference.\n\n",
+        "{}\n\n{} outputs, {} outside their tolerance. Errors are in percent of the spread of the \
+         reference: the root of their mean square, and the largest of all; what is allowed follows from \
+         the unit roundoff, the roundings on the longest path, and how far the output moves when the \
+         input does.\n\n",
         compared.setting.line(),
         compared.outputs.len(),
         wrong.len()
     );
-    text.push_str("| model | output | numbers | largest | error % | allowed % | |\n|---|---|");
-    text.push_str(&"--:|".repeat(4));
+    text.push_str("| model | output | precision | numbers | roundings | largest | mean error % | ");
+    text.push_str("allowed % | largest error % | allowed % | |\n|---|---|---|");
+    text.push_str(&"--:|".repeat(7));
     text.push_str("---|\n");
     for output in &compared.outputs {
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {:.4} | {:.4} | {:.1} | {} |",
+            "| {} | {} | {} | {} | {} | {:.4} | {:.4} | {:.2} | {:.4} | {:.2} | {} |",
             output.model,
             output.output,
+            output.precision,
             output.elements,
+            output.roundings,
             output.largest,
-            output.error_ppm as f64 / 1e4,
-            output.tolerance_ppm as f64 / 1e4,
+            output.mean.seen_ppm as f64 / 1e4,
+            output.mean.allowed_ppm as f64 / 1e4,
+            output.worst.seen_ppm as f64 / 1e4,
+            output.worst.allowed_ppm as f64 / 1e4,
             if output.holds() { "holds" } else { "WRONG" },
         );
     }

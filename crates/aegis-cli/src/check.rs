@@ -15,7 +15,7 @@ use crate::edge::Edge;
 use crate::output::print;
 use crate::split::Split;
 use crate::table::{self, mib, ms, ms_down, or_dash, percent_up};
-use crate::{Answer, chains};
+use crate::{Answer, chains, memory};
 
 #[derive(Args)]
 pub(crate) struct CheckArgs {
@@ -46,8 +46,12 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Answer> {
     }
     let edge = Edge::of(&pipeline, &runtime, &verdicts, args.sensitivity);
     let split = Split::of(&pipeline, &runtime.report(), &verdicts);
+    let outlook = pipeline.facts()?.memory;
     if args.json {
         let mut whole = json(&runtime.report(), &verdicts);
+        if let Some(outlook) = outlook {
+            whole["device_memory"] = serde_json::json!(outlook);
+        }
         chains::add_to(&mut whole, &chains, None);
         edge.add_to(&mut whole);
         split.iter().for_each(|split| split.add_to(&mut whole));
@@ -57,8 +61,11 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Answer> {
     let report = runtime.report();
     let conclusion = conclusion(&report, &verdicts, &chains);
     let promises = promises(&pipeline, &report);
+    let memory = outlook.map_or_else(String::new, |outlook| memory::outlook(&outlook, &report));
+    let remarks = memory::remarks_of(&report).collect::<Vec<_>>().join("\n");
     let split = split.map_or_else(String::new, |split| split.shown());
-    let shown = [promises, chains::promises(&chains), edge.shown(), split, conclusion];
+    let chained = chains::promises(&chains);
+    let shown = [promises, memory, remarks, chained, edge.shown(), split, conclusion];
     print(shown.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"))?;
     for warning in [undercharged(&pipeline), unread_priorities(&pipeline)].into_iter().flatten() {
         print(warning)?;
@@ -173,7 +180,10 @@ fn grounds(pipeline: &Pipeline, report: &Report) -> String {
         format!("utilisation {} without overheads", percent_up(executor.utilisation_ppm))
     };
     let of_partition = |of: &PartitionReport| {
-        let sms = of.sms.map_or_else(String::new, |sms| format!(", {sms} SMs"));
+        let sms = of.sms.map_or_else(String::new, |sms| match of.granted {
+            Some(granted) => format!(", {sms} SMs asked for and {granted} granted"),
+            None => format!(", {sms} SMs"),
+        });
         format!("partition {}{sms}: {}; {}", of.name, proof(&of.executor), used(&of.executor))
     };
     let proofs: Vec<String> = match &report.whole {

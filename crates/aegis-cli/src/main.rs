@@ -12,6 +12,7 @@ mod device;
 mod edge;
 mod findings;
 mod histogram;
+mod memory;
 mod output;
 mod plan;
 mod profile;

@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Answer;
 use crate::histogram;
+use crate::memory;
 use crate::output::print;
 use crate::table::{self, mib, ms};
 
@@ -100,6 +101,7 @@ fn show(pipeline: &Pipeline, evidence: &Evidence, profiles: &[(String, WcetProfi
         overhead(pipeline, evidence),
         disturbed(profiles),
         throttled(evidence),
+        prepared(evidence),
     ]
     .into_iter()
     .filter(|part| !part.is_empty())
@@ -178,7 +180,19 @@ fn memory(evidence: &Evidence) -> String {
     }
     let resident = evidence.models.values().map(|model| model.memory.resident).sum::<Bytes>();
     let scratch = scratch_of.into_values().sum::<Bytes>();
-    format!("memory: {} MiB resident + {} MiB shared scratch", mib(resident), mib(scratch))
+    let libraries = evidence.models.values().map(|model| model.prepared.libraries).sum::<Bytes>();
+    let beside = match libraries {
+        Bytes::ZERO => String::new(),
+        taken => format!(" + {} MiB of libraries", mib(taken)),
+    };
+    format!("memory: {} MiB resident + {} MiB shared scratch{beside}", mib(resident), mib(scratch))
+}
+
+/// What runtimes say of how models were prepared, one a line.
+fn prepared(evidence: &Evidence) -> String {
+    let models = evidence.models.iter();
+    let told = models.map(|(name, model)| (name.as_str(), &model.prepared.remarks[..]));
+    memory::remarks(told).collect::<Vec<_>>().join("\n")
 }
 
 /// Why a stage has no claim, where one was asked for.

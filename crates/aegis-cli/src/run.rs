@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use aegis::drive::{Load, LoadSummary};
 use aegis::{
-    Bytes, ChainReport, DriverMemoryReport, Error, ModelReport, Nanos, Pipeline, RealtimeReport,
-    Report, Runtime, ThreadSetup, TracePump, TraceSummary, Verdict,
+    ChainReport, DriverMemoryReport, Error, ModelReport, Nanos, Pipeline, RealtimeReport, Report,
+    Runtime, ThreadSetup, TracePump, TraceSummary, Verdict,
 };
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::output::print;
 use crate::table::{self, ms, or_dash};
-use crate::{Answer, chains, check, findings};
+use crate::{Answer, chains, check, findings, memory};
 
 /// How often the progress line is renewed and Ctrl-C is looked for.
 const TICK: Duration = Duration::from_millis(100);
@@ -62,11 +62,12 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     let realtime = runtime.realtime();
     let ran = watch(&runtime, args.length, &interrupted);
     let load = load.end();
+    // Before the stop, which gives the models and what the ledger holds for them up.
+    let driver_memory = runtime.driver_memory();
     let stopped = runtime.stop();
     // Only now: behind a stage that hangs, the jobs of a chain end with the runtime.
     let load = load.summary();
     let (trace, untraced) = pump.finish();
-    let driver_memory = runtime.driver_memory();
     let (report, verdicts_of) = (Report { driver_memory, ..runtime.report() }, &verdicts);
     let seen = Seen { report, verdicts: verdicts_of, chains: &chains, realtime, ran, load, trace };
     print(if args.json { seen.json()? } else { seen.text(args) })?;
@@ -126,10 +127,9 @@ impl Seen<'_> {
         lines.extend((!chains.is_empty()).then_some(chains));
         lines.push(findings::show(&self.report, &self.trace));
         lines.extend(self.realtime.iter().map(realtime));
-        lines.extend(remarks(&self.report));
-        lines.extend(
-            self.report.driver_memory.as_ref().map(|memory| driver_memory(memory, &self.report)),
-        );
+        lines.extend(memory::remarks_of(&self.report));
+        let counted = self.report.driver_memory.as_ref();
+        lines.extend(counted.map(|counted| memory::explained(counted, &self.report)));
         lines.push(self.load(args));
         let refused = self.verdicts.iter().any(|verdict| verdict.outcome.is_err());
         if refused || chains::any_refused(self.chains) {
@@ -180,40 +180,6 @@ impl Seen<'_> {
         });
         Ok(serde_json::to_string_pretty(&whole)?)
     }
-}
-
-/// What the runtimes say of how models were prepared.
-fn remarks(report: &Report) -> impl Iterator<Item = String> + '_ {
-    let of = |model: &ModelReport| -> Vec<String> {
-        model.remarks.iter().map(|remark| format!("{}: {remark}", model.name)).collect()
-    };
-    report.models.iter().flat_map(of)
-}
-
-/// Our ledger of a GPU's memory beside the driver's count.
-fn driver_memory(memory: &DriverMemoryReport, report: &Report) -> String {
-    let DriverMemoryReport { context, arena, libraries, limit, counted } = *memory;
-    let ledger = memory.ledger();
-    let mut text = format!(
-        "device memory: {context} context + {arena} arena + {libraries} libraries = {ledger} of {limit}"
-    );
-    let takes = report.models.iter().filter(|model| model.foreign > Bytes::ZERO);
-    let takes: Vec<String> =
-        takes.map(|model| format!("{} {}", model.name, model.foreign)).collect();
-    if !takes.is_empty() {
-        text.push_str(&format!(" (libraries: {})", takes.join(", ")));
-    }
-    let Some(counted) = counted else { return text + "; the driver does not count" };
-    let (more, less) = (counted.saturating_sub(ledger), ledger.saturating_sub(counted));
-    let difference = match (more, less) {
-        (Bytes::ZERO, Bytes::ZERO) => "as the ledger says".to_owned(),
-        (more, Bytes::ZERO) => {
-            format!("{more} more than the ledger: taken since models were bound, or by others")
-        }
-        (_, less) => format!("{less} less than the ledger: given back by libraries after loading"),
-    };
-    text.push_str(&format!("; the driver counts {counted}, {difference}"));
-    text
 }
 
 /// How the threads of one executor are scheduled.

@@ -8,7 +8,7 @@ use aegis_trace::{Bytes, Clock, Nanos};
 
 use crate::capability::{DeviceCapabilities, DriverKind};
 use crate::cuda::{CudaConfig, CudaDriver, Timing};
-use crate::device_core::{DeviceCore, Line, MemoryUse};
+use crate::device_core::{DeviceCore, ForeignUse, Line, MemoryUse};
 use crate::driver_memory::{DriverMemory, ForeignCharge};
 use crate::error::DeviceError;
 use crate::event::CudaEvent;
@@ -283,14 +283,26 @@ impl DeviceContext {
         }
     }
 
-    /// Charges `bytes` that a library took outside the arenas to the memory limit, until the
-    /// result is dropped.
+    /// Charges `bytes` that a library took outside the arenas for its handles and workspaces to the
+    /// memory limit, until the result is dropped.
     ///
     /// # Errors
     /// [`DeviceError::OutOfMemory`] (permanent): the limit is exceeded. The library has its memory
     /// then all the same: who measured it decides what to do.
     pub fn charge_foreign(&self, bytes: Bytes) -> Result<ForeignCharge, DeviceError> {
-        self.inner.core.charge(Line::Foreign, bytes).map(ForeignCharge::new)
+        self.charge_foreign_as(ForeignUse::Libraries, bytes)
+    }
+
+    /// The same for what else libraries take memory for.
+    ///
+    /// # Errors
+    /// As [`DeviceContext::charge_foreign`].
+    pub fn charge_foreign_as(
+        &self,
+        what_for: ForeignUse,
+        bytes: Bytes,
+    ) -> Result<ForeignCharge, DeviceError> {
+        self.inner.core.charge(Line::Foreign(what_for), bytes).map(ForeignCharge::new)
     }
 
     /// What the memory limit is charged with, over all views: the sum of the lines of

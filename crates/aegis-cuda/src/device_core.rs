@@ -66,8 +66,12 @@ pub struct MemoryUse {
     pub context: Bytes,
     /// The sum of the live arenas.
     pub arenas: Bytes,
-    /// What libraries took beside the arenas, as far as it was charged.
+    /// What libraries took beside the arenas, as far as it was charged: handles and workspaces.
     pub foreign: Bytes,
+    /// What they loaded once for the whole process, as far as it was charged: the code of kernels.
+    pub modules: Bytes,
+    /// What the driver keeps for captured graphs that allocate, as far as it was charged.
+    pub graphs: Bytes,
 }
 
 impl MemoryUse {
@@ -76,14 +80,23 @@ impl MemoryUse {
     pub fn total(&self) -> Bytes {
         // Saturating: the limit holds the sum of the lines far below the end of the type.
         let sum = self.context.as_u64().saturating_add(self.arenas.as_u64());
-        Bytes(sum.saturating_add(self.foreign.as_u64()))
+        Bytes(sum.saturating_add(self.libraries().as_u64()))
+    }
+
+    /// What libraries took, whatever for: `foreign`, `modules` and `graphs` together.
+    #[must_use]
+    pub fn libraries(&self) -> Bytes {
+        let sum = self.foreign.as_u64().saturating_add(self.modules.as_u64());
+        Bytes(sum.saturating_add(self.graphs.as_u64()))
     }
 
     fn line(&mut self, line: Line) -> &mut Bytes {
         match line {
             Line::Context => &mut self.context,
             Line::Arenas => &mut self.arenas,
-            Line::Foreign => &mut self.foreign,
+            Line::Foreign(ForeignUse::Libraries) => &mut self.foreign,
+            Line::Foreign(ForeignUse::Modules) => &mut self.modules,
+            Line::Foreign(ForeignUse::Graphs) => &mut self.graphs,
         }
     }
 }
@@ -93,7 +106,18 @@ impl MemoryUse {
 pub(crate) enum Line {
     Context,
     Arenas,
-    Foreign,
+    Foreign(ForeignUse),
+}
+
+/// What libraries took memory for, each a line of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ForeignUse {
+    /// Handles and workspaces: what goes when the library's object does.
+    Libraries,
+    /// Code of kernels: loaded once, and kept until the process ends.
+    Modules,
+    /// The driver's pool for captured graphs that allocate.
+    Graphs,
 }
 
 /// A stream's place. The table is filled at set-up and never grows.
@@ -261,6 +285,11 @@ impl Charge {
     pub(crate) fn bytes(&self) -> Bytes {
         self.bytes
     }
+
+    /// Leaves the charge in the ledger for as long as that lives.
+    pub(crate) fn keep(mut self) -> Bytes {
+        std::mem::take(&mut self.bytes) // The drop refunds nothing.
+    }
 }
 
 impl Drop for Charge {
@@ -315,6 +344,29 @@ mod tests {
     }
 
     #[test]
+    fn every_use_has_a_line_and_all_count() {
+        let core = core(1);
+        let uses = [ForeignUse::Libraries, ForeignUse::Modules, ForeignUse::Graphs];
+        let charge = |(bytes, of): (u64, ForeignUse)| core.charge(Line::Foreign(of), Bytes(bytes));
+        let held: Vec<_> = (1..).zip(uses).map(|it| charge(it).expect("it fits")).collect();
+        let used = core.memory_use();
+        assert_eq!((used.foreign, used.modules, used.graphs), (Bytes(1), Bytes(2), Bytes(3)));
+        assert_eq!((used.libraries(), used.total()), (Bytes(6), Bytes(6)));
+        assert!(core.charge(Line::Context, Bytes(95)).is_err());
+        drop(held);
+        assert_eq!(core.memory_use(), MemoryUse::default());
+    }
+
+    #[test]
+    fn what_cannot_be_given_back_is_never_refunded() {
+        let core = core(1);
+        let modules = core.charge(Line::Foreign(ForeignUse::Modules), Bytes(60)).expect("it fits");
+        assert_eq!(modules.keep(), Bytes(60));
+        assert_eq!(core.memory_use().modules, Bytes(60));
+        assert_eq!(Arc::strong_count(&core), 1, "the device itself is not kept");
+    }
+
+    #[test]
     fn the_first_loss_stands() {
         let core = core(1);
         core.lose(Timestamp(1), None, "first".into());
@@ -327,7 +379,9 @@ mod tests {
     fn views_share_the_limit_and_the_loss_but_no_stream() {
         let whole = core(2);
         let view = Arc::new(whole.view().expect("there are indices left"));
-        let held = whole.charge(Line::Foreign, Bytes(60)).expect("within the limit");
+        let held = whole
+            .charge(Line::Foreign(ForeignUse::Libraries), Bytes(60))
+            .expect("within the limit");
         assert!(view.charge(Line::Arenas, Bytes(41)).is_err());
         assert_eq!(view.memory_use(), MemoryUse { foreign: held.bytes(), ..MemoryUse::default() });
         let ids = [whole.take_slot(), view.take_slot()].map(|id| id.expect("free").index);

@@ -29,6 +29,9 @@ pub struct DriverMemory {
     pub process: Option<Bytes>,
     /// How `process` was counted.
     pub counted: MemoryCount,
+    /// What the driver keeps for captured graphs that allocate, a part of `process`; `None` where it
+    /// does not tell.
+    pub graphs: Option<Bytes>,
     /// What is free on the device now.
     pub free: Bytes,
     /// What the device has.
@@ -50,6 +53,11 @@ impl ForeignCharge {
     #[must_use]
     pub fn bytes(&self) -> Bytes {
         self.charge.bytes()
+    }
+
+    /// Charges it for as long as the device is open, for what the library never gives back; how much.
+    pub fn keep(self) -> Bytes {
+        self.charge.keep()
     }
 }
 

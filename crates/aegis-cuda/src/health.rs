@@ -31,6 +31,13 @@ pub struct DeviceHealth {
     pub throttle: Option<ThrottleReasons>,
     /// The share of the last sampling period (up to a second) in which a kernel ran, in per cent.
     pub busy_percent: Option<u32>,
+    /// Whether the driver stays loaded while nobody uses the GPU. Otherwise clocks and settings fall
+    /// back to their defaults between two programs.
+    #[serde(default)]
+    pub persistence: Option<bool>,
+    /// Whether memory corrects errors now; a change of the setting waits for the next reset.
+    #[serde(default)]
+    pub ecc: Option<bool>,
 }
 
 /// Why the clocks are not at their highest; several reasons may hold at once.

@@ -28,7 +28,7 @@ use std::ptr::NonNull;
 use aegis_trace::Bytes;
 
 use crate::capability::DriverKind;
-use crate::cuda::CudaGraph;
+use crate::cuda::{Capture, CudaGraph};
 use crate::device::DeviceContext;
 use crate::error::DeviceError;
 use crate::host_buffer::HostBuffer;
@@ -165,6 +165,33 @@ pub unsafe fn fill_region(
     // SAFETY: (1) The region is of an arena on the GPU, which it keeps. (2) Nobody else uses its
     // bytes: the caller's promise.
     unsafe { lane.fill(region, byte) }
+}
+
+/// Records the beginning of the stage that is being enqueued on `stream`, where it is not recorded yet:
+/// work follows that is no entry of the stream and lies within the stage all the same. Does nothing
+/// outside a stage, and on anything but `cuda`.
+///
+/// # Errors
+/// As [`CudaStream::record`].
+pub fn open_stage(stream: &CudaStream) -> Result<(), DeviceError> {
+    stream.gpu().map_or(Ok(()), |lane| lane.open_stage())
+}
+
+/// From [`discarding`] on, what its thread enqueues on the stream is thrown away; the drop ends that.
+#[must_use = "the work is thrown away until this is dropped"]
+pub struct Discarding<'stream> {
+    _capture: Capture<'stream>,
+}
+
+/// Begins to throw away what the calling thread enqueues on `stream`: it is captured, and never
+/// launched. For foreign code that cannot be kept from enqueuing work on memory it did not get. What
+/// was enqueued before runs; a call that a capture does not allow gets an error of the driver.
+///
+/// # Errors
+/// [`DeviceError::WrongDriver`] on anything but `cuda`; [`DeviceError::Capturing`] where a capture is
+/// under way, so that nothing runs in any case; [`DeviceError::Cuda`].
+pub fn discarding(stream: &CudaStream) -> Result<Discarding<'_>, DeviceError> {
+    Ok(Discarding { _capture: stream.on_gpu()?.discard()? })
 }
 
 fn check_length(host: &HostBuffer, device: &DeviceBuffer) -> Result<(), DeviceError> {

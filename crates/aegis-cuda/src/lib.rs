@@ -79,9 +79,11 @@ pub use capability::{
 pub use cuda::kernels::{SMS_MAX, TestKernels};
 #[cfg(feature = "test-kernels")]
 pub use cuda::probe::{ProbeJob, StageProbe};
-pub use cuda::{CompletionWait, CudaConfig, CudaGraph, GraphUpdate};
+pub use cuda::{
+    CompletionWait, CudaConfig, CudaGraph, GpuObserver, GraphUpdate, cuda_runtime_version,
+};
 pub use device::{DeviceContext, PartitionShare};
-pub use device_core::MemoryUse;
+pub use device_core::{ForeignUse, MemoryUse};
 pub use driver_memory::{DriverMemory, ForeignCharge, MemoryCount};
 pub use error::DeviceError;
 pub use event::{CudaEvent, EventStatus};

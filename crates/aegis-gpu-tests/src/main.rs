@@ -45,6 +45,7 @@ const TESTS: &[Test] = &[
     Test { name: "stream_keeps_its_order", run: stream::keeps_order },
     Test { name: "stream_elapsed_is_the_devices_own", run: stream::elapsed },
     Test { name: "stream_full_is_an_answer", run: stream::full },
+    Test { name: "stream_synchronize_ends_what_no_event_follows", run: stream::synchronised },
     Test { name: "stream_dropped_early_does_not_block", run: stream::dropped_early },
     Test { name: "stream_priority_goes_first", run: stream::priority },
     Test { name: "stream_event_recorded_again_tells_the_last", run: stream::recorded_again },
@@ -62,7 +63,9 @@ const TESTS: &[Test] = &[
     Test { name: "onnx_model_over_budget_is_refused", run: onnx::model_over_budget_is_refused },
     Test { name: "onnx_faulty_model_is_refused", run: onnx::faulty_model_is_refused },
     Test { name: "onnx_plain_path_gives_the_same", run: onnx::plain_path_gives_the_same },
+    Test { name: "onnx_plain_stages_are_timed_whole", run: onnx::plain_stages_are_timed_whole },
     Test { name: "onnx_memory_stays_within_the_limit", run: onnx::memory_stays_within_the_limit },
+    Test { name: "onnx_request_beyond_the_range_harms_nobody", run: onnx::beyond_the_range },
     Test { name: "fault_illegal_access_is_fatal", run: fault::illegal_is_fatal },
 ];
 

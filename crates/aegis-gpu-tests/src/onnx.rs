@@ -12,10 +12,10 @@ use aegis_backend_onnx::{Gpu, Library, LoadOptions, OnnxBackend};
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, DType, RuntimeBackend, TensorSpec};
 use aegis_cuda::{CudaStream, DeviceArena, DeviceContext, HostConfig};
-use aegis_memory::{MemoryOrchestrator, ModelMemory};
+use aegis_memory::{MemoryOrchestrator, ModelMemory, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, ModelId, MonotonicClock, Nanos, PartitionId, StageIndex};
 
-use crate::bench::{Bench, Outcome, require};
+use crate::bench::{Bench, Outcome, require, time};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 type Tensors = Vec<Vec<u8>>;
@@ -79,12 +79,24 @@ impl World {
         file: &Path,
         memory_limit: Bytes,
     ) -> std::result::Result<OnnxBackend, BackendError> {
-        let (files, gpu) = (vec![file.to_owned()], self.gpu.clone());
+        self.load_stages(vec![file.to_owned()], memory_limit)
+    }
+
+    fn load_stages(
+        &self,
+        files: Vec<PathBuf>,
+        memory_limit: Bytes,
+    ) -> std::result::Result<OnnxBackend, BackendError> {
+        let gpu = self.gpu.clone();
         OnnxBackend::load(&LoadOptions { files, threads: 1, memory_limit, gpu })
     }
 
     fn admit(&mut self, file: &Path) -> Result<Model> {
-        let mut backend = self.load(file, Bytes::from_gib(1))?;
+        let backend = self.load(file, Bytes::from_gib(1))?;
+        self.bind(backend)
+    }
+
+    fn bind(&mut self, mut backend: OnnxBackend) -> Result<Model> {
         let (model, partition) = (ModelId::first(self.admitted), PartitionId::WHOLE);
         self.admitted += 1;
         let tensors = backend.memory().to_vec();
@@ -234,6 +246,39 @@ pub(crate) fn model_over_budget_is_refused(bench: &Bench) -> Outcome {
     Ok(lines.join("\n"))
 }
 
+/// A model is refused for scratch that exceeds all it may have: no kernel ran on the address that it
+/// did not get, or the device would be lost for all that follows.
+pub(crate) fn beyond_the_range(bench: &Bench) -> Outcome {
+    let mut gpu = World::on_gpu(bench)?;
+    let (mut lines, mut sound) = (Vec::new(), None);
+    for file in networks()? {
+        let needs = gpu.load(&file, Bytes::from_gib(1))?;
+        let (stays, scratch): (Vec<_>, Vec<_>) =
+            needs.memory().iter().partition(|it| it.class != TensorClass::Scratch);
+        let sum = |tensors: &[&TensorLifetime]| tensors.iter().map(|it| it.size).sum::<Bytes>();
+        let (stays, scratch) = (sum(&stays), sum(&scratch));
+        drop(needs);
+        // What is left once weights and tensors are placed is less than any one request of scratch.
+        let limit = stays.saturating_sub(Bytes::from_kib(256));
+        match gpu.load(&file, limit) {
+            Err(BackendError::OutOfScratch { requested, available }) => lines.push(format!(
+                "{}: {requested} with {available} left, of {scratch} scratch in all",
+                name(&file)
+            )),
+            Err(other) => return Err(other.into()),
+            Ok(_) => sound = Some(name(&file)), // The slack of its weights was enough.
+        }
+    }
+    require(!lines.is_empty(), || format!("no model was refused, {sound:?} neither"))?;
+    // Work of a healthy model, on the same streams and in the same memory.
+    let mut model = gpu.admit(&networks()?[0])?;
+    let given = inputs(&model, 11);
+    let first = gpu.run(&mut model, &given)?;
+    let again = gpu.run(&mut model, &given)?;
+    require(distance(&first, &again) <= TOLERANCE, || "its outputs changed".into())?;
+    Ok(lines.join("\n"))
+}
+
 pub(crate) fn faulty_model_is_refused(bench: &Bench) -> Outcome {
     let gpu = World::on_gpu(bench)?;
     let file = std::env::temp_dir().join(format!("aegis-faulty-{}.onnx", std::process::id()));
@@ -259,6 +304,37 @@ pub(crate) fn plain_path_gives_the_same(bench: &Bench) -> Outcome {
     let found = gpu.run(&mut plain, &given)?;
     require(distance(&expected, &found) <= TOLERANCE, || "the plain path differs".into())?;
     Ok(format!("{:?}", plain.backend.remarks()))
+}
+
+/// A stage that ONNX Runtime runs itself, on a stream of its own, lies between its two events whole:
+/// also one in the middle of its job, which copies nothing.
+pub(crate) fn plain_stages_are_timed_whole(bench: &Bench) -> Outcome {
+    let mut gpu = World::on_gpu(bench)?;
+    gpu.gpu.as_mut().expect("it is on a GPU").graph = false;
+    let folder = networks()?[0].parent().ok_or("the networks have a folder")?.to_owned();
+    let stages = (0..3).map(|stage| folder.join(format!("unet.stage{stage}.onnx"))).collect();
+    let backend = gpu.load_stages(stages, Bytes::from_gib(1))?;
+    let mut model = gpu.bind(backend)?;
+    let (begun, ended) = (gpu.device.create_event()?, gpu.device.create_event()?);
+    let mut lines = Vec::new();
+    for round in 0..2 {
+        for stage in 0..3 {
+            let (slot, backend) = (&model.slot, &mut model.backend);
+            let took = time(|| {
+                let enqueue =
+                    |stream: &CudaStream| backend.enqueue(StageIndex(stage), slot, stream);
+                Ok(gpu.stream.between(&begun, &ended, enqueue)?)
+            })?;
+            ended.synchronize()?;
+            let measured = ended.elapsed_since(&begun)?;
+            // Behind the second event only the call's return is left, before the first its entry.
+            require(measured * 2 >= took, || {
+                format!("stage {stage} took {took} on the thread and {measured} by its events")
+            })?;
+            lines.extend((round == 1).then(|| format!("stage {stage}: {measured} of {took}")));
+        }
+    }
+    Ok(lines.join("\n"))
 }
 
 pub(crate) fn memory_stays_within_the_limit(bench: &Bench) -> Outcome {

@@ -8,7 +8,7 @@ use aegis_cuda::{
 };
 use aegis_trace::{Nanos, Timestamp};
 
-use crate::bench::{Bench, Outcome, require, wait_for};
+use crate::bench::{Bench, Outcome, require, time, wait_for};
 
 pub(crate) fn keeps_order(bench: &Bench) -> Outcome {
     let device = bench.open()?;
@@ -83,6 +83,33 @@ pub(crate) fn full(bench: &Bench) -> Outcome {
     }
     wait_for(&device, &event)?;
     Ok(String::new())
+}
+
+pub(crate) fn synchronised(bench: &Bench) -> Outcome {
+    let device = bench.open_with(|config| config.stream_depth = 4)?;
+    let kernels = TestKernels::load(&device)?;
+    let stream = device.create_stream()?;
+    let long = Nanos::from_millis(5);
+    for _ in 0..5 {
+        for _ in 0..3 {
+            kernels.busy(&stream, 1, long)?;
+        }
+        stream.synchronize()?;
+    }
+    // Four fit at once, although nobody recorded an event behind the fifteen before.
+    for _ in 0..4 {
+        kernels.busy(&stream, 1, long)?;
+    }
+    let refused = kernels.busy(&stream, 1, long);
+    let is_full = matches!(refused, Err(DeviceError::StreamFull { depth: 4, .. }));
+    require(is_full, || format!("a fifth: {refused:?}"))?;
+    // Nodes of a graph are no entries, so a full stream can be captured.
+    let graph = stream.capture(|stream| (0..6).try_for_each(|_| kernels.busy(stream, 1, long)))?;
+    require(graph.nodes() == 6, || format!("{} nodes", graph.nodes()))?;
+    let took = time(|| Ok(stream.synchronize()?))?;
+    stream.enqueue_graph(&graph)?;
+    stream.synchronize()?;
+    Ok(format!("captured behind four kernels, the last {took} before its end"))
 }
 
 pub(crate) fn dropped_early(bench: &Bench) -> Outcome {

@@ -17,6 +17,7 @@ use aegis_sched::queue::SubmissionQueue;
 use aegis_sched::task::Overheads;
 use aegis_trace::{Bytes, MonotonicClock, Nanos, PartitionId, TraceCollector};
 
+use crate::device_facts::granted_to;
 use crate::error::Error;
 use crate::partition::{Partition, PartitionSpec};
 use crate::runtime::{Parts, Runtime};
@@ -84,8 +85,9 @@ impl RuntimeBuilder {
 
     /// How much of a GPU's memory limit is left to the libraries of the runtimes, outside the arena
     /// that models are bound in. What they really take is measured and charged; a model whose
-    /// libraries exceed it is refused. By default what 24 networks took, with room to spare, and more
-    /// for more models.
+    /// libraries exceed it is refused. By default room for as many models as one partition may have,
+    /// by what 24 networks took: the libraries' code is loaded once, and the partitions share the models
+    /// of one program.
     pub fn libraries(self, memory: Bytes) -> Self {
         Self { libraries: Some(memory), ..self }
     }
@@ -169,7 +171,7 @@ impl RuntimeBuilder {
         let checked = self.check().map_err(|faults| Error::Build { faults })?;
         let (device, pace) = checked.device()?;
         let views = views(&device, &checked.partitions)?;
-        let models = checked.partitions.len().max(1) * usize::from(checked.max_models);
+        let models = usize::from(checked.max_models);
         let libraries = checked.libraries.unwrap_or_else(|| libraries(models));
         let arena = arena(&device, libraries)?;
         let memory = DeviceMemory::new(MemoryOrchestrator::new(arena));
@@ -349,7 +351,9 @@ impl Checked {
         let submissions = Arc::new(SubmissionQueue::new(self.queue_depth, signal));
         let clock = device.clock();
         let preparation = preparation(self.device, &device)?;
-        let partition = Partition { spec, device, pace, workers, clock, submissions, preparation };
+        let granted = granted_to(&device);
+        let partition =
+            Partition { spec, granted, device, pace, workers, clock, submissions, preparation };
         parts.partitions.push(partition);
         Ok(())
     }
@@ -457,18 +461,6 @@ pub(crate) fn arena(device: &DeviceContext, libraries: Bytes) -> Result<DeviceAr
         _ => left,
     };
     Ok(device.reserve_arena(left)?)
-}
-
-/// How large the arena of `models` models would be on a device of this kind. Opens the device.
-pub(crate) fn plannable(
-    choice: DeviceChoice,
-    memory_limit: Bytes,
-    models: usize,
-) -> Result<Bytes, Error> {
-    let thread = ThreadOptions { spin: Nanos::ZERO, realtime: false };
-    let (device, _) = device(choice, memory_limit, 1, thread)?;
-    let left = device.memory_limit().saturating_sub(device.reserved_memory());
-    Ok(left.saturating_sub(libraries(models)))
 }
 
 /// What prepares models on `device`, where it is a GPU.

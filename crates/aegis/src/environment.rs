@@ -2,10 +2,13 @@
 //!
 //! A profile describes the device as it was set up. What can be read of that set-up is kept in the
 //! evidence and compared before it is used; what cannot be read is `None`, and never compared.
+//! Of a GPU that is what it is set to. Its name and its SMs are in the fingerprint of the device, its
+//! heat and its clocks of the moment in the states that are told and not compared.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use aegis_cuda::{DeviceCapabilities, DeviceHealth};
 use serde::{Deserialize, Serialize};
 
 /// What the system says about itself; `None` where it says nothing.
@@ -19,6 +22,47 @@ pub struct Environment {
     pub clock_khz: Option<String>,
     /// The power mode of the platform.
     pub power_mode: Option<String>,
+    /// How the GPU is set; nothing on other devices, and in evidence from before it was read.
+    #[serde(flatten)]
+    pub gpu: GpuSettings,
+}
+
+/// What of a GPU changes how long a job takes, and stays as it is set; `None` where nobody tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuSettings {
+    /// The version of the driver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_driver: Option<String>,
+    /// The compute capability: which kernels libraries choose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute_capability: Option<String>,
+    /// The highest clocks of its SMs and its memory in MHz, as `SM/MEMORY`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_clock_mhz: Option<String>,
+    /// Whether its memory corrects errors: `on` or `off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ecc: Option<String>,
+    /// Whether the driver stays loaded between programs: `on` or `off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<String>,
+}
+
+impl GpuSettings {
+    /// The settings of a device; nothing where it is no GPU.
+    #[must_use]
+    pub fn of(device: &DeviceCapabilities, health: Option<&DeviceHealth>) -> Self {
+        let Some(gpu) = device.gpu() else { return Self::default() };
+        let switch = |on: bool| if on { "on" } else { "off" }.to_owned();
+        let clocks = health.and_then(|it| it.sm_clock_max_mhz.zip(it.memory_clock_max_mhz));
+        Self {
+            gpu_driver: gpu.driver_version.clone(),
+            compute_capability: device.compute_capability().map(|it| it.to_string()),
+            gpu_clock_mhz: clocks.map(|(sm, memory)| format!("{sm}/{memory}")),
+            // The driver answers where the management library does not.
+            ecc: health.and_then(|it| it.ecc).or(gpu.ecc).map(switch),
+            persistence: health.and_then(|it| it.persistence).map(switch),
+        }
+    }
 }
 
 /// A property that evidence is compared in, by the name a workload accepts a difference with.
@@ -41,6 +85,16 @@ pub enum Property {
     PowerMode,
     /// The partition of a model, its multiprocessors, and what was busy beside it.
     Partition,
+    /// The version of a GPU's driver.
+    GpuDriver,
+    /// The compute capability of a GPU.
+    ComputeCapability,
+    /// The highest clocks of a GPU.
+    GpuClock,
+    /// Whether a GPU's memory corrects errors.
+    Ecc,
+    /// Whether a GPU's driver stays loaded.
+    Persistence,
 }
 
 impl Property {
@@ -54,6 +108,11 @@ impl Property {
         ("clock", Self::Clock),
         ("power_mode", Self::PowerMode),
         ("partition", Self::Partition),
+        ("gpu_driver", Self::GpuDriver),
+        ("compute_capability", Self::ComputeCapability),
+        ("gpu_clock", Self::GpuClock),
+        ("ecc", Self::Ecc),
+        ("persistence", Self::Persistence),
     ];
 
     /// As a workload names it.
@@ -68,6 +127,11 @@ impl Property {
             Self::Clock => "clock",
             Self::PowerMode => "power_mode",
             Self::Partition => "partition",
+            Self::GpuDriver => "gpu_driver",
+            Self::ComputeCapability => "compute_capability",
+            Self::GpuClock => "gpu_clock",
+            Self::Ecc => "ecc",
+            Self::Persistence => "persistence",
         }
     }
 }
@@ -84,7 +148,8 @@ pub struct Difference {
 }
 
 impl Environment {
-    /// Reads what the system says now. Blocks on small files; a file that is not there is no error.
+    /// Reads what the system says now, nothing of a GPU. Blocks on small files; a file that is not
+    /// there is no error.
     #[must_use]
     pub fn read() -> Self {
         Self {
@@ -94,7 +159,14 @@ impl Environment {
                 .zip(of_cores("scaling_max_freq"))
                 .map(|(min, max)| format!("{min}-{max}")),
             power_mode: line("/sys/firmware/acpi/platform_profile"),
+            gpu: GpuSettings::default(),
         }
+    }
+
+    /// The same with the settings of a GPU.
+    #[must_use]
+    pub fn read_with(gpu: GpuSettings) -> Self {
+        Self { gpu, ..Self::read() }
     }
 
     /// Where `here` differs from this, as far as both are known.
@@ -105,6 +177,15 @@ impl Environment {
             (Property::Governor, &self.governor, &here.governor),
             (Property::Clock, &self.clock_khz, &here.clock_khz),
             (Property::PowerMode, &self.power_mode, &here.power_mode),
+            (Property::GpuDriver, &self.gpu.gpu_driver, &here.gpu.gpu_driver),
+            (
+                Property::ComputeCapability,
+                &self.gpu.compute_capability,
+                &here.gpu.compute_capability,
+            ),
+            (Property::GpuClock, &self.gpu.gpu_clock_mhz, &here.gpu.gpu_clock_mhz),
+            (Property::Ecc, &self.gpu.ecc, &here.gpu.ecc),
+            (Property::Persistence, &self.gpu.persistence, &here.gpu.persistence),
         ];
         let differs = |(property, measured, here): (Property, &Option<String>, &Option<String>)| {
             let (measured, here) = (measured.clone()?, here.clone()?);
@@ -171,12 +252,14 @@ mod tests {
             governor: known("performance"),
             clock_khz: None,
             power_mode: known("balanced"),
+            gpu: GpuSettings::default(),
         };
         let here = Environment {
             kernel: known("6.1"),
             governor: known("powersave"),
             clock_khz: known("1-2"),
             power_mode: None,
+            gpu: GpuSettings { ecc: known("on"), ..GpuSettings::default() },
         };
         let expected = Difference {
             property: Property::Governor,
@@ -185,6 +268,53 @@ mod tests {
         };
         assert_eq!(measured.differences(&here), [expected]);
         assert_eq!(measured.differences(&measured), []);
+    }
+
+    #[test]
+    fn a_setting_of_a_gpu_that_changed_is_found_by_its_name() {
+        type Change = fn(&mut GpuSettings);
+        let set = |change: Change| {
+            let mut gpu = GpuSettings {
+                gpu_driver: Some("580.159.04".into()),
+                compute_capability: Some("9.0".into()),
+                gpu_clock_mhz: Some("1980/2619".into()),
+                ecc: Some("on".into()),
+                persistence: Some("on".into()),
+            };
+            change(&mut gpu);
+            Environment { gpu, ..Environment::default() }
+        };
+        let measured = set(|_| ());
+        let changes: [(Property, Change); 5] = [
+            (Property::GpuDriver, |gpu| gpu.gpu_driver = Some("570.1".into())),
+            (Property::ComputeCapability, |gpu| gpu.compute_capability = Some("10.0".into())),
+            (Property::GpuClock, |gpu| gpu.gpu_clock_mhz = Some("1755/2619".into())),
+            (Property::Ecc, |gpu| gpu.ecc = Some("off".into())),
+            (Property::Persistence, |gpu| gpu.persistence = Some("off".into())),
+        ];
+        for (property, change) in changes {
+            let found = measured.differences(&set(change));
+            assert_eq!(found.iter().map(|it| it.property).collect::<Vec<_>>(), [property]);
+        }
+        assert_eq!(measured.differences(&set(|gpu| *gpu = GpuSettings::default())), []);
+    }
+
+    #[test]
+    fn a_file_without_a_gpu_is_read_and_written_as_before() {
+        let text = r#"{"kernel":"6.1","governor":null,"clock_khz":null,"power_mode":null}"#;
+        let read: Environment = serde_json::from_str(text).expect("an older file");
+        assert_eq!(read.gpu, GpuSettings::default());
+        assert_eq!(serde_json::to_string(&read).expect("plain data"), text);
+        let gpu = GpuSettings { ecc: Some("on".into()), ..GpuSettings::default() };
+        let with = Environment { gpu, ..read };
+        let text = serde_json::to_string(&with).expect("plain data");
+        assert_eq!(serde_json::from_str::<Environment>(&text).expect("it reads back"), with);
+    }
+
+    #[test]
+    fn a_host_has_no_settings_of_a_gpu() {
+        let host = crate::pipeline::host_capabilities().expect("a host is always there");
+        assert_eq!(GpuSettings::of(&host, None), GpuSettings::default());
     }
 
     #[test]

@@ -135,6 +135,15 @@ pub enum Error {
     /// The runtime was started before.
     #[error("the runtime was started already; it starts once")]
     AlreadyStarted,
+    /// A model was to be prepared on a GPU while jobs run on it.
+    #[error(
+        "{model} cannot be loaded or admitted while jobs run: a GPU prepares a model in memory that they \
+         use and on their time; do both before the start"
+    )]
+    PreparedWhileRunning {
+        /// Which.
+        model: String,
+    },
     /// The runtime does not run.
     #[error("the runtime is not running")]
     NotRunning,
@@ -223,6 +232,7 @@ impl Error {
             | Self::Partition { .. }
             | Self::Unordered { .. }
             | Self::AlreadyStarted
+            | Self::PreparedWhileRunning { .. }
             | Self::NotRunning
             | Self::UnknownModel
             | Self::NothingToProfile

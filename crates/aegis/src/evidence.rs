@@ -14,7 +14,7 @@ use aegis_cuda::{ComputeUnits, DeviceCapabilities};
 pub use aegis_sched::wcet::{
     ContentionFactor, CostRule, Samples, Scenario, StageProfile, WcetProfile,
 };
-use aegis_trace::{Category, Nanos};
+use aegis_trace::{Bytes, Category, Nanos};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -61,6 +61,9 @@ pub struct ModelEvidence {
     pub partition: Option<PartitionFingerprint>,
     /// What it needs.
     pub memory: MemoryNeed,
+    /// How its runtime prepared it; nothing in evidence from before it was kept.
+    #[serde(default, skip_serializing_if = "Preparation::is_nothing")]
+    pub prepared: Preparation,
     /// Device times in turn with the other models, in the order they were taken, stage by stage,
     /// nanoseconds.
     pub samples: Samples,
@@ -68,6 +71,22 @@ pub struct ModelEvidence {
     pub scenarios: BTreeMap<Scenario, Samples>,
     /// What launching and noticing took beside the device time, all stages of a job together.
     pub overheads: Vec<Nanos>,
+}
+
+/// How a runtime prepared a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preparation {
+    /// What its libraries took of a GPU beside the model's memory, by the driver's count; what all
+    /// models share counts for the first that needed it.
+    pub libraries: Bytes,
+    /// What whoever reads about the model should know of it.
+    pub remarks: Vec<String>,
+}
+
+impl Preparation {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Where evidence would be used.
@@ -115,6 +134,10 @@ pub struct PartitionFingerprint {
     pub name: String,
     /// The streaming multiprocessors that it asks for.
     pub sms: Option<u32>,
+    /// Those that the driver granted it, at least as many; `None` where it grants none, and in
+    /// evidence from before they were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub granted: Option<u32>,
     /// The models of all other partitions, by name.
     pub busy: Vec<String>,
 }
@@ -124,7 +147,21 @@ impl PartitionFingerprint {
     #[must_use]
     pub fn new(name: String, sms: Option<u32>, mut busy: Vec<String>) -> Self {
         busy.sort_unstable();
-        Self { name, sms, busy }
+        Self { name, sms, granted: None, busy }
+    }
+
+    /// The same with the SMs that the driver granted.
+    #[must_use]
+    pub fn granted(self, granted: Option<u32>) -> Self {
+        Self { granted, ..self }
+    }
+
+    /// Whether `here` is the same place; SMs that were granted count where both are known.
+    #[must_use]
+    pub fn is_same(&self, here: &Self) -> bool {
+        let Self { name, sms, granted, busy } = self;
+        let as_granted = granted.zip(here.granted).is_none_or(|(then, now)| then == now);
+        as_granted && (name, sms, busy) == (&here.name, &here.sms, &here.busy)
     }
 }
 
@@ -133,6 +170,9 @@ impl std::fmt::Display for PartitionFingerprint {
         write!(f, "in the partition {}", self.name)?;
         if let Some(sms) = self.sms {
             write!(f, " of {sms} SMs")?;
+        }
+        if let Some(granted) = self.granted {
+            write!(f, " ({granted} granted)")?;
         }
         let busy = self.busy.join(", ");
         write!(f, " beside {}", if busy.is_empty() { "nothing" } else { &busy })
@@ -366,7 +406,11 @@ impl Evidence {
         if !accepted(Property::Model) && evidence.model != fingerprint(source)? {
             return Err(EvidenceError::OtherModel { model: model() });
         }
-        if !accepted(Property::Partition) && evidence.partition.as_ref() != here.partition {
+        let same_place = match (&evidence.partition, here.partition) {
+            (Some(measured), Some(here)) => measured.is_same(here),
+            (measured, here) => measured.is_none() && here.is_none(),
+        };
+        if !accepted(Property::Partition) && !same_place {
             let (measured, here) = (place(evidence.partition.as_ref()), place(here.partition));
             return Err(EvidenceError::OtherPartition { model: model(), measured, here });
         }

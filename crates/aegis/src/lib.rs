@@ -57,6 +57,7 @@ mod aggressor;
 mod bargain;
 mod builder;
 mod chain;
+mod device_facts;
 pub mod drive;
 pub mod environment;
 mod error;
@@ -83,8 +84,9 @@ pub use aegis_context::{
     TensorSpec,
 };
 pub use aegis_cuda::{
-    CompletionWait, ComputeUnits, DeviceCapabilities, DeviceError, DriverKind, Realtime,
-    ThreadSetup,
+    CompletionWait, ComputeUnits, DeviceCapabilities, DeviceError, DeviceHealth, DriverKind,
+    DriverMemory, GpuCapabilities, GpuObserver, MemoryCount, Realtime, ThreadSetup,
+    ThrottleReasons, cuda_runtime_version,
 };
 pub use aegis_memory::{Band, PressureThresholds};
 pub use aegis_sched::admission::Terms;
@@ -102,6 +104,7 @@ pub use aegis_trace::{
 pub use bargain::Asked;
 pub use builder::{DeviceChoice, RuntimeBuilder};
 pub use chain::{ChainRefusal, ChainReport};
+pub use device_facts::{DeviceFacts, MemoryOutlook};
 pub use error::Error;
 pub use handle::{Job, ModelHandle, Outputs, Timing};
 pub use margin::{CounterOffer, Margins, ModelSensitivity};

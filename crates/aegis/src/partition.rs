@@ -52,6 +52,8 @@ impl PartitionSpec {
 pub(crate) struct Partition {
     /// `None` for the whole device.
     pub(crate) spec: Option<PartitionSpec>,
+    /// The SMs that the driver gave it.
+    pub(crate) granted: Option<u32>,
     pub(crate) device: DeviceContext,
     pub(crate) pace: Pace,
     /// How the stream workers are scheduled.

@@ -6,9 +6,10 @@ mod whole;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use aegis_context::ResourceBudget;
-use aegis_cuda::DeviceCapabilities;
+use aegis_cuda::{CompletionWait, DeviceCapabilities};
 use aegis_sched::admission::Terms;
 use aegis_sched::analysis;
 use aegis_sched::analysis::counter_offer::Offer;
@@ -18,8 +19,9 @@ use aegis_trace::{Bytes, ModelId, Nanos, ServiceTerms};
 use self::plan::{Planned, Unkept, plan};
 use self::source::{source, stand_in};
 use crate::bargain::Asked;
-use crate::builder::{self, DeviceChoice, RuntimeBuilder, ThreadOptions};
+use crate::builder::{self, DeviceChoice, RuntimeBuilder};
 use crate::chain::{ChainReport, Proved};
+use crate::device_facts::{DeviceFacts, Question};
 use crate::drive::{Driven, DrivenChain, Sources};
 use crate::environment::{Environment, Property};
 use crate::error::Error;
@@ -39,8 +41,6 @@ use crate::workload::{
 
 /// How long idle threads poll before they sleep, when a workload runs.
 const SPIN: Nanos = Nanos::from_micros(50);
-/// Threads of a device that is only asked what it is.
-const PLAIN: ThreadOptions = ThreadOptions { spin: Nanos::ZERO, realtime: false };
 /// Events each thread can record between two drains, 50 ms apart.
 const TRACE_CAPACITY: usize = 1 << 14;
 
@@ -49,6 +49,8 @@ const TRACE_CAPACITY: usize = 1 << 14;
 pub struct Pipeline {
     workload: Workload,
     evidence_path: PathBuf,
+    /// Asked once: opening a GPU takes tenths of a second.
+    facts: OnceLock<DeviceFacts>,
 }
 
 /// A model that was admitted, or the reason it was not.
@@ -96,7 +98,8 @@ impl Pipeline {
             let (model, backend, needs) = (model.name.clone(), model.backend.name(), "host");
             return Err(Error::WrongDriver { model, backend, needs });
         }
-        let pipeline = Self { workload, evidence_path: path.with_extension("evidence.json") };
+        let (evidence_path, facts) = (path.with_extension("evidence.json"), OnceLock::new());
+        let pipeline = Self { workload, evidence_path, facts };
         pipeline.check_memory()?;
         Ok(pipeline)
     }
@@ -176,14 +179,21 @@ impl Pipeline {
     /// [`Error::Evidence`] when evidence is missing or stale, [`Error::Device`].
     pub fn check(&self) -> Result<(Runtime, Vec<Verdict>), Error> {
         let evidence = self.evidence()?;
-        let runtime = self.builder().sim(self.plannable()?).build()?;
+        let facts = self.facts()?;
+        let plannable = facts.memory.map_or(self.workload.device.memory, |memory| memory.arena);
+        let mut runtime = self.builder().sim(plannable).build()?;
+        runtime.stand_for(&facts.granted);
         let verdict = |(model, planned): (&Model, Planned)| {
             let stand_in = stand_in(model, evidence_of(evidence.as_ref(), model));
             match planned {
                 Planned::Ask(terms) => {
                     let loaded =
                         runtime.load_on(&model.name, &stand_in, self.partition_name(model));
-                    self.decided(model, loaded, &terms, Vec::new(), &runtime)
+                    let verdict = self.decided(model, loaded, &terms, Vec::new(), &runtime);
+                    if let Some(measured) = evidence_of(evidence.as_ref(), model) {
+                        runtime.annotate(verdict.id, &measured.prepared);
+                    }
+                    verdict
                 }
                 Planned::Refuse(refused) => Verdict::planned(&model.name, *refused, &runtime),
             }
@@ -206,7 +216,10 @@ impl Pipeline {
         let evidence = self.evidence()?;
         let (builder, memory) = (self.builder(), self.workload.device.memory);
         let builder = match self.workload.device.driver {
-            Driver::Cuda { ordinal, wait } => builder.cuda(ordinal, wait, memory),
+            Driver::Cuda { ordinal, wait } => {
+                let libraries = builder::libraries(self.workload.models.len());
+                builder.cuda(ordinal, wait, memory).libraries(libraries)
+            }
             Driver::Host | Driver::Sim => builder.host(memory),
         };
         let runtime = builder.build()?;
@@ -360,21 +373,26 @@ impl Pipeline {
     /// # Errors
     /// [`Error::Device`].
     pub fn device(&self) -> Result<DeviceCapabilities, Error> {
-        let device = &self.workload.device;
-        let (device, _) =
-            builder::device(self.device_choice(), device.memory, device.streams, PLAIN)?;
-        Ok(device.capabilities().clone())
+        self.facts().map(|facts| facts.capabilities.clone())
     }
 
-    /// What models can be bound in: the limit, less what the driver of a GPU takes for its context and
-    /// what is left to the libraries.
-    fn plannable(&self) -> Result<Bytes, Error> {
-        let Workload { device, models, .. } = &self.workload;
-        if !matches!(device.driver, Driver::Cuda { .. }) {
-            return Ok(device.memory);
+    /// What else was found of it: how its memory limit divides, what it grants each partition, how it
+    /// is set. The device is opened by the first call, which blocks, and asked no more.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    pub fn facts(&self) -> Result<&DeviceFacts, Error> {
+        if let Some(facts) = self.facts.get() {
+            return Ok(facts);
         }
-        let groups = self.workload.partitions.len().max(1);
-        builder::plannable(self.device_choice(), device.memory, groups * models.len())
+        let Workload { device, partitions, models, .. } = &self.workload;
+        let facts = DeviceFacts::ask(&Question {
+            choice: self.device_choice(),
+            memory_limit: device.memory,
+            partitions: &partitions.iter().map(spec).collect::<Vec<_>>(),
+            models: models.len(),
+        })?;
+        Ok(self.facts.get_or_init(|| facts))
     }
 
     /// A device cannot lend more memory than it has.
@@ -394,12 +412,13 @@ impl Pipeline {
     }
 
     /// Where a model runs, and what runs beside it.
-    fn partition_of(&self, model: &Model) -> Option<PartitionFingerprint> {
+    fn partition_of(&self, model: &Model, granted: &[Option<u32>]) -> Option<PartitionFingerprint> {
         let Partition { name, sms, .. } = self.workload.partition_of(model)?.clone();
         let models = self.workload.models.iter();
         let elsewhere = models.filter(|other| other.partition != model.partition);
         let busy = elsewhere.map(|other| other.name.clone()).collect();
-        Some(PartitionFingerprint::new(name, sms, busy))
+        let granted = model.partition.and_then(|place| *granted.get(place)?);
+        Some(PartitionFingerprint::new(name, sms, busy).granted(granted))
     }
 
     /// The name of the partition that a model runs in.
@@ -442,11 +461,12 @@ impl Pipeline {
             return Ok(None);
         }
         let evidence = Evidence::read(&self.evidence_path)?;
-        let device = &DeviceFingerprint::of(&self.device()?);
-        let environment = &Environment::read();
+        let facts = self.facts()?;
+        let device = &DeviceFingerprint::of(&facts.capabilities);
+        let environment = &Environment::read_with(facts.settings.clone());
         let accepted = &self.workload.wcet.accept;
         for model in real {
-            let partition = &self.partition_of(model);
+            let partition = &self.partition_of(model, &facts.granted);
             let here = Here { device, environment, partition: partition.as_ref(), accepted };
             let measured = evidence.of(&model.name, &source(model), here)?;
             self.claimed(&model.name, measured)?;
@@ -571,6 +591,25 @@ fn with_margin(cost: Nanos, percent: u32) -> Nanos {
 /// # Errors
 /// [`Error::Device`].
 pub fn host_capabilities() -> Result<DeviceCapabilities, Error> {
-    let (device, _) = builder::device(DeviceChoice::Host, Bytes::ZERO, 1, PLAIN)?;
-    Ok(device.capabilities().clone())
+    host_facts().map(|facts| facts.capabilities)
+}
+
+/// What is found of the host.
+///
+/// # Errors
+/// [`Error::Device`].
+pub fn host_facts() -> Result<DeviceFacts, Error> {
+    DeviceFacts::ask(&Question::bare(DeviceChoice::Host, Bytes::ZERO))
+}
+
+/// What is found of GPU number `ordinal`, for whoever has no workload yet. Makes a context on it for
+/// as long as that takes.
+///
+/// # Errors
+/// [`Error::Device`].
+pub fn gpu_facts(ordinal: u16) -> Result<DeviceFacts, Error> {
+    let choice = DeviceChoice::Cuda { ordinal, wait: CompletionWait::Yield };
+    // No limit: the context may take what it takes.
+    let facts = DeviceFacts::ask(&Question::bare(choice, Bytes(u64::MAX)))?;
+    Ok(DeviceFacts { memory: None, ..facts })
 }

@@ -19,7 +19,6 @@ use aegis_trace::{Bytes, Nanos};
 
 use self::bench::Bench;
 use crate::builder::DeviceChoice;
-use crate::environment::Environment;
 use crate::error::Error;
 use crate::evidence::{Evidence, EvidenceError, ModelEvidence};
 use crate::partition::PartitionSpec;
@@ -114,8 +113,8 @@ pub fn profile_under_load(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Evidence, Error> {
     assert!(options.rounds > 0, "a profile without rounds measures nothing");
-    let before = Environment::read();
     let mut bench = Bench::new(models, options)?;
+    let before = bench.environment();
     let cold = bench.state();
     let mut scenarios = scenarios.to_vec();
     scenarios.extend((!options.partitions.is_empty()).then_some(Scenario::Alone));
@@ -134,7 +133,7 @@ pub fn profile_under_load(
     for block in blocks {
         bench.block(block, &mut step)?;
     }
-    let after = Environment::read();
+    let after = bench.environment();
     if let Some(difference) = before.differences(&after).into_iter().next() {
         return Err(EvidenceError::Unsteady { difference }.into());
     }

@@ -1,6 +1,6 @@
 //! What was promised and what was seen, model by model.
 
-use aegis_cuda::{DeviceContext, MemoryUse, Realtime, ThreadSetup};
+use aegis_cuda::{DeviceContext, DriverMemory, MemoryCount, MemoryUse, Realtime, ThreadSetup};
 use aegis_memory::MemoryOrchestrator;
 use aegis_sched::admission::AdmissionController;
 use aegis_sched::analysis::{Bound, Test};
@@ -66,6 +66,9 @@ pub struct PartitionReport {
     pub name: String,
     /// The streaming multiprocessors it asked for.
     pub sms: Option<u32>,
+    /// Those that the driver granted it; `None` where it grants none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub granted: Option<u32>,
     /// What runs in it.
     #[serde(flatten)]
     pub executor: ExecutorReport,
@@ -141,17 +144,54 @@ pub struct DriverMemoryReport {
     pub arena: Bytes,
     /// What libraries took beside it, as far as it was measured and charged.
     pub libraries: Bytes,
-    /// The hard limit on the sum of the three.
+    /// The part of `libraries` that was loaded once for the whole process: the code of kernels.
+    pub modules: Bytes,
+    /// The part of `libraries` that the driver keeps for captured graphs that allocate.
+    pub graphs: Bytes,
+    /// The hard limit on the sum of context, arena and libraries.
     pub limit: Bytes,
     /// What the driver counts for this process; `None` where it cannot tell.
     pub counted: Option<Bytes>,
+    /// How it counts; `None` where it does not.
+    pub by: Option<MemoryCount>,
+    /// What it counted just before jobs began; `None` where it could not tell, or none began.
+    pub counted_at_start: Option<Bytes>,
+    /// What the driver says that it keeps for graphs now; `None` where it does not.
+    pub graphs_now: Option<Bytes>,
 }
 
 impl DriverMemoryReport {
-    pub(crate) fn of(device: &DeviceContext) -> Option<Self> {
-        let counted = device.driver_memory()?.process;
-        let MemoryUse { context, arenas: arena, foreign: libraries } = device.memory_use();
-        Some(Self { context, arena, libraries, limit: device.memory_limit(), counted })
+    pub(crate) fn of(device: &DeviceContext, counted_at_start: Option<Bytes>) -> Option<Self> {
+        let DriverMemory { process: counted, counted: by, graphs: graphs_now, .. } =
+            device.driver_memory()?;
+        let used = device.memory_use();
+        let MemoryUse { context, arenas: arena, modules, graphs, .. } = used;
+        let (libraries, limit) = (used.libraries(), device.memory_limit());
+        let by = counted.map(|_| by);
+        Some(Self {
+            context,
+            arena,
+            libraries,
+            modules,
+            graphs,
+            limit,
+            counted,
+            by,
+            counted_at_start,
+            graphs_now,
+        })
+    }
+
+    /// The part of `libraries` that is neither modules nor graphs: handles and workspaces.
+    #[must_use]
+    pub fn handles(&self) -> Bytes {
+        self.libraries.saturating_sub(self.modules).saturating_sub(self.graphs)
+    }
+
+    /// What the driver's count grew by since jobs began; `None` where it is not known.
+    #[must_use]
+    pub fn grown_since_start(&self) -> Option<Bytes> {
+        Some(self.counted?.saturating_sub(self.counted_at_start?))
     }
 
     /// The sum of our ledger.

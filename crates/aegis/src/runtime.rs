@@ -1,10 +1,13 @@
 //! The runtime: load, admit, start, submit, evict, stop.
 
 mod insight;
+#[cfg(test)]
+mod launch_fault;
+mod preparation;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aegis_cuda::{DeviceCapabilities, DeviceContext, DriverKind, ThreadSetup};
+use aegis_cuda::{DeviceCapabilities, DeviceContext, ThreadSetup};
 use aegis_memory::PressureChange;
 use aegis_sched::admission::{
     Admission, AdmissionController, AdmissionError, AdmissionRequest, DeviceMemory, Terms,
@@ -45,6 +48,8 @@ pub struct Runtime {
     admission: Mutex<Admissions>,
     models: Mutex<Vec<Entry>>,
     phase: Mutex<Phase>,
+    /// The driver's count of memory just before jobs began.
+    counted_at_start: Mutex<Option<Bytes>>,
 }
 
 /// What a runtime is made of; the lists have one element for each partition.
@@ -106,6 +111,7 @@ impl Runtime {
             admission: Mutex::new(Admissions::new(memory, controllers)),
             models: Mutex::default(),
             phase: Mutex::new(Phase::Built(dispatchers)),
+            counted_at_start: Mutex::default(),
             device,
             partitions,
             collector,
@@ -129,7 +135,7 @@ impl Runtime {
     ///
     /// # Errors
     /// [`Error::Load`], [`Error::WrongDriver`] or [`Error::NotBuilt`]; [`Error::Partition`] where the
-    /// device is split. All Permanent.
+    /// device is split; [`Error::PreparedWhileRunning`] on a GPU once started. All Permanent.
     pub fn load(&self, name: &str, source: &ModelSource) -> Result<LoadedModel, Error> {
         self.load_on(name, source, None)
     }
@@ -154,17 +160,15 @@ impl Runtime {
         partition: Option<&str>,
     ) -> Result<LoadedModel, Error> {
         let partition = self.find(name, partition)?;
-        let Partition { device, preparation, .. } = &self.partitions[usize::from(partition.index)];
-        let is_gpu = device.kind() == DriverKind::Cuda;
-        // A GPU prepares a model in memory that jobs use, and on the time that they were promised.
-        if is_gpu && matches!(*lock(&self.phase), Phase::Running(_)) {
-            return Err(Error::AlreadyStarted);
-        }
+        let Partition { device, preparation, .. } = self.partition(partition);
+        let phase = lock(&self.phase);
+        self.may_prepare(name, partition, &phase)?;
         let admission = lock(&self.admission);
         let (arena, memory_limit) =
             (&admission.memory.bound().arena().clone(), admission.memory.bound().capacity());
-        // Held throughout on a GPU: the model is measured in memory that nobody else must be given.
-        let _held = is_gpu.then_some(admission);
+        // Held throughout on a GPU: the model is measured in memory that nobody else must be given, and
+        // before any job begins.
+        let _held = self.prepares_beside_jobs(partition).then_some((phase, admission));
         let preparation = preparation.as_ref();
         source.load(name, partition, Ground { device, arena, preparation, memory_limit })
     }
@@ -189,12 +193,14 @@ impl Runtime {
     /// model's deadline is kept from now on under the assumptions of the analysis; on *no* nothing
     /// has changed and the model is dropped.
     ///
-    /// Possible before the start and while running. Blocks for one analysis of the whole set and,
-    /// while running, until the orchestrator has taken the model.
+    /// Possible before the start and, but for a GPU, while running. Blocks for one analysis of the whole
+    /// set, on a GPU for the preparation of the model and, while running, until the orchestrator has
+    /// taken it.
     ///
     /// # Errors
     /// [`Error::Refused`] with the inequality; [`Error::Admission`] when the terms make no sense
-    /// or the memory cannot be bound; [`Error::NotRunning`] after the stop. All Permanent.
+    /// or the memory cannot be bound; [`Error::PreparedWhileRunning`] on a GPU once started;
+    /// [`Error::NotRunning`] after the stop. All Permanent.
     pub fn admit(&self, model: LoadedModel, terms: &Terms) -> Result<ModelHandle, Error> {
         self.admit_watched(model, terms, Vec::new())
     }
@@ -219,6 +225,7 @@ impl Runtime {
         }
         let (asked, terms) = (Asked::of(&model, terms), terms.clone());
         let LoadedModel { name, partition, backend } = model;
+        self.may_prepare(&name, partition, &phase)?;
         let mut admission = lock(&self.admission);
         self.observe_memory(&mut admission.memory);
         let (controller, memory) = admission.parts(partition);
@@ -418,6 +425,8 @@ impl Runtime {
         let mut phase = lock(&self.phase);
         match std::mem::replace(&mut *phase, Phase::Stopped) {
             Phase::Built(dispatchers) => {
+                let counted = self.device.driver_memory().and_then(|memory| memory.process);
+                *lock(&self.counted_at_start) = counted;
                 *phase = Phase::Running(self.start_all(dispatchers)?);
                 Ok(())
             }

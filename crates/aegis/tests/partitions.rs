@@ -505,12 +505,21 @@ fn models_are_measured_while_those_of_other_partitions_run() {
     };
     let here = PartitionFingerprint::new("vision".into(), Some(72), vec!["arm".into()]);
     assert_eq!(ask(&evidence, Some(&here)), Ok(()));
+    let granted = here.clone().granted(Some(80));
+    assert_eq!(ask(&evidence, Some(&granted)), Ok(()), "a host grants none, so nothing differs");
     let fewer = PartitionFingerprint { sms: Some(64), ..here.clone() };
     let busier = PartitionFingerprint { busy: vec!["arm".into(), "leg".into()], ..here };
     for other in [Some(&fewer), Some(&busier), None] {
         let error = ask(&evidence, other).expect_err("measured elsewhere");
         assert!(error.contains("in the partition vision of 72 SMs beside arm"), "{error}");
     }
+    // A driver that rounds up another way runs the model elsewhere than it was measured.
+    let mut of_gpu = evidence.clone();
+    let camera = of_gpu.models.get_mut("camera").expect("it was measured");
+    camera.partition = Some(granted.clone());
+    assert_eq!(ask(&of_gpu, Some(&granted)), Ok(()));
+    let error = ask(&of_gpu, Some(&granted.granted(Some(72)))).expect_err("eight SMs less");
+    assert!(error.contains("of 72 SMs (80 granted)") && error.contains("(72 granted)"), "{error}");
 }
 
 #[test]

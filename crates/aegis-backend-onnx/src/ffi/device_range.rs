@@ -11,11 +11,17 @@
 //! point 4); of a captured graph no request is ever made again.
 //!
 //! # What happens at the limit
-//! ONNX Runtime hands the address it gets to kernels without a look at it, and a kernel that writes
-//! to address zero ends the context of the whole process. So a request that does not fit is recorded
-//! as refused, the run is told to stop at its next operator, and the request is served with the
-//! beginning of the range: its numbers are worthless then, and its memory is the model's own. Only a
-//! request that exceeds the whole range gets nothing.
+//! ONNX Runtime looks at the address it gets for a workspace, and makes a null an error with the size
+//! that was asked for; but the address of a tensor it hands to kernels without a look (on the host that
+//! ends the process, seen with 1.31.1), and a kernel that writes to address zero ends the context of
+//! the whole process. So a request that does not fit is recorded as refused, with its numbers, and the
+//! run is told to stop at its next operator. Until it gets there:
+//!
+//! - One that the range would hold if it were empty gets the beginning of the range: the numbers are
+//!   worthless then, and the memory is the model's own.
+//! - One that exceeds the whole range gets a null, and from there on what the run enqueues is thrown
+//!   away ([`Binding::enqueue`](super::run::Binding::enqueue)): no kernel meets the null. While a
+//!   session is made no kernel runs, and the driver refuses to copy to a null.
 //!
 //! # Invariants
 //! 1. `SERVICE` of a thread points to a service on that thread's own stack, or is null.
@@ -38,6 +44,15 @@ pub(crate) struct DeviceRange {
     start: usize,
     length: usize,
     blocks: Scratch,
+}
+
+/// By how much a request does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beyond {
+    /// More than is free: it is served with memory of the model that is in use.
+    Free,
+    /// More than the whole range: it gets no address.
+    Range,
 }
 
 /// What a load left in its range.
@@ -63,19 +78,23 @@ impl DeviceRange {
 
     /// Runs `foreign` with this thread's requests served from here; blocks that it leaves stay.
     pub(crate) fn keep<T>(&mut self, foreign: impl FnOnce() -> T) -> Kept<T> {
-        let result = self.install(&|| (), foreign);
+        let result = self.install(&|_| (), foreign);
         Kept { result, refused: self.blocks.take_refused() }
     }
 
-    /// Runs `foreign` with this thread's requests served from here; `stop` is called for one that
+    /// Runs `foreign` with this thread's requests served from here; `stop` is called for each that
     /// does not fit. All blocks are free afterwards.
-    pub(super) fn serve<T>(&mut self, stop: &dyn Fn(), foreign: impl FnOnce() -> T) -> Served<T> {
+    pub(super) fn serve<T>(
+        &mut self,
+        stop: &dyn Fn(Beyond),
+        foreign: impl FnOnce() -> T,
+    ) -> Served<T> {
         let result = self.install(stop, foreign);
         let (refused, kept) = self.blocks.end_run();
         Served { result, refused, kept }
     }
 
-    fn install<T>(&mut self, stop: &dyn Fn(), foreign: impl FnOnce() -> T) -> T {
+    fn install<T>(&mut self, stop: &dyn Fn(Beyond), foreign: impl FnOnce() -> T) -> T {
         let Self { start, length, blocks } = self;
         let service =
             Service { start: *start, length: *length, blocks: RefCell::new(blocks), stop };
@@ -90,7 +109,7 @@ struct Service<'run> {
     length: usize,
     // Borrowed for one request at a time; requests of one thread do not nest.
     blocks: RefCell<&'run mut Scratch>,
-    stop: &'run dyn Fn(),
+    stop: &'run dyn Fn(Beyond),
 }
 
 thread_local! {
@@ -145,8 +164,12 @@ pub(super) fn serve_request(size: usize) -> usize {
     match offset {
         Some(offset) => service.start + usize::try_from(offset).expect("less than a length"),
         None => {
-            (service.stop)();
-            if size <= service.length { service.start } else { 0 }
+            let beyond = if size <= service.length { Beyond::Free } else { Beyond::Range };
+            (service.stop)(beyond);
+            match beyond {
+                Beyond::Free => service.start,
+                Beyond::Range => 0,
+            }
         }
     }
 }
@@ -168,7 +191,7 @@ mod tests {
 
     const START: usize = 0x7f00_0000_0000;
 
-    fn no_stop() {
+    fn no_stop(_: Beyond) {
         panic!("everything fits");
     }
 
@@ -195,13 +218,13 @@ mod tests {
     #[test]
     fn a_request_beyond_the_range_stops_the_run_and_gets_the_models_own_memory() {
         let mut range = DeviceRange::new(START, 4096);
-        let stopped = Cell::new(0);
-        let stop = || stopped.set(stopped.get() + 1);
+        let stopped = RefCell::new(Vec::new());
+        let stop = |beyond| stopped.borrow_mut().push(beyond);
         let served = range.serve(&stop, || [3800, 4000, 5000].map(serve_request));
         assert_eq!(served.result, [START, START, 0]);
         let refused = served.refused.expect("the second");
         assert_eq!((refused.requested, refused.available), (Bytes(4096), Bytes(256)));
-        assert_eq!(stopped.get(), 2);
+        assert_eq!(*stopped.borrow(), [Beyond::Free, Beyond::Range]);
         assert_eq!(range.serve(&no_stop, || serve_request(1)).result, START);
     }
 

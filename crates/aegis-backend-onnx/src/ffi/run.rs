@@ -1,17 +1,18 @@
 //! Sessions with their inputs and outputs bound to fixed addresses, and their runs.
 
+use std::cell::RefCell;
 use std::ffi::{CStr, CString};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use aegis_context::TensorSpec;
-use aegis_cuda::interop::{buffer_ptr, region_ptr};
-use aegis_cuda::{DeviceBuffer, SharedRegion};
+use aegis_cuda::interop::{buffer_ptr, discarding as discard, region_ptr};
+use aegis_cuda::{CudaStream, DeviceBuffer, SharedRegion};
 use ort::AsPointer;
 use ort::session::Session;
 use ort::sys;
 
-use super::device_range::DeviceRange;
+use super::device_range::{Beyond, DeviceRange};
 use super::range::{ScratchRange, Served};
 use super::{MemoryInfo, check};
 
@@ -129,19 +130,31 @@ impl Binding {
         self.options.set(c"disable_synchronize_execution_providers", c"1")
     }
 
-    /// Enqueues a run of the session on its stream, with its requests for device memory served from
+    /// Enqueues a run of the session on its `stream`, with its requests for device memory served from
     /// `scratch`. Blocks for as long as that takes the processor; the run itself happens later. The
     /// caller keeps the bound memory and the scratch to this run until it has ended.
+    ///
+    /// Once a request was given no address, what the run enqueues on the stream is thrown away, so that
+    /// no kernel ever touches what it did not get (`device_range`, "What happens at the limit").
     ///
     /// # Errors
     /// Nothing was enqueued. What the run says is in the result.
     pub(crate) fn enqueue(
         &mut self,
         scratch: &mut DeviceRange,
+        stream: &CudaStream,
     ) -> Result<Served<Result<(), String>>, String> {
         let Self { handles, options, session, .. } = self;
         options.reset()?;
-        Ok(scratch.serve(&|| options.terminate(), || run_bound(session, options, handles)))
+        let discarding = RefCell::new(None);
+        let stop = |beyond: Beyond| {
+            options.terminate();
+            if beyond == Beyond::Range {
+                // A stream that is being captured already refuses, and runs nothing either.
+                discarding.borrow_mut().get_or_insert_with(|| discard(stream).ok());
+            }
+        };
+        Ok(scratch.serve(&stop, || run_bound(session, options, handles)))
     }
 }
 

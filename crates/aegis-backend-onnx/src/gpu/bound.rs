@@ -6,9 +6,17 @@
 //!
 //! # Plain stages
 //! A stage that cannot be captured is run by ONNX Runtime itself, on the stream its session was made
-//! with. It takes the orchestration thread until it has ended, allocates from the heap, and its launch
-//! costs are the processor's: what the profile measures, since it measures just that. The reason is in
-//! [`Prepared::remarks`].
+//! with: the job's own stream waits for the end of the copies before it, and takes the copies after it.
+//! The orchestration thread of the partition launches kernel by kernel and waits for the last, and
+//! allocates from the heap. The reason is in [`Prepared::remarks`]. What that means:
+//!
+//! - Its cost is charged in full. The events around a stage are recorded on the job's stream before the
+//!   first copy, or before it is run where it has none, and behind everything; so what they measure, in
+//!   the profile and in every job, holds the processor's launching and waiting too. The executor runs one stage at a time in any case, so its
+//!   being blocked delays nobody by more than the stage that blocks it: the analysis stays as it is.
+//! - The processor's time varies more than a graph's, and so does the cost.
+//! - Nothing finds a stage that hangs: who would look is the thread that waits for it. Submissions
+//!   wait in their queue meanwhile, and eviction and the stop wait too.
 //!
 //! # Captured stages
 //! The graph of the first stage begins with the copies of the inputs, that of the last ends with those
@@ -76,7 +84,7 @@ pub(crate) struct Prepared {
     /// What a reader of a report should know.
     pub(crate) remarks: Vec<String>,
     /// What its libraries took while it was bound.
-    pub(crate) foreign: Option<ForeignCharge>,
+    pub(crate) foreign: Vec<ForeignCharge>,
 }
 
 /// One stage: its session, and its graph where it has one.
@@ -157,10 +165,10 @@ impl Prepared {
             preparation: Arc::clone(&gpu.preparation),
             gpu: gpu.clone(),
             remarks: Vec::new(),
-            foreign: None,
+            foreign: Vec::new(),
         };
         prepared.prepare(chain, plain)?;
-        prepared.foreign = meter.charge()?;
+        prepared.foreign = meter.charge_bind()?;
         Ok(prepared)
     }
 
@@ -182,7 +190,8 @@ impl Prepared {
         if let Some(reason) = refused {
             self.stages.iter_mut().for_each(|stage| stage.graph = None);
             self.remarks.push(format!(
-                "it runs without a graph, launched kernel by kernel on the orchestration thread: {reason}"
+                "it runs without a graph: the orchestration thread launches it kernel by kernel and \
+                 waits for its end, which its cost contains and no watchdog sees: {reason}"
             ));
         }
         for named in &mut self.memory.named {
@@ -260,7 +269,9 @@ impl Prepared {
                 if *fill {
                     ffi::fill_scratch(stream, &memory.binding, SCRATCH, CLEAN)?;
                 }
-                accept(ffi::while_capturing(|| binding.enqueue(scratch)).map_err(runtime)?)?;
+                accept(
+                    ffi::while_capturing(|| binding.enqueue(scratch, stream)).map_err(runtime)?,
+                )?;
                 if index == last {
                     for (copy, target) in copies_out.iter().zip(&staging.outputs) {
                         ffi::copy_out(stream, memory.named[copy.tensor].own(), target)?;
@@ -296,7 +307,8 @@ impl Prepared {
     /// Runs one stage by ONNX Runtime and waits for its end.
     fn run_stage(&mut self, stage: usize) -> Result<(), BackendError> {
         interop::make_current(&self.gpu.device)?;
-        let served = self.stages[stage].binding.enqueue(&mut self.scratch).map_err(runtime)?;
+        let served = self.stages[stage].binding.enqueue(&mut self.scratch, &self.preparation);
+        let served = served.map_err(runtime)?;
         let ended = self.preparation.synchronize();
         accept(served)?;
         Ok(ended?)
@@ -381,6 +393,8 @@ impl Prepared {
                 ffi::copy_in(stream, &io.inputs[copy.slot], self.memory.named[copy.tensor].own())?;
             }
         }
+        // Also a stage without copies begins here, and not once it has run on its session's stream.
+        interop::open_stage(stream)?;
         stream.synchronize()?; // The inputs are there before another stream reads them.
         self.run_stage(stage)?;
         if stage + 1 == self.stages.len() {

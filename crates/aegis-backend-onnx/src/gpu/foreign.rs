@@ -2,34 +2,96 @@
 //!
 //! Handles of cuBLAS and cuDNN, modules of kernels, and the pools of graphs are none of our
 //! allocations: the driver's figure for the process grows by them while everything else stands
-//! still, and the growth is charged to the model that caused it. Modules are loaded once in a
-//! process, so the first model that uses one pays for it.
+//! still, and the growth is charged to the model that caused it.
+//!
+//! ```text
+//!   load   sessions made, run, dropped    what stays is loaded once in a process: modules
+//!   bind   sessions made, run, captured   what the graphs' pool grew by: graphs; the rest: libraries
+//! ```
+//! The first model that uses a module pays for it. One that a library loads at bind or at run time
+//! counts among the libraries, or is found as growth since the start (`aegis`, report of memory).
+//!
+//! # Invariants
+//! 1. What is charged at one time sums up to what the driver's count grew by, never to more.
 
-use aegis_cuda::{DeviceContext, DeviceError, ForeignCharge};
+use aegis_cuda::{DeviceContext, DeviceError, DriverMemory, ForeignCharge, ForeignUse};
 use aegis_trace::Bytes;
 
 /// A reading of the driver's count before something is done.
 #[derive(Debug)]
 pub(crate) struct Meter {
     device: DeviceContext,
-    before: Option<Bytes>,
+    before: Option<Reading>,
+}
+
+/// What the driver counted at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Reading {
+    process: Bytes,
+    graphs: Bytes,
 }
 
 impl Meter {
     pub(crate) fn start(device: &DeviceContext) -> Self {
-        Self { device: device.clone(), before: count(device) }
+        Self { device: device.clone(), before: Reading::of(device) }
     }
 
-    /// Charges what was taken since the start; `None` where nobody counts.
+    /// Charges what a load left behind, for good: modules stay when the model goes. Gives how much;
+    /// nothing where nobody counts.
     ///
     /// # Errors
     /// [`DeviceError::OutOfMemory`]: the limit of the device does not hold it.
-    pub(crate) fn charge(&self) -> Result<Option<ForeignCharge>, DeviceError> {
-        let (Some(before), Some(now)) = (self.before, count(&self.device)) else { return Ok(None) };
-        self.device.charge_foreign(now.saturating_sub(before)).map(Some)
+    pub(crate) fn charge_load(&self) -> Result<Bytes, DeviceError> {
+        let Some((graphs, rest)) = self.grown() else { return Ok(Bytes::ZERO) };
+        self.device.charge_foreign_as(ForeignUse::Modules, graphs + rest).map(ForeignCharge::keep)
+    }
+
+    /// Charges what binding took; empty where nobody counts.
+    ///
+    /// # Errors
+    /// As [`Meter::charge_load`]; nothing is charged then.
+    pub(crate) fn charge_bind(&self) -> Result<Vec<ForeignCharge>, DeviceError> {
+        let Some((graphs, rest)) = self.grown() else { return Ok(Vec::new()) };
+        [(ForeignUse::Graphs, graphs), (ForeignUse::Libraries, rest)]
+            .into_iter()
+            .map(|(of, bytes)| self.device.charge_foreign_as(of, bytes))
+            .collect()
+    }
+
+    fn grown(&self) -> Option<(Bytes, Bytes)> {
+        Some(Reading::of(&self.device)?.since(self.before?))
     }
 }
 
-fn count(device: &DeviceContext) -> Option<Bytes> {
-    device.driver_memory()?.process
+impl Reading {
+    fn of(device: &DeviceContext) -> Option<Self> {
+        let DriverMemory { process, graphs, .. } = device.driver_memory()?;
+        Some(Self { process: process?, graphs: graphs.unwrap_or(Bytes::ZERO) })
+    }
+
+    /// What the graphs' pool and what everything else grew by since `before`: of the whole growth,
+    /// which the driver counts in pages of its own, the pool's is taken first.
+    fn since(self, before: Self) -> (Bytes, Bytes) {
+        let whole = self.process.saturating_sub(before.process);
+        let graphs = self.graphs.saturating_sub(before.graphs).min(whole);
+        (graphs, whole.saturating_sub(graphs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(process: u64, graphs: u64) -> Reading {
+        Reading { process: Bytes(process), graphs: Bytes(graphs) }
+    }
+
+    #[test]
+    fn the_parts_sum_up_to_the_growth() {
+        let since = |now: Reading, before| now.since(before);
+        assert_eq!(since(reading(150, 30), reading(100, 10)), (Bytes(20), Bytes(30)));
+        assert_eq!(since(reading(110, 30), reading(100, 10)), (Bytes(10), Bytes(0)));
+        assert_eq!(since(reading(90, 10), reading(100, 10)), (Bytes(0), Bytes(0)), "it shrank");
+        assert_eq!(since(reading(120, 5), reading(100, 10)), (Bytes(0), Bytes(20)), "the pool did");
+    }
 }

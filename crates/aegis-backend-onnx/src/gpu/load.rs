@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use aegis_context::BackendError;
-use aegis_cuda::{DeviceBuffer, ForeignCharge, interop};
+use aegis_cuda::{DeviceBuffer, interop};
 use aegis_trace::Bytes;
 
 use super::Gpu;
@@ -35,9 +35,8 @@ pub(crate) struct Measured {
     pub(crate) weights: Bytes,
     /// The furthest that any run reached.
     pub(crate) scratch: Bytes,
-    /// What its libraries took and did not give back when the sessions went; `None` where nobody
-    /// counts.
-    pub(crate) foreign: Option<ForeignCharge>,
+    /// What its libraries took and did not give back when the sessions went; charged for good.
+    pub(crate) modules: Bytes,
     /// Why its stages are not captured, if they are not.
     pub(crate) plain: Option<String>,
 }
@@ -71,8 +70,8 @@ pub(crate) fn measure(
         Some(measured) => measured,
         None => run(library, files, gap, gpu, &gpu.provider(true)?)?,
     };
-    let foreign = meter.charge()?;
-    Ok(Measured { chain, weights, scratch, foreign, plain })
+    let modules = meter.charge_load()?;
+    Ok(Measured { chain, weights, scratch, modules, plain })
 }
 
 type Figures = (Chain, Bytes, Bytes);
@@ -112,12 +111,14 @@ fn run(
     let mut bindings = bind(library, gpu, &chain, stages, &named)?;
     for _ in 0..MEASURING_RUNS {
         for binding in &mut bindings {
-            accept(binding.enqueue(&mut scratch).map_err(runtime)?)?;
-            gpu.preparation.synchronize()?;
+            let served = binding.enqueue(&mut scratch, &gpu.preparation).map_err(runtime)?;
+            let ended = gpu.preparation.synchronize(); // Before its memory goes to another.
+            accept(served)?;
+            ended?;
         }
     }
     // Refused here, where the sessions still have it, if the limit does not hold it.
-    drop(meter.charge()?);
+    drop(meter.charge_bind()?);
     drop(bindings);
     Ok((chain, taken + ORDER_SLACK, scratch.high_water()))
 }

@@ -8,9 +8,11 @@
 use std::ffi::c_int;
 
 use aegis_trace::Bytes;
-use cudarc::driver::sys::CUdevice_attribute_enum as Attribute;
+use cudarc::driver::sys::{CUdevice, CUdevice_attribute_enum as Attribute};
 
 use super::context::{Machine, pci_bus_id, until_nul};
+use super::library::EntryPoints;
+use super::runtime_library::as_text;
 use super::stream::priorities;
 use crate::capability::{
     ComputeCapability, ComputeUnits, DeviceCapabilities, DriverKind, GpuCapabilities,
@@ -29,7 +31,7 @@ pub(crate) fn probe(
     let clock_khz = positive(ask(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE));
     let gpu = gpu(machine, capability, count)?;
     Ok(DeviceCapabilities {
-        name: name(machine)?,
+        name: name(machine.api(), machine.device())?,
         driver: DriverKind::Cuda,
         total_memory: Some(total),
         available_memory: Some(free),
@@ -83,13 +85,13 @@ fn positive(value: Option<u32>) -> Option<u32> {
     value.filter(|value| *value > 0)
 }
 
-fn name(machine: &Machine) -> Result<String, DeviceError> {
+/// The name that the GPU gives itself.
+pub(super) fn name(api: &EntryPoints, device: CUdevice) -> Result<String, DeviceError> {
     const ROOM: c_int = 256;
     let mut text = [0_u8; ROOM as usize];
-    let api = machine.api();
     // SAFETY: (1) The buffer is valid for as many bytes as the call is told.
-    let code = unsafe { (api.cuDeviceGetName)(text.as_mut_ptr().cast(), ROOM, machine.device()) };
-    machine.check("cuDeviceGetName", code)?;
+    let code = unsafe { (api.cuDeviceGetName)(text.as_mut_ptr().cast(), ROOM, device) };
+    api.check("cuDeviceGetName", code)?;
     Ok(until_nul(&text))
 }
 
@@ -99,7 +101,7 @@ fn cuda_version(machine: &Machine) -> Result<String, DeviceError> {
     // SAFETY: (1) The pointer is valid for the one write.
     let code = unsafe { (machine.api().cuDriverGetVersion)(&raw mut version) };
     machine.check("cuDriverGetVersion", code)?;
-    Ok(format!("{}.{}", version / 1000, version % 1000 / 10))
+    Ok(as_text(version))
 }
 
 fn compute_capability(machine: &Machine) -> Option<ComputeCapability> {

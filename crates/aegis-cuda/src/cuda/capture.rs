@@ -12,7 +12,7 @@ use crate::error::DeviceError;
 const THREAD_LOCAL: u32 = 1;
 
 /// A capture under way; the drop ends and discards it.
-pub(super) struct Capture<'lane> {
+pub(crate) struct Capture<'lane> {
     machine: &'lane Machine,
     lane: &'lane Lane,
     open: bool,

@@ -36,6 +36,7 @@ use aegis_trace::{Clock, MonotonicClock, Nanos, StreamId, Timestamp};
 
 use super::CompletionWait;
 use super::context::Machine;
+use super::entries::{Entries, Position};
 use super::event::RawEvent;
 use super::frame::FrameEvents;
 use super::graph::CudaGraph;
@@ -52,11 +53,11 @@ struct Mark {
     cell: Arc<EventCell>,
     ticket: Ticket,
     event: Arc<RawEvent>,
+    /// Its place among the entries: all before it end with it.
+    position: Position,
     /// The recording at the beginning of its stage, which ends with it: the stage is one graph, and
     /// nobody asks the driver when it began.
     begun: Option<(Arc<EventCell>, Ticket)>,
-    /// The entries that end with it: itself and the work enqueued since the mark before.
-    weight: usize,
 }
 
 impl Mark {
@@ -92,29 +93,27 @@ pub(crate) struct Edges {
 
 /// What a lane's lock guards.
 struct Queue {
-    marks: VecDeque<Mark>, // Never grows: see `Lane::room`.
+    marks: VecDeque<Mark>, // Never grows: each is an unfinished entry, of which there are `depth`.
     next: u64,
-    /// Entries not known to be done: the weights of all marks and `loose`.
-    unfinished: usize,
-    /// Work enqueued since the last mark.
-    loose: usize,
+    /// Marks, and the work between and behind them.
+    entries: Entries,
     capturing: bool,
 }
 
 impl Queue {
-    /// What changes whenever something is enqueued.
-    fn newest(&self) -> (u64, usize) {
-        (self.next, self.loose)
-    }
-
     /// Takes the marks up to `sequence` out, if that mark is still awaited; gives the last.
     fn take_through(&mut self, sequence: u64) -> Option<(Mark, usize)> {
         let awaited = |mark: &Mark| mark.sequence == sequence && mark.is_current();
         let count = self.marks.iter().position(awaited)? + 1;
-        let taken: usize = self.marks.iter().take(count).map(|mark| mark.weight).sum();
-        self.unfinished -= taken;
-        let last = self.marks.drain(..count).next_back();
-        last.map(|mark| (mark, count))
+        let last = self.marks.drain(..count).next_back()?;
+        self.entries.end_through(last.position);
+        Some((last, count))
+    }
+
+    /// Takes the first mark out if it ends with everything up to `position`.
+    fn take_before(&mut self, position: Position) -> Option<Mark> {
+        let ended = self.marks.front().is_some_and(|mark| mark.position <= position);
+        if ended { self.marks.pop_front() } else { None }
     }
 }
 
@@ -156,6 +155,18 @@ impl Lane {
         first.map(|mark| (mark.sequence, Arc::clone(&mark.event)))
     }
 
+    /// Whether another entry may come. A stream that is being captured takes nodes instead, of which
+    /// there is no limit; nor may it be asked whether it is idle, which would end the capture.
+    fn has_room(&self) -> bool {
+        let queue = lock(&self.queue);
+        queue.capturing || queue.entries.unfinished() < self.depth
+    }
+
+    /// The place of its last entry.
+    fn last(&self) -> Position {
+        lock(&self.queue).entries.last()
+    }
+
     /// Sets whether the stream is being captured; tells whether it was.
     pub(crate) fn set_capturing(&self, capturing: bool) -> bool {
         std::mem::replace(&mut lock(&self.queue).capturing, capturing)
@@ -195,8 +206,7 @@ impl Completions {
         let queue = Queue {
             marks: VecDeque::with_capacity(depth),
             next: 0,
-            unfinished: 0,
-            loose: 0,
+            entries: Entries::default(),
             capturing: false,
         };
         let lane = Arc::new(Lane {
@@ -321,7 +331,7 @@ impl Completions {
         if queue.capturing {
             return Err(DeviceError::Capturing { stream: lane.id });
         }
-        if queue.unfinished >= lane.depth {
+        if queue.entries.unfinished() >= lane.depth {
             // Others filled the room that was made; they are as unfinished as ours would be.
             return Err(DeviceError::StreamFull { stream: lane.id, depth: lane.depth });
         }
@@ -338,12 +348,10 @@ impl Completions {
             cell.fail(ticket, crate::fault::refused(lane.id, &error));
             return Err(error);
         }
-        let (sequence, weight) = (queue.next, queue.loose + 1);
+        let (sequence, position) = (queue.next, queue.entries.enter());
         queue.next += 1;
-        queue.loose = 0;
-        queue.unfinished += 1;
         let (cell, event) = (Arc::clone(cell), Arc::clone(event));
-        queue.marks.push_back(Mark { sequence, cell, ticket, event, begun, weight });
+        queue.marks.push_back(Mark { sequence, cell, ticket, event, position, begun });
         drop(queue);
         self.wake(lane);
         Ok(())
@@ -371,15 +379,13 @@ impl Completions {
         self.machine.bind()?;
         self.make_room(lane)?;
         let mut queue = lock(&lane.queue);
-        if queue.unfinished >= lane.depth {
+        let capturing = queue.capturing; // Then a node of the graph, not an entry of the queue.
+        if !capturing && queue.entries.unfinished() >= lane.depth {
             return Err(DeviceError::StreamFull { stream: lane.id, depth: lane.depth });
         }
         match enqueue(&lane.stream) {
-            Ok(()) if queue.capturing => {} // A node of the graph, not an entry of the queue.
-            Ok(()) => {
-                queue.unfinished += 1;
-                queue.loose += 1;
-            }
+            Ok(()) if capturing => {}
+            Ok(()) => drop(queue.entries.enter()),
             Err(error) => {
                 drop(queue);
                 self.lose_or_note(Some(lane.id), &error);
@@ -391,40 +397,53 @@ impl Completions {
 
     /// Looks whether a full lane is still full, and says so if it is.
     fn make_room(&self, lane: &Lane) -> Result<(), DeviceError> {
-        if lock(&lane.queue).unfinished < lane.depth {
+        if lane.has_room() {
             return Ok(());
         }
         self.poll_lane(lane);
-        if lock(&lane.queue).unfinished < lane.depth {
+        if lane.has_room() {
             return Ok(());
         }
         // Work behind the last mark, and stale marks, end unseen: only the stream knows.
-        let before = lock(&lane.queue).newest();
+        let last = lane.last();
         match lane.stream.is_idle() {
-            Ok(true) => self.settle(lane, before),
+            Ok(true) => self.settle(lane, last),
             Ok(false) => {}
             Err(error) => self.lose_or_note(Some(lane.id), &error),
         }
         self.core.check()?;
-        if lock(&lane.queue).unfinished < lane.depth {
+        if lane.has_room() {
             return Ok(());
         }
         Err(DeviceError::StreamFull { stream: lane.id, depth: lane.depth })
     }
 
-    /// Ends everything on a stream that was seen idle, unless more was enqueued since `before`.
-    fn settle(&self, lane: &Lane, before: (u64, usize)) {
+    /// Blocks until everything enqueued so far is done, and ends it, whether an event follows it or
+    /// not; what other threads enqueue meanwhile stays.
+    pub(crate) fn synchronize(&self, lane: &Lane) -> Result<(), DeviceError> {
+        self.machine.bind()?;
+        let last = lane.last();
+        let waited = lane.stream.wait();
+        match &waited {
+            Ok(()) => self.settle(lane, last),
+            Err(error) => {
+                self.lose_or_note(Some(lane.id), error);
+                self.poll();
+            }
+        }
+        waited
+    }
+
+    /// Ends everything up to `position`, which was seen done.
+    fn settle(&self, lane: &Lane, position: Position) {
         let at = self.clock.now();
         loop {
             let mut queue = lock(&lane.queue);
-            if queue.newest() != before {
-                return;
-            }
-            let Some(mark) = queue.marks.pop_front() else {
-                (queue.unfinished, queue.loose) = (0, 0);
+            let Some(mark) = queue.take_before(position) else {
+                queue.entries.end_through(position);
                 return;
             };
-            queue.unfinished -= mark.weight;
+            queue.entries.end_through(mark.position);
             self.pending.fetch_sub(1, Ordering::SeqCst);
             drop(queue);
             mark.complete(at);

@@ -30,6 +30,9 @@ const SCHED_BLOCKING_SYNC: c_uint = 4;
 /// A stream that does not wait for the legacy default stream, nor it for the stream.
 pub(crate) const NON_BLOCKING: c_uint = 1;
 
+/// `CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT`: what graphs hold, used by a launch or kept for the next.
+const GRAPHS_RESERVED: c_uint = 2;
+
 /// One GPU with its primary context retained.
 pub(crate) struct Machine {
     api: &'static EntryPoints,
@@ -163,6 +166,15 @@ impl Machine {
         (code == SUCCESS).then_some(value).and_then(|value| u32::try_from(value).ok())
     }
 
+    /// What the driver holds for graphs that allocate, on this device; `None` before CUDA 11.4.
+    pub(crate) fn graph_memory(&self) -> Option<Bytes> {
+        let call = self.api.cuDeviceGetGraphMemAttribute?;
+        let mut bytes = 0_u64;
+        // SAFETY: (1) The manual gives this attribute 64 bits, which the pointer is valid for.
+        let code = unsafe { call(self.device, GRAPHS_RESERVED, (&raw mut bytes).cast()) };
+        (code == SUCCESS).then_some(Bytes(bytes))
+    }
+
     /// Free and total memory of the device, as the driver sees it from inside the context.
     pub(crate) fn memory_info(&self) -> Result<(Bytes, Bytes), DeviceError> {
         self.bind()?;
@@ -188,7 +200,7 @@ impl Drop for Machine {
 }
 
 /// The device `ordinal`.
-fn find(api: &EntryPoints, ordinal: u16) -> Result<CUdevice, DeviceError> {
+pub(super) fn find(api: &EntryPoints, ordinal: u16) -> Result<CUdevice, DeviceError> {
     let mut count: c_int = 0;
     // SAFETY: (1) The pointer is valid for the one write.
     api.check("cuDeviceGetCount", unsafe { (api.cuDeviceGetCount)(&raw mut count) })?;

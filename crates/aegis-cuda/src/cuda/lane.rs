@@ -77,13 +77,7 @@ impl CudaLane {
 
     /// Blocks until everything enqueued is done.
     pub(crate) fn synchronize(&self) -> Result<(), DeviceError> {
-        self.completions.machine().bind()?;
-        let waited = self.lane.stream().wait();
-        if let Err(error) = &waited {
-            self.completions.lose_or_note(Some(self.id()), error);
-        }
-        self.completions.poll();
-        waited
+        self.completions.synchronize(&self.lane)
     }
 
     /// Begins a stage: the events of `edges` are recorded before and behind what is enqueued until
@@ -111,7 +105,7 @@ impl CudaLane {
     }
 
     /// Records the beginning of the stage, if it is still to come: work follows that does not.
-    fn open_stage(&self) -> Result<(), DeviceError> {
+    pub(crate) fn open_stage(&self) -> Result<(), DeviceError> {
         let mut stage = lock(&self.stage);
         *stage = match std::mem::replace(&mut *stage, Stage::None) {
             Stage::None => Stage::None,
@@ -201,6 +195,12 @@ impl CudaLane {
         let graph = unsafe { CudaGraph::new(machine, partition, template, stream, framed) }?;
         self.lane.stream().wait()?; // The upload: the first launch is as quick as the others.
         Ok(graph)
+    }
+
+    /// Begins to throw away what the calling thread enqueues on the stream, until the drop.
+    pub(crate) fn discard(&self) -> Result<Capture<'_>, DeviceError> {
+        self.completions.machine().bind()?;
+        Capture::begin(self.completions.machine(), &self.lane)
     }
 
     pub(crate) fn handle(&self) -> Option<NonNull<c_void>> {

@@ -180,6 +180,7 @@ entry_points! {
     }
     optional {
         cuGraphExecUpdate_v2(CUgraphExec, CUgraph, *mut GraphUpdateInfo);
+        cuDeviceGetGraphMemAttribute(CUdevice, c_uint, *mut c_void);
         cuDeviceGetDevResource(CUdevice, *mut CUdevResource, c_uint);
         cuDevSmResourceSplitByCount(
             *mut CUdevResource, *mut c_uint, *const CUdevResource, *mut CUdevResource,

@@ -7,7 +7,9 @@
 //!   lane         what is put on a stream             capture      instead of running it
 //!   frame        what a graph has around the work of a stage
 //!   partition    a part of the SMs                   completion   who sees that work is done
+//!   entries      how much of a stream is unfinished
 //!   nvml         health, and the driver's own count of memory
+//!   observer     a GPU from outside              runtime_library the version of CUDA's runtime
 //!   kernels      probe   work of our own, for tests (feature `test-kernels`)
 //! ```
 //!
@@ -21,6 +23,7 @@ mod capabilities;
 mod capture;
 mod completion;
 mod context;
+mod entries;
 pub(crate) mod error;
 mod event;
 mod frame;
@@ -31,10 +34,12 @@ mod lane;
 mod library;
 mod memory;
 mod nvml;
+mod observer;
 mod partition;
 mod pinned;
 #[cfg(feature = "test-kernels")]
 pub(crate) mod probe;
+mod runtime_library;
 mod stream;
 
 use std::ffi::c_void;
@@ -56,13 +61,16 @@ use crate::error::DeviceError;
 use crate::event::DriverEvent;
 use crate::health::DeviceHealth;
 
+pub(crate) use self::capture::Capture;
 pub(crate) use self::completion::{Completions, Edges};
 pub(crate) use self::event::{RawEvent, Timing};
 pub(crate) use self::frame::FrameEvents;
 pub use self::graph::{CudaGraph, GraphUpdate};
 pub(crate) use self::lane::CudaLane;
 pub(crate) use self::memory::DeviceMemory;
+pub use self::observer::GpuObserver;
 pub(crate) use self::pinned::PinnedPages;
+pub use self::runtime_library::cuda_runtime_version;
 
 /// The limits, the GPU and the clock of a `cuda` device.
 #[derive(Clone, Debug)]
@@ -204,7 +212,7 @@ impl CudaDriver {
             Some(bytes) => (Some(bytes), MemoryCount::PerProcess),
             None => (fallen(), MemoryCount::FallOfFree),
         };
-        Some(DriverMemory { process, counted, free, total })
+        Some(DriverMemory { process, counted, graphs: machine.graph_memory(), free, total })
     }
 
     pub(crate) fn health(&self) -> Option<DeviceHealth> {

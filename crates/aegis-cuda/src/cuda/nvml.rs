@@ -102,6 +102,8 @@ entry_points! {
     nvmlDeviceGetPowerUsage(Device, *mut c_uint);
     nvmlDeviceGetEnforcedPowerLimit(Device, *mut c_uint);
     nvmlDeviceGetUtilizationRates(Device, *mut Utilisation);
+    nvmlDeviceGetPersistenceMode(Device, *mut c_uint);
+    nvmlDeviceGetEccMode(Device, *mut c_uint, *mut c_uint);
 }
 
 /// Calls an entry point of a device that writes one value; `None` where either is missing.
@@ -193,8 +195,25 @@ impl NvmlDevice {
             throttle: ask!(self.nvmlDeviceGetCurrentClocksThrottleReasons() -> c_ulonglong)
                 .map(ThrottleReasons::from_bits),
             busy_percent: busy.map(|busy| busy.gpu),
+            persistence: ask!(self.nvmlDeviceGetPersistenceMode() -> c_uint).map(is_enabled),
+            ecc: self.ecc(),
         }
     }
+
+    /// Whether memory corrects errors now.
+    fn ecc(&self) -> Option<bool> {
+        let call = self.api.nvmlDeviceGetEccMode?;
+        let (mut current, mut pending) = (0, 0);
+        // SAFETY: (1) The handle is valid: invariant 1. (2) Both pointers are valid for the one write
+        // to each.
+        let code = unsafe { call(self.device, &raw mut current, &raw mut pending) };
+        (code == SUCCESS).then_some(is_enabled(current))
+    }
+}
+
+/// `NVML_FEATURE_ENABLED` is one.
+fn is_enabled(state: c_uint) -> bool {
+    state == 1
 }
 
 /// The initialised library, if the machine has one.

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use aegis_context::context::error_line;
-use aegis_context::{ContextError, JobOutcome};
+use aegis_context::{BackendError, ContextError, JobOutcome};
 use aegis_cuda::{DeviceError, WorkFault};
 use aegis_trace::{
     Category, DropReason, JobId, ModelId, Nanos, SubmitRefusal, Timestamp, TraceEvent,
@@ -115,6 +115,12 @@ impl Dispatcher {
     }
 
     pub(super) fn fail_launch(&mut self, now: Timestamp, ready: &Ready, error: &ContextError) {
+        // A runtime that enqueues its work itself asks for memory here, and not on the device.
+        if let ContextError::Backend(BackendError::OutOfScratch { requested, available }) = error {
+            let (model, requested, available) = (ready.job.id.model, *requested, *available);
+            let event = TraceEvent::AllocationRefused { model, requested, available };
+            self.recorder.record(now, event);
+        }
         self.fail(now, ready, error.category(), error_line(error));
     }
 

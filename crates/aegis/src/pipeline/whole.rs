@@ -3,6 +3,8 @@
 //! The costs of a model depend on where it runs, so the comparison needs evidence of both: that of the
 //! split device lies in `NAME.evidence.json`, that of the whole one in `NAME.whole.evidence.json`.
 
+use std::sync::OnceLock;
+
 use crate::error::Error;
 use crate::pipeline::{Pipeline, Verdict};
 use crate::runtime::Runtime;
@@ -21,7 +23,7 @@ impl Pipeline {
         workload.partitions.clear();
         workload.models.iter_mut().for_each(|model| model.partition = None);
         let evidence_path = workload.source.path.with_extension("whole.evidence.json");
-        Some(Self { workload, evidence_path })
+        Some(Self { workload, evidence_path, facts: OnceLock::new() })
     }
 
     /// Decides about the whole device as one partition, as [`Pipeline::check`] does; `None` where it

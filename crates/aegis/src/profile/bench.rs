@@ -25,9 +25,12 @@ use aegis_trace::{Clock, ModelId, Nanos, PartitionId, StageIndex};
 use super::{Block, PAUSE_DIVISOR, PAUSE_MIN, ProfileOptions, Subject, WARM_UP_ROUNDS};
 use crate::aggressor::{Aggressor, Load};
 use crate::builder::{self, ThreadOptions};
-use crate::environment::{self, Environment};
+use crate::device_facts::granted_to;
+use crate::environment::{self, Environment, GpuSettings};
 use crate::error::Error;
-use crate::evidence::{self, DeviceFingerprint, Evidence, ModelEvidence, PartitionFingerprint};
+use crate::evidence::{
+    self, DeviceFingerprint, Evidence, ModelEvidence, PartitionFingerprint, Preparation,
+};
 use crate::partition::PartitionSpec;
 use crate::source::{Ground, LoadedModel, MemoryNeed};
 
@@ -44,6 +47,8 @@ pub(super) struct Bench {
 /// The models of one partition, or of the whole device.
 struct Group {
     spec: Option<PartitionSpec>,
+    /// The SMs that the driver gave it.
+    granted: Option<u32>,
     streams: Arc<StreamPool>,
     models: Vec<Measured>,
     /// Whether the load rests after a job.
@@ -54,6 +59,7 @@ struct Measured {
     name: String,
     runtime: String,
     need: MemoryNeed,
+    prepared: Preparation,
     context: ExecutionContext,
     slot: Arc<JobSlot>,
     stages: usize,
@@ -72,8 +78,9 @@ impl Bench {
             let streams = StreamPool::new(&view, 1)?;
             builder::set_up_workers(&view, &streams, &pace)?;
             let rests = device.kind() == DriverKind::Host;
+            let granted = granted_to(&view);
             preparations.push((builder::preparation(options.device, &view)?, view));
-            groups.push(Group { spec, streams, models: Vec::new(), rests });
+            groups.push(Group { spec, granted, streams, models: Vec::new(), rests });
         }
         for (index, Subject { name, source, partition }) in (0u16..).zip(models) {
             let place = partition.unwrap_or(0);
@@ -108,6 +115,12 @@ impl Bench {
     /// What the device says of itself now.
     pub(super) fn state(&self) -> DeviceState {
         self.context.state()
+    }
+
+    /// What else of the machine changes how long a job takes.
+    pub(super) fn environment(&self) -> Environment {
+        let (device, health) = (self.context.capabilities(), self.context.health());
+        Environment::read_with(GpuSettings::of(device, health.as_ref()))
     }
 
     /// How many there are; one for a whole device.
@@ -150,7 +163,7 @@ impl Bench {
             let elsewhere = all.iter().enumerate().filter(|(other, _)| *other != place);
             let busy: Vec<String> = elsewhere.flat_map(|(_, names)| names.clone()).collect();
             let partition = group.spec.map(|PartitionSpec { name, sms, .. }| {
-                PartitionFingerprint::new(name, sms, busy.clone())
+                PartitionFingerprint::new(name, sms, busy.clone()).granted(group.granted)
             });
             for measured in group.models {
                 let others = all[place].iter().filter(|other| **other != measured.name);
@@ -320,6 +333,8 @@ impl Measured {
         let failed =
             |cause: ContextError| Error::Profile { model: name.clone(), cause: Box::new(cause) };
         backend.bind(binding).map_err(|cause| failed(cause.into()))?;
+        let (libraries, remarks) = (backend.foreign_memory(), backend.remarks().to_vec());
+        let prepared = Preparation { libraries, remarks };
         let stages = usize::from(backend.description().stages);
         let slots = SlotPool::on(memory.arena(), backend.description(), 1)
             .map_err(|cause| failed(cause.into()))?;
@@ -329,7 +344,7 @@ impl Measured {
         let budget = ResourceBudget { memory: total, streams: 1, compute: Nanos::MAX };
         let context = ExecutionContext::new(model, budget, backend, slots, charge);
         let (samples, overheads) = (BTreeMap::new(), Vec::new());
-        Ok(Self { name, runtime, need, context, slot, stages, samples, overheads })
+        Ok(Self { name, runtime, need, prepared, context, slot, stages, samples, overheads })
     }
 
     fn evidence(
@@ -353,6 +368,7 @@ impl Measured {
             background,
             partition,
             memory: self.need,
+            prepared: self.prepared,
             samples: scenarios.remove(&Scenario::Turns).expect("turns were taken"),
             scenarios,
             overheads: self.overheads,

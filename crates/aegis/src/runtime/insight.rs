@@ -11,6 +11,7 @@ use aegis_trace::{ModelId, Nanos, Refusal};
 
 use super::{Entry, Runtime, lock};
 use crate::bargain::{Asked, Bargain};
+use crate::evidence::Preparation;
 use crate::margin::{self, CounterOffer, Margins, ModelSensitivity};
 use crate::partition::{Partition, PartitionSpec};
 use crate::report::{
@@ -31,10 +32,11 @@ impl Runtime {
         let executors = admission.all().iter().map(ExecutorReport::of);
         let (mut whole, mut partitions) = (None, Vec::new());
         for (executor, partition) in executors.zip(&self.partitions) {
+            let granted = partition.granted;
             match partition.spec.clone() {
                 None => whole = Some(executor),
                 Some(PartitionSpec { name, sms, .. }) => {
-                    partitions.push(PartitionReport { name, sms, executor });
+                    partitions.push(PartitionReport { name, sms, granted, executor });
                 }
             }
         }
@@ -50,10 +52,28 @@ impl Runtime {
     }
 
     /// What the process takes of a GPU, by the ledger and by the driver's count; `None` on every other
-    /// device. Takes milliseconds of the driver: not beside jobs, and no part of [`Runtime::report`].
+    /// device. Takes milliseconds of the driver: not beside jobs that matter, and no part of
+    /// [`Runtime::report`]. Ask before [`Runtime::stop`], which gives up the models and with them what
+    /// the ledger holds for their libraries.
     #[must_use]
     pub fn driver_memory(&self) -> Option<DriverMemoryReport> {
-        DriverMemoryReport::of(&self.device)
+        DriverMemoryReport::of(&self.device, *lock(&self.counted_at_start))
+    }
+
+    /// Says of a model that stands for another what is known of that one's preparation.
+    pub(crate) fn annotate(&self, model: ModelId, prepared: &Preparation) {
+        let mut models = lock(&self.models);
+        if let Some(entry) = models.iter_mut().find(|entry| entry.report.model == model) {
+            entry.report.foreign = prepared.libraries;
+            entry.report.remarks.clone_from(&prepared.remarks);
+        }
+    }
+
+    /// Says of partitions that stand for others what the driver grants those, in order.
+    pub(crate) fn stand_for(&mut self, granted: &[Option<u32>]) {
+        for (partition, granted) in self.partitions.iter_mut().zip(granted) {
+            partition.granted = *granted;
+        }
     }
 
     /// How far the admitted models are from the edge, those of each partition together; nothing of a

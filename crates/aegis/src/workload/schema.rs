@@ -238,7 +238,7 @@ pub(super) const UNCLAIMED: &[(&str, Unclaimed)] =
 /// One element of `accept`.
 pub(super) const PROPERTY: Key = key("property", "\"kernel\"");
 /// How many properties may be accepted.
-pub(super) const PROPERTIES: RangeInclusive<u32> = 0..=8;
+pub(super) const PROPERTIES: RangeInclusive<u32> = 0..=13;
 
 /// What happens after an overrun, by name.
 pub(super) const OVERRUNS: &[(&str, OverrunPolicy)] =
@@ -309,6 +309,16 @@ mod tests {
             accepted.extend(keys.map(|key| (table.name.to_owned(), key.name.to_owned())));
         }
         assert_eq!(documented(), accepted);
+    }
+
+    #[test]
+    fn every_property_may_be_accepted_and_is_documented() {
+        let names = crate::environment::Property::NAMES;
+        assert_eq!(usize::try_from(*PROPERTIES.end()).ok(), Some(names.len()));
+        let row = FORMATS.lines().find(|line| line.starts_with("| `[wcet]` | `accept` |"));
+        let row = row.expect("the key is documented");
+        assert!(row.contains(&format!("at most {} of", names.len())), "{row}");
+        assert!(names.iter().all(|(name, _)| row.contains(&format!("`{name}`"))), "{row}");
     }
 
     #[test]
