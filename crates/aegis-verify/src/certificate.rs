@@ -340,6 +340,8 @@ pub enum Method {
     Order,
     /// A generalised Pareto tail.
     Gpd,
+    /// Block maxima.
+    Gev,
 }
 
 /// What a model wants to be promised.
