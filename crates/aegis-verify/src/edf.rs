@@ -26,9 +26,10 @@
 //! R = max(J_i + C_i, J_i + s + last_i - (d - first deadline of i))
 //! ```
 //!
-//! A bound `R` holds for a job due at `d` if the right side at the start `s` that belongs to `R` is at
-//! most `s`, since the least solution is then no later. So each deadline of the busy period costs one
-//! evaluation, and none where the demand alone says so (all of a job's rivals due by `d` run before it).
+//! for every deadline `d` at which a job of a busy period can be due. Where the demand alone says that a
+//! job responds within its bound (all that is due by `d`, and the blocker, run before it at the worst), or
+//! where the right side at the start that belongs to the bound is no more than that start, nothing is
+//! solved: the least solution is then no later.
 //!
 //! # Sources
 //! Jeffay, Stanat, Martel, RTSS 1991; George, Rivierre, Spuri, INRIA RR-2966, 1996; Baruah, ECRTS 2005;
@@ -171,20 +172,31 @@ impl Edf<'_> {
         work: &mut Work,
     ) -> Result<(), Fault> {
         let due = Time::from(worst.due.0);
-        let since = due.checked_sub(task.first_due()).ok_or_else(|| Fault::Senseless {
-            place: format!("{at}.worst.due"),
-            why: "no job of the task is ready and due so early",
-        })?;
+        let why = "no job of the task is ready and due so early";
+        require(format_args!("{at}.worst.due"), why, due >= task.first_due())?;
         let (blocking, _) = self.blocker(due);
         same(format_args!("{at}.worst.blocking"), Time::from(worst.blocking.0), blocking)?;
+        let (start, found) = self.response(at, task, due, blocking, work)?;
+        same(format_args!("{at}.worst.start"), Time::from(worst.start.0), start)?;
+        same(format_args!("{at}.response"), Time::from(response.0), found)
+    }
+
+    /// When the last piece of a job of `task` that is due at `due` starts at the latest, and how late
+    /// the job responds.
+    fn response(
+        &self,
+        at: &str,
+        task: &Task,
+        due: Time,
+        blocking: Time,
+        work: &mut Work,
+    ) -> Result<(Time, Time), Fault> {
         let from = blocking + task.cost - task.last; // Its own job, at least, runs before.
         let start = least(at, from, self.tasks.len(), work, |start| {
             self.start(task, due, start, blocking)
         })?;
-        same(format_args!("{at}.worst.start"), Time::from(worst.start.0), start)?;
-        let late = (task.jitter + start + task.last).saturating_sub(since);
-        let found = late.max(task.jitter + task.cost);
-        same(format_args!("{at}.response"), Time::from(response.0), found)
+        let late = (task.jitter + start + task.last).saturating_sub(due - task.first_due());
+        Ok((start, late.max(task.jitter + task.cost)))
     }
 
     /// Whether no job due at any instant of the busy period responds after its bound.
@@ -212,12 +224,12 @@ impl Edf<'_> {
                 work.spend(at, self.tasks.len())?;
                 let since = due - task.first_due();
                 let start = (bounded + since).saturating_sub(task.jitter + task.last);
-                at_most(
-                    format_args!("{at}.bounds[{place}].response, of the job due at {due}"),
-                    "what runs before its last piece must fit before it",
-                    self.start(task, due, start, blocking),
-                    start,
-                )?;
+                if self.start(task, due, start, blocking) <= start {
+                    continue;
+                }
+                let at = format!("{at}.bounds[{place}].response, of the job due at {due}");
+                let found = self.response(&at, task, due, blocking, work)?.1;
+                at_most(at, "no job may respond after the bound", found, bounded)?;
             }
         }
         Ok(())
