@@ -2,11 +2,10 @@
 
 use std::fmt::{self, Write};
 
-use aegis_trace::Nanos;
+use aegis_trace::{Bytes, Nanos};
 
 use crate::certificate::{
-    Admitted, Certificate, Chain, Level, Model, Outcome, Partition, Point, Proof, Service, Verdict,
-    Witness,
+    Certificate, Chain, Level, Model, Outcome, Partition, Point, Proof, Service, Verdict, Witness,
 };
 
 /// Under which assumptions a certificate proves its answer.
@@ -65,7 +64,7 @@ fn write_account(text: &mut String, certificate: &Certificate) -> fmt::Result {
     )?;
     for (place, model) in models.iter().enumerate() {
         match &model.outcome {
-            Outcome::Admitted(admitted) => write_best_effort(text, model, admitted)?,
+            Outcome::Admitted => write_best_effort(text, model)?,
             Outcome::Refused(witness) => {
                 write!(text, "{} is refused: ", model.name)?;
                 write_witness(text, certificate, place, model, witness)?;
@@ -150,19 +149,17 @@ fn write_points(text: &mut String, horizon: Nanos, points: &[Point]) -> fmt::Res
     }
 }
 
-fn write_best_effort(text: &mut String, model: &Model, admitted: &Admitted) -> fmt::Result {
-    let left = admitted.left.memory;
+fn write_best_effort(text: &mut String, model: &Model) -> fmt::Result {
     match model.service {
         Service::Guaranteed { .. } => Ok(()),
         Service::Background => writeln!(
             text,
-            "{}: in the background, no piece longer than {}; {left} of its memory left",
+            "{}: in the background, no piece longer than {}",
             model.name, model.charge.longest
         ),
         Service::Server { budget, period, .. } => writeln!(
             text,
-            "{}: served {budget} every {period}; R is when a refill can be used up; {left} of its \
-             memory left",
+            "{}: served {budget} every {period}; R is when a refill can be used up",
             model.name
         ),
     }
@@ -214,8 +211,9 @@ fn write_witness(
             "resident {resident} + live at once {peak} > limit {} of the device",
             certificate.memory.limit
         ),
-        Witness::MemoryBudget { needed } => {
-            writeln!(text, "it needs {needed} > its budget {}", model.budget.memory)
+        Witness::MemoryBudget => {
+            let needed = model.need.resident.0.saturating_add(model.need.peak.0);
+            writeln!(text, "it needs {} > its budget {}", Bytes(needed), model.budget.memory)
         }
         Witness::ComputeBudget => {
             let budget = model.budget.compute.unwrap_or(Nanos::MAX);

@@ -4,7 +4,7 @@
 //! wants and what was measured of it; all others are derived, and the checker recomputes them. Every
 //! asked number stands beside a derived one that changes whenever it does, as in double-entry
 //! bookkeeping, so a slip in one place shows: `share` for a period, `room` for deadline and jitter,
-//! `end` for a size, `left` for a budget.
+//! `end` for a size, `steps` for lifetimes, `left` for a budget.
 //!
 //! Times are whole nanoseconds, sizes whole bytes, both in dense time and exact. Models are named by
 //! their place in [`Certificate::models`], partitions by theirs.
@@ -124,6 +124,8 @@ pub struct Charges {
     pub inner: Nanos,
     /// The last of several: `dispatch + boundary + copy`.
     pub last: Nanos,
+    /// Until a stage has begun that finds the device idle: `wake + dispatch`.
+    pub idle: Nanos,
 }
 
 /// Device memory of all admitted models.
@@ -306,6 +308,8 @@ pub struct Model {
     pub service: Service,
     /// Asked: its hard limits.
     pub budget: Budget,
+    /// What is left of the budget; below zero where it is exceeded.
+    pub left: Left,
     /// What it is to the analysis.
     pub charge: Charge,
     /// What it needs of device memory, tensor by tensor.
@@ -373,7 +377,7 @@ pub enum Service {
     },
 }
 
-/// Hard limits of one model, or what is left of them.
+/// Hard limits of one model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
@@ -383,6 +387,19 @@ pub struct Budget {
     pub streams: u32,
     /// Device time for one job, overheads included; `None` for no limit.
     pub compute: Option<Nanos>,
+}
+
+/// What is left of a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Left {
+    /// The limit less `resident` and `covered` of an admitted model, `resident` and `peak` of a refused
+    /// one.
+    pub memory: i64,
+    /// The streams of the partition less those that it uses.
+    pub streams: i64,
+    /// The limit less what a job costs, where there is one.
+    pub compute: Option<i64>,
 }
 
 /// What a model is to the analysis, overheads included.
@@ -416,6 +433,8 @@ pub struct Tensor {
     pub size: Bytes,
     /// Asked: what its address must be a multiple of; a power of two.
     pub alignment: u64,
+    /// How many multiples of the alignment hold it.
+    pub blocks: u64,
     /// Where it lies; `None` of a model that was refused.
     pub at: Option<Placed>,
 }
@@ -448,12 +467,22 @@ pub enum Class {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Need {
+    /// Bytes of each class.
+    pub persistent: Bytes,
+    /// As above.
+    pub io: Bytes,
+    /// As above.
+    pub carried: Bytes,
+    /// As above.
+    pub scratch: Bytes,
     /// Of tensors that share no address.
     pub resident: Bytes,
     /// Of those that share, the most that is live in one step. No plan takes less.
     pub peak: Bytes,
+    /// Of those that share, the steps in which they are live, added up.
+    pub steps: u64,
     /// Of those that share, the bytes they cover where they lie; zero of a refused model.
-    pub scratch: Bytes,
+    pub covered: Bytes,
 }
 
 /// What became of a model.
@@ -461,17 +490,9 @@ pub struct Need {
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It was admitted.
-    Admitted(Admitted),
+    Admitted,
     /// It was refused beside the models that were admitted before it.
     Refused(Witness),
-}
-
-/// What admission leaves a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Admitted {
-    /// Of its budgets; streams are what is left of the partition's beside them.
-    pub left: Budget,
 }
 
 /// The inequality that failed, with its numbers.
@@ -527,16 +548,13 @@ pub enum Witness {
         /// Of those that share: the largest peak of each partition, added up.
         peak: Bytes,
     },
-    /// The same of the model alone, and its budget.
-    MemoryBudget {
-        /// `resident + peak` of its need.
-        needed: Bytes,
-    },
-    /// A job costs more than the compute budget: `job` of the charge.
+    /// A model needs more than its own budget: `memory` of what is left.
+    MemoryBudget,
+    /// A job costs more than the compute budget: `compute` of what is left.
     ComputeBudget,
     /// A piece does not fit the server's budget: `longest` of the charge.
     ServerBudget,
-    /// More streams than the partition has.
+    /// More streams than the partition has, or none: `streams` of what is left.
     Streams,
     /// The limit on models that may be suspended is used up.
     Suspended {

@@ -69,7 +69,9 @@ fn member(
     let Service::Guaranteed { period, jitter, .. } = model.service else {
         return Err(senseless());
     };
-    let Outcome::Admitted(_) = model.outcome else { return Ok(None) };
+    if model.outcome != Outcome::Admitted {
+        return Ok(None);
+    }
     let response = responses.get(&place).ok_or_else(senseless)?;
     Ok(Some(Member {
         period: period.0.into(),

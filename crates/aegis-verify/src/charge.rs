@@ -88,14 +88,16 @@ pub(crate) fn check_overheads(overheads: &Overheads) -> Result<(), Fault> {
     let sane = [dispatch, wake, boundary, copy].iter().all(|time| Time::from(time.0) <= LONGEST);
     require("overheads", "no time may exceed 2^62 ns", sane)?;
     let sum = |parts: &[&aegis_trace::Nanos]| parts.iter().map(|part| Time::from(part.0)).sum();
-    let stated = [charges.only, charges.first, charges.inner, charges.last].map(|it| it.0.into());
-    let found: [Time; 4] = [
+    let Charges { only, first, inner, last, idle } = *charges;
+    let stated = [only, first, inner, last, idle].map(|it| it.0.into());
+    let found: [Time; 5] = [
         sum(&[dispatch, copy, copy]),
         sum(&[dispatch, copy]),
         sum(&[dispatch, boundary]),
         sum(&[dispatch, boundary, copy]),
+        sum(&[wake, dispatch]),
     ];
-    same("overheads.charges (only, first, inner, last)", stated, found)
+    same("overheads.charges (only, first, inner, last, idle)", stated, found)
 }
 
 /// What any stage is charged at most beside its cost.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aegis_trace::Nanos;
 
 use crate::certificate::{
-    Admitted, Budget, Certificate, Model, Outcome, Partition, Policy, Proof, Service, Suspended,
+    Budget, Certificate, Left, Model, Outcome, Partition, Policy, Proof, Service, Suspended,
     Verdict,
 };
 use crate::charge::{Task, check_charge, check_overheads};
@@ -40,8 +40,7 @@ pub fn check(certificate: &Certificate) -> Result<(), Fault> {
     }
     memory::check(certificate, &mut walk.work)?;
     let kept = chain::check(certificate, &responses)?;
-    let admitted = |model: &Model| matches!(model.outcome, Outcome::Admitted(_));
-    let all = certificate.models.iter().all(admitted);
+    let all = certificate.models.iter().all(|model| model.outcome == Outcome::Admitted);
     same("verdict", certificate.verdict, if all && kept { Verdict::Yes } else { Verdict::No })
 }
 
@@ -122,50 +121,56 @@ fn check_model(walk: &mut Walk<'_>, place: u32, model: &Model) -> Result<(), Fau
     let at = format!("models[{place}]");
     check_charge(&at, model, &walk.certificate.overheads.charges)?;
     memory::check_need(&at, model, &mut walk.work)?;
+    check_left(walk, &at, model)?;
     match &model.outcome {
         Outcome::Refused(witness) => refusal::check(walk, place, model, witness),
-        Outcome::Admitted(admitted) => {
-            check_budget(walk, &at, model, admitted)?;
-            let why = "J + C <= D must hold: a job alone is late otherwise";
-            require(format_args!("{at}.charge.room"), why, model.charge.room >= 0)?;
+        Outcome::Admitted => {
+            check_limits(&at, model)?;
             walk.admitted[model.partition as usize].push(place);
             Ok(())
         }
     }
 }
 
-/// Whether an admitted model stays within its own limits, by so much.
-fn check_budget(
-    walk: &Walk<'_>,
-    at: &str,
-    model: &Model,
-    admitted: &Admitted,
-) -> Result<(), Fault> {
+/// Whether so much is left of the budgets of a model, or missing.
+fn check_left(walk: &Walk<'_>, at: &str, model: &Model) -> Result<(), Fault> {
     let Budget { memory, streams, compute } = model.budget;
-    let left = admitted.left;
-    let at = format!("{at}.outcome.left");
-    let used = Time::from(model.need.resident.0) + Time::from(model.need.scratch.0);
-    let what = "a model must stay within its memory budget";
-    at_most(format_args!("{at}.memory"), what, used, memory.0)?;
-    same(format_args!("{at}.memory"), Time::from(left.memory.0), Time::from(memory.0) - used)?;
-    let job = Time::from(model.charge.job.0);
-    let spare = match compute.map(|limit| Time::from(limit.0)) {
-        None => None,
-        Some(limit) => {
-            let what = "a job must stay within the compute budget";
-            at_most(format_args!("{at}.compute"), what, job, limit)?;
-            Some(limit - job)
-        }
-    };
-    same(format_args!("{at}.compute"), left.compute.map(|time| Time::from(time.0)), spare)?;
+    let need = &model.need;
+    let shared = if model.outcome == Outcome::Admitted { need.covered } else { need.peak };
+    let signed = |number: u64| i128::from(number);
     let there = walk.certificate.partitions[model.partition as usize].streams;
-    let why = "it must use one stream at least, and no more than there are";
-    require(format_args!("{at}.streams"), why, (1..=there).contains(&streams))?;
-    same(format_args!("{at}.streams"), left.streams, there - streams)?;
+    let left = &model.left;
+    let found = signed(memory.0) - signed(need.resident.0) - signed(shared.0);
+    same(format_args!("{at}.left.memory"), left.memory.into(), found)?;
+    same(format_args!("{at}.left.streams"), left.streams, i64::from(there) - i64::from(streams))?;
+    let found = compute.map(|limit| signed(limit.0) - signed(model.charge.job.0));
+    same(format_args!("{at}.left.compute"), left.compute.map(i128::from), found)
+}
+
+/// Whether an admitted model stays within its own limits.
+fn check_limits(at: &str, model: &Model) -> Result<(), Fault> {
+    let Left { memory, streams, compute } = model.left;
+    for (key, why, holds) in [
+        (
+            "charge.room",
+            "J + C <= D must hold: a job alone is late otherwise",
+            model.charge.room >= 0,
+        ),
+        ("left.memory", "a model must stay within its memory budget", memory >= 0),
+        (
+            "left.compute",
+            "a job must stay within the compute budget",
+            compute.is_none_or(|left| left >= 0),
+        ),
+        ("left.streams", "no more streams may be used than there are", streams >= 0),
+        ("budget.streams", "a stream at least must be used", model.budget.streams > 0),
+    ] {
+        require(format_args!("{at}.{key}"), why, holds)?;
+    }
     match model.service {
         Service::Server { budget, .. } => {
             let what = "every piece must fit the server's budget";
-            at_most(format_args!("{at}"), what, model.charge.longest.0, budget.0)
+            at_most(format_args!("{at}.charge.longest"), what, model.charge.longest.0, budget.0)
         }
         Service::Guaranteed { .. } | Service::Background => Ok(()),
     }

@@ -46,8 +46,8 @@ mod verify;
 
 pub use account::account;
 pub use certificate::{
-    Admitted, Budget, Certificate, Chain, ChainKind, Charge, Charges, Class, Digest, EdfBound,
-    FifoBound, Level, Measured, Memory, Method, Model, Need, Outcome, Overheads, Partition, Placed,
+    Budget, Certificate, Chain, ChainKind, Charge, Charges, Class, Digest, EdfBound, FifoBound,
+    Left, Level, Measured, Memory, Method, Model, Need, Outcome, Overheads, Partition, Placed,
     Point, Policy, Proof, Service, Suspended, Tensor, Verdict, Witness, WorstDue,
 };
 pub use check::check;

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use aegis_trace::Bytes;
 
-use crate::certificate::{Certificate, Class, Memory, Model, Need, Outcome, Placed, Tensor};
+use crate::certificate::{Certificate, Class, Memory, Model, Outcome, Placed, Tensor};
 use crate::fault::{Fault, Time, Work, at_most, require, same};
 
 /// The coarsest alignment that an arena serves.
@@ -33,28 +33,40 @@ fn is_alone(model: &Model, tensor: &Tensor) -> bool {
 
 /// Whether the tensors of a model make sense, and it needs what is said.
 pub(crate) fn check_need(at: &str, model: &Model, work: &mut Work) -> Result<(), Fault> {
-    let admitted = matches!(model.outcome, Outcome::Admitted(_));
+    let admitted = model.outcome == Outcome::Admitted;
     for (place, tensor) in model.tensors.iter().enumerate() {
         check_tensor(&format!("{at}.tensors[{place}]"), model, tensor, admitted)?;
     }
-    let sizes = |alone: bool| {
-        let of = model.tensors.iter().filter(move |tensor| is_alone(model, tensor) == alone);
-        of.map(|tensor| Time::from(tensor.size.0))
-    };
-    let Need { resident, peak, scratch } = model.need;
-    same(format_args!("{at}.need.resident"), Time::from(resident.0), sizes(true).sum())?;
     work.spend(at, model.tensors.len())?;
-    same(format_args!("{at}.need.peak"), Time::from(peak.0), peak_of(model))?;
-    let shared = model.tensors.iter().filter(|tensor| !is_alone(model, tensor));
-    let covered = covered(shared.filter_map(|tensor| tensor.at));
-    same(format_args!("{at}.need.scratch"), Time::from(scratch.0), covered)
+    let sum = |counts: &dyn Fn(&Tensor) -> bool| -> Time {
+        let counted = model.tensors.iter().filter(|tensor| counts(tensor));
+        counted.map(|tensor| Time::from(tensor.size.0)).sum()
+    };
+    let of_class = |class: Class| sum(&|tensor| tensor.class == class);
+    let shared = || model.tensors.iter().filter(|tensor| !is_alone(model, tensor));
+    let steps = shared().filter_map(|tensor| tensor.live).map(|(from, to)| Time::from(to - from));
+    let need = model.need;
+    for (key, stated, found) in [
+        ("persistent", need.persistent.0, of_class(Class::Persistent)),
+        ("io", need.io.0, of_class(Class::Io)),
+        ("carried", need.carried.0, of_class(Class::Carried)),
+        ("scratch", need.scratch.0, of_class(Class::Scratch)),
+        ("resident", need.resident.0, sum(&|tensor| is_alone(model, tensor))),
+        ("peak", need.peak.0, peak_of(model)),
+        ("steps", need.steps, steps.sum()),
+        ("covered", need.covered.0, covered(shared().filter_map(|tensor| tensor.at))),
+    ] {
+        same(format_args!("{at}.need.{key}"), Time::from(stated), found)?;
+    }
+    Ok(())
 }
 
 fn check_tensor(at: &str, model: &Model, tensor: &Tensor, admitted: bool) -> Result<(), Fault> {
-    let Tensor { live, size, alignment, at: placed, .. } = *tensor;
+    let Tensor { live, size, alignment, blocks, at: placed, .. } = *tensor;
     require(format_args!("{at}.size"), "it must have bytes", size > Bytes::ZERO)?;
     let power = alignment.is_power_of_two() && alignment <= ALIGNMENT_MAX;
     require(format_args!("{at}.alignment"), "it must be a power of two up to 4096", power)?;
+    same(format_args!("{at}.blocks"), blocks, size.0.div_ceil(alignment))?;
     let sane = match live {
         None => is_alone(model, tensor),
         Some((from, to)) => from < to && !is_alone(model, tensor),

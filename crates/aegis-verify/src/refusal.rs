@@ -44,12 +44,12 @@ pub(crate) fn check(
                 }
             }
         }
-        Witness::DeviceMemory { .. } | Witness::MemoryBudget { .. } => {
+        Witness::DeviceMemory { .. } | Witness::MemoryBudget => {
             memory(walk, &at, place, model, witness)
         }
         Witness::ComputeBudget => {
-            let limit = model.budget.compute.map_or(Time::MAX, |limit| limit.0.into());
-            exceeds(at, "the job must cost more than the budget", charge.job.0, limit)
+            let over = model.left.compute.is_some_and(|left| left < 0);
+            require(at, "the job must cost more than the budget: none is left", over)
         }
         Witness::ServerBudget => match model.service {
             Service::Server { budget, .. } => {
@@ -60,9 +60,7 @@ pub(crate) fn check(
             }
         },
         Witness::Streams => {
-            let streams = walk.certificate.partitions[model.partition as usize].streams;
-            let none = model.budget.streams == 0;
-            let over = none || model.budget.streams > streams;
+            let over = model.budget.streams == 0 || model.left.streams < 0;
             require(at, "more streams must be asked for than there are, or none", over)
         }
         Witness::Suspended { admitted } => suspended(walk, &at, model, admitted),
@@ -77,10 +75,9 @@ fn memory(
     witness: &Witness,
 ) -> Result<(), Fault> {
     match *witness {
-        Witness::MemoryBudget { needed } => {
-            let need = Time::from(model.need.resident.0) + Time::from(model.need.peak.0);
-            same(format_args!("{at}.needed"), Time::from(needed.0), need)?;
-            exceeds(at, "it must need more than its budget", need, model.budget.memory.0)
+        Witness::MemoryBudget => {
+            let over = model.left.memory < 0;
+            require(at, "it must need more than its budget: none is left", over)
         }
         Witness::DeviceMemory { resident, peak } => {
             let (mut alone, mut shared) = (0, 0);

@@ -138,7 +138,7 @@ impl Pipeline {
         let chains: Vec<_> = chains
             .map(|(report, asked)| chain(report, &asked.models, &models, &partitions))
             .collect();
-        let admitted = models.iter().all(|it| matches!(it.outcome, Outcome::Admitted(_)));
+        let admitted = models.iter().all(|it| it.outcome == Outcome::Admitted);
         let kept = chains.iter().all(|(_, kept)| *kept);
         let verdict = if admitted && kept { verify::Verdict::Yes } else { verify::Verdict::No };
         Ok(Certificate {
@@ -197,6 +197,7 @@ fn overheads(charged: &Overheads) -> verify::Overheads {
         first: charged.of_stage(0, 3),
         inner: charged.of_stage(1, 3),
         last: charged.of_stage(2, 3),
+        idle: charged.wake.saturating_add(charged.dispatch),
     };
     verify::Overheads { dispatch, wake, boundary, copy, charges }
 }
@@ -308,7 +309,7 @@ impl Context<'_> {
     /// What all admitted models occupy.
     fn memory(&self, models: &[verify::Model]) -> verify::Memory {
         let limit = self.runtime.lock_admissions().memory.bound().capacity();
-        let placed = |it: &&verify::Model| matches!(it.outcome, Outcome::Admitted(_));
+        let placed = |it: &&verify::Model| it.outcome == Outcome::Admitted;
         let admitted: Vec<_> = models.iter().filter(placed).collect();
         let resident: Bytes = admitted.iter().map(|it| it.need.resident).sum();
         let scratch = model::covered(admitted.iter().flat_map(|it| model::shared(it)));

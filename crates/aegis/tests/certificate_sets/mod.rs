@@ -4,7 +4,7 @@ use aegis::Pipeline;
 use aegis_verify::Certificate;
 
 /// The text of the certificate of a workload, or why there is none.
-pub fn certified(workload: &str) -> Result<String, String> {
+pub(crate) fn certified(workload: &str) -> Result<String, String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("pipeline.toml");
     std::fs::write(&path, workload).expect("a file");
@@ -15,13 +15,13 @@ pub fn certified(workload: &str) -> Result<String, String> {
 }
 
 /// An error with all its causes.
-pub fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// A certificate whose text is known to be one.
-pub fn parsed(text: &str) -> Certificate {
+pub(crate) fn parsed(text: &str) -> Certificate {
     let (certificate, intact) = aegis_verify::read(text.as_bytes()).expect("our own text");
     intact.expect("our own seal");
     certificate
@@ -46,7 +46,7 @@ fn model(name: &str, period: u64, stages: &[u64], more: &str) -> String {
 }
 
 /// One workload for each thing that a certificate can say.
-pub fn named() -> Vec<(String, String)> {
+pub(crate) fn named() -> Vec<(String, String)> {
     let mut all = Vec::new();
     for policy in ["fifo", "rms", "dm", "edf", "priority"] {
         let camera = model("camera", 10_000, &[1_700], "priority = 1\njitter = \"700us\"");
@@ -159,32 +159,32 @@ fn split() -> Vec<(String, String)> {
 }
 
 /// Numbers that are the same on every machine.
-pub struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     /// Below `limit`.
-    pub fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         (self.0 >> 11) % limit
     }
 
-    pub fn one_in(&mut self, many: u64) -> bool {
+    pub(crate) fn one_in(&mut self, many: u64) -> bool {
         self.below(many) == 0
     }
 
-    pub fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+    pub(crate) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[usize::try_from(self.below(choices.len() as u64)).expect("a few")]
     }
 }
 
 /// Any workload of simulated models.
-pub fn random(dice: &mut Dice) -> String {
+pub(crate) fn random(dice: &mut Dice) -> String {
     let policy = dice.of(&["fifo", "rms", "dm", "edf", "priority"]);
     let mut text = format!(
         "[device]\ndriver = \"sim\"\nmemory = \"{}MiB\"\nstreams = {}\n\

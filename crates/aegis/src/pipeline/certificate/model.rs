@@ -122,13 +122,15 @@ impl Context<'_> {
             suspend,
             service: service(terms, self.ranks[place]),
             budget: budget(terms),
+            left: verify::Left { memory: 0, streams: 0, compute: None },
             charge: charge(terms, &overheads),
             need: need(&tensors),
             tensors,
             outcome: verify::Outcome::Refused(verify::Witness::Alone),
         };
+        model.left = self.left(&model, placements.is_some());
         model.outcome = match &verdict.outcome {
-            Ok(_) => verify::Outcome::Admitted(self.left(&model)),
+            Ok(_) => verify::Outcome::Admitted,
             Err(Error::Refused { refusal, .. }) => {
                 verify::Outcome::Refused(self.witness(place, &model, before, refusal)?)
             }
@@ -146,16 +148,20 @@ impl Context<'_> {
         admissions.memory.bound().placements_of(model).unwrap_or_default().to_vec()
     }
 
-    /// What is left of the budgets of an admitted model.
-    fn left(&self, model: &verify::Model) -> verify::Admitted {
+    /// What is left of the budgets of a model.
+    fn left(&self, model: &verify::Model, is_admitted: bool) -> verify::Left {
         let verify::Budget { memory, streams, compute } = model.budget;
         let there = self.pipeline.workload().device.streams;
-        verify::Admitted {
-            left: verify::Budget {
-                memory: memory.saturating_sub(model.need.resident + model.need.scratch),
-                streams: there.saturating_sub(streams),
-                compute: compute.map(|limit| limit.saturating_sub(model.charge.job)),
-            },
+        let need = &model.need;
+        let shared = if is_admitted { need.covered } else { need.peak };
+        let less = |limit: u64, used: u64| {
+            let (limit, used) = (i64::try_from(limit), i64::try_from(used));
+            limit.unwrap_or(i64::MAX).saturating_sub(used.unwrap_or(i64::MAX))
+        };
+        verify::Left {
+            memory: less(memory.0, need.resident.0.saturating_add(shared.0)),
+            streams: i64::from(there) - i64::from(streams),
+            compute: compute.map(|limit| less(limit.0, model.charge.job.0)),
         }
     }
 }
@@ -259,7 +265,8 @@ fn tensors(
             .get(&tensor)
             .map(|offset| verify::Placed { offset: *offset, end: offset.saturating_add(size.0) });
         let live = shares.then(|| (span.start(), span.end()));
-        verify::Tensor { class, live, size, alignment, at }
+        let blocks = size.0.div_ceil(alignment);
+        verify::Tensor { class, live, size, alignment, blocks, at }
     };
     needed.iter().map(tensor).collect()
 }
@@ -273,10 +280,19 @@ fn need(tensors: &[verify::Tensor]) -> verify::Need {
         };
         tensors.iter().filter(live).map(|tensor| tensor.size).sum()
     };
-    let scratch = tensors.iter().filter(|tensor| tensor.live.is_some());
+    let shared = || tensors.iter().filter(|tensor| tensor.live.is_some());
+    let of_class = |class| {
+        let of = tensors.iter().filter(|tensor| tensor.class == class);
+        of.map(|tensor| tensor.size).sum::<Bytes>()
+    };
     verify::Need {
+        persistent: of_class(verify::Class::Persistent),
+        io: of_class(verify::Class::Io),
+        carried: of_class(verify::Class::Carried),
+        scratch: of_class(verify::Class::Scratch),
         resident: alone.map(|tensor| tensor.size).sum(),
         peak: steps().map(|(from, _)| live_at(from)).max().unwrap_or(Bytes::ZERO),
-        scratch: covered(scratch.filter_map(|tensor| tensor.at)),
+        steps: steps().map(|(from, to)| u64::from(to - from)).sum(),
+        covered: covered(shared().filter_map(|tensor| tensor.at)),
     }
 }

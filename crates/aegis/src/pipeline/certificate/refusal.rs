@@ -29,13 +29,10 @@ impl Context<'_> {
             | Refusal::ResponseExceedsDeadline { .. }
             | Refusal::CostExceedsDeadline { .. }
             | Refusal::Undecided { .. } => self.in_time(place, model, refusal),
-            Refusal::MemoryBudget { .. } => {
-                let needed = model.need.resident + model.need.peak;
-                match needed > model.budget.memory {
-                    true => Ok(Witness::MemoryBudget { needed }),
-                    false => Err(uncovered("the plan takes more than the model needs at least")),
-                }
-            }
+            Refusal::MemoryBudget { .. } => match model.left.memory < 0 {
+                true => Ok(Witness::MemoryBudget),
+                false => Err(uncovered("the plan takes more than the model needs at least")),
+            },
             Refusal::DeviceMemory { limit, .. } => {
                 let (resident, peak) = least_memory(model, before);
                 match resident + peak > *limit {
@@ -52,7 +49,7 @@ impl Context<'_> {
                 let counts = |it: &&verify::Model| {
                     let here = it.partition == model.partition;
                     let suspendable = it.suspend && it.stages.len() > 1;
-                    here && suspendable && matches!(it.outcome, Outcome::Admitted(_))
+                    here && suspendable && it.outcome == Outcome::Admitted
                 };
                 let admitted = super::model::index(before.iter().filter(counts).count());
                 Ok(Witness::Suspended { admitted })
@@ -142,7 +139,7 @@ impl Context<'_> {
 /// What all models before and this one need at least: bytes of their own, and the largest peak of
 /// each partition.
 fn least_memory(model: &verify::Model, before: &[verify::Model]) -> (Bytes, Bytes) {
-    let admitted = before.iter().filter(|it| matches!(it.outcome, Outcome::Admitted(_)));
+    let admitted = before.iter().filter(|it| it.outcome == Outcome::Admitted);
     let all: Vec<&verify::Model> = admitted.chain([model]).collect();
     let resident = all.iter().map(|it| it.need.resident).sum();
     let last = all.iter().map(|it| it.partition).max().unwrap_or(0);
