@@ -5,7 +5,8 @@ use std::fmt::{self, Write};
 use aegis_trace::{Bytes, Nanos};
 
 use crate::certificate::{
-    Certificate, Chain, Level, Model, Outcome, Partition, Point, Proof, Service, Verdict, Witness,
+    Certificate, Chain, Level, Model, Outcome, Partition, Point, Proof, Service, Totals, Verdict,
+    Witness,
 };
 
 /// Under which assumptions a certificate proves its answer.
@@ -29,19 +30,16 @@ pub fn account(certificate: &Certificate) -> String {
 }
 
 fn write_account(text: &mut String, certificate: &Certificate) -> fmt::Result {
-    let Certificate { verdict, workload, evidence, overheads, memory, .. } = certificate;
-    let models = &certificate.models;
-    let refused = models.iter().filter(|it| matches!(it.outcome, Outcome::Refused(_))).count();
+    let Certificate { verdict, totals, workload, evidence, overheads, memory, .. } = certificate;
+    let Totals { models, admitted, chains, kept } = totals;
     match verdict {
         Verdict::Yes => {
-            writeln!(text, "yes: {} models are admitted, no job is late", models.len())?
+            writeln!(text, "yes: all {models} models are admitted, and no job is late")?
         }
         Verdict::No => writeln!(
             text,
-            "no: {refused} of {} models are refused, {} of {} chains are kept",
-            models.len(),
-            certificate.chains.iter().filter(|chain| is_kept(chain)).count(),
-            certificate.chains.len()
+            "no: {} of {models} models are refused, and {kept} of {chains} chains kept",
+            models - admitted
         )?,
     }
     writeln!(text, "workload {workload}")?;
@@ -62,7 +60,7 @@ fn write_account(text: &mut String, certificate: &Certificate) -> fmt::Result {
         "memory: {} resident + {} shared of {}; {} left; no two tensors alive together overlap",
         memory.resident, memory.scratch, memory.limit, memory.left
     )?;
-    for (place, model) in models.iter().enumerate() {
+    for (place, model) in certificate.models.iter().enumerate() {
         match &model.outcome {
             Outcome::Admitted => write_best_effort(text, model)?,
             Outcome::Refused(witness) => {

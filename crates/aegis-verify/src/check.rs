@@ -11,7 +11,7 @@ use aegis_trace::Nanos;
 
 use crate::certificate::{
     Budget, Certificate, Left, Model, Outcome, Partition, Policy, Proof, Service, Suspended,
-    Verdict,
+    Totals, Verdict,
 };
 use crate::charge::{Task, check_charge, check_overheads};
 use crate::edf::{Edf, Stated};
@@ -40,8 +40,14 @@ pub fn check(certificate: &Certificate) -> Result<(), Fault> {
     }
     memory::check(certificate, &mut walk.work)?;
     let kept = chain::check(certificate, &responses)?;
-    let all = certificate.models.iter().all(|model| model.outcome == Outcome::Admitted);
-    same("verdict", certificate.verdict, if all && kept { Verdict::Yes } else { Verdict::No })
+    let admitted = certificate.models.iter().filter(|it| it.outcome == Outcome::Admitted).count();
+    let (models, chains) = (certificate.models.len(), certificate.chains.len());
+    let Totals { models: m, admitted: a, chains: c, kept: k } = certificate.totals;
+    let found = [models, admitted, chains, kept];
+    let stated = [m, a, c, k].map(|stated| stated as usize);
+    same("totals (models, admitted, chains, kept)", stated, found)?;
+    let all = models == admitted && chains == kept;
+    same("verdict", certificate.verdict, if all { Verdict::Yes } else { Verdict::No })
 }
 
 /// Whether names tell things apart, and evidence is named where it is used.

@@ -48,7 +48,7 @@ pub use account::account;
 pub use certificate::{
     Budget, Certificate, Chain, ChainKind, Charge, Charges, Class, Digest, EdfBound, FifoBound,
     Left, Level, Measured, Memory, Method, Model, Need, Outcome, Overheads, Partition, Placed,
-    Point, Policy, Proof, Service, Suspended, Tensor, Verdict, Witness, WorstDue,
+    Point, Policy, Proof, Service, Suspended, Tensor, Totals, Verdict, Witness, WorstDue,
 };
 pub use check::check;
 pub use evidence::{EvidenceAccount, check_evidence, check_workload};

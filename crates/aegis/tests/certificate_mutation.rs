@@ -36,6 +36,7 @@ const SEALED: &[(&str, &str)] = &[
     ("models", "another order of decisions that comes to the same"),
     ("models/stages", "another order of stages that comes to the same charges"),
     ("models/tensors", "another order of tensors"),
+    ("partitions/suspended", "a limit that is kept"),
     ("chains", "another order of chains"),
     ("chains/members", "another order of models that sample each other, with the same sum"),
     ("chains/kind", "of a chain that a refused member leaves without a bound"),
@@ -250,7 +251,7 @@ fn no_single_change_passes_but_of_fields_that_are_sealed() {
     println!("{changes} changes: all refused; {sealed} of them by the seal alone");
     assert!(changes > 20_000, "{changes}");
     assert!(unexpected.is_empty(), "{unexpected:#?}");
-    assert!(sealed * 100 < changes * 15, "{sealed} of {changes}");
+    assert!(sealed * 100 < changes * 8, "{sealed} of {changes}");
 }
 
 #[test]

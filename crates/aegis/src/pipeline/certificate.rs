@@ -138,11 +138,19 @@ impl Pipeline {
         let chains: Vec<_> = chains
             .map(|(report, asked)| chain(report, &asked.models, &models, &partitions))
             .collect();
-        let admitted = models.iter().all(|it| it.outcome == Outcome::Admitted);
-        let kept = chains.iter().all(|(_, kept)| *kept);
-        let verdict = if admitted && kept { verify::Verdict::Yes } else { verify::Verdict::No };
+        let admitted = models.iter().filter(|it| it.outcome == Outcome::Admitted).count();
+        let kept = chains.iter().filter(|(_, kept)| *kept).count();
+        let all = admitted == models.len() && kept == chains.len();
+        let verdict = if all { verify::Verdict::Yes } else { verify::Verdict::No };
+        let totals = verify::Totals {
+            models: model::index(models.len()),
+            admitted: model::index(admitted),
+            chains: model::index(chains.len()),
+            kept: model::index(kept),
+        };
         Ok(Certificate {
             verdict,
+            totals,
             workload,
             evidence: evidence_hash,
             overheads: overheads(&self.workload.overheads.charged()),
