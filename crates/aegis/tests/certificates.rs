@@ -49,7 +49,7 @@ fn named_workloads_meet_every_kind_of_refusal() {
 #[test]
 fn random_answers_have_certificates_that_hold_or_reasons_that_are_known() {
     let (mut yes, mut no, mut without) = (0, 0, BTreeMap::new());
-    for seed in 0..1_500 {
+    for seed in 0..600 {
         let workload = random(&mut Dice::new(seed));
         match certified(&workload) {
             Ok(text) => match parsed(&text).verdict {
@@ -69,8 +69,8 @@ fn random_answers_have_certificates_that_hold_or_reasons_that_are_known() {
         }
     }
     println!("{yes} yes, {no} no, without: {without:?}");
-    assert!(yes > 150 && no > 600, "{yes} yes, {no} no, without: {without:?}");
-    assert!(without.values().sum::<u32>() < 300, "{without:?}");
+    assert!(yes > 100 && no > 350, "{yes} yes, {no} no, without: {without:?}");
+    assert!(without.values().sum::<u32>() < 100, "{without:?}");
 }
 
 #[test]
