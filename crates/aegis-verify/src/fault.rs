@@ -14,7 +14,7 @@ pub(crate) const LONGEST: Time = 1 << 62;
 pub(crate) const LONGEST_WINDOW: Time = 1 << 63;
 /// How much a check may cost, in terms: one task at one window, or one pair of tensors. Some
 /// seconds, and a thousand times what the certificate of 24 models takes.
-const WORK_MAX: u64 = 1 << 32;
+const WORK_MAX: u64 = 1 << 28;
 
 /// The first thing that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
