@@ -84,20 +84,19 @@ fn certificate(policy: Policy, models: Vec<Model>, proof: Proof) -> Certificate 
     }
 }
 
+/// A busy period: whose, what blocks it, how long it is, its starts, and the worst with its response
+/// and slack.
 fn level(
     model: u32,
-    blocking: u64,
-    by: Option<u32>,
+    (blocking, blocked_by): (u64, Option<u32>),
     busy: u64,
     starts: &[u64],
-    worst: u32,
-    response: u64,
-    slack: u64,
+    (worst, response, slack): (u32, u64, u64),
 ) -> Level {
     Level {
         model,
         blocking: Nanos(blocking),
-        blocked_by: by,
+        blocked_by,
         busy: Nanos(busy),
         starts: starts.iter().copied().map(Nanos).collect(),
         worst,
@@ -123,9 +122,9 @@ fn davis_et_al() -> Certificate {
         model("C", 100, 350, 350, Some(2)),
     ];
     let bounds = vec![
-        level(0, 100, Some(1), 200, &[100], 0, 200, 50),
-        level(1, 100, Some(2), 500, &[200, 400], 0, 300, 50),
-        level(2, 0, None, 700, &[200, 600], 1, 350, 0),
+        level(0, (100, Some(1)), 200, &[100], (0, 200, 50)),
+        level(1, (100, Some(2)), 500, &[200, 400], (0, 300, 50)),
+        level(2, (0, None), 700, &[200, 600], (1, 350, 0)),
     ];
     certificate(Policy::Priority, models, Proof::NpFixedPriority { bounds })
 }
@@ -142,7 +141,7 @@ fn the_analysis_that_was_refuted_is_refused() {
     let Proof::NpFixedPriority { bounds } = &mut refuted.partitions[0].proof else {
         unreachable!()
     };
-    bounds[2] = level(2, 0, None, 700, &[200], 0, 300, 50);
+    bounds[2] = level(2, (0, None), 700, &[200], (0, 300, 50));
     says(
         &refuted,
         &expect![
@@ -165,7 +164,7 @@ fn a_set_that_the_bound_of_liu_and_layland_accepts_is_late() {
     };
     long.outcome = Outcome::Refused(witness);
     let models = vec![model("short", 1, 2, 2, None), long];
-    let alone = Proof::NpFixedPriority { bounds: vec![level(0, 0, None, 1, &[0], 0, 1, 1)] };
+    let alone = Proof::NpFixedPriority { bounds: vec![level(0, (0, None), 1, &[0], (0, 1, 1))] };
     let refused = certificate(Policy::Rms, models, alone);
     says(&refused, &expect!["it holds"]);
     let text = write(&refused);
@@ -189,7 +188,7 @@ fn a_refusal_that_refuses_nobody_late_is_refused() {
     };
     long.outcome = Outcome::Refused(witness);
     let models = vec![model("short", 1, 2, 2, None), long];
-    let alone = Proof::NpFixedPriority { bounds: vec![level(0, 0, None, 1, &[0], 0, 1, 1)] };
+    let alone = Proof::NpFixedPriority { bounds: vec![level(0, (0, None), 1, &[0], (0, 1, 1))] };
     let refused = certificate(Policy::Rms, models, alone);
     says(
         &refused,
@@ -336,7 +335,7 @@ fn work_without_end_is_not_finished() {
     // Each step of the busy period gains 2^32 ns at most, up to 2^63.
     let (period, wake) = (1 << 31, Nanos(1 << 32));
     let models = vec![model("A", period - 1, period, 1 << 40, None)];
-    let bounds = vec![level(0, wake.0, None, 1, &[0], 0, 1, 0)];
+    let bounds = vec![level(0, (wake.0, None), 1, &[0], (0, 1, 0))];
     let mut heavy = certificate(Policy::Rms, models, Proof::NpFixedPriority { bounds });
     (heavy.overheads.wake, heavy.overheads.charges.idle) = (wake, wake);
     heavy.partitions[0].floor = wake;

@@ -224,14 +224,16 @@ fn measured(text: &str) -> String {
 
 #[test]
 fn no_single_change_passes_but_of_fields_that_are_sealed() {
-    let mut scores = BTreeMap::new();
+    let (mut scores, mut certificates) = (BTreeMap::new(), 0);
     for (name, workload) in named() {
+        certificates += 2;
         let text = certified(&workload).expect("a certificate");
         attack(&name, &text, 1, &mut scores);
         attack(&format!("{name}, measured"), &measured(&text), 29, &mut scores);
     }
     for seed in 0..60 {
         if let Ok(text) = certified(&random(&mut Dice::new(seed))) {
+            certificates += 1;
             attack(&format!("seed {seed}"), &text, 7, &mut scores);
         }
     }
@@ -248,7 +250,9 @@ fn no_single_change_passes_but_of_fields_that_are_sealed() {
             unexpected.push(format!("{field}: {example}"));
         }
     }
-    println!("{changes} changes: all refused; {sealed} of them by the seal alone");
+    println!(
+        "{certificates} certificates, {changes} changes: all refused; {sealed} of them by the seal alone"
+    );
     assert!(changes > 20_000, "{changes}");
     assert!(unexpected.is_empty(), "{unexpected:#?}");
     assert!(sealed * 100 < changes * 8, "{sealed} of {changes}");

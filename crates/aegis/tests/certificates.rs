@@ -73,6 +73,21 @@ fn random_answers_have_certificates_that_hold_or_reasons_that_are_known() {
     assert!(without.values().sum::<u32>() < 100, "{without:?}");
 }
 
+/// A model that is never suspended blocks for all of its length, also where jitters are planned.
+#[test]
+fn a_whole_model_beside_a_chain_leaves_the_hand_over_that_was_asked_for() {
+    let beside = named().into_iter().filter(|(name, _)| name.ends_with("whole beside a chain"));
+    let beside: Vec<_> = beside.collect();
+    assert_eq!(beside.len(), 3);
+    for (name, workload) in beside {
+        let certificate = parsed(&certified(&workload).expect("a certificate"));
+        assert_eq!(certificate.verdict, Verdict::Yes, "{name}");
+        let handover: Vec<u64> = certificate.chains[0].handover.iter().map(|it| it.0).collect();
+        // Of the detector the wake-up, which stands for a jitter that is not stated.
+        assert_eq!(handover, [300_000, 400_000], "{name}");
+    }
+}
+
 #[test]
 fn certificates_do_not_depend_on_the_run() {
     for (name, workload) in named().into_iter().step_by(5) {

@@ -73,6 +73,19 @@ pub enum CertificateError {
         /// What is missing.
         why: &'static str,
     },
+    /// A triggered model has less jitter than its trigger and the hand-over take. A defect of AegisRT.
+    #[error(
+        "{model} is handed over within {left}, and the workload asks for {asked}, so the answer cannot \
+         be trusted; please report this"
+    )]
+    Handover {
+        /// Which model.
+        model: String,
+        /// What the workload asks for.
+        asked: Nanos,
+        /// What its jitter leaves.
+        left: Nanos,
+    },
     /// What was written down does not hold. A defect of AegisRT.
     #[error("the certificate does not hold, so the answer cannot be trusted; please report this")]
     Defect(#[source] Fault),
@@ -87,6 +100,7 @@ impl CertificateError {
             Self::NotDerived { .. }
             | Self::Policy { .. }
             | Self::Uncovered { .. }
+            | Self::Handover { .. }
             | Self::Defect(_) => Category::Permanent,
         }
     }
@@ -138,6 +152,7 @@ impl Pipeline {
         let chains: Vec<_> = chains
             .map(|(report, asked)| chain(report, &asked.models, &models, &partitions))
             .collect();
+        self.check_handovers(&chains)?;
         let admitted = models.iter().filter(|it| it.outcome == Outcome::Admitted).count();
         let kept = chains.iter().filter(|(_, kept)| *kept).count();
         let all = admitted == models.len() && kept == chains.len();
@@ -159,6 +174,20 @@ impl Pipeline {
             models,
             chains: chains.into_iter().map(|(chain, _)| chain).collect(),
         })
+    }
+
+    /// Whether the jitters of triggered models leave as much for the hand-over as the workload asks.
+    fn check_handovers(&self, chains: &[(verify::Chain, bool)]) -> Result<(), CertificateError> {
+        for (chain, _) in chains {
+            for (member, handover) in chain.members.iter().skip(1).zip(&chain.handover) {
+                let model = &self.workload.models[*member as usize];
+                if *handover < model.jitter {
+                    let (model, asked) = (model.name.clone(), model.jitter);
+                    return Err(CertificateError::Handover { model, asked, left: *handover });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The terms on which each model asked for admission.
