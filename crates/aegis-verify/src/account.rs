@@ -36,11 +36,13 @@ fn write_account(text: &mut String, certificate: &Certificate) -> fmt::Result {
         Verdict::Yes => {
             writeln!(text, "yes: all {models} models are admitted, and no job is late")?
         }
-        Verdict::No => writeln!(
-            text,
-            "no: {} of {models} models are refused, and {kept} of {chains} chains kept",
-            models - admitted
-        )?,
+        Verdict::No => {
+            write!(text, "no: {admitted} of {models} models are admitted")?;
+            match chains {
+                0 => writeln!(text)?,
+                _ => writeln!(text, ", {kept} of {chains} chains kept")?,
+            }
+        }
     }
     writeln!(text, "workload {workload}")?;
     match evidence {
@@ -89,7 +91,7 @@ fn write_partition(
     let permille = (u128::from(*share) * 1_000).div_ceil(1 << 63);
     writeln!(
         text,
-        "{of}: policy {policy:?}, utilisation {}.{:03}, at most {floor} until work is seen",
+        "{of}: policy {policy}, utilisation {}.{:03}, held up for {floor} by what is less urgent than all",
         permille / 1_000,
         permille % 1_000
     )?;

@@ -213,6 +213,18 @@ pub enum Policy {
     Priority,
 }
 
+impl std::fmt::Display for Policy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Fifo => "fifo",
+            Self::Rms => "rms",
+            Self::Dm => "dm",
+            Self::Edf => "edf",
+            Self::Priority => "priority",
+        })
+    }
+}
+
 /// Models through which data goes in this order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -58,8 +58,11 @@ pub fn check_workload(certificate: &Certificate, file: &[u8]) -> Result<(), Faul
 /// # Errors
 /// Permanent: the first number that is not.
 pub fn check_evidence(certificate: &Certificate, file: &[u8]) -> Result<EvidenceAccount, Fault> {
-    let hash = Some(Digest::of(file));
-    same("evidence, the hash of the file", certificate.evidence, hash)?;
+    let stated = certificate.evidence.ok_or_else(|| Fault::Senseless {
+        place: "evidence".into(),
+        why: "the certificate names none: all of its costs are declared",
+    })?;
+    same("evidence, the hash of the file", stated, Digest::of(file))?;
     let malformed = |_| Fault::Senseless {
         place: "evidence".into(),
         why: "the file must be evidence as `aegis profile` writes it",

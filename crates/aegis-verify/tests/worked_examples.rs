@@ -206,7 +206,7 @@ fn other_files_than_those_that_were_used_are_told() {
     assert!(fault.to_string().starts_with("workload, the hash of the file: "), "{fault}");
     let files = Files { certificate: text.as_bytes(), workload: None, evidence: Some(b"{}") };
     let fault = verify(files).expect("a certificate").expect_err("there is no evidence");
-    assert!(fault.to_string().starts_with("evidence, the hash of the file: "), "{fault}");
+    assert!(fault.to_string().starts_with("evidence: the certificate names none"), "{fault}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The numbers of a proof, written out so that somebody else can check them.
 //!
-//! [`derive`] takes a set that was accepted and states what its theorem rests on: busy periods and the
+//! [`derive()`] takes a set that was accepted and states what its theorem rests on: busy periods and the
 //! start of every job in them, or the windows that answer for all others, or the instants that attain
 //! the bounds. [`derive_refusal`] states the one evaluation that refuses a set. Both are searches of
 //! their own beside those of the verdict: they leave nothing out that a checker would have to find.
@@ -337,10 +337,11 @@ impl Derive {
     fn edf(&self, promised: &[Bound], budget: &mut Budget) -> Result<Derived, NotDerived> {
         let demand = Demand::new(&self.workload);
         let tasks: Vec<&Charged> = self.tasks().iter().collect();
-        let (horizon, _) = match cycle(&tasks, self.workload.floor.length)? {
-            Some(cycle) => (demand.unblocked().saturating_add(cycle), true),
-            None if tasks.is_empty() => (Nanos::ZERO, false),
-            None => (busy(&tasks, self.workload.floor.length, budget)?, false),
+        let floor = self.workload.floor.length;
+        let horizon = match cycle(&tasks, floor)? {
+            Some(cycle) => demand.unblocked().saturating_add(cycle),
+            None if tasks.is_empty() => Nanos::ZERO,
+            None => busy(&tasks, floor, budget)?,
         };
         let points = self.points(&demand, horizon, budget)?;
         let outcomes = np_edf_response::outcomes(&self.workload, &demand, budget);
