@@ -35,6 +35,7 @@ pub fn check(certificate: &Certificate) -> Result<(), Fault> {
     }
     let mut responses = BTreeMap::new();
     for (place, partition) in (0..).zip(&certificate.partitions) {
+        walk.work.spend("partitions", certificate.models.len())?;
         check_ranks(place, certificate)?;
         responses.extend(check_partition(&mut walk, place, partition)?);
     }

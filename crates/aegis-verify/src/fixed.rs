@@ -130,7 +130,9 @@ pub(crate) fn check(
 ) -> Result<Vec<(u32, Nanos)>, Fault> {
     same(format_args!("{at}.bounds, how many"), bounds.len(), tasks.len())?;
     for (place, (task, level)) in tasks.iter().zip(bounds).enumerate() {
-        check_level(&format!("{at}.bounds[{place}]"), &Place::of(tasks, task, floor), level, work)?;
+        let at = format!("{at}.bounds[{place}]");
+        work.spend(&at, tasks.len())?;
+        check_level(&at, &Place::of(tasks, task, floor), level, work)?;
     }
     Ok(bounds.iter().map(|level| (level.model, level.response)).collect())
 }

@@ -23,6 +23,8 @@ pub(crate) fn check(
 ) -> Result<(), Fault> {
     let at = format!("models[{place}].outcome");
     let charge = &model.charge;
+    // Gathering what was admitted is work, too.
+    walk.work.spend(&at, walk.certificate.models.len() + walk.certificate.partitions.len())?;
     match *witness {
         Witness::Load { share } => {
             let tasks = walk.tasks(model.partition, Some(place));
