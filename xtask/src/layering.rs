@@ -239,12 +239,12 @@ mod tests {
     }
 
     #[test]
-    fn the_program_sees_the_facade_alone() {
+    fn the_program_sees_the_facade_and_the_checker_alone() {
         check_manifest(
             "aegis-cli",
             "build-dependencies",
             "aegis-trace",
-            "aegis-cli -> aegis-trace: aegis-cli may use only aegis among ours",
+            "aegis-cli -> aegis-trace: aegis-cli may use only aegis, aegis-verify among ours",
         );
     }
 
