@@ -56,7 +56,8 @@ const LAYERS: &[Layer] = &[
     Layer { name: "aegis-sched", sees: Sees::AboveExcept(BACKENDS) },
     Layer { name: "aegis-verify", sees: Sees::Only(&["aegis-trace"]) },
     Layer { name: "aegis", sees: Sees::Above },
-    Layer { name: "aegis-cli", sees: Sees::Only(&["aegis"]) },
+    // It checks certificates with the checker alone, and does all else through the facade.
+    Layer { name: "aegis-cli", sees: Sees::Only(&["aegis", "aegis-verify"]) },
     // One program for the target machine: it tests the device, and the runtimes on it.
     Layer { name: "aegis-gpu-tests", sees: Sees::AboveExcept(&["aegis", "aegis-cli"]) },
     // It calls ONNX Runtime as others do, beside the facade, and a process has one environment of it.
@@ -238,12 +239,12 @@ mod tests {
     }
 
     #[test]
-    fn the_program_sees_the_facade_alone() {
+    fn the_program_sees_the_facade_and_the_checker_alone() {
         check_manifest(
             "aegis-cli",
             "build-dependencies",
             "aegis-trace",
-            "aegis-cli -> aegis-trace: aegis-cli may use only aegis among ours",
+            "aegis-cli -> aegis-trace: aegis-cli may use only aegis, aegis-verify among ours",
         );
     }
 

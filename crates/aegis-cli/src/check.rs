@@ -1,14 +1,14 @@
 //! `aegis check`: admission only.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aegis::evidence::Evidence;
 use aegis::workload::{BestEffort, Model};
 use aegis::{
     ChainReport, CounterOffer, Error, ExecutorReport, ModelReport, Nanos, OverrunPolicy,
-    PartitionReport, Pipeline, PolicyKind, Report, ServiceTerms, Verdict, profile,
+    PartitionReport, Pipeline, PolicyKind, Report, Runtime, ServiceTerms, Verdict, profile,
 };
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 
 use crate::edge::Edge;
@@ -29,6 +29,13 @@ pub(crate) struct CheckArgs {
     /// tolerates.
     #[arg(long)]
     sensitivity: bool,
+    /// Write the answer with its proof, for `aegis verify`.
+    #[arg(long, value_name = "OUT.json")]
+    certificate: Option<PathBuf>,
+    /// Write what was admitted as a problem for POET, which bounds responses with machine-checked
+    /// proofs; only sets of models that run to completion.
+    #[arg(long, value_name = "OUT.yaml")]
+    poet: Option<PathBuf>,
 }
 
 /// How many models are asked about without a word beforehand.
@@ -56,6 +63,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Answer> {
         edge.add_to(&mut whole);
         split.iter().for_each(|split| split.add_to(&mut whole));
         print(serde_json::to_string_pretty(&whole)?)?;
+        export(args, &pipeline, &runtime, &verdicts, &chains)?;
         return self::answer(verdicts, &chains);
     }
     let report = runtime.report();
@@ -70,7 +78,29 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Answer> {
     for warning in [undercharged(&pipeline), unread_priorities(&pipeline)].into_iter().flatten() {
         print(warning)?;
     }
+    export(args, &pipeline, &runtime, &verdicts, &chains)?;
     answer(verdicts, &chains)
+}
+
+/// Writes the answer down for others to check, where that is asked for.
+fn export(
+    args: &CheckArgs,
+    pipeline: &Pipeline,
+    runtime: &Runtime,
+    verdicts: &[Verdict],
+    chains: &[ChainReport],
+) -> Result<()> {
+    if let Some(path) = &args.certificate {
+        write(path, &pipeline.certify(runtime, verdicts, chains)?)?;
+    }
+    if let Some(path) = &args.poet {
+        write(path, &pipeline.poet(runtime).map_err(Error::from)?)?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Says before a long search that it is one: an analysis is asked about some hundred times a model.

@@ -1,8 +1,8 @@
 //! The `aegis` command: one file per subcommand, no logic a library should own.
 //!
 //! Exit status: 0 *yes*; 1 *no* (a model is refused or failed, a deadline was missed, a bound was
-//! violated without a broken assumption, a capacity is not met, or a line of task sets makes no
-//! sense); 2 the input is broken or the command failed.
+//! violated without a broken assumption, a capacity is not met, a certificate does not hold, or a line
+//! of task sets makes no sense); 2 the input is broken or the command failed.
 #![forbid(unsafe_code)]
 
 mod analyse;
@@ -19,6 +19,7 @@ mod profile;
 mod run;
 mod split;
 mod table;
+mod verify;
 mod wcet;
 
 use std::process::ExitCode;
@@ -45,6 +46,8 @@ enum Command {
     Analyse(analyse::AnalyseArgs),
     /// Admit the models of a workload, run them at their periods, and report.
     Run(run::RunArgs),
+    /// Check a certificate without trusting who wrote it: recompute every number and inequality.
+    Verify(verify::VerifyArgs),
     /// Find offsets for a file of tensor lifetimes.
     Plan(plan::PlanArgs),
     /// Bound an execution time from measured samples, with the confidence it carries.
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Analyse(args) => analyse::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Wcet(args) => wcet::run(&args),
     };

@@ -237,6 +237,12 @@ impl MemoryOrchestrator {
         self.index_of(model).map(|index| self.bound[index].usage)
     }
 
+    /// Where the tensors of `model` are, in order of tensor; `None` when it is not bound.
+    #[must_use]
+    pub fn placements_of(&self, model: ModelId) -> Option<&[Placement]> {
+        self.index_of(model).map(|index| self.bound[index].placements.as_slice())
+    }
+
     /// The size of the arena: the hard limit of [`current_usage`](Self::current_usage).
     #[must_use]
     pub fn capacity(&self) -> Bytes {

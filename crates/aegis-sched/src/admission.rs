@@ -14,6 +14,7 @@
 //! 4. A model id is not reused: the next tenant of a slot has the next generation.
 
 mod memory;
+mod proposal;
 mod suspended;
 
 use std::sync::Arc;
@@ -33,9 +34,10 @@ use crate::analysis::{Analysis, Bound, Setting};
 use crate::dispatch::{Lane, LaneGate, LaneService, Server};
 use crate::metrics::ModelMetrics;
 use crate::policy::PolicyKind;
-use crate::task::{Background, Overheads, ServerSpec, Task, TaskError, TaskSet, TaskSpec};
+use crate::task::{Background, Overheads, Task, TaskError, TaskSet};
 
 pub use memory::DeviceMemory;
+pub use proposal::Proposal;
 
 /// The most jobs of one model that may be outstanding at once.
 pub const SLOTS_MAX: usize = 1024;
@@ -268,12 +270,12 @@ impl AdmissionController {
     ) -> Result<Admission, AdmissionError> {
         let (index, model) = self.free_slot().map_err(AdmissionError::Refused)?;
         check_shape(&request)?;
-        let proposal = self.propose(model, &request.terms)?;
+        let proposal = request.terms.proposed(model, &self.config.overheads)?;
         let needed = needed_memory(model, self.config.partition, &request);
         self.check_budget(&request.terms).map_err(AdmissionError::Refused)?;
         self.check_suspended(&request.terms).map_err(AdmissionError::Refused)?;
-        let admitted = self.join(&proposal)?;
-        let Proposal { task, chunk } = proposal;
+        let admitted = self.join(model, &proposal)?;
+        let Proposal { task, piece: chunk } = proposal;
         memory.check_pressure()?;
         let planned = memory.bound().plan(needed).map_err(memory_refusal)?;
         let usage = planned.usage();
@@ -298,7 +300,7 @@ impl AdmissionController {
         let service = lane_service(&terms, task, &analysis, model);
         let promise = self.promise(&name, &terms, &service, usage);
         self.admitted = admitted;
-        let (chunk, may_be_suspended) = (chunk.1, terms.has_stages_between_which_others_run());
+        let may_be_suspended = terms.has_stages_between_which_others_run();
         self.slots[index] = Slot::Taken { model, name, ledger, chunk, may_be_suspended };
         let (metrics, gate) = (ModelMetrics::default(), LaneGate::default());
         let lane = Lane::new(context, terms.costs, service, metrics.clone(), gate.clone())
@@ -399,57 +401,12 @@ impl AdmissionController {
         free.ok_or(Refusal::TooManyModels { limit: u32::from(self.config.max_models) })
     }
 
-    /// What a newcomer of these terms is to the analysis.
-    fn propose(&self, model: ModelId, terms: &Terms) -> Result<Proposal, AdmissionError> {
-        let (task, chunk) = match terms.service {
-            ServiceTerms::Guaranteed { period, deadline, jitter, priority } => {
-                let stages = terms.costs.clone();
-                let spec = TaskSpec { model, period, deadline, jitter, priority, stages };
-                let task = Task::new(spec)?;
-                let whole = !terms.may_be_suspended;
-                (Some(if whole { task.never_suspended() } else { task }), Nanos::ZERO)
-            }
-            ServiceTerms::Background => (None, self.longest_piece(model, terms)?),
-            ServiceTerms::Server { budget, period, priority } => {
-                self.longest_piece(model, terms)?; // For its checks.
-                let overheads = self.config.overheads;
-                let chunk = match terms.may_be_suspended {
-                    true => overheads.longest(&terms.costs),
-                    false => overheads.total(&terms.costs),
-                };
-                if chunk > budget {
-                    let refusal = Refusal::ServerBudget { stage: chunk, budget };
-                    return Err(AdmissionError::Refused(refusal));
-                }
-                let spec = ServerSpec { model, period, priority, budget, chunk };
-                (Some(Task::server(spec)?), Nanos::ZERO)
-            }
-        };
-        Ok(Proposal { task, chunk: (model, chunk) })
-    }
-
-    /// The longest piece of a model of best effort that nobody preempts, without the overhead of one
-    /// dispatch; checked as the stages of a task are.
-    fn longest_piece(&self, model: ModelId, terms: &Terms) -> Result<Nanos, TaskError> {
-        let (period, deadline) = (Task::LONGEST, Task::LONGEST);
-        let (jitter, priority, stages) = (Nanos::ZERO, 0, terms.costs.clone());
-        let unhurried = TaskSpec { model, period, deadline, jitter, priority, stages };
-        let task = Task::new(unhurried)?;
-        if terms.may_be_suspended {
-            return Ok(task.longest_stage());
-        }
-        // Whatever its stages are charged together, less what the analysis charges to a piece.
-        let overheads = self.config.overheads;
-        let piece = overheads.total(&terms.costs).saturating_sub(overheads.most());
-        Ok(piece.max(Nanos::EPSILON))
-    }
-
     /// The admitted set with a newcomer.
-    fn join(&self, newcomer: &Proposal) -> Result<AnalysedSet, AdmissionError> {
+    fn join(&self, model: ModelId, newcomer: &Proposal) -> Result<AnalysedSet, AdmissionError> {
         match &newcomer.task {
             Some(task) => Ok(self.admitted.with(task.clone())?),
             None => {
-                let background = self.longest_in_background(Some(newcomer.chunk));
+                let background = self.longest_in_background(Some((model, newcomer.piece)));
                 self.admitted.with_background(background).map_err(AdmissionError::Refused)
             }
         }
@@ -479,7 +436,7 @@ impl AdmissionController {
         let AdmissionConfig { policy, overheads, .. } = self.config;
         let setting = Setting::admission(policy, overheads);
         let Ok((_, model)) = self.free_slot() else { return Vec::new() };
-        match self.propose(model, terms) {
+        match terms.proposed(model, &overheads) {
             Err(_) => Vec::new(),
             Ok(Proposal { task: Some(task), .. }) => self
                 .tasks()
@@ -532,14 +489,6 @@ impl AdmissionController {
             partition: None,
         }
     }
-}
-
-/// A newcomer, not yet analysed.
-struct Proposal {
-    /// What the newcomer is to the analysis; `None` in the background.
-    task: Option<Task>,
-    /// Whose it is, and its longest piece if it runs in the background, else zero.
-    chunk: (ModelId, Nanos),
 }
 
 /// What the backend declared, with the classes that its terms leave it.

@@ -12,6 +12,8 @@ use aegis_sched::wcet::lines::LinesError;
 use aegis_trace::{Category, DropReason, JobId, Refusal, SubmitRefusal, TraceError};
 
 use crate::evidence::EvidenceError;
+use crate::pipeline::certificate::CertificateError;
+use crate::pipeline::poet::PoetError;
 use crate::workload::WorkloadFaults;
 
 /// Whatever went wrong, with its category and its causes.
@@ -198,6 +200,12 @@ pub enum Error {
     /// Evidence that is missing, broken or stale.
     #[error(transparent)]
     Evidence(#[from] EvidenceError),
+    /// An answer has no certificate.
+    #[error("no certificate can be written")]
+    Certificate(#[from] CertificateError),
+    /// A set is no problem for POET.
+    #[error("the set cannot be exported for POET")]
+    Poet(#[from] PoetError),
     /// The timing of a model is not valid.
     #[error("the timing is not valid")]
     Task(#[from] TaskError),
@@ -251,6 +259,8 @@ impl Error {
             Self::Samples { cause, .. } => cause.category(),
             Self::Lines { cause, .. } => cause.category(),
             Self::Evidence(cause) => cause.category(),
+            Self::Certificate(cause) => cause.category(),
+            Self::Poet(cause) => cause.category(),
             Self::Task(cause) => cause.category(),
             Self::Device(cause) => cause.category(),
             Self::Memory(cause) => cause.category(),

@@ -50,7 +50,7 @@
 //! # Invariants
 //! 1. No type of a foreign library appears in a signature of this crate.
 //! 2. Features only add. Without `onnx` nothing of ONNX Runtime is built.
-//! 3. The program `aegis` uses this crate alone.
+//! 3. The program `aegis` uses this crate alone, and `aegis-verify` to check certificates.
 #![forbid(unsafe_code)]
 
 mod aggressor;

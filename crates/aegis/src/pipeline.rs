@@ -1,6 +1,8 @@
 //! From a workload file to a running system: what the program `aegis` does, as a library.
 
+pub mod certificate;
 mod plan;
+pub mod poet;
 mod source;
 mod whole;
 

@@ -92,13 +92,13 @@ fn end(workload: &Workload, budget: &mut Budget) -> Result<Nanos, Exhausted> {
 }
 
 /// Cost of the jobs of `task` released by `ready`, the first of them `jitter` late at 0.
-fn work_by(task: &Charged, ready: Nanos, jitter: Nanos) -> Nanos {
+pub(super) fn work_by(task: &Charged, ready: Nanos, jitter: Nanos) -> Nanos {
     let jobs = ready.saturating_add(jitter) / task.period + 1;
     task.cost.saturating_mul(jobs)
 }
 
 /// The instants at which the number of jobs of some task steps, as itself or as another's rival.
-fn instants(workload: &Workload) -> Offsets {
+pub(super) fn instants(workload: &Workload) -> Offsets {
     let own = workload.tasks.iter().map(|task| (Nanos::ZERO, task.period, Nanos::ZERO));
     let rival = workload.tasks.iter().map(|task| {
         let next = task.jitter.div_ceil(task.period);

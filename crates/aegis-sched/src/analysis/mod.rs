@@ -25,6 +25,7 @@ mod argument;
 pub mod chain;
 pub mod counter_offer;
 mod demand;
+pub mod derivation;
 mod due_window;
 mod fifo;
 mod findings;

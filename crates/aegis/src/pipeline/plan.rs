@@ -14,12 +14,12 @@
 
 use std::collections::BTreeMap;
 
-use aegis_sched::admission::Terms;
+use aegis_sched::admission::{AdmissionError, Proposal, Terms};
 use aegis_sched::analysis::Setting;
 use aegis_sched::analysis::chain::Chain;
 use aegis_sched::analysis::inherit::{InheritError, with_inherited_jitter};
 use aegis_sched::policy::PolicyKind;
-use aegis_sched::task::{Background, Overheads, ServerSpec, Task, TaskError, TaskSet, TaskSpec};
+use aegis_sched::task::{Background, TaskError, TaskSet};
 use aegis_trace::{ModelId, Nanos, Refusal, ServiceTerms};
 
 use crate::wording;
@@ -139,14 +139,10 @@ impl<'a> Kept<'a> {
         let mut background = Background::default();
         for (model, place) in self.ids().zip(&self.places) {
             let terms = &self.terms[*place];
-            match task(model, terms, &overheads)? {
-                Some(task) => tasks.push(task),
-                None => {
-                    let longest = terms.costs.iter().copied().max().unwrap_or(Nanos::ZERO);
-                    if longest > background.longest {
-                        background = Background { longest, of: Some(model) };
-                    }
-                }
+            let Proposal { task, piece } = terms.proposed(model, &overheads)?;
+            tasks.extend(task);
+            if piece > background.longest {
+                background = Background { longest: piece, of: Some(model) };
             }
         }
         let set = TaskSet::new(tasks)?.with_background(background);
@@ -180,27 +176,17 @@ impl<'a> Kept<'a> {
     }
 }
 
-/// What a model is to the analysis, as admission has it; `None` in the background.
-fn task(model: ModelId, terms: &Terms, overheads: &Overheads) -> Result<Option<Task>, TaskError> {
-    match terms.service {
-        ServiceTerms::Guaranteed { period, deadline, jitter, priority } => {
-            let stages = terms.costs.clone();
-            let spec = TaskSpec { model, period, deadline, jitter, priority, stages };
-            Task::new(spec).map(Some)
-        }
-        ServiceTerms::Background => Ok(None),
-        ServiceTerms::Server { budget, period, priority } => {
-            let chunk = overheads.longest(&terms.costs);
-            Task::server(ServerSpec { model, period, priority, budget, chunk }).map(Some)
-        }
-    }
-}
-
 /// Why a model is not kept.
 enum NotKept {
     /// Its terms make no sense, or no analysis is needed to refuse it: admission will say so.
     Invalid,
     Refused(Refusal),
+}
+
+impl From<AdmissionError> for NotKept {
+    fn from(_: AdmissionError) -> Self {
+        Self::Invalid
+    }
 }
 
 impl From<TaskError> for NotKept {

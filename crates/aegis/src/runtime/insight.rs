@@ -3,6 +3,7 @@
 //! Nothing here changes anything or touches the device.
 
 use std::collections::BTreeMap;
+use std::sync::MutexGuard;
 
 use aegis_sched::admission::AdmissionController;
 use aegis_sched::analysis::Response;
@@ -13,7 +14,7 @@ use super::{Entry, Runtime, lock};
 use crate::bargain::{Asked, Bargain};
 use crate::evidence::Preparation;
 use crate::margin::{self, CounterOffer, Margins, ModelSensitivity};
-use crate::partition::{Partition, PartitionSpec};
+use crate::partition::{Admissions, Partition, PartitionSpec};
 use crate::report::{
     DriverMemoryReport, ExecutorReport, MemoryReport, ModelReport, PartitionReport, Report,
 };
@@ -116,6 +117,16 @@ impl Runtime {
     #[must_use]
     pub fn sensitivities(&self) -> Vec<ModelSensitivity> {
         lock(&self.admission).all().iter().flat_map(margin::sensitivities).collect()
+    }
+
+    /// The proofs and the memory, for whoever writes them down.
+    pub(crate) fn lock_admissions(&self) -> MutexGuard<'_, Admissions> {
+        lock(&self.admission)
+    }
+
+    /// The names of the partitions in their order; `None` for the whole device.
+    pub(crate) fn partition_names(&self) -> Vec<Option<String>> {
+        self.partitions.iter().map(|it| it.name().map(str::to_owned)).collect()
     }
 
     /// The bound of an admitted task.

@@ -1,0 +1,185 @@
+//! Certificates from `aegis check` to `aegis verify`, and what POET is given.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use expect_test::{Expect, expect};
+
+const WORKLOAD: &str = r#"
+device = { driver = "sim", memory = "64MiB" }
+scheduler = { policy = "rms", queue_depth = 8 }
+overheads = { dispatch = "100us", wake = "300us" }
+[[model]]
+name = "camera"
+backend = "sim"
+period = "10ms"
+sim = { stages = ["2ms"], persistent = "1MiB", scratch = "2MiB" }
+[[model]]
+name = "lidar"
+backend = "sim"
+period = "100ms"
+sim = { stages = ["3ms", "4ms"], carried = "1MiB", scratch = "4MiB" }
+suspend = false
+"#;
+
+fn aegis(folder: &Path, arguments: &[&str]) -> Output {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_aegis"));
+    program.args(arguments).current_dir(folder).output().expect("aegis starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("output is UTF-8")
+}
+
+/// A folder with a workload and its certificate, and the exit status of `check`.
+fn certified(workload: &str) -> (tempfile::TempDir, Option<i32>) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("p.toml"), workload).expect("a file");
+    let output = aegis(folder.path(), &["check", "p.toml", "--certificate", "c.json"]);
+    (folder, output.status.code())
+}
+
+#[test]
+fn a_certificate_is_written_and_holds_for_its_workload() {
+    let (folder, status) = certified(WORKLOAD);
+    assert_eq!(status, Some(0));
+    let output = aegis(folder.path(), &["verify", "c.json", "--workload", "p.toml"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.starts_with("yes: all 2 models are admitted, and no job is late\n"), "{said}");
+    assert!(said.contains("valid: every number and every inequality was recomputed"), "{said}");
+    assert!(said.contains("the workload file is the one it is for"), "{said}");
+    std::fs::write(folder.path().join("p.toml"), WORKLOAD.replace("4ms", "5ms")).expect("a file");
+    let output = aegis(folder.path(), &["verify", "c.json", "--workload", "p.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).starts_with("invalid: workload, the hash of the file"));
+}
+
+#[test]
+fn a_refusal_is_certified_with_its_witness() {
+    let (folder, status) = certified(&WORKLOAD.replace("4ms", "9ms"));
+    assert_eq!(status, Some(1));
+    let output = aegis(folder.path(), &["verify", "c.json"]);
+    assert_eq!(output.status.code(), Some(0));
+    let said = text(&output.stdout);
+    let line = said.lines().find(|line| line.starts_with("lidar")).expect("a refusal");
+    expect!["lidar is refused: job 0 of a busy period of camera starts its last stage at 12.2 ms behind 12.2 ms of a stage of lidar: response 14.3 ms > deadline 10 ms"].assert_eq(line);
+}
+
+#[test]
+fn what_does_not_hold_is_told_apart_from_what_cannot_be_read() {
+    let (folder, _) = certified(WORKLOAD);
+    let path = folder.path().join("c.json");
+    let good = std::fs::read_to_string(&path).expect("a certificate");
+    let judged = |content: &str| {
+        std::fs::write(&path, content).expect("a file");
+        let output = aegis(folder.path(), &["verify", "c.json"]);
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let (status, said) = judged(&good.replace("\"period\":10000000", "\"period\":10000001"));
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.starts_with("invalid: models[0].charge.share: the certificate says"), "{said}");
+    let (status, said) = judged(&good.replace("camera", "kamera"));
+    assert_eq!(
+        (status, said.trim_end()),
+        (Some(1), "invalid: seal: the content was changed after it was written")
+    );
+    let (status, said) = judged(&good[..good.len() / 2]);
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("c.json") && said.contains("line 1 column"), "{said}");
+    let (status, said) =
+        judged(&good.replace("\"aegis_certificate\":1", "\"aegis_certificate\":7"));
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("has format version 7, and this program reads 1"), "{said}");
+    let output = aegis(folder.path(), &["verify", "nothing.json"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("cannot read nothing.json"));
+}
+
+#[test]
+fn an_answer_that_no_certificate_covers_is_said_and_leaves_no_file() {
+    let pressure = "pressure = { low_enter = \"62MiB\", low_leave = \"63MiB\", \
+                    critical_enter = \"1MiB\", critical_leave = \"2MiB\" } }";
+    let workload = WORKLOAD.replacen("\"64MiB\" }", &format!("\"64MiB\", {pressure}"), 1);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("p.toml"), workload).expect("a file");
+    let output = aegis(folder.path(), &["check", "p.toml", "--certificate", "c.json"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
+    let said = text(&output.stderr);
+    assert!(said.contains("how much memory was free for a moment cannot be recomputed"), "{said}");
+    assert!(!folder.path().join("c.json").exists());
+}
+
+fn poet(workload: &str, expected: &Expect) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("p.toml"), workload).expect("a file");
+    let output = aegis(folder.path(), &["check", "p.toml", "--poet", "out.yaml"]);
+    let written = std::fs::read_to_string(folder.path().join("out.yaml"));
+    expected.assert_eq(&written.unwrap_or_else(|_| text(&output.stderr)));
+}
+
+#[test]
+fn what_runs_to_completion_is_exported_for_poet() {
+    poet(
+        WORKLOAD,
+        &expect![[r#"
+            # Written by `aegis check --poet`. Times are nanoseconds, overheads included.
+            # POET's bounds are for discrete time: where something blocks, those of AegisRT are 1 longer.
+            scheduling policy: FP
+            preemption model: NP
+            task set:
+            - id: 0 # waking up, or work in the background
+              worst-case execution time: 300000
+              period: 4611686018427387904
+              deadline: 4611686018427387904
+              priority: 0
+            - id: 1 # camera
+              worst-case execution time: 2100000
+              period: 10000000
+              deadline: 10000000
+              priority: 2
+            - id: 2 # lidar
+              worst-case execution time: 7200000
+              period: 100000000
+              deadline: 100000000
+              priority: 1
+        "#]],
+    );
+    let edf = WORKLOAD.replace("\"rms\"", "\"edf\"").replace("wake = \"300us\"", "wake = \"0us\"");
+    poet(
+        &edf,
+        &expect![[r#"
+            # Written by `aegis check --poet`. Times are nanoseconds, overheads included.
+            # POET's bounds are for discrete time: where something blocks, those of AegisRT are 1 longer.
+            scheduling policy: EDF
+            preemption model: NP
+            task set:
+            - id: 1 # camera
+              worst-case execution time: 2100000
+              period: 10000000
+              deadline: 10000000
+            - id: 2 # lidar
+              worst-case execution time: 7200000
+              period: 100000000
+              deadline: 100000000
+        "#]],
+    );
+}
+
+#[test]
+fn what_poet_does_not_know_is_not_exported() {
+    let refused = |workload: &str, why: &str| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("p.toml"), workload).expect("a file");
+        let output = aegis(folder.path(), &["check", "p.toml", "--poet", "out.yaml"]);
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(why), "{said}");
+        assert!(!folder.path().join("out.yaml").exists());
+    };
+    let staged = WORKLOAD.replace("suspend = false", "");
+    refused(&staged, "lidar may be suspended between its 2 stages");
+    let fifo = WORKLOAD.replace("\"rms\"", "\"fifo\"");
+    refused(&fifo, "and not the policy fifo");
+    let late = WORKLOAD.replace("suspend = false", "suspend = false\njitter = \"1ms\"");
+    refused(&late, "lidar has a release jitter of 1 ms");
+}

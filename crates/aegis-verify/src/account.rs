@@ -1,0 +1,264 @@
+//! A certificate in words.
+
+use std::fmt::{self, Write};
+
+use aegis_trace::{Bytes, Nanos};
+
+use crate::certificate::{
+    Certificate, Chain, Level, Model, Outcome, Partition, Point, Proof, Service, Totals, Verdict,
+    Witness,
+};
+
+/// Under which assumptions a certificate proves its answer.
+const ASSUMPTIONS: &str = "\
+assuming that
+  1. no stage takes longer than its cost, and the overheads are what they are said to be
+  2. releases of a model are at least its period apart, and a job is ready within its jitter
+  3. jobs run in the order of the policy, one stage at a time, and the device idles for less than
+     `wake` while one is ready; a model that is never suspended goes on between its stages
+  4. models have the tensors that are listed, and are alive when that is said
+not covered: when jobs without a deadline end; what follows once an assumption is broken
+";
+
+/// What a certificate that was checked says, a page of it.
+#[must_use]
+pub fn account(certificate: &Certificate) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = write_account(&mut text, certificate);
+    text
+}
+
+fn write_account(text: &mut String, certificate: &Certificate) -> fmt::Result {
+    let Certificate { verdict, totals, workload, evidence, overheads, memory, .. } = certificate;
+    let Totals { models, admitted, chains, kept } = totals;
+    match verdict {
+        Verdict::Yes => {
+            writeln!(text, "yes: all {models} models are admitted, and no job is late")?
+        }
+        Verdict::No => {
+            write!(text, "no: {admitted} of {models} models are admitted")?;
+            match chains {
+                0 => writeln!(text)?,
+                _ => writeln!(text, ", {kept} of {chains} chains kept")?,
+            }
+        }
+    }
+    writeln!(text, "workload {workload}")?;
+    match evidence {
+        Some(evidence) => writeln!(text, "evidence {evidence}")?,
+        None => writeln!(text, "no evidence: all costs are declared")?,
+    }
+    writeln!(
+        text,
+        "charged to a stage: {} for dispatch, {} at a boundary, {} for a copy; waking up {}",
+        overheads.dispatch, overheads.boundary, overheads.copy, overheads.wake
+    )?;
+    for partition in &certificate.partitions {
+        write_partition(text, certificate, partition)?;
+    }
+    writeln!(
+        text,
+        "memory: {} resident + {} shared of {}; {} left; no two tensors alive together overlap",
+        memory.resident, memory.scratch, memory.limit, memory.left
+    )?;
+    for (place, model) in certificate.models.iter().enumerate() {
+        match &model.outcome {
+            Outcome::Admitted => write_best_effort(text, model)?,
+            Outcome::Refused(witness) => {
+                write!(text, "{} is refused: ", model.name)?;
+                write_witness(text, certificate, place, model, witness)?;
+            }
+        }
+    }
+    certificate.chains.iter().try_for_each(|chain| write_chain(text, certificate, chain))?;
+    text.push_str(ASSUMPTIONS);
+    Ok(())
+}
+
+fn name(certificate: &Certificate, place: u32) -> &str {
+    certificate.models.get(place as usize).map_or("?", |model| model.name.as_str())
+}
+
+fn write_partition(
+    text: &mut String,
+    certificate: &Certificate,
+    partition: &Partition,
+) -> fmt::Result {
+    let Partition { policy, share, floor, proof, .. } = partition;
+    let of = partition.name.as_ref().map_or("the device".into(), |it| format!("partition {it}"));
+    // For display alone, and rounded up.
+    let permille = (u128::from(*share) * 1_000).div_ceil(1 << 63);
+    writeln!(
+        text,
+        "{of}: policy {policy}, utilisation {}.{:03}, held up for {floor} by what is less urgent than all",
+        permille / 1_000,
+        permille % 1_000
+    )?;
+    let bounds: Vec<(u32, Nanos, Nanos)> = match proof {
+        Proof::NpFixedPriority { bounds } => {
+            let jobs: usize = bounds.iter().map(|level| level.starts.len()).sum();
+            writeln!(text, "  response times of {jobs} jobs of {} busy periods", bounds.len())?;
+            bounds.iter().map(|it: &Level| (it.model, it.response, it.slack)).collect()
+        }
+        Proof::NpEdf { horizon, points, bounds } => {
+            write_points(text, *horizon, points)?;
+            bounds.iter().map(|it| (it.model, it.response, it.slack)).collect()
+        }
+        Proof::Fifo { end, bounds } => {
+            writeln!(text, "  all work released before each instant below {end}")?;
+            bounds.iter().map(|it| (it.model, it.response, it.slack)).collect()
+        }
+    };
+    if !bounds.is_empty() {
+        let columns = ("model", "C", "T", "R", "slack");
+        let (model, cost, period, response, slack) = columns;
+        writeln!(text, "  {model:24} {cost:>12} {period:>12} {response:>12} {slack:>12}")?;
+    }
+    for (place, response, slack) in bounds {
+        let Some(model) = certificate.models.get(place as usize) else { continue };
+        let (cost, period) = (model.charge.cost, period(model));
+        let (cost, period) = (cost.to_string(), period.to_string());
+        let (response, slack) = (response.to_string(), slack.to_string());
+        let name = &model.name;
+        writeln!(text, "  {name:24} {cost:>12} {period:>12} {response:>12} {slack:>12}")?;
+    }
+    Ok(())
+}
+
+fn period(model: &Model) -> Nanos {
+    match model.service {
+        Service::Guaranteed { period, .. } | Service::Server { period, .. } => period,
+        Service::Background => Nanos::ZERO,
+    }
+}
+
+fn write_points(text: &mut String, horizon: Nanos, points: &[Point]) -> fmt::Result {
+    let room = |point: &&Point| point.window.saturating_sub(point.needed);
+    match points.iter().min_by_key(room) {
+        None => {
+            writeln!(text, "  no deadline falls before {horizon}, when the device is free again")
+        }
+        Some(tightest) => writeln!(
+            text,
+            "  {} windows answer for all up to {horizon}; the tightest, {}, needs {}",
+            points.len(),
+            tightest.window,
+            tightest.needed
+        ),
+    }
+}
+
+fn write_best_effort(text: &mut String, model: &Model) -> fmt::Result {
+    match model.service {
+        Service::Guaranteed { .. } => Ok(()),
+        Service::Background => writeln!(
+            text,
+            "{}: in the background, no piece longer than {}",
+            model.name, model.charge.longest
+        ),
+        Service::Server { budget, period, .. } => writeln!(
+            text,
+            "{}: served {budget} every {period}; R is when a refill can be used up",
+            model.name
+        ),
+    }
+}
+
+fn write_witness(
+    text: &mut String,
+    certificate: &Certificate,
+    place: usize,
+    model: &Model,
+    witness: &Witness,
+) -> fmt::Result {
+    let by = |blocked_by: Option<u32>| match blocked_by {
+        Some(place) => format!("a stage of {}", name(certificate, place)),
+        None => "what is less urgent than all".into(),
+    };
+    let deadline = |place: u32| certificate.models.get(place as usize).map_or(Nanos::ZERO, due);
+    match *witness {
+        Witness::Load { share } => {
+            let permille = u128::from(share) * 1_000 / (1 << 63);
+            let (whole, part) = (permille / 1_000, permille % 1_000);
+            writeln!(text, "sum C/T is {whole}.{part:03}, more than the device")
+        }
+        Witness::Alone => {
+            let late = model.charge.room.unsigned_abs();
+            writeln!(text, "one job alone is late, by {}", Nanos(late))
+        }
+        Witness::Demand { window, demand, blocking, blocked_by } => writeln!(
+            text,
+            "in a window of {window}, demand {demand} + blocking {blocking} by {} > {window}",
+            by(blocked_by)
+        ),
+        Witness::Response { model, blocking, blocked_by, job, start, response } => writeln!(
+            text,
+            "job {job} of a busy period of {} starts its last stage at {start} behind {blocking} of {}: \
+             response {response} > deadline {}",
+            name(certificate, model),
+            by(blocked_by),
+            deadline(model)
+        ),
+        Witness::Queue { model, ready, response } => writeln!(
+            text,
+            "a job of {} that is ready at {ready} of a busy period: response {response} > deadline {}",
+            name(certificate, model),
+            deadline(model)
+        ),
+        Witness::DeviceMemory { resident, peak } => writeln!(
+            text,
+            "resident {resident} + live at once {peak} > limit {} of the device",
+            certificate.memory.limit
+        ),
+        Witness::MemoryBudget => {
+            let needed = model.need.resident.0.saturating_add(model.need.peak.0);
+            writeln!(text, "it needs {} > its budget {}", Bytes(needed), model.budget.memory)
+        }
+        Witness::ComputeBudget => {
+            let budget = model.budget.compute.unwrap_or(Nanos::MAX);
+            writeln!(text, "a job costs {} > its compute budget {budget}", model.charge.job)
+        }
+        Witness::ServerBudget => {
+            writeln!(text, "a stage takes {}, more than its server's budget", model.charge.longest)
+        }
+        Witness::Streams => {
+            writeln!(text, "models[{place}] asks for {} streams", model.budget.streams)
+        }
+        Witness::Suspended { admitted } => {
+            writeln!(text, "{admitted} models may be suspended already, as many as the limit says")
+        }
+    }
+}
+
+fn due(model: &Model) -> Nanos {
+    match model.service {
+        Service::Guaranteed { deadline, .. } => deadline,
+        Service::Server { period, .. } => period,
+        Service::Background => Nanos::ZERO,
+    }
+}
+
+/// Whether a chain that was checked is kept.
+fn is_kept(chain: &Chain) -> bool {
+    chain.bound.is_some() && [chain.slack, chain.age_slack].iter().flatten().all(|it| *it >= 0)
+}
+
+fn write_chain(text: &mut String, certificate: &Certificate, chain: &Chain) -> fmt::Result {
+    let members: Vec<&str> = chain.members.iter().map(|it| name(certificate, *it)).collect();
+    write!(text, "chain {} ({:?}: {}): ", chain.name, chain.kind, members.join(", "))?;
+    match chain.bound {
+        None => return writeln!(text, "not kept, a member is refused"),
+        Some(bound) => write!(text, "{bound} from end to end")?,
+    }
+    if let Some(deadline) = chain.deadline {
+        write!(text, " of {deadline}")?;
+    }
+    if let Some(age) = chain.age {
+        write!(text, ", data at most {age} old")?;
+    }
+    if let Some(most) = chain.max_age {
+        write!(text, " of {most}")?;
+    }
+    writeln!(text, "{}", if is_kept(chain) { "" } else { ": not kept" })
+}

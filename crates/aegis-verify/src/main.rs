@@ -1,0 +1,78 @@
+//! The program `aegis-verify`: checks a certificate with nothing else of AegisRT linked in.
+//!
+//! Exit status: 0 valid; 1 invalid; 2 broken input or failure.
+#![forbid(unsafe_code)]
+
+use std::io::{Read, Write};
+use std::process::ExitCode;
+
+use aegis_verify::{FILE_MAX, Files, verify};
+
+const USAGE: &str = "usage: aegis-verify CERTIFICATE [--workload FILE] [--evidence FILE]\n\n\
+     Recomputes every number and every inequality of a certificate that `aegis check --certificate`\n\
+     wrote. Exit status: 0 valid, 1 invalid, 2 broken input or failure.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|it| it == "--help" || it == "-h") {
+        return ended(std::io::stdout(), USAGE, 0);
+    }
+    match run(&arguments) {
+        Ok(Ok(account)) => ended(std::io::stdout(), &account, 0),
+        Ok(Err(fault)) => ended(std::io::stdout(), &format!("invalid: {fault}"), 1),
+        Err(error) => ended(std::io::stderr(), &format!("error: {error}"), 2),
+    }
+}
+
+/// Prints the last words; a reader who has gone away is no failure.
+fn ended(mut to: impl Write, text: &str, status: u8) -> ExitCode {
+    drop(writeln!(to, "{text}"));
+    ExitCode::from(status)
+}
+
+/// The answer in words, or the fault as words.
+type Answer = Result<Result<String, String>, String>;
+
+fn run(arguments: &[String]) -> Answer {
+    let (mut certificate, mut workload, mut evidence) = (None, None, None);
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        let (place, path) = match argument.as_str() {
+            "--workload" => (&mut workload, rest.next()),
+            "--evidence" => (&mut evidence, rest.next()),
+            option if option.starts_with('-') => {
+                return Err(format!("there is no option {option}\n\n{USAGE}"));
+            }
+            _ => (&mut certificate, Some(argument)),
+        };
+        let path = path.ok_or_else(|| format!("{argument} names a file\n\n{USAGE}"))?;
+        if place.replace(read(path)?).is_some() {
+            return Err(format!("{argument} is one too many\n\n{USAGE}"));
+        }
+    }
+    let certificate = certificate.ok_or_else(|| USAGE.to_owned())?;
+    let (workload, evidence) = (workload.as_deref(), evidence.as_deref());
+    match verify(Files { certificate: &certificate, workload, evidence }) {
+        Ok(checked) => Ok(checked.map_err(|fault| fault.to_string())),
+        Err(error) => Err(because(&error)),
+    }
+}
+
+/// Never more than a little beyond the longest certificate.
+fn read(path: &str) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(|cause| format!("{path}: {cause}"))?;
+    let read = file.take(FILE_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|cause| format!("{path}: {cause}")).map(|_| bytes)
+}
+
+/// An error with its causes.
+fn because(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text += &format!(": {next}");
+        cause = next.source();
+    }
+    text
+}

@@ -1,0 +1,124 @@
+//! The canonical text of a certificate.
+//!
+//! A certificate is one line of JSON: an object of `aegis_certificate`, the version, `certificate`,
+//! and `seal`, the SHA-256 of the certificate's own text. Keys stand in the order of the types, without
+//! spaces. A file must be its own canonical text byte by byte, so no two files say the same, nothing in
+//! a file goes unread, and a key that stands twice or that nobody knows is found.
+//!
+//! # Invariants
+//! 1. `write(&read(bytes)?) == bytes`, for every file that [`read`] accepts with its seal intact.
+
+use aegis_trace::Category;
+use serde::Deserialize;
+
+use crate::certificate::{Certificate, Digest};
+use crate::fault::Fault;
+
+/// The version of the format; any change of meaning raises it.
+pub const VERSION: u32 = 1;
+/// The longest file that is read: 64 MiB, a hundred thousand times what is common.
+pub const FILE_MAX: u64 = 64 << 20;
+
+/// Why a file is no certificate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// Longer than anything that is read.
+    #[error("the file has {length} bytes, and no certificate has more than {FILE_MAX}")]
+    TooLong {
+        /// Its length.
+        length: u64,
+    },
+    /// Not what a certificate looks like; the cause says where.
+    #[error("this is no certificate")]
+    Malformed(#[from] serde_json::Error),
+    /// Another version of the format.
+    #[error("the certificate has format version {found}, and this program reads {VERSION}")]
+    Version {
+        /// Its version.
+        found: u32,
+    },
+    /// It can be read, and is not written as certificates are.
+    #[error(
+        "byte {byte}: this is not the text that a certificate of this content has; it was edited, or \
+         written by another program"
+    )]
+    NotCanonical {
+        /// The first byte that differs, counted from zero.
+        byte: usize,
+    },
+}
+
+impl ReadError {
+    /// Always [`Category::Permanent`]: the file must change.
+    #[must_use]
+    pub fn category(&self) -> Category {
+        match self {
+            Self::TooLong { .. }
+            | Self::Malformed(_)
+            | Self::Version { .. }
+            | Self::NotCanonical { .. } => Category::Permanent,
+        }
+    }
+}
+
+/// What a file holds.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sealed {
+    #[serde(rename = "aegis_certificate")]
+    _version: u32,
+    certificate: Certificate,
+    seal: Digest,
+}
+
+/// The text of a certificate, ended by a line feed.
+///
+/// # Panics
+/// Never: a certificate is plain data, which has a text.
+#[must_use]
+pub fn write(certificate: &Certificate) -> String {
+    let content = serde_json::to_string(certificate).expect("plain data has a text");
+    let seal = Digest::of(content.as_bytes());
+    sealed(&content, seal)
+}
+
+fn sealed(content: &str, seal: Digest) -> String {
+    format!(r#"{{"aegis_certificate":{VERSION},"certificate":{content},"seal":"{seal}"}}"#) + "\n"
+}
+
+/// Reads a certificate. Whether anything in it holds is not looked at, but whether it is the content
+/// that was sealed is: the second value is `Err` if not, to be told only if nothing else is wrong.
+///
+/// Allocates in proportion to the file, which is at most [`FILE_MAX`] long.
+///
+/// # Errors
+/// Permanent: [`ReadError`], with the place.
+pub fn read(bytes: &[u8]) -> Result<(Certificate, Result<(), Fault>), ReadError> {
+    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    if length > FILE_MAX {
+        return Err(ReadError::TooLong { length });
+    }
+    let found = version(bytes)?;
+    if found != VERSION {
+        return Err(ReadError::Version { found });
+    }
+    let Sealed { certificate, seal, .. } = serde_json::from_slice(bytes)?;
+    let content = serde_json::to_string(&certificate).expect("plain data has a text");
+    let canonical = sealed(&content, seal);
+    let differs = |at: &usize| bytes.get(*at) != canonical.as_bytes().get(*at);
+    match (0..bytes.len().max(canonical.len())).find(differs) {
+        Some(byte) => Err(ReadError::NotCanonical { byte }),
+        None if seal == Digest::of(content.as_bytes()) => Ok((certificate, Ok(()))),
+        None => Ok((certificate, Err(Fault::Seal))),
+    }
+}
+
+/// The version alone, so that a file of another one is told as that.
+fn version(bytes: &[u8]) -> Result<u32, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        aegis_certificate: u32,
+    }
+    serde_json::from_slice::<Versioned>(bytes).map(|versioned| versioned.aegis_certificate)
+}

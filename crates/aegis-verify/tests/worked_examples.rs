@@ -1,0 +1,348 @@
+//! Certificates written by hand, of examples from the literature and of our own notes.
+//!
+//! No scheduler takes part: what is checked here was computed on paper.
+
+use aegis_trace::{Bytes, Nanos};
+use aegis_verify::{
+    Budget, Certificate, Charge, Charges, Class, Digest, Files, Left, Level, Measured, Memory,
+    Method, Model, Need, Outcome, Overheads, Partition, Placed, Policy, Proof, Service, Tensor,
+    Totals, Verdict, Witness, check, check_evidence, read, verify, write,
+};
+use expect_test::{Expect, expect};
+
+const NONE: Nanos = Nanos::ZERO;
+
+/// A model of one stage without memory: cost, period, deadline.
+fn model(name: &str, cost: u64, period: u64, deadline: u64, rank: Option<u32>) -> Model {
+    let share = u64::try_from((u128::from(cost) << 63).div_ceil(u128::from(period))).expect("<= 1");
+    let (cost, period, deadline) = (Nanos(cost), Nanos(period), Nanos(deadline));
+    let room = i64::try_from(deadline.0).expect("small") - i64::try_from(cost.0).expect("small");
+    Model {
+        name: name.into(),
+        partition: 0,
+        measured: None,
+        stages: vec![cost],
+        suspend: true,
+        service: Service::Guaranteed { period, deadline, jitter: NONE, rank },
+        budget: Budget { memory: Bytes(10_000), streams: 1, compute: None },
+        left: Left { memory: 10_000, streams: 0, compute: None },
+        charge: Charge { job: cost, cost, longest: cost, last: cost, share, room },
+        tensors: vec![],
+        need: need(),
+        outcome: Outcome::Admitted,
+    }
+}
+
+fn need() -> Need {
+    let zero = Bytes::ZERO;
+    Need {
+        persistent: zero,
+        io: zero,
+        carried: zero,
+        scratch: zero,
+        resident: zero,
+        peak: zero,
+        steps: 0,
+        covered: zero,
+    }
+}
+
+/// The certificate of models on an otherwise empty device that costs nothing.
+fn certificate(policy: Policy, models: Vec<Model>, proof: Proof) -> Certificate {
+    let admitted = || models.iter().filter(|model| model.outcome == Outcome::Admitted);
+    let count = |count: usize| u32::try_from(count).expect("a few");
+    let all = admitted().count() == models.len();
+    let charges = Charges { only: NONE, first: NONE, inner: NONE, last: NONE, idle: NONE };
+    Certificate {
+        verdict: if all { Verdict::Yes } else { Verdict::No },
+        totals: Totals {
+            models: count(models.len()),
+            admitted: count(admitted().count()),
+            chains: 0,
+            kept: 0,
+        },
+        workload: Digest::of(b"a workload"),
+        evidence: None,
+        overheads: Overheads { dispatch: NONE, wake: NONE, boundary: NONE, copy: NONE, charges },
+        memory: Memory {
+            limit: Bytes(10_000),
+            resident: Bytes::ZERO,
+            scratch: Bytes::ZERO,
+            left: Bytes(10_000),
+        },
+        partitions: vec![Partition {
+            name: None,
+            policy,
+            streams: 1,
+            suspended: None,
+            floor: NONE,
+            share: admitted().map(|model| model.charge.share).sum(),
+            proof,
+        }],
+        models,
+        chains: vec![],
+    }
+}
+
+/// A busy period: whose, what blocks it, how long it is, its starts, and the worst with its response
+/// and slack.
+fn level(
+    model: u32,
+    (blocking, blocked_by): (u64, Option<u32>),
+    busy: u64,
+    starts: &[u64],
+    (worst, response, slack): (u32, u64, u64),
+) -> Level {
+    Level {
+        model,
+        blocking: Nanos(blocking),
+        blocked_by,
+        busy: Nanos(busy),
+        starts: starts.iter().copied().map(Nanos).collect(),
+        worst,
+        response: Nanos(response),
+        slack: Nanos(slack),
+    }
+}
+
+fn says(certificate: &Certificate, expected: &Expect) {
+    let words = match check(certificate) {
+        Ok(()) => "it holds".into(),
+        Err(fault) => fault.to_string(),
+    };
+    expected.assert_eq(&words);
+}
+
+/// Davis, Burns, Bril, Lukkien 2007, the set that refutes the analysis of 1994: the second job of C is
+/// the worst. Times in hundredths of a millisecond.
+fn davis_et_al() -> Certificate {
+    let models = vec![
+        model("A", 100, 250, 250, Some(0)),
+        model("B", 100, 350, 350, Some(1)),
+        model("C", 100, 350, 350, Some(2)),
+    ];
+    let bounds = vec![
+        level(0, (100, Some(1)), 200, &[100], (0, 200, 50)),
+        level(1, (100, Some(2)), 500, &[200, 400], (0, 300, 50)),
+        level(2, (0, None), 700, &[200, 600], (1, 350, 0)),
+    ];
+    certificate(Policy::Priority, models, Proof::NpFixedPriority { bounds })
+}
+
+#[test]
+fn the_second_job_of_the_can_example_is_the_worst() {
+    says(&davis_et_al(), &expect!["it holds"]);
+}
+
+#[test]
+fn the_analysis_that_was_refuted_is_refused() {
+    // It looks at the first job alone and finds 300.
+    let mut refuted = davis_et_al();
+    let Proof::NpFixedPriority { bounds } = &mut refuted.partitions[0].proof else {
+        unreachable!()
+    };
+    bounds[2] = level(2, (0, None), 700, &[200], (0, 300, 50));
+    says(
+        &refuted,
+        &expect![
+            "partitions[0].proof.bounds[2].starts, how many: the certificate says 1, and what follows is 2"
+        ],
+    );
+}
+
+#[test]
+fn a_set_that_the_bound_of_liu_and_layland_accepts_is_late() {
+    // U = 0.8, and sum C/D <= 1; the long job begins an instant before the short one is ready.
+    let mut long = model("long", 3, 10, 10, None);
+    let witness = Witness::Response {
+        model: 0,
+        blocking: Nanos(3),
+        blocked_by: Some(1),
+        job: 0,
+        start: Nanos(3),
+        response: Nanos(4),
+    };
+    long.outcome = Outcome::Refused(witness);
+    let models = vec![model("short", 1, 2, 2, None), long];
+    let alone = Proof::NpFixedPriority { bounds: vec![level(0, (0, None), 1, &[0], (0, 1, 1))] };
+    let refused = certificate(Policy::Rms, models, alone);
+    says(&refused, &expect!["it holds"]);
+    let text = write(&refused);
+    let files =
+        Files { certificate: text.as_bytes(), workload: Some(b"a workload"), evidence: None };
+    let account = verify(files).expect("a certificate").expect("it holds");
+    let line = account.lines().find(|line| line.starts_with("long")).expect("it is refused");
+    expect!["long is refused: job 0 of a busy period of short starts its last stage at 3 ns behind 3 ns of a stage of long: response 4 ns > deadline 2 ns"].assert_eq(line);
+}
+
+#[test]
+fn a_refusal_that_refuses_nobody_late_is_refused() {
+    let mut long = model("long", 1, 10, 10, None);
+    let witness = Witness::Response {
+        model: 0,
+        blocking: Nanos(1),
+        blocked_by: Some(1),
+        job: 0,
+        start: Nanos(1),
+        response: Nanos(2),
+    };
+    long.outcome = Outcome::Refused(witness);
+    let models = vec![model("short", 1, 2, 2, None), long];
+    let alone = Proof::NpFixedPriority { bounds: vec![level(0, (0, None), 1, &[0], (0, 1, 1))] };
+    let refused = certificate(Policy::Rms, models, alone);
+    says(
+        &refused,
+        &expect![
+            "models[1].outcome.response: R > D must hold of a refusal, and here it is 2 against 2"
+        ],
+    );
+}
+
+#[test]
+fn other_files_than_those_that_were_used_are_told() {
+    let text = write(&davis_et_al());
+    let files = Files { certificate: text.as_bytes(), workload: Some(b"another"), evidence: None };
+    let fault = verify(files).expect("a certificate").expect_err("another workload");
+    assert!(fault.to_string().starts_with("workload, the hash of the file: "), "{fault}");
+    let files = Files { certificate: text.as_bytes(), workload: None, evidence: Some(b"{}") };
+    let fault = verify(files).expect("a certificate").expect_err("there is no evidence");
+    assert!(fault.to_string().starts_with("evidence: the certificate names none"), "{fault}");
+}
+
+#[test]
+fn a_changed_content_that_holds_together_breaks_the_seal() {
+    let text = write(&davis_et_al()).replace("\"name\":\"A\"", "\"name\":\"Z\"");
+    let (certificate, intact) = read(text.as_bytes()).expect("still canonical");
+    assert_eq!(check(&certificate), Ok(()));
+    assert_eq!(
+        intact.expect_err("sealed").to_string(),
+        "seal: the content was changed after it was written"
+    );
+}
+
+/// One tensor of `size` bytes at `offset`.
+fn tensor(class: Class, live: Option<(u32, u32)>, offset: u64, size: u64) -> Tensor {
+    let at = Some(Placed { offset, end: offset + size });
+    let (blocks, alignment) = (size.div_ceil(256), 256);
+    Tensor { class, live, size: Bytes(size), alignment, blocks, at }
+}
+
+/// Two models with weights and scratch, the latter at `offset` in the second.
+fn with_memory(offset: u64, carried: bool) -> Certificate {
+    let mut certificate = davis_et_al();
+    let class = if carried { Class::Carried } else { Class::Scratch };
+    for (place, at) in [(0, 2_048), (1, offset)] {
+        let model = &mut certificate.models[place];
+        let live = (!carried).then_some((0, 1));
+        model.tensors = vec![
+            tensor(Class::Persistent, None, 512 * place as u64, 512),
+            tensor(class, live, at, 1_024),
+        ];
+        let (held, shared) = if carried { (1_536, 0) } else { (512, 1_024) };
+        model.need = Need {
+            persistent: Bytes(512),
+            carried: Bytes(if carried { 1_024 } else { 0 }),
+            scratch: Bytes(shared),
+            resident: Bytes(held),
+            peak: Bytes(shared),
+            steps: u64::from(!carried),
+            covered: Bytes(shared),
+            ..need()
+        };
+        model.left.memory = 10_000 - 1_536;
+    }
+    let (resident, scratch) = if carried { (3_072, 0) } else { (1_024, 1_024) };
+    let left = Bytes(10_000 - resident - scratch);
+    let (resident, scratch) = (Bytes(resident), Bytes(scratch));
+    certificate.memory = Memory { limit: Bytes(10_000), resident, scratch, left };
+    certificate
+}
+
+#[test]
+fn scratch_of_two_models_of_one_partition_may_share_and_what_is_carried_may_not() {
+    says(&with_memory(2_048, false), &expect!["it holds"]);
+    says(
+        &with_memory(2_048, true),
+        &expect![
+            "models[0].tensors[1].at: it must share no byte with a tensor that may be alive with it, and here it is [2048, 3072) against [2048, 3072) of models[1].tensors[1].at"
+        ],
+    );
+    says(&with_memory(3_072, true), &expect!["it holds"]);
+    says(
+        &with_memory(256, false),
+        &expect![
+            "models[0].tensors[0].at: it must share no byte with a tensor that may be alive with it, and here it is [0, 512) against [256, 1280) of models[1].tensors[1].at"
+        ],
+    );
+    says(
+        &with_memory(9_216, false),
+        &expect![
+            "models[1].tensors[1].at: it must end within the limit, and here it is 10240 against 10000"
+        ],
+    );
+    says(
+        &with_memory(2_050, false),
+        &expect!["models[1].tensors[1].at.offset: it must be a multiple of the alignment"],
+    );
+}
+
+/// Evidence of one model whose longest sample is `longest`.
+fn evidence(longest: u64, carried: u64) -> Vec<u8> {
+    let model = Digest::of(b"network");
+    format!(
+        r#"{{"aegis_evidence":2,"models":{{"A":{{"model":"{model}","memory":{{"resident":{},"scratch":0,"carried":{carried}}},"samples":[[70,{longest},80]],"scenarios":{{"alone":[[60]]}}}}}}}}"#,
+        512 + carried
+    )
+    .into_bytes()
+}
+
+/// The certificate of `A`, measured, beside others that are declared.
+fn measured(file: &[u8], method: Method) -> Certificate {
+    let mut certificate = with_memory(2_048, false);
+    certificate.evidence = Some(Digest::of(file));
+    let model = &mut certificate.models[0];
+    model.measured = Some(Measured { model: Digest::of(b"network"), method, margin_percent: 20 });
+    certificate
+}
+
+#[test]
+fn costs_are_recomputed_from_the_samples() {
+    let scratch = |file: Vec<u8>| {
+        String::from_utf8(file)
+            .expect("text")
+            .replace("\"scratch\":0", "\"scratch\":1024")
+            .into_bytes()
+    };
+    let file = scratch(evidence(83, 0)); // 83 * 1.2 = 99.6
+    let account =
+        check_evidence(&measured(&file, Method::Margin), &file).expect("it is what was used");
+    assert_eq!((account.recomputed.len(), account.declared.len()), (1, 2));
+    let other = scratch(evidence(84, 0));
+    let fault = check_evidence(&measured(&other, Method::Margin), &other).expect_err("100.8");
+    expect!["models[0].stages[0]: the certificate says 100, and what follows is 101"]
+        .assert_eq(&fault.to_string());
+    let account = check_evidence(&measured(&other, Method::Gpd), &other).expect("not recomputed");
+    assert_eq!(account.taken, ["A"]);
+    let larger = scratch(evidence(83, 64));
+    let fault =
+        check_evidence(&measured(&larger, Method::Margin), &larger).expect_err("it carries");
+    expect!["models[0].tensors, by class: the certificate says 0, and what follows is 64"]
+        .assert_eq(&fault.to_string());
+}
+
+#[test]
+fn work_without_end_is_not_finished() {
+    // Each step of the busy period gains 2^32 ns at most, up to 2^63.
+    let (period, wake) = (1 << 31, Nanos(1 << 32));
+    let models = vec![model("A", period - 1, period, 1 << 40, None)];
+    let bounds = vec![level(0, (wake.0, None), 1, &[0], (0, 1, 0))];
+    let mut heavy = certificate(Policy::Rms, models, Proof::NpFixedPriority { bounds });
+    (heavy.overheads.wake, heavy.overheads.charges.idle) = (wake, wake);
+    heavy.partitions[0].floor = wake;
+    says(
+        &heavy,
+        &expect![
+            "partitions[0].proof.bounds[0]: checking this takes more than 268435456 steps, which this program does not do"
+        ],
+    );
+}

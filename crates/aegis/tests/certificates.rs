@@ -1,0 +1,137 @@
+//! Every answer has a certificate that holds, or a stated reason why it has none.
+
+mod certificate_sets;
+
+use std::collections::BTreeMap;
+
+use aegis_verify::{Outcome, Verdict, check, read, write};
+use certificate_sets::{Dice, certified, named, parsed, random, with_causes};
+
+#[test]
+fn every_named_answer_has_a_certificate_that_holds() {
+    for (name, workload) in named() {
+        let text = certified(&workload).unwrap_or_else(|why| panic!("{name}: {why}"));
+        let certificate = parsed(&text);
+        check(&certificate).unwrap_or_else(|fault| panic!("{name}: {fault}"));
+        assert_eq!(write(&certificate), text, "{name}");
+    }
+}
+
+#[test]
+fn named_workloads_meet_every_kind_of_refusal() {
+    let mut met = BTreeMap::new();
+    for (_, workload) in named() {
+        let certificate = parsed(&certified(&workload).expect("a certificate"));
+        for model in &certificate.models {
+            if let Outcome::Refused(witness) = &model.outcome {
+                let words = format!("{witness:?}");
+                let kind = words.split([' ', '{']).next().expect("a word").to_owned();
+                *met.entry(kind).or_insert(0) += 1;
+            }
+        }
+    }
+    let kinds: Vec<&str> = met.keys().map(String::as_str).collect();
+    // Streams and suspended models are refused when the file is read.
+    let expected = [
+        "Alone",
+        "ComputeBudget",
+        "Demand",
+        "DeviceMemory",
+        "Load",
+        "MemoryBudget",
+        "Queue",
+        "Response",
+        "ServerBudget",
+    ];
+    assert_eq!(kinds, expected);
+}
+
+#[test]
+fn random_answers_have_certificates_that_hold_or_reasons_that_are_known() {
+    let (mut yes, mut no, mut without) = (0, 0, BTreeMap::new());
+    for seed in 0..600 {
+        let workload = random(&mut Dice::new(seed));
+        match certified(&workload) {
+            Ok(text) => match parsed(&text).verdict {
+                Verdict::Yes => yes += 1,
+                Verdict::No => no += 1,
+            },
+            Err(why) => {
+                let known = [
+                    "with jitters of a set that is not admitted",
+                    "that there is none is not proved",
+                    "the plan takes more than the model needs at least",
+                ];
+                let known = known.iter().find(|reason| why.contains(**reason));
+                let reason = known.unwrap_or_else(|| panic!("seed {seed}: {why}\n{workload}"));
+                *without.entry(*reason).or_insert(0) += 1;
+            }
+        }
+    }
+    println!("{yes} yes, {no} no, without: {without:?}");
+    assert!(yes > 100 && no > 350, "{yes} yes, {no} no, without: {without:?}");
+    assert!(without.values().sum::<u32>() < 100, "{without:?}");
+}
+
+/// A model that is never suspended blocks for all of its length, also where jitters are planned.
+#[test]
+fn a_whole_model_beside_a_chain_leaves_the_hand_over_that_was_asked_for() {
+    let beside = named().into_iter().filter(|(name, _)| name.ends_with("whole beside a chain"));
+    let beside: Vec<_> = beside.collect();
+    assert_eq!(beside.len(), 3);
+    for (name, workload) in beside {
+        let certificate = parsed(&certified(&workload).expect("a certificate"));
+        assert!(certificate.models.iter().all(|it| it.outcome == Outcome::Admitted), "{name}");
+        let handover: Vec<u64> = certificate.chains[0].handover.iter().map(|it| it.0).collect();
+        // Of the detector the wake-up, which stands for a jitter that is not stated.
+        assert_eq!(handover, [300_000, 400_000], "{name}");
+    }
+}
+
+#[test]
+fn certificates_do_not_depend_on_the_run() {
+    for (name, workload) in named().into_iter().step_by(5) {
+        assert_eq!(certified(&workload), certified(&workload), "{name}");
+    }
+}
+
+#[test]
+fn a_text_that_is_not_its_own_is_refused_with_its_place() {
+    let text = certified(&named()[0].1).expect("a certificate");
+    let place = |bytes: &[u8]| match read(bytes) {
+        Ok((_, intact)) => intact.expect_err("another content").to_string(),
+        Err(error) => with_causes(&error),
+    };
+    assert!(place(b"").contains("line 1 column 0"), "{}", place(b""));
+    let half = &text.as_bytes()[..text.len() / 2];
+    assert!(place(half).contains("line 1 column"), "{}", place(half));
+    let spaced = text.replacen(':', ": ", 1);
+    assert!(place(spaced.as_bytes()).starts_with("byte 21: "), "{}", place(spaced.as_bytes()));
+    let newer = text.replacen("\"aegis_certificate\":1", "\"aegis_certificate\":2", 1);
+    assert_eq!(
+        place(newer.as_bytes()),
+        "the certificate has format version 2, and this program reads 1"
+    );
+    let foreign = br#"{"aegis_evidence":2,"models":{}}"#;
+    assert!(place(foreign).contains("aegis_certificate"), "{}", place(foreign));
+    let unknown = text.replacen("\"workload\"", "\"colour\":1,\"workload\"", 1);
+    assert!(
+        place(unknown.as_bytes()).contains("unknown field `colour`"),
+        "{}",
+        place(unknown.as_bytes())
+    );
+    let twice = text.replacen("\"chains\":[]", "\"chains\":[],\"chains\":[]", 1);
+    assert!(
+        place(twice.as_bytes()).contains("duplicate field `chains`"),
+        "{}",
+        place(twice.as_bytes())
+    );
+    let deep = format!("{}{}", text.trim_end_matches("}\n"), ",\"x\":") + &"[".repeat(100_000);
+    assert!(place(deep.as_bytes()).contains("line 1 column"), "{}", place(deep.as_bytes()));
+    let list = "[".repeat(100_000);
+    assert!(place(list.as_bytes()).contains("line 1 column 1"), "{}", place(list.as_bytes()));
+    let more = format!("{text}x");
+    assert!(place(more.as_bytes()).contains("trailing characters"), "{}", place(more.as_bytes()));
+    let huge = vec![b' '; (64 << 20) + 1];
+    assert!(place(&huge).contains("no certificate has more"), "{}", place(&huge));
+}
