@@ -168,6 +168,11 @@ fn sample_value(
             let elements: Vec<f32> = elements.map(|(n, value)| value * factor(n)).collect();
             Tensor::from_array((shape, elements))?.into_dyn()
         }
+        TensorElementType::Uint8 => {
+            let spec = TensorSpec { name: name.clone(), dtype: DType::U8, shape: shape.clone() };
+            let bytes = aegis::drive::sample_input(&spec).as_bytes().to_vec();
+            Tensor::from_array((shape, bytes))?.into_dyn()
+        }
         TensorElementType::Int64 => {
             let count = shape.iter().product();
             Tensor::from_array((shape, vec![0_i64; count]))?.into_dyn()

@@ -76,22 +76,29 @@ impl From<Vec<Driven>> for Sources {
 }
 
 /// A deterministic input for `spec`: floats spread over `[-0.5, 0.5)` by the multiplicative hash
-/// of their index, and zero for every integer, which is a valid index into anything.
+/// of their index, bytes over all their values, as of an image, and zero for every wider integer,
+/// which is a valid index into anything.
 #[must_use]
 pub fn sample_input(spec: &TensorSpec) -> Tensor {
     let bytes = match spec.dtype {
         DType::F32 => {
             (0u32..).take(spec.elements()).flat_map(|n| sample(n).to_le_bytes()).collect()
         }
+        DType::U8 => (0u32..).take(spec.elements()).map(|n| hash(n).to_be_bytes()[0]).collect(),
         _ => vec![0; spec.bytes()],
     };
     Tensor::bytes(&spec.name, spec.dtype, &spec.shape, bytes)
 }
 
-/// Knuth's multiplicative hash of `n` as a fraction of 2^32, less one half.
+/// Knuth's multiplicative hash of `n`.
+fn hash(n: u32) -> u32 {
+    n.wrapping_mul(2_654_435_761)
+}
+
+/// The hash of `n` as a fraction of 2^32, less one half.
 #[expect(clippy::cast_possible_truncation, reason = "an input is meant to be rounded to f32")]
 fn sample(n: u32) -> f32 {
-    (f64::from(n.wrapping_mul(2_654_435_761)) / 4_294_967_296.0 - 0.5) as f32
+    (f64::from(hash(n)) / 4_294_967_296.0 - 0.5) as f32
 }
 
 /// What the generator did, and what it could not do.

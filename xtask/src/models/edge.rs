@@ -48,16 +48,23 @@ pub(crate) struct EdgeRole {
     pub period_us: u64,
     pub network: Network,
     pub precision: Precision,
+    /// Whether its images come as bytes, as from a camera.
+    pub bytes: bool,
 }
 
 impl EdgeRole {
     const fn single(name: &'static str, seed: u64, network: Network) -> Self {
         let (class, period_us) = (Class::Perception, 50_000);
-        Self { name, seed, class, period_us, network, precision: Precision::Single }
+        let precision = Precision::Single;
+        Self { name, seed, class, period_us, network, precision, bytes: false }
     }
 
     const fn half(self) -> Self {
         Self { precision: Precision::Half, ..self }
+    }
+
+    const fn camera(self) -> Self {
+        Self { bytes: true, ..self }
     }
 
     const fn every(self, class: Class, period_us: u64) -> Self {
@@ -103,14 +110,20 @@ pub(crate) const EDGE_ROLES: [EdgeRole; 24] = [
     EdgeRole::single("speed_controller", 502, controller(32, 3, 1024, 1)).control(10_000),
     EdgeRole::single("suspension_controller", 503, controller(64, 6, 768, 4)).control(10_000),
     EdgeRole::single("slip_estimator", 504, lstm([8, 12], 1, 128, 4)).control(10_000),
-    EdgeRole::single("front_detector", 505, yolo(100, 100)).half().perception(20_000),
-    EdgeRole::single("rear_detector", 506, yolo(75, 67)).perception(25_000),
-    EdgeRole::single("surround_detector", 507, yolo(100, 100)).half().perception(25_000),
-    EdgeRole::single("lane_detector", 508, Network::LaneNet(LANES)).half().perception(33_300),
-    EdgeRole::single("drivable_segmenter", 509, unet([512, 1024], 32, 4)).perception(33_300),
+    EdgeRole::single("front_detector", 505, yolo(100, 100)).half().camera().perception(20_000),
+    EdgeRole::single("rear_detector", 506, yolo(75, 67)).camera().perception(25_000),
+    EdgeRole::single("surround_detector", 507, yolo(100, 100)).half().camera().perception(25_000),
+    EdgeRole::single("lane_detector", 508, Network::LaneNet(LANES))
+        .half()
+        .camera()
+        .perception(33_300),
+    EdgeRole::single("drivable_segmenter", 509, unet([512, 1024], 32, 4))
+        .camera()
+        .perception(33_300),
     EdgeRole::single("depth_estimator", 510, Network::DepthNet(DepthNet { size: [384, 1280] }))
+        .camera()
         .perception(25_000),
-    EdgeRole::single("lidar_pillars", 511, pillars([496, 432], 12_000, 32)).perception(50_000),
+    EdgeRole::single("lidar_pillars", 511, pillars([496, 432], 12_000, 20)).perception(50_000),
     EdgeRole::single("radar_pillars", 512, pillars([320, 320], 4000, 16)).perception(50_000),
     EdgeRole::single("traffic_light_classifier", 513, resnet(Depth::D34, IMAGE, 100, 6))
         .perception(50_000),

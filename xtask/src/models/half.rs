@@ -57,7 +57,7 @@ fn halve(tensor: &mut TensorProto) {
     tensor.data_type = DataType::Float16.into();
 }
 
-fn cast(from: &str, to: &str, element: DataType) -> NodeProto {
+pub(super) fn cast(from: &str, to: &str, element: DataType) -> NodeProto {
     let number = usize::try_from(i32::from(element)).expect("types have small numbers");
     NodeProto {
         input: vec![from.to_owned()],

@@ -10,6 +10,7 @@
 //! 1. A file appears under its name only when it is complete.
 //! 2. Equal versions of this module write equal bytes (tested; see `weights`).
 
+mod camera;
 mod depth;
 mod edge;
 mod efficientnet;
@@ -109,32 +110,37 @@ struct Item {
     seed: u64,
     variant: Variant,
     precision: Precision,
+    /// Whether its images are bytes.
+    bytes: bool,
 }
 
 impl Item {
     fn single(name: &'static str, seed: u64, variant: Variant) -> Self {
-        Self { name, seed, variant, precision: Precision::Single }
+        Self { name, seed, variant, precision: Precision::Single, bytes: false }
     }
 
     fn of_edge(role: &edge::EdgeRole) -> Self {
         let variant = Variant { network: role.network, cuts: &[] };
-        Self { name: role.name, seed: role.seed, variant, precision: role.precision }
+        let (precision, bytes) = (role.precision, role.bytes);
+        Self { name: role.name, seed: role.seed, variant, precision, bytes }
     }
 
     fn whole(&self) -> Graph {
         let graph = self.variant.network.graph(self.name, self.seed);
-        match self.precision {
+        let graph = match self.precision {
             Precision::Single => graph,
             Precision::Half => half::halved(graph),
-        }
+        };
+        if self.bytes { camera::from_bytes(graph) } else { graph }
     }
 
     /// The architecture, its size and precision, for people.
     fn summary(&self) -> String {
         let network = self.variant.network.summary();
+        let bytes = if self.bytes { ", images of bytes" } else { "" };
         match self.precision {
-            Precision::Single => network,
-            Precision::Half => format!("{network} fp16"),
+            Precision::Single => format!("{network}{bytes}"),
+            Precision::Half => format!("{network} fp16{bytes}"),
         }
     }
 

@@ -114,6 +114,7 @@ pub(crate) struct TensorProto {
 pub(crate) enum DataType {
     Undefined = 0,
     Float = 1,
+    Uint8 = 2,
     Int64 = 7,
     Float16 = 10,
 }

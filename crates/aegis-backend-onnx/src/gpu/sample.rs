@@ -1,7 +1,8 @@
 //! Inputs to prepare a model with: the same each time, and no value an exception.
 //!
-//! Small fractions for floating point, so that no layer overflows; ones for everything else, which
-//! are valid indices of any table with two rows. A model of tables with one row is prepared with
+//! Small fractions for floating point, so that no layer overflows; all values for bytes, which no
+//! operator takes as indices; ones for everything else, which are valid indices of any table with two
+//! rows. A model of tables with one row is prepared with
 //! what its runtime makes of an index beyond the end.
 
 use aegis_context::{DType, TensorSpec};
@@ -20,6 +21,7 @@ pub(super) fn bytes(spec: &TensorSpec) -> Vec<u8> {
         // The sign and the first bits of the fraction, between a quarter and a half.
         DType::F16 => elements.flat_map(|_| half(next(), 0x3400, 10).to_le_bytes()).collect(),
         DType::Bf16 => elements.flat_map(|_| half(next(), 0x3e80, 7).to_le_bytes()).collect(),
+        DType::U8 => elements.map(|_| next().to_bits().to_le_bytes()[2]).collect(),
         _ => {
             let mut one = vec![0; spec.dtype.size()];
             one[0] = 1;
