@@ -15,7 +15,7 @@ use aegis_sched::admission::Terms;
 use aegis_sched::analysis;
 use aegis_sched::analysis::counter_offer::Offer;
 use aegis_sched::wcet::{Method, Scenario, StageMonitor, WcetProfile};
-use aegis_trace::{Bytes, ModelId, Nanos, ServiceTerms};
+use aegis_trace::{ModelId, Nanos, ServiceTerms};
 
 pub use self::bare::{gpu_facts, host_capabilities, host_facts};
 use self::plan::{Planned, Unkept, plan};
