@@ -99,10 +99,10 @@ fn once(
     }
     let load = load.end();
     tally.wall += begun.elapsed();
-    setting.end();
-    *memory = seen_memory(&runtime); // Before the stop gives the models up.
     std::thread::sleep(DRAIN);
+    setting.end(); // Not beside jobs: it asks the driver.
     let stopped = runtime.stop();
+    *memory = seen_memory(&runtime);
     drop(load.summary());
     tally.take(runtime.take_trace());
     tally.figures.events_lost += runtime.report().events_dropped;

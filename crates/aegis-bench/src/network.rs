@@ -11,8 +11,11 @@ use std::path::Path;
 use anyhow::Context as _;
 use prost::Message as _;
 
-/// `TensorProto.DataType.FLOAT16`.
+/// `TensorProto.DataType.FLOAT16` and `FLOAT`.
 const FLOAT16: i32 = 10;
+const FLOAT: i64 = 1;
+/// `AttributeProto.AttributeType.INT`.
+const INT: i32 = 2;
 
 /// Operators that move, select or describe numbers and round none. Everything else rounds once.
 const EXACT: &[&str] = &[
@@ -50,7 +53,34 @@ pub(crate) struct Network {
     pub roundings: BTreeMap<String, u64>,
     /// The most products that one number of a convolution or matrix product sums; at least one.
     pub longest_sum: u64,
+    /// The outputs that come out of a saturating function, with the tensor that goes into it.
+    pub ends: BTreeMap<String, (End, String)>,
 }
+
+/// The last thing that is done to every element of an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Nothing that saturates.
+    Plain,
+    /// The logistic function.
+    Logistic,
+    /// The hyperbolic tangent.
+    Tangent,
+}
+
+impl End {
+    /// The function.
+    pub(crate) fn of(self, x: f64) -> f64 {
+        match self {
+            Self::Plain => x,
+            Self::Logistic => 1.0 / (1.0 + (-x).exp()),
+            Self::Tangent => x.tanh(),
+        }
+    }
+}
+
+/// How the outputs end that show what went into a saturating function.
+pub(crate) const BEFORE: &str = ".before_the_end";
 
 impl Network {
     /// Reads `file`.
@@ -68,8 +98,52 @@ impl Network {
             is_half: graph.weights.iter().any(|weight| weight.data_type == FLOAT16),
             roundings: roundings(&graph),
             longest_sum: longest_sum(&graph),
+            ends: ends(&graph),
         })
     }
+
+    /// The model of `file` with what goes into each saturating function as one more output of 32 bits,
+    /// called as the output it ends in and [`BEFORE`].
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn opened(&self, file: &Path) -> anyhow::Result<Vec<u8>> {
+        let mut bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+        let name = |output: &String| format!("{output}{BEFORE}");
+        let to_single = Attribute { name: "to".into(), value: FLOAT, kind: INT };
+        let cast = |(output, (_, before)): (&String, &(End, String))| Node {
+            inputs: vec![before.clone()],
+            outputs: vec![name(output)],
+            operator: "Cast".into(),
+            attributes: vec![to_single.clone()],
+        };
+        let nodes = self.ends.iter().map(cast).collect();
+        let outputs = self.ends.keys().map(|output| Value { name: name(output) }).collect();
+        let more = Graph { nodes, weights: Vec::new(), outputs };
+        // Messages of this kind that follow each other are one: its lists are joined.
+        Model { graph: Some(more) }.encode(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// Follows each output back through what only changes its type.
+fn ends(graph: &Graph) -> BTreeMap<String, (End, String)> {
+    let maker =
+        |name: &str| graph.nodes.iter().find(|node| node.outputs.iter().any(|it| it == name));
+    let end = |output: &Value| {
+        let mut name = output.name.as_str();
+        loop {
+            let node = maker(name)?;
+            let before = node.inputs.first()?;
+            match node.operator.as_str() {
+                "Cast" => name = before,
+                "Sigmoid" => return Some((output.name.clone(), (End::Logistic, before.clone()))),
+                "Tanh" => return Some((output.name.clone(), (End::Tangent, before.clone()))),
+                _ => return None,
+            }
+        }
+    };
+    graph.outputs.iter().filter_map(end).collect()
 }
 
 /// The standard orders nodes such that each comes after what it takes.
@@ -127,6 +201,18 @@ struct Node {
     outputs: Vec<String>,
     #[prost(string, tag = "4")]
     operator: String,
+    #[prost(message, repeated, tag = "5")]
+    attributes: Vec<Attribute>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Attribute {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(int64, tag = "3")]
+    value: i64,
+    #[prost(int32, tag = "20")]
+    kind: i32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -154,6 +240,7 @@ mod tests {
             inputs: inputs.iter().map(ToString::to_string).collect(),
             outputs: vec![output.to_owned()],
             operator: operator.to_owned(),
+            attributes: Vec::new(),
         }
     }
 
@@ -180,6 +267,23 @@ mod tests {
         assert!(network.is_half);
         assert_eq!(network.longest_sum, 288);
         assert_eq!(network.roundings, BTreeMap::from([("y".into(), 3), ("short".into(), 1)]));
+        assert_eq!(network.ends, BTreeMap::from([("y".into(), (End::Logistic, "c".into()))]));
+    }
+
+    #[test]
+    fn what_goes_into_the_end_becomes_an_output() {
+        let nodes = vec![node("Sigmoid", &["x"], "h"), node("Cast", &["h"], "y")];
+        let outputs = vec![Value { name: "y".into() }];
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("m.onnx");
+        let graph = Graph { nodes, weights: Vec::new(), outputs };
+        std::fs::write(&file, Model { graph: Some(graph) }.encode_to_vec()).expect("written");
+        let network = Network::read(&file).expect("a model");
+        let opened = network.opened(&file).expect("it is there");
+        let graph = Model::decode(&opened[..]).expect("a model").graph.expect("one graph");
+        let names: Vec<_> = graph.outputs.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, ["y", "y.before_the_end"]);
+        assert_eq!((graph.nodes.len(), &graph.nodes[2].inputs[..]), (3, &["x".to_owned()][..]));
     }
 
     #[test]

@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::alone;
 use crate::costs;
 use crate::headline::{admit, driver_of};
-use crate::network::Network;
-use crate::rounding::{self, Condition, Precision};
+use crate::network::{BEFORE, End, Network};
+use crate::rounding::{self, Precision};
 use crate::session::{Bare, Call, Provider};
 use crate::setting::Setting;
 use crate::variant::{Change, Variant};
@@ -76,7 +76,8 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    fn new(seen: f64, allowed: f64, spread: f64) -> Self {
+    fn new(Held { seen, allowed }: Held, spread: f64) -> Self {
+        let allowed = if spread > 0.0 { allowed / spread } else { 0.0 };
         Self { seen_ppm: share_ppm(seen, spread), allowed_ppm: ppm((allowed * 1e6).floor()) }
     }
 
@@ -126,21 +127,31 @@ fn one(variant: &Variant, name: &str) -> anyhow::Result<Vec<OutputFigures>> {
     let inputs: Vec<Tensor> =
         handle.description().inputs.iter().map(aegis::drive::sample_input).collect();
     let answer = handle.submit(&inputs)?.wait()?;
-    let mut bare = Bare::new(&file.path, Provider::Cpu, Call::Plain)?;
-    let reference = bare.outputs()?;
-    bare.change_inputs(rounding::changed)?;
-    let moved = bare.outputs()?;
-    let compared = reference.iter().zip(&moved).map(|((output, reference), (_, moved))| {
-        let roundings = *network.roundings.get(output).context("the file has the output")?;
-        let longest_sum = network.longest_sum;
+    let all = reference(&network, &file.path)?;
+    let values = |name: &str| all.iter().find(|(known, _)| known == name).map(|(_, it)| &it[..]);
+    let compared = network.roundings.iter().map(|(output, roundings)| {
+        let (roundings, longest_sum) = (*roundings, network.longest_sum);
         let path = rounding::Path { precision, roundings, longest_sum };
+        let reference = values(output).context("the reference has the output")?;
+        let end = network.ends.get(output).map_or(End::Plain, |(end, _)| *end);
+        let before = values(&format!("{output}{BEFORE}")).unwrap_or(reference);
         let seen = answer.f32(output)?;
-        let figures = compare(path, Runs { reference, moved, seen: &seen });
+        let figures = compare(path, end, Runs { reference, before, seen: &seen });
         Ok(OutputFigures { model: name.to_owned(), output: output.clone(), ..figures })
     });
     let compared = compared.collect();
     runtime.stop()?;
     compared
+}
+
+/// The outputs of the processor, and what goes into the functions at their ends.
+fn reference(network: &Network, file: &Path) -> anyhow::Result<Vec<(String, Vec<f32>)>> {
+    // Beside the original, so that it is on a disk with room for it; gone when this returns.
+    let opened = file.with_extension(format!("{}.onnx", std::process::id()));
+    std::fs::write(&opened, network.opened(file)?).with_context(|| opened.display().to_string())?;
+    let outputs = Bare::new(&opened, Provider::Cpu, Call::Plain).and_then(|mut it| it.outputs());
+    std::fs::remove_file(&opened)?;
+    outputs
 }
 
 /// How the device rounds.
@@ -153,28 +164,24 @@ fn precision(backend: &Backend, driver: &Driver, network: &Network) -> Precision
     }
 }
 
-/// One output of three runs.
+/// One output of two runs.
 #[derive(Clone, Copy)]
 struct Runs<'a> {
     reference: &'a [f32],
-    /// The reference with changed inputs.
-    moved: &'a [f32],
+    /// What the reference has before the function at the end; the same where there is none.
+    before: &'a [f32],
     /// The device's.
     seen: &'a [f32],
 }
 
-fn compare(path: rounding::Path, runs: Runs<'_>) -> OutputFigures {
-    let Runs { reference, moved, seen } = runs;
+fn compare(path: rounding::Path, end: End, runs: Runs<'_>) -> OutputFigures {
+    let Runs { reference, seen, .. } = runs;
     let spread = spread(reference);
     let is_finite = |(a, b): &(&f32, &f32)| a.is_finite() && b.is_finite();
     let not_finite = reference.iter().zip(seen).filter(|pair| !is_finite(pair)).count();
     // What has no counterpart is not the number that it should be.
     let unpaired = reference.len().abs_diff(seen.len());
-    let (mean, worst) = apart(reference, seen);
-    let (moved_mean, moved_worst) = apart(reference, moved);
-    let by_change = |moved: f64| if spread > 0.0 { moved / spread / rounding::CHANGE } else { 0.0 };
-    let condition = Condition { mean: by_change(moved_mean), worst: by_change(moved_worst) };
-    let allowed = path.allowed(reference.len(), condition);
+    let (mean, worst) = errors(path, end, runs);
     let first = reference.first().copied().unwrap_or_default();
     OutputFigures {
         model: String::new(),
@@ -187,23 +194,47 @@ fn compare(path: rounding::Path, runs: Runs<'_>) -> OutputFigures {
         not_finite: (not_finite + unpaired) as u64,
         largest: reference.iter().fold(0.0, |largest, value| largest.max(f64::from(value.abs()))),
         spread,
-        mean: Share::new(mean, allowed.mean, spread),
-        worst: Share::new(worst, allowed.worst, spread),
+        mean: Share::new(mean, spread),
+        worst: Share::new(worst, spread),
     }
 }
 
-/// The root of the mean square and the largest of all differences of finite numbers.
+/// An error, and what it may be.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    seen: f64,
+    allowed: f64,
+}
+
+/// The root of the mean square of all errors, and of all elements the one that uses up most of what it
+/// may be off, or exceeds it by most.
 #[expect(clippy::cast_precision_loss, reason = "a count of numbers in memory")]
-fn apart(one: &[f32], other: &[f32]) -> (f64, f64) {
-    let differences = one.iter().zip(other).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());
-    let finite = differences.filter(|difference| difference.is_finite());
-    let (mut squares, mut largest, mut count) = (0.0, 0.0_f64, 0_usize);
-    for difference in finite {
-        squares += difference * difference;
-        largest = largest.max(difference);
+fn errors(path: rounding::Path, end: End, runs: Runs<'_>) -> (Held, Held) {
+    let Runs { reference, before, seen } = runs;
+    let (allowed, deviation) = (path.allowed(reference.len()), spread(before));
+    // The logistic function and the tangent grow everywhere, so the ends of an interval are enough.
+    let through = |x: f64, off: f64| {
+        let (low, here, high) = (end.of(x - off), end.of(x), end.of(x + off));
+        (high - here).max(here - low)
+    };
+    let rounded = if end == End::Plain { 0.0 } else { path.last_rounding() };
+    let (mut mean, mut worst, mut count) = (Held::default(), Held::default(), 0_usize);
+    for ((a, b), x) in reference.iter().zip(seen).zip(before) {
+        let (seen, x) = ((f64::from(*a) - f64::from(*b)).abs(), f64::from(*x));
+        if !seen.is_finite() {
+            continue; // Counted as what it is.
+        }
+        let of_mean = through(x, allowed.mean * deviation) + rounded;
+        let held = Held { seen, allowed: through(x, allowed.worst * deviation) + rounded };
+        mean.seen += seen * seen;
+        mean.allowed += of_mean * of_mean;
         count += 1;
+        if count == 1 || held.seen * worst.allowed > worst.seen * held.allowed {
+            worst = held;
+        }
     }
-    ((squares / count.max(1) as f64).sqrt(), largest)
+    let root = |sum: f64| (sum / count.max(1) as f64).sqrt();
+    (Held { seen: root(mean.seen), allowed: root(mean.allowed) }, worst)
 }
 
 /// The deviation of the elements from their mean; of few, the root of their mean square.
@@ -257,24 +288,23 @@ mod tests {
         numbers.into_iter().map(|it| it as f32).collect()
     }
 
-    /// `values` with an error of this size by the deviation of what goes into `end`.
-    fn through(end: fn(f64) -> f64, values: &[f64], error: f64, seed: u64) -> Vec<f32> {
+    /// `values` with an error of this size by their deviation.
+    fn off(values: &[f64], error: f64, seed: u64) -> Vec<f64> {
         let noise = normal(values.len(), seed);
-        floats(values.iter().zip(noise).map(|(value, noise)| end(value + error * noise)))
+        values.iter().zip(noise).map(|(value, noise)| value + error * noise).collect()
     }
 
-    fn holds(reference: &[f32], moved: &[f32], seen: &[f32]) -> bool {
-        compare(HALF, Runs { reference, moved, seen }).holds()
+    fn holds(reference: &[f32], seen: &[f32]) -> bool {
+        compare(HALF, End::Plain, Runs { reference, before: reference, seen }).holds()
     }
 
     /// Whether a change of the outputs of a network that ends in a linear layer is taken.
     fn linear(change: impl FnOnce(&mut Vec<f32>)) -> bool {
         let values = normal(20_000, 1);
         let reference = floats(values.iter().copied());
-        let moved = through(|x| x, &values, rounding::CHANGE, 2);
-        let mut seen = through(|x| x, &values, ERROR, 3);
+        let mut seen = floats(off(&values, ERROR, 3));
         change(&mut seen);
-        holds(&reference, &moved, &seen)
+        holds(&reference, &seen)
     }
 
     #[test]
@@ -295,31 +325,37 @@ mod tests {
         assert!(!linear(|seen| seen.truncate(19_999)), "one too few");
     }
 
-    /// Scores that saturate, as those of `surround_detector` do: logits of deviation 29.
+    /// Scores that saturate, as those of the detectors do: single ones may be off by half or more, and
+    /// each is held to what its own place on the curve allows.
     #[test]
     fn a_steep_end_moves_single_elements_far_and_no_further() {
-        let logistic = |x: f64| 1.0 / (1.0 + (-29.0 * x).exp());
+        const SCALE: f64 = 200.0;
+        let scores = |values: &[f64]| floats(values.iter().map(|x| End::Logistic.of(SCALE * x)));
         let values = normal(100_000, 4);
-        let reference = through(logistic, &values, 0.0, 0);
-        let moved = through(logistic, &values, rounding::CHANGE, 5);
-        let mut seen = through(logistic, &values, ERROR / 2.0, 6);
-        let figures = compare(HALF, Runs { reference: &reference, moved: &moved, seen: &seen });
+        let (reference, before) = (scores(&values), floats(values.iter().map(|x| SCALE * x)));
+        let compared = |seen: &[f32]| {
+            compare(HALF, End::Logistic, Runs { reference: &reference, before: &before, seen })
+        };
+        let mut seen = scores(&off(&values, ERROR, 6));
+        let figures = compared(&seen);
         assert!(figures.holds(), "{figures:?}");
-        let plain = HALF.allowed(reference.len(), Condition::default()).worst;
-        assert!(figures.worst.allowed_ppm as f64 > plain * 1e6, "the condition counts");
-        let sure = seen.iter().position(|score| *score < 0.01).expect("most are sure");
-        seen[sure] = 0.99;
-        assert!(!holds(&reference, &moved, &seen), "one score turned round");
-        let other = through(logistic, &normal(100_000, 7), 0.0, 0);
-        assert!(!holds(&reference, &moved, &other), "another network's scores");
+        let far = reference.iter().zip(&seen).any(|(a, b)| (a - b).abs() > 0.3);
+        assert!(far, "a limit by the largest value would have refused it");
+        let sure = before.iter().position(|x| *x < -60.0).expect("most are sure");
+        seen[sure] = 0.1;
+        assert!(!compared(&seen).holds(), "one sure score a little off");
+        let other = scores(&normal(100_000, 7));
+        assert!(!compared(&other).holds(), "another network's scores");
+        let gain = scores(&values.iter().map(|x| 1.05 * x + 0.03).collect::<Vec<_>>());
+        assert!(!compared(&gain).holds(), "a wrong layer before the end");
     }
 
     #[test]
     fn what_says_nothing_is_no_answer() {
         let same = [3.0; 40];
-        assert!(!holds(&same, &same, &same), "all equal: nothing was tested");
-        assert!(holds(&[0.5], &[0.5], &[0.5]), "one number is what it is");
-        assert!(!holds(&[0.0, -0.0], &[0.0, 0.0], &[0.0, 1.0]));
+        assert!(!holds(&same, &same), "all equal: nothing was tested");
+        assert!(holds(&[0.5], &[0.5]), "one number is what it is");
+        assert!(!holds(&[0.0, -0.0], &[0.0, 1.0]));
     }
 
     #[test]

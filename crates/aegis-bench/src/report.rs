@@ -301,8 +301,8 @@ fn outputs(compared: &Compared) -> String {
     let mut text = format!(
         "{}\n\n{} outputs, {} outside their tolerance. Errors are in percent of the spread of the \
          reference: the root of their mean square, and the largest of all; what is allowed follows from \
-         the unit roundoff, the roundings on the longest path, and how far the output moves when the \
-         input does.\n\n",
+         the unit roundoff, the roundings on the longest path, and the function at the end. The largest \
+         error is that of the element that uses up most of what it may be off.\n\n",
         compared.setting.line(),
         compared.outputs.len(),
         wrong.len()

@@ -91,19 +91,6 @@ impl Bare {
         Ok(())
     }
 
-    /// Calls with other inputs from now on: each number of the sample, times what `factor` says for its
-    /// place. Nothing changes of a network whose inputs are no numbers of `f32`.
-    ///
-    /// # Errors
-    /// The runtime's.
-    pub(crate) fn change_inputs(&mut self, factor: impl Fn(usize) -> f32) -> anyhow::Result<()> {
-        let Bound::Values(_) = &self.how else { bail!("bound inputs stay what they are") };
-        let values = self.session.inputs().iter().map(|input| sample_value(input, &factor));
-        let values = values.collect::<anyhow::Result<Vec<_>>>()?;
-        self.how = Bound::Values(values.into_iter().map(|(_, value)| value.into()).collect());
-        Ok(())
-    }
-
     /// One inference with its outputs of `f32`, by name, in the order of the session.
     ///
     /// # Errors
@@ -146,13 +133,10 @@ fn plain(error: ort::Error<SessionBuilder>) -> ort::Error {
 
 /// Made-up inputs, equal to those of the load generator.
 fn sample_values(session: &Session) -> anyhow::Result<Vec<(String, DynValue)>> {
-    session.inputs().iter().map(|input| sample_value(input, &|_| 1.0)).collect()
+    session.inputs().iter().map(sample_value).collect()
 }
 
-fn sample_value(
-    input: &Outlet,
-    factor: &impl Fn(usize) -> f32,
-) -> anyhow::Result<(String, DynValue)> {
+fn sample_value(input: &Outlet) -> anyhow::Result<(String, DynValue)> {
     let name = input.name().to_owned();
     let ValueType::Tensor { ty, shape, .. } = input.dtype() else {
         bail!("{name} is no tensor");
@@ -164,8 +148,7 @@ fn sample_value(
             let spec = TensorSpec { name: name.clone(), dtype: DType::F32, shape: shape.clone() };
             let sample = aegis::drive::sample_input(&spec);
             let float = |four: &[u8]| f32::from_le_bytes([four[0], four[1], four[2], four[3]]);
-            let elements = sample.as_bytes().chunks_exact(4).map(float).enumerate();
-            let elements: Vec<f32> = elements.map(|(n, value)| value * factor(n)).collect();
+            let elements: Vec<f32> = sample.as_bytes().chunks_exact(4).map(float).collect();
             Tensor::from_array((shape, elements))?.into_dyn()
         }
         TensorElementType::Uint8 => {

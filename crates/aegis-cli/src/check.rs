@@ -234,6 +234,15 @@ fn grounds(pipeline: &Pipeline, report: &Report) -> String {
     )
 }
 
+/// How many SMs each partition was given for those that it asked for, one a line; nothing of a device
+/// that gives none.
+pub(crate) fn granted(report: &Report) -> impl Iterator<Item = String> + '_ {
+    report.partitions.iter().filter_map(|of| {
+        let asked = of.sms.map_or_else(|| "none in particular".to_owned(), |sms| sms.to_string());
+        Some(format!("partition {}: {} SMs granted, {asked} asked for", of.name, of.granted?))
+    })
+}
+
 /// The models without deadlines and how they are served, one a line; empty when there are none.
 pub(crate) fn best_effort(report: &Report) -> String {
     let background = |model: &ModelReport| {
@@ -341,4 +350,23 @@ pub(crate) fn json(report: &Report, verdicts: &[Verdict]) -> serde_json::Value {
         })
         .collect();
     serde_json::json!({ "admitted": report, "refused": refusals })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aegis::{Bytes, Overheads, PartitionSpec, Runtime};
+
+    #[test]
+    fn what_a_partition_was_given_stands_beside_what_it_asked_for() {
+        let vision = PartitionSpec { sms: Some(70), ..PartitionSpec::named("vision") };
+        let builder = Runtime::builder().sim(Bytes::from_mib(1)).streams(1).queue_depth(1);
+        let builder = builder.policy(PolicyKind::Edf).max_models(1).trace_capacity(16);
+        let builder = builder.overheads(Overheads::default()).partition(vision);
+        let mut report = builder.build().expect("a simulated device").report();
+        assert_eq!(granted(&report).count(), 0, "a simulation gives none");
+        report.partitions[0].granted = Some(72);
+        let lines: Vec<String> = granted(&report).collect();
+        assert_eq!(lines, ["partition vision: 72 SMs granted, 70 asked for"]);
+    }
 }

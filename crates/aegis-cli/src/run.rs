@@ -62,12 +62,11 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     let realtime = runtime.realtime();
     let ran = watch(&runtime, args.length, &interrupted);
     let load = load.end();
-    // Before the stop, which gives the models and what the ledger holds for them up.
-    let driver_memory = runtime.driver_memory();
     let stopped = runtime.stop();
     // Only now: behind a stage that hangs, the jobs of a chain end with the runtime.
     let load = load.summary();
     let (trace, untraced) = pump.finish();
+    let driver_memory = runtime.driver_memory();
     let (report, verdicts_of) = (Report { driver_memory, ..runtime.report() }, &verdicts);
     let seen = Seen { report, verdicts: verdicts_of, chains: &chains, realtime, ran, load, trace };
     print(if args.json { seen.json()? } else { seen.text(args) })?;
@@ -127,6 +126,7 @@ impl Seen<'_> {
         lines.extend((!chains.is_empty()).then_some(chains));
         lines.push(findings::show(&self.report, &self.trace));
         lines.extend(self.realtime.iter().map(realtime));
+        lines.extend(check::granted(&self.report));
         lines.extend(memory::remarks_of(&self.report));
         let counted = self.report.driver_memory.as_ref();
         lines.extend(counted.map(|counted| memory::explained(counted, &self.report)));

@@ -1,5 +1,6 @@
 //! From a workload file to a running system: what the program `aegis` does, as a library.
 
+mod bare;
 pub mod certificate;
 mod plan;
 pub mod poet;
@@ -11,13 +12,14 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use aegis_context::ResourceBudget;
-use aegis_cuda::{CompletionWait, DeviceCapabilities};
+use aegis_cuda::DeviceCapabilities;
 use aegis_sched::admission::Terms;
 use aegis_sched::analysis;
 use aegis_sched::analysis::counter_offer::Offer;
 use aegis_sched::wcet::{Method, Scenario, StageMonitor, WcetProfile};
-use aegis_trace::{Bytes, ModelId, Nanos, ServiceTerms};
+use aegis_trace::{ModelId, Nanos, ServiceTerms};
 
+pub use self::bare::{gpu_facts, host_capabilities, host_facts};
 use self::plan::{Planned, Unkept, plan};
 use self::source::{source, stand_in};
 use crate::bargain::Asked;
@@ -586,32 +588,4 @@ fn same_runtime(
 fn with_margin(cost: Nanos, percent: u32) -> Nanos {
     let more = (u128::from(cost.as_nanos()) * u128::from(percent)).div_ceil(100);
     cost.saturating_add(Nanos(u64::try_from(more).unwrap_or(u64::MAX)))
-}
-
-/// The capabilities of the host, for whoever has no workload yet. Reserves nothing.
-///
-/// # Errors
-/// [`Error::Device`].
-pub fn host_capabilities() -> Result<DeviceCapabilities, Error> {
-    host_facts().map(|facts| facts.capabilities)
-}
-
-/// What is found of the host.
-///
-/// # Errors
-/// [`Error::Device`].
-pub fn host_facts() -> Result<DeviceFacts, Error> {
-    DeviceFacts::ask(&Question::bare(DeviceChoice::Host, Bytes::ZERO))
-}
-
-/// What is found of GPU number `ordinal`, for whoever has no workload yet. Makes a context on it for
-/// as long as that takes.
-///
-/// # Errors
-/// [`Error::Device`].
-pub fn gpu_facts(ordinal: u16) -> Result<DeviceFacts, Error> {
-    let choice = DeviceChoice::Cuda { ordinal, wait: CompletionWait::Yield };
-    // No limit: the context may take what it takes.
-    let facts = DeviceFacts::ask(&Question::bare(choice, Bytes(u64::MAX)))?;
-    Ok(DeviceFacts { memory: None, ..facts })
 }

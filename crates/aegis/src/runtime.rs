@@ -27,7 +27,7 @@ use crate::builder::RuntimeBuilder;
 use crate::error::Error;
 use crate::handle::ModelHandle;
 use crate::partition::{Admissions, Partition};
-use crate::report::{ModelReport, RealtimeReport};
+use crate::report::{DriverMemoryReport, ModelReport, RealtimeReport};
 use crate::source::{Ground, LoadedModel, ModelSource};
 use crate::wording;
 
@@ -50,6 +50,8 @@ pub struct Runtime {
     phase: Mutex<Phase>,
     /// The driver's count of memory just before jobs began.
     counted_at_start: Mutex<Option<Bytes>>,
+    /// Memory when the last job had ended and the models were still there.
+    memory_at_stop: Mutex<Option<DriverMemoryReport>>,
 }
 
 /// What a runtime is made of; the lists have one element for each partition.
@@ -112,6 +114,7 @@ impl Runtime {
             models: Mutex::default(),
             phase: Mutex::new(Phase::Built(dispatchers)),
             counted_at_start: Mutex::default(),
+            memory_at_stop: Mutex::default(),
             device,
             partitions,
             collector,
@@ -481,6 +484,9 @@ impl Runtime {
             }
             Phase::Stopped => return Ok(()),
         };
+        // Now: no job runs that the question could delay, and the models still hold what they took.
+        let memory = self.driver_memory();
+        *lock(&self.memory_at_stop) = memory;
         let ends: Vec<_> = dispatchers.into_iter().map(end).collect();
         ends.into_iter().collect()
     }

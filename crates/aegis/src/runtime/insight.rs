@@ -53,12 +53,13 @@ impl Runtime {
     }
 
     /// What the process takes of a GPU, by the ledger and by the driver's count; `None` on every other
-    /// device. Takes milliseconds of the driver: not beside jobs that matter, and no part of
-    /// [`Runtime::report`]. Ask before [`Runtime::stop`], which gives up the models and with them what
-    /// the ledger holds for their libraries.
+    /// device. After the stop, as it was when the last job had ended: the models go with the stop, and
+    /// with them what the ledger holds for their libraries. Before it this takes milliseconds of the
+    /// driver, so it is nothing to ask beside jobs, and no part of [`Runtime::report`].
     #[must_use]
     pub fn driver_memory(&self) -> Option<DriverMemoryReport> {
-        DriverMemoryReport::of(&self.device, *lock(&self.counted_at_start))
+        let at_stop = *lock(&self.memory_at_stop);
+        at_stop.or_else(|| DriverMemoryReport::of(&self.device, *lock(&self.counted_at_start)))
     }
 
     /// Says of a model that stands for another what is known of that one's preparation.
