@@ -145,10 +145,7 @@ impl<W: Write> Lines<W> {
         };
         self.open(phase, mark.on)?;
         self.time(mark.at)?;
-        Ok(write!(
-            self.out,
-            ",\"cat\":\"{CATEGORY}\",\"name\":\"job\",\"id\":{id},\"bp\":\"e\"}}"
-        )?)
+        Ok(write!(self.out, ",\"cat\":\"{CATEGORY}\",\"name\":\"job\",\"id\":{id},\"bp\":\"e\"}}")?)
     }
 }
 

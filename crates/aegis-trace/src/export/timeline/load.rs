@@ -1,5 +1,6 @@
 //! How busy an executor was, window by window.
 
+use super::LAST;
 use super::canvas::{Canvas, TrackId};
 use crate::error::TraceError;
 use crate::unit::{Nanos, Timestamp};
@@ -90,6 +91,7 @@ impl Load {
             return Ok(());
         }
         self.drawn = Some(percent);
-        canvas.count(self.track, Timestamp(window.saturating_mul(WINDOW)), percent)
+        let at = Timestamp(window.saturating_mul(WINDOW)).min(LAST);
+        canvas.count(self.track, at, percent)
     }
 }

@@ -279,8 +279,7 @@ impl<C: Canvas> Timeline<C> {
             Arg(Word::Execution, finished.saturating_since(started).into()),
         ];
         let flow = Some(Flow { id: job.flow, step: Step::Passes });
-        let mark =
-            Mark { on: row.track, at: started, name: model.label(), args: &args, flow };
+        let mark = Mark { on: row.track, at: started, name: model.label(), args: &args, flow };
         row.begin(&mut self.canvas, mark)?;
         row.end(&mut self.canvas, finished, &[])?;
         partition.load.add(&mut self.canvas, started, finished)
@@ -362,7 +361,8 @@ impl<C: Canvas> Timeline<C> {
 
     /// The slot stays until another takes it: a stage that hung may still end.
     fn evicted(&mut self, at: Timestamp, id: ModelId) -> Result<(), TraceError> {
-        let Some(model) = self.models.get_mut(usize::from(id.index)).and_then(Option::as_mut) else {
+        let Some(model) = self.models.get_mut(usize::from(id.index)).and_then(Option::as_mut)
+        else {
             return Ok(());
         };
         match model.memory {

@@ -114,7 +114,9 @@ impl Model {
         }
         job.phase = phase;
         match name {
-            Some(name) => row.begin(canvas, Mark { on: row.track, at, name, args: &[], flow: None }),
+            Some(name) => {
+                row.begin(canvas, Mark { on: row.track, at, name, args: &[], flow: None })
+            }
             None => Ok(()),
         }
     }

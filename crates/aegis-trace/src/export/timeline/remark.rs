@@ -143,8 +143,13 @@ impl<C: Canvas> Timeline<C> {
             Arg(Word::Persistent, what.persistent.into()),
             Arg(Word::Scratch, what.scratch.into()),
         ];
-        let mark =
-            Mark { on: TrackId::RUN, at, name: Name::Word(Word::Admitted), args: &args, flow: None };
+        let mark = Mark {
+            on: TrackId::RUN,
+            at,
+            name: Name::Word(Word::Admitted),
+            args: &args,
+            flow: None,
+        };
         self.canvas.instant(mark)
     }
 
