@@ -15,9 +15,11 @@ mod histogram;
 mod output;
 mod plan;
 mod profile;
+mod recording;
 mod run;
 mod split;
 mod table;
+mod trace;
 mod wcet;
 
 use std::process::ExitCode;
@@ -44,6 +46,8 @@ enum Command {
     Analyse(analyse::AnalyseArgs),
     /// Admit the models of a workload, run them at their periods, and report.
     Run(run::RunArgs),
+    /// Make pictures of traces.
+    Trace(trace::TraceArgs),
     /// Find offsets for a file of tensor lifetimes.
     Plan(plan::PlanArgs),
     /// Bound an execution time from measured samples, with the confidence it carries.
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Analyse(args) => analyse::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Wcet(args) => wcet::run(&args),
     };

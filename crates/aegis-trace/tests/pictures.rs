@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use aegis_trace::export::convert::{ConvertError, Converted, convert};
 use aegis_trace::export::format::{TraceFormat, TraceWriter};
-use aegis_trace::export::json::{Ending, Place};
+use aegis_trace::export::json::{Ending, Place, Reader};
 use aegis_trace::{JobId, ModelId, Record, StageIndex, Timestamp, TraceError, TraceEvent};
 use decoder::Reading;
 use expect_test::expect_file;
@@ -78,12 +78,20 @@ fn a_picture_cut_at_any_packet_is_readable_until_there() {
     }
 }
 
+fn converted(
+    log: &[u8],
+    format: TraceFormat,
+    picture: &mut Vec<u8>,
+) -> Result<Converted, ConvertError> {
+    convert(&mut Reader::open(log).expect("a header"), format, picture)
+}
+
 #[test]
 fn conversion_says_what_it_read() {
     let records = story::records();
     let log = written(TraceFormat::JsonLines, &records, 7);
     let mut picture = Vec::new();
-    let read = convert(&log[..], TraceFormat::Perfetto, &mut picture).expect("our own log");
+    let read = converted(&log, TraceFormat::Perfetto, &mut picture).expect("our own log");
     let count = records.len() as u64;
     let ending = Ending::Closed { records: count, dropped: 7 };
     assert_eq!(read, Converted { version: 1, records: count, ending });
@@ -96,7 +104,7 @@ fn a_log_that_was_cut_is_converted_up_to_there() {
     let log = written(TraceFormat::JsonLines, &records, 0);
     let half = log.len() / 2;
     let mut picture = Vec::new();
-    let read = convert(&log[..half], TraceFormat::Chrome, &mut picture).expect("a prefix");
+    let read = converted(&log[..half], TraceFormat::Chrome, &mut picture).expect("a prefix");
     let whole = log[..half].iter().filter(|byte| **byte == b'\n').count();
     assert_eq!(read.records, whole as u64 - 1);
     let last = log[..half].iter().rposition(|byte| *byte == b'\n').expect("lines") as u64 + 1;
@@ -113,7 +121,8 @@ fn a_fault_in_the_log_ends_the_picture_there_and_names_the_place() {
     let lines: Vec<_> = log.lines().collect();
     let broken = [&lines[..5], &["{\"at\":5,\"by\":0}"], &lines[5..]].concat().join("\n");
     let mut picture = Vec::new();
-    let error = convert(broken.as_bytes(), TraceFormat::Chrome, &mut picture).expect_err("a fault");
+    let error =
+        converted(broken.as_bytes(), TraceFormat::Chrome, &mut picture).expect_err("a fault");
     let ConvertError::Input { place, cause: TraceError::Malformed { line, .. } } = error else {
         panic!("{error:?}");
     };

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, Write};
 
+use crate::collector::Record;
 use crate::error::TraceError;
 use crate::export::format::{TraceFormat, TraceWriter};
 use crate::export::json::{Ending, Place, Reader};
@@ -38,54 +39,51 @@ pub enum ConvertError {
     Output(#[source] TraceError),
 }
 
-/// Reads JSON Lines from `input` and writes them to `output` as `format`, to its end or the first
-/// fault. Either way what came before it has been written. Time is linear in the length of the log,
-/// and memory does not grow with it. Blocks.
+/// Reads what is left of `log` and writes it to `output` as `format`, to its end or the first fault.
+/// Either way what came before it has been written. Time is linear in the length of the log, and
+/// memory does not grow with it. Blocks.
 ///
 /// # Errors
 /// [`ConvertError`].
 pub fn convert<R: BufRead, W: Write>(
-    input: R,
+    log: &mut Reader<R>,
     format: TraceFormat,
     output: W,
 ) -> Result<Converted, ConvertError> {
-    let start = Place { line: 1, byte: 0 };
-    let mut reader =
-        Reader::open(input).map_err(|cause| ConvertError::Input { place: start, cause })?;
     let mut writer = TraceWriter::new(format, output).map_err(ConvertError::Output)?;
     let (mut batch, mut records) = (Vec::with_capacity(BATCH), 0);
     let read = loop {
-        match reader.next() {
+        match log.next() {
             Ok(Some(record)) => batch.push(record),
             end => break end,
         }
         if batch.len() == BATCH {
             records += batch.len() as u64;
-            write(&mut writer, &batch, &reader)?;
+            write(&mut writer, &batch, log)?;
             batch.clear();
         }
     };
     records += batch.len() as u64;
-    write(&mut writer, &batch, &reader)?;
-    let ending = reader.ending();
+    write(&mut writer, &batch, log)?;
+    let ending = log.ending();
     let dropped = match ending {
         Some(Ending::Closed { dropped, .. }) => dropped,
         Some(Ending::Cut { .. }) | None => 0,
     };
     writer.finish(dropped).map_err(ConvertError::Output)?;
-    read.map_err(|cause| ConvertError::Input { place: reader.place(), cause })?;
-    let ending = ending.unwrap_or(Ending::Cut { place: reader.place() });
-    Ok(Converted { version: reader.version(), records, ending })
+    read.map_err(|cause| ConvertError::Input { place: log.place(), cause })?;
+    let ending = ending.unwrap_or(Ending::Cut { place: log.place() });
+    Ok(Converted { version: log.version(), records, ending })
 }
 
 fn write<R: BufRead, W: Write>(
     writer: &mut TraceWriter<W>,
-    batch: &[crate::collector::Record],
-    reader: &Reader<R>,
+    batch: &[Record],
+    log: &Reader<R>,
 ) -> Result<(), ConvertError> {
     writer.write(batch).map_err(|error| match error {
         // What is wrong is what was read.
-        cause @ TraceError::TooMany { .. } => ConvertError::Input { place: reader.place(), cause },
+        cause @ TraceError::TooMany { .. } => ConvertError::Input { place: log.place(), cause },
         cause => ConvertError::Output(cause),
     })
 }
