@@ -123,10 +123,10 @@ fn a_fault_in_the_log_ends_the_picture_there_and_names_the_place() {
     let mut picture = Vec::new();
     let error =
         converted(broken.as_bytes(), TraceFormat::Chrome, &mut picture).expect_err("a fault");
-    let ConvertError::Input { place, cause: TraceError::Malformed { line, .. } } = error else {
-        panic!("{error:?}");
-    };
-    assert_eq!((place.line, line), (6, 6));
+    assert!(
+        matches!(error, ConvertError::Input(TraceError::Malformed { line: 6, .. })),
+        "{error:?}"
+    );
     assert_eq!(picture, written(TraceFormat::Chrome, &records[..4], 0));
 }
 

@@ -25,12 +25,15 @@ pub struct Converted {
 /// Why a log was not converted.
 #[derive(Debug, thiserror::Error)]
 pub enum ConvertError {
-    /// The log cannot be read, or says what no run of AegisRT does.
-    #[error("the trace cannot be read on, from line {} (byte {})", place.line, place.byte)]
-    Input {
+    /// The log cannot be read on; the cause names the place.
+    #[error("the log cannot be read on")]
+    Input(#[source] TraceError),
+    /// The log says what no run of AegisRT does.
+    #[error("the log cannot be drawn on, from about line {} (byte {})", place.line, place.byte)]
+    Impossible {
         /// The line that was read last.
         place: Place,
-        /// Why.
+        /// What it says.
         #[source]
         cause: TraceError,
     },
@@ -71,7 +74,7 @@ pub fn convert<R: BufRead, W: Write>(
         Some(Ending::Cut { .. }) | None => 0,
     };
     writer.finish(dropped).map_err(ConvertError::Output)?;
-    read.map_err(|cause| ConvertError::Input { place: log.place(), cause })?;
+    read.map_err(ConvertError::Input)?;
     let ending = ending.unwrap_or(Ending::Cut { place: log.place() });
     Ok(Converted { version: log.version(), records, ending })
 }
@@ -83,7 +86,9 @@ fn write<R: BufRead, W: Write>(
 ) -> Result<(), ConvertError> {
     writer.write(batch).map_err(|error| match error {
         // What is wrong is what was read.
-        cause @ TraceError::TooMany { .. } => ConvertError::Input { place: log.place(), cause },
+        cause @ TraceError::TooMany { .. } => {
+            ConvertError::Impossible { place: log.place(), cause }
+        }
         cause => ConvertError::Output(cause),
     })
 }
