@@ -1,11 +1,15 @@
 //! Traces of the program as a user meets them: formats, conversion, full disks, pipes, a kill.
 
+#[path = "../../aegis-trace/tests/trace_processor/mod.rs"]
+mod trace_processor;
+
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
+use trace_processor::{ask, number};
 
 /// A workload of declared models on the processor, in a folder of its own.
 struct Case {
@@ -85,6 +89,57 @@ fn one_run_writes_every_format_and_converting_its_log_gives_the_same() {
     let chrome: Vec<Value> = serde_json::from_slice(&chrome).expect("a JSON array");
     let jobs = chrome.iter().filter(|event| event["ph"] == "B" && event["name"] == "job");
     assert!(jobs.count() > 3);
+}
+
+#[test]
+fn perfetto_finds_in_the_picture_what_the_log_says() {
+    let case = Case::new();
+    let run = ["run", "pipeline.toml", "--for", "900ms"];
+    let traces = ["--trace", "out.jsonl", "--trace", "out.pftrace"];
+    let output = case.aegis(&[&run[..], &traces].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let log = fs::read_to_string(case.path("out.jsonl")).expect("the log");
+    let events: Vec<Value> =
+        log.lines().map(|line| serde_json::from_str(line).expect("JSON Lines")).collect();
+    let of = |kind: &str| -> Vec<&Value> {
+        events.iter().filter(|event| event["event"] == kind).collect()
+    };
+    let times = |event: &&Value, key: &str| event[key].as_i64().expect("a time");
+    let device: i64 = of("stage_completed")
+        .iter()
+        .map(|stage| times(stage, "finished") - times(stage, "started"))
+        .sum();
+    let response: i64 = of("completed").iter().map(|job| times(job, "response")).sum();
+    let count = |kind| i64::try_from(of(kind).len()).expect("few");
+    let named = |name: &str| format!("SELECT count(*) AS n FROM slice WHERE name = '{name}'");
+    let (job, completed) = (named("job"), named("completed"));
+    let dispatch = named("dispatch");
+    let answers = ask(
+        &case.path("out.pftrace"),
+        &[
+            &job,
+            &dispatch,
+            &completed,
+            "SELECT count(*) AS n, sum(slice.dur) AS total FROM slice JOIN track
+                ON track_id = track.id WHERE track.name GLOB 'stream *'",
+            "SELECT sum(extract_arg(arg_set_id, 'debug.response_ns')) AS total FROM slice",
+            "SELECT count(*) AS n FROM flow",
+            "SELECT min(value) AS low FROM counter JOIN counter_track t ON track_id = t.id
+                WHERE t.name = 'queue depth'",
+        ],
+    );
+    assert!(count("completed") > 3);
+    assert_eq!(number(&answers[0], "n"), count("submitted"));
+    assert_eq!(number(&answers[1], "n"), count("dispatched"));
+    assert_eq!(number(&answers[2], "n"), count("completed"));
+    assert_eq!(number(&answers[3], "n"), count("stage_completed"));
+    assert_eq!(number(&answers[3], "total"), device);
+    assert_eq!(number(&answers[4], "total"), response);
+    // From the submission to each stage, and from the last to the end.
+    let dropped = count("dropped");
+    let arrows = count("stage_completed") + count("completed") + dropped;
+    assert_eq!(number(&answers[5], "n"), arrows);
+    assert_eq!(answers[6][0]["low"].as_f64(), Some(0.0));
 }
 
 #[test]
