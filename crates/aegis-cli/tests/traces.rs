@@ -210,7 +210,7 @@ fn a_reader_who_leaves_costs_one_file_and_the_run_goes_on() {
     let reader = case.pipe_of("pipe", 200);
     let run = ["run", "pipeline.toml", "--for", "1s", "--trace", "pipe", "--trace", "out.jsonl"];
     let output = case.aegis(&run);
-    assert!(reader.join().expect("it read").starts_with(b"{\"aegis_trace\":1}\n"));
+    assert!(reader.join().expect("it read").starts_with(b"{\"aegis_trace\":"));
     assert_eq!(output.status.code(), Some(2), "what was asked for is not there");
     let said = text(&output.stderr);
     assert!(said.contains("warning: the trace pipe could not be written"), "{said}");

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use aegis_trace::export::convert::{ConvertError, Converted, convert};
 use aegis_trace::export::format::{TraceFormat, TraceWriter};
-use aegis_trace::export::json::{Ending, Place, Reader};
+use aegis_trace::export::json::{Ending, Place, Reader, VERSION};
 use aegis_trace::{JobId, ModelId, Record, StageIndex, Timestamp, TraceError, TraceEvent};
 use decoder::Reading;
 use expect_test::expect_file;
@@ -94,7 +94,7 @@ fn conversion_says_what_it_read() {
     let read = converted(&log, TraceFormat::Perfetto, &mut picture).expect("our own log");
     let count = records.len() as u64;
     let ending = Ending::Closed { records: count, dropped: 7 };
-    assert_eq!(read, Converted { version: 1, records: count, ending });
+    assert_eq!(read, Converted { version: VERSION, records: count, ending });
     assert_eq!(picture, written(TraceFormat::Perfetto, &records, 7));
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, Write};
 
+use crate::category::Category;
 use crate::collector::Record;
 use crate::error::TraceError;
 use crate::export::format::{TraceFormat, TraceWriter};
@@ -40,6 +41,18 @@ pub enum ConvertError {
     /// The picture cannot be written.
     #[error("the picture cannot be written")]
     Output(#[source] TraceError),
+}
+
+impl ConvertError {
+    /// What the caller can do.
+    #[must_use]
+    pub fn category(&self) -> Category {
+        match self {
+            Self::Input(cause) | Self::Impossible { cause, .. } | Self::Output(cause) => {
+                cause.category()
+            }
+        }
+    }
 }
 
 /// Reads what is left of `log` and writes it to `output` as `format`, to its end or the first fault.
