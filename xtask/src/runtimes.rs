@@ -4,12 +4,14 @@
 //! lies at `.aegis/runtimes/onnxruntime-1.31.1/libonnxruntime.so`, with its licence beside it, where
 //! the product looks for it. With `--cuda` it is the wheel `onnxruntime-gpu`, and what its provider
 //! needs of CUDA; read [`cuda`] for that, and [`package`] for how anything is fetched and believed.
+//! With `--perfetto` it is what tests of exported traces need ([`perfetto`]).
 //!
 //! # Invariants
 //! 1. Nothing is loaded from the folders of this command but what has the pinned hash.
 
 mod cuda;
 mod package;
+mod perfetto;
 mod system;
 
 use std::path::{Path, PathBuf};
@@ -73,6 +75,16 @@ pub(crate) struct RuntimesArgs {
     /// The runtime for CUDA, and what it needs of CUDA where the system lacks it.
     #[arg(long)]
     cuda: bool,
+    /// Perfetto's own reader of traces, and Node to run it where the system lacks it: for tests.
+    #[arg(long, conflicts_with_all = ["cuda", "wheel"])]
+    perfetto: bool,
+}
+
+impl RuntimesArgs {
+    /// What `--perfetto` asks for.
+    pub(crate) fn perfetto() -> Self {
+        Self { perfetto: true, ..Self::default() }
+    }
 }
 
 /// Puts the pinned runtimes where the product looks for them.
@@ -84,6 +96,9 @@ pub(crate) fn run(root: &Path, args: &RuntimesArgs) -> anyhow::Result<()> {
     let origin = args.wheel.as_deref().map_or(Origin::Pip, Origin::File);
     if args.cuda {
         return Ok(cuda::run(&into, &origin)?);
+    }
+    if args.perfetto {
+        return Ok(perfetto::run(&into)?);
     }
     let package = package_of_this_machine()?;
     let home = into.join(package.folder());

@@ -38,6 +38,8 @@ enum Step {
     Fmt,
     /// The pinned ONNX Runtime is in place.
     Runtimes,
+    /// Perfetto's own reader of traces is in place, for the tests that ask it.
+    Perfetto,
     /// The models of the tests are written.
     Models,
     /// No lint complains, with default features.
@@ -134,6 +136,7 @@ impl Step {
         match self {
             Self::Fmt => cargo(root, &["fmt", "--all", "--check"]),
             Self::Runtimes => runtimes::run(root, &RuntimesArgs::default()),
+            Self::Perfetto => runtimes::run(root, &RuntimesArgs::perfetto()),
             Self::Models => write_models(),
             Self::Clippy => clippy(root, &["--workspace"]),
             Self::ClippyMinimal => clippy(root, &MINIMAL),

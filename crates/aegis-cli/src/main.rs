@@ -16,9 +16,11 @@ mod memory;
 mod output;
 mod plan;
 mod profile;
+mod recording;
 mod run;
 mod split;
 mod table;
+mod trace;
 mod verify;
 mod wcet;
 
@@ -48,6 +50,8 @@ enum Command {
     Run(run::RunArgs),
     /// Check a certificate without trusting who wrote it: recompute every number and inequality.
     Verify(verify::VerifyArgs),
+    /// Make pictures of traces.
+    Trace(trace::TraceArgs),
     /// Find offsets for a file of tensor lifetimes.
     Plan(plan::PlanArgs),
     /// Bound an execution time from measured samples, with the confidence it carries.
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
         Command::Analyse(args) => analyse::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Wcet(args) => wcet::run(&args),
     };

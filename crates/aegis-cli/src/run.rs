@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aegis::drive::{Load, LoadSummary};
+use aegis::export::format::UnknownFormat;
 use aegis::{
-    ChainReport, DriverMemoryReport, Error, ModelReport, Nanos, Pipeline, RealtimeReport, Report,
-    Runtime, ThreadSetup, TracePump, TraceSummary, Verdict,
+    Bytes, ChainReport, DriverMemoryReport, Error, ModelReport, Nanos, Pipeline, RealtimeReport,
+    Report, Runtime, ThreadSetup, TraceFile, TraceSummary, Verdict,
 };
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -16,6 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::output::print;
+use crate::recording::{OnTraceError, Recording};
 use crate::table::{self, ms, or_dash};
 use crate::{Answer, chains, check, findings, memory};
 
@@ -29,9 +31,13 @@ pub(crate) struct RunArgs {
     /// How long to run, for example 20s; without it, until Ctrl-C.
     #[arg(long = "for", value_name = "TIME")]
     length: Option<Nanos>,
-    /// Write the trace there, as JSON Lines.
-    #[arg(long, value_name = "FILE")]
-    trace: Option<PathBuf>,
+    /// Write the trace there: .jsonl is the log, .pftrace opens in Perfetto, .json in Chrome. May be
+    /// given again.
+    #[arg(long, value_name = "FILE", value_parser = trace_file)]
+    trace: Vec<TraceFile>,
+    /// What a trace that cannot be written any more does to the run.
+    #[arg(long, value_enum, default_value_t = OnTraceError::Continue)]
+    trace_errors: OnTraceError,
     /// Run the admitted models even when others are refused.
     #[arg(long)]
     admitted_only: bool,
@@ -43,9 +49,7 @@ pub(crate) struct RunArgs {
 pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     ensure!(args.length != Some(Nanos::ZERO), "--for must be longer than zero");
     let pipeline = Pipeline::open(&args.workload)?;
-    if let Some(trace) = &args.trace {
-        overwrites_nothing(&pipeline, trace)?;
-    }
+    overwrites_nothing(&pipeline, &args.trace)?;
     let interrupted = catch_interrupts()?;
     let (runtime, verdicts) = admit(&pipeline)?;
     let chains = pipeline.chains(&runtime, &verdicts);
@@ -55,17 +59,17 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
         return check::answer(verdicts, &chains);
     }
     let load = pipeline.load(&verdicts);
-    let pump = TracePump::start(runtime.collector(), args.trace.as_deref())?;
+    let mut recording = Recording::start(&runtime, &args.trace, args.trace_errors)?;
     runtime.warm_up()?;
     runtime.start()?;
     let load = Load::start(load, Arc::clone(runtime.clock()))?;
     let realtime = runtime.realtime();
-    let ran = watch(&runtime, args.length, &interrupted);
+    let ran = watch(&runtime, args.length, &interrupted, &mut recording);
     let load = load.end();
     let stopped = runtime.stop();
     // Only now: behind a stage that hangs, the jobs of a chain end with the runtime.
     let load = load.summary();
-    let (trace, untraced) = pump.finish();
+    let (trace, untraced) = recording.finish();
     let driver_memory = runtime.driver_memory();
     let (report, verdicts_of) = (Report { driver_memory, ..runtime.report() }, &verdicts);
     let seen = Seen { report, verdicts: verdicts_of, chains: &chains, realtime, ran, load, trace };
@@ -74,14 +78,27 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     // What went wrong is said after the report, which is wanted most when something did.
     stopped?;
     if let Some(error) = untraced {
-        return Err(error.into());
+        return Err(error);
     }
     let admitted = check::answer(verdicts, &chains)?;
     Ok(if kept { admitted } else { Answer::No })
 }
 
-/// Refuses a trace that would overwrite what the command reads.
-fn overwrites_nothing(pipeline: &Pipeline, trace: &Path) -> Result<()> {
+fn trace_file(path: &str) -> Result<TraceFile, UnknownFormat> {
+    TraceFile::at(path)
+}
+
+/// Refuses traces that would overwrite what the command reads, or each other.
+fn overwrites_nothing(pipeline: &Pipeline, traces: &[TraceFile]) -> Result<()> {
+    for (index, trace) in traces.iter().enumerate() {
+        let twice = traces[..index].iter().any(|before| before.path == trace.path);
+        ensure!(!twice, "--trace {} is given twice", trace.path.display());
+        overwrites_no_input(pipeline, &trace.path)?;
+    }
+    Ok(())
+}
+
+fn overwrites_no_input(pipeline: &Pipeline, trace: &Path) -> Result<()> {
     let Ok(trace) = trace.canonicalize() else { return Ok(()) };
     let workload = pipeline.workload();
     let models = workload.models.iter().flat_map(|model| model.backend.files());
@@ -157,8 +174,9 @@ impl Seen<'_> {
             self.trace.records,
             self.trace.dropped
         );
-        if let Some(path) = &args.trace {
-            line.push_str(&format!("; trace: {}", path.display()));
+        for (index, trace) in args.trace.iter().enumerate() {
+            let before = if index == 0 { "; trace:" } else { "," };
+            line.push_str(&format!("{before} {}", trace.path.display()));
         }
         line
     }
@@ -219,7 +237,12 @@ fn admit(pipeline: &Pipeline) -> Result<(Runtime, Vec<Verdict>), Error> {
 }
 
 /// Waits for the end of the run, showing what happens; how long it ran.
-fn watch(runtime: &Runtime, length: Option<Nanos>, interrupted: &AtomicBool) -> Duration {
+fn watch(
+    runtime: &Runtime,
+    length: Option<Nanos>,
+    interrupted: &AtomicBool,
+    recording: &mut Recording,
+) -> Duration {
     let start = Instant::now();
     let seconds = length.map_or(0, |length| length.as_nanos().div_ceil(1_000_000_000));
     let bar = ProgressBar::new(seconds);
@@ -232,7 +255,8 @@ fn watch(runtime: &Runtime, length: Option<Nanos>, interrupted: &AtomicBool) -> 
     let end = length.map(|length| start + Duration::from(length));
     loop {
         let now = Instant::now();
-        if interrupted.load(Ordering::Relaxed) || end.is_some_and(|end| now >= end) {
+        let untraced = recording.must_end(|warning| bar.suspend(|| eprintln!("{warning}")));
+        if untraced || interrupted.load(Ordering::Relaxed) || end.is_some_and(|end| now >= end) {
             bar.finish_and_clear();
             return start.elapsed();
         }
