@@ -15,6 +15,8 @@ use aegis_trace::export::json::Writer;
 use aegis_trace::{Record, TraceCollector, TraceError, TraceEvent};
 
 use crate::error::Error;
+use crate::log;
+use crate::observer::TraceObserver;
 
 /// How often the rings are emptied; they must hold what happens in between.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -49,10 +51,22 @@ impl TracePump {
     /// # Errors
     /// [`Error::Trace`] when the file cannot be created, [`Error::Thread`].
     pub fn start(collector: &TraceCollector, path: Option<&Path>) -> Result<Self, Error> {
+        Self::start_observed(collector, path, Vec::new())
+    }
+
+    /// As [`TracePump::start`]; `observers` see every record on the pump's thread, in their order.
+    ///
+    /// # Errors
+    /// As [`TracePump::start`].
+    pub fn start_observed(
+        collector: &TraceCollector,
+        path: Option<&Path>,
+        observers: Vec<Box<dyn TraceObserver>>,
+    ) -> Result<Self, Error> {
         let writer = path.map(create).transpose()?;
         let done = Arc::new(AtomicBool::new(false));
         let (until, collector) = (Arc::clone(&done), collector.clone());
-        let work = move || pump(writer, &collector, &until);
+        let work = move || pump(writer, &collector, &until, observers);
         let thread = thread::Builder::new().name("aegis-trace".into()).spawn(work);
         let path = path.map(Path::to_owned);
         Ok(Self { path, done, thread: thread.map_err(Error::Thread)? })
@@ -91,7 +105,12 @@ struct Pumped {
     failure: Option<TraceError>,
 }
 
-fn pump(mut writer: Option<FileWriter>, collector: &TraceCollector, done: &AtomicBool) -> Pumped {
+fn pump(
+    mut writer: Option<FileWriter>,
+    collector: &TraceCollector,
+    done: &AtomicBool,
+    mut observers: Vec<Box<dyn TraceObserver>>,
+) -> Pumped {
     let mut pumped = Pumped::default();
     loop {
         let last = done.load(Ordering::Acquire);
@@ -99,7 +118,9 @@ fn pump(mut writer: Option<FileWriter>, collector: &TraceCollector, done: &Atomi
         // A file that failed once is left alone; the rings are emptied all the same.
         if let (Some(writer), None) = (&mut writer, &pumped.failure) {
             pumped.failure = writer.write(&drained).err();
+            pumped.failure.iter().for_each(|cause| log::error("the trace file ends early", cause));
         }
+        show(&drained, collector.dropped(), &mut observers);
         pumped.summary.take(drained);
         if last {
             pumped.summary.dropped = collector.dropped();
@@ -109,6 +130,14 @@ fn pump(mut writer: Option<FileWriter>, collector: &TraceCollector, done: &Atomi
             return pumped;
         }
         thread::park_timeout(INTERVAL);
+    }
+}
+
+/// Shows what was taken to everybody who watches.
+fn show(drained: &[Record], dropped: u64, observers: &mut [Box<dyn TraceObserver>]) {
+    for observer in observers {
+        drained.iter().for_each(|record| observer.observe(record));
+        observer.emptied(dropped);
     }
 }
 
