@@ -65,6 +65,8 @@ mod handle;
 pub mod live;
 pub mod log;
 mod margin;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod narrate;
 pub mod observer;
 mod partition;
