@@ -10,14 +10,18 @@ mod chains;
 mod check;
 mod device;
 mod edge;
+mod exports;
 mod findings;
 mod histogram;
+mod logging;
 mod output;
 mod plan;
 mod profile;
 mod run;
 mod split;
 mod table;
+#[cfg(feature = "tui")]
+mod tui;
 mod wcet;
 
 use std::process::ExitCode;
@@ -28,6 +32,8 @@ use clap::{Parser, Subcommand};
 #[derive(Parser)]
 #[command(name = "aegis", version, arg_required_else_help = true)]
 struct Arguments {
+    #[command(flatten)]
+    log: logging::LogArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -57,17 +63,23 @@ enum Answer {
     No,
 }
 
+impl Command {
+    fn run(self) -> anyhow::Result<Answer> {
+        match self {
+            Self::Device(args) => device::run(&args),
+            Self::Profile(args) => profile::run(&args),
+            Self::Check(args) => check::run(&args),
+            Self::Analyse(args) => analyse::run(&args),
+            Self::Run(args) => run::run(&args),
+            Self::Plan(args) => plan::run(&args),
+            Self::Wcet(args) => wcet::run(&args),
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    let answer = match Arguments::parse().command {
-        Command::Device(args) => device::run(&args),
-        Command::Profile(args) => profile::run(&args),
-        Command::Check(args) => check::run(&args),
-        Command::Analyse(args) => analyse::run(&args),
-        Command::Run(args) => run::run(&args),
-        Command::Plan(args) => plan::run(&args),
-        Command::Wcet(args) => wcet::run(&args),
-    };
-    match answer {
+    let Arguments { log, command } = Arguments::parse();
+    match log.install().and_then(|()| command.run()) {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
         Err(error) => {
@@ -79,6 +91,7 @@ fn main() -> ExitCode {
 
 /// Prints an error with its causes. The faults of a workload file carry their own headings.
 fn report(error: &anyhow::Error) {
+    aegis::log::error("the command failed", error.as_ref());
     if let Some(faults @ aegis::Error::Workload(_)) = error.downcast_ref() {
         eprintln!("{faults}");
     } else {

@@ -1,5 +1,6 @@
 //! `aegis run`: admit, run, report.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::exports::{ExportArgs, Running};
 use crate::output::print;
 use crate::table::{self, ms, or_dash};
 use crate::{Answer, chains, check, findings};
@@ -38,6 +40,8 @@ pub(crate) struct RunArgs {
     /// Print the report as JSON instead of a table.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    exports: ExportArgs,
 }
 
 pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
@@ -46,6 +50,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     if let Some(trace) = &args.trace {
         overwrites_nothing(&pipeline, trace)?;
     }
+    let exports = args.exports.prepare()?;
     let interrupted = catch_interrupts()?;
     let (runtime, verdicts) = admit(&pipeline)?;
     let chains = pipeline.chains(&runtime, &verdicts);
@@ -55,12 +60,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
         return check::answer(verdicts, &chains);
     }
     let load = pipeline.load(&verdicts);
-    let pump = TracePump::start(runtime.collector(), args.trace.as_deref())?;
+    let (exported, observers) = exports.start(&runtime)?;
+    let pump = TracePump::start_observed(runtime.collector(), args.trace.as_deref(), observers)?;
     runtime.warm_up()?;
     runtime.start()?;
     let load = Load::start(load, Arc::clone(runtime.clock()))?;
     let realtime = runtime.realtime();
-    let ran = watch(&runtime, args.length, &interrupted);
+    let (ran, shown) = watch(&runtime, &exported, args, &interrupted);
     let load = load.end();
     let stopped = runtime.stop();
     // Only now: behind a stage that hangs, the jobs of a chain end with the runtime.
@@ -73,6 +79,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     let kept = seen.faults().is_empty();
     // What went wrong is said after the report, which is wanted most when something did.
     stopped?;
+    shown.context("the terminal failed, which ended the run")?;
     if let Some(error) = untraced {
         return Err(error.into());
     }
@@ -252,8 +259,26 @@ fn admit(pipeline: &Pipeline) -> Result<(Runtime, Vec<Verdict>), Error> {
     admitted
 }
 
-/// Waits for the end of the run, showing what happens; how long it ran.
-fn watch(runtime: &Runtime, length: Option<Nanos>, interrupted: &AtomicBool) -> Duration {
+/// Waits for the end of the run, showing what happens; how long it ran, and whether the terminal
+/// failed.
+fn watch(
+    runtime: &Runtime,
+    exported: &Running,
+    args: &RunArgs,
+    interrupted: &AtomicBool,
+) -> (Duration, io::Result<()>) {
+    #[cfg(feature = "tui")]
+    if let Some(view) = &exported.view {
+        let workload = args.workload.display().to_string();
+        return crate::tui::watch(view, &workload, args.length, interrupted);
+    }
+    #[cfg(not(feature = "tui"))]
+    let _ = &exported.view;
+    (watch_progress(runtime, args.length, interrupted), Ok(()))
+}
+
+/// Waits for the end of the run beside a line of progress; how long it ran.
+fn watch_progress(runtime: &Runtime, length: Option<Nanos>, interrupted: &AtomicBool) -> Duration {
     let start = Instant::now();
     let seconds = length.map_or(0, |length| length.as_nanos().div_ceil(1_000_000_000));
     let bar = ProgressBar::new(seconds);

@@ -107,18 +107,15 @@ fn tell_of_job(event: &TraceEvent, names: &Names) -> String {
             names.job(*job),
             reason(*why)
         ),
-        TraceEvent::StageCompleted { job, stage, started, finished } => format!(
-            "{} stage {stage} ran for {}",
-            names.job(*job),
-            length(*started, *finished)
-        ),
+        TraceEvent::StageCompleted { job, stage, started, finished } => {
+            format!("{} stage {stage} ran for {}", names.job(*job), length(*started, *finished))
+        }
         TraceEvent::Suspended { job, next_stage } => {
             format!("{} gives way before stage {next_stage}", names.job(*job))
         }
-        TraceEvent::Completed { job, response, execution } => format!(
-            "{} completed: response {response}, {execution} on the device",
-            names.job(*job)
-        ),
+        TraceEvent::Completed { job, response, execution } => {
+            format!("{} completed: response {response}, {execution} on the device", names.job(*job))
+        }
         TraceEvent::Dropped { job, why } => format!("{} dropped: {why}", names.job(*job)),
         TraceEvent::OutOfBudget { job, until } => {
             format!("{} waits for its server's refill at {}", names.job(*job), since_zero(*until))

@@ -12,9 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-use super::labels::{
-    ModelInfo, ModelReason, OfMemory, OfModel, OfReason, OfStage, StageReason,
-};
+use super::labels::{ModelInfo, ModelReason, OfMemory, OfModel, OfReason, OfStage, StageReason};
 
 /// Seconds, for display: counts of nanoseconds decide elsewhere.
 pub(super) type Seconds = Gauge<f64, AtomicU64>;
@@ -24,8 +22,8 @@ type Times = Family<OfModel, Histogram, fn() -> Histogram>;
 /// Upper ends of the buckets of times, in seconds: 1, 2, 5 in each decade from 10 us to 10 s. The same
 /// for all models, since a metric of one name has one set of buckets.
 const BUCKETS: [f64; 19] = [
-    1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1, 2e-1, 5e-1, 1.0, 2.0,
-    5.0, 10.0,
+    1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1, 2e-1, 5e-1, 1.0,
+    2.0, 5.0, 10.0,
 ];
 
 /// All metrics. Clones share them.
@@ -129,7 +127,11 @@ impl Families {
         let help = "Jobs beyond their bound: because of a broken_assumption, or with all intact, \
                     which is a defect of AegisRT";
         of.add("bounds_exceeded", help, &self.exceeded);
-        of.add("stages_hanging", "Stages that held the device far beyond their charge", &self.hanging);
+        of.add(
+            "stages_hanging",
+            "Stages that held the device far beyond their charge",
+            &self.hanging,
+        );
         let help = "Allocations beyond a model's binding that were refused";
         of.add("allocations_refused", help, &self.allocations_refused);
         let help = "Times that the evidence of a stage was found not to hold any more";

@@ -249,7 +249,10 @@ fn stale(families: &Families, model: String, stage: StageIndex, why: &Staleness)
         let of = OfStage { model: model.clone(), stage };
         families.drift.get_or_create(&of).set(seconds(*excess));
     }
-    families.stale.get_or_create(&StageReason { model, stage, reason: name(why, "staleness") }).inc()
+    families
+        .stale
+        .get_or_create(&StageReason { model, stage, reason: name(why, "staleness") })
+        .inc()
 }
 
 fn name_of(category: &impl Serialize) -> String {

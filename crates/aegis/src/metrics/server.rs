@@ -191,7 +191,9 @@ fn answer(asked: &Asked, registry: &Registry) -> String {
         }
         Asked::Index { body } => response("200 OK", PLAIN, "AegisRT: see /metrics\n", *body),
         Asked::Unknown => response("404 Not Found", PLAIN, "there is only /metrics\n", true),
-        Asked::WrongMethod => response("405 Method Not Allowed", PLAIN, "only GET and HEAD\n", true),
+        Asked::WrongMethod => {
+            response("405 Method Not Allowed", PLAIN, "only GET and HEAD\n", true)
+        }
         Asked::Nonsense => response("400 Bad Request", PLAIN, "no HTTP request\n", true),
     }
 }
