@@ -81,6 +81,22 @@ impl IdError {
     }
 }
 
+/// What is wrong with a line, in the parser's words. Where it is stands in the error around it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct LineFault {
+    what: String,
+}
+
+impl From<&serde_json::Error> for LineFault {
+    fn from(error: &serde_json::Error) -> Self {
+        let what = error.to_string();
+        // To the parser the line is a document of its own, so its line number would mislead.
+        let end = what.rfind(" at line ").unwrap_or(what.len());
+        Self { what: what[..end].to_owned() }
+    }
+}
+
 /// A trace that cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -89,13 +105,15 @@ pub enum TraceError {
     #[error("the trace could not be read or written")]
     Io(#[from] std::io::Error),
     /// A line is no event of this format.
-    #[error("line {line} of the trace is not an event")]
+    #[error("line {line} of the trace is not an event (byte {byte} of the file)")]
     Malformed {
         /// Counted from one.
-        line: usize,
+        line: u64,
+        /// Where the parser gave up, in bytes from the beginning of the file.
+        byte: u64,
         /// What the parser said.
         #[source]
-        cause: serde_json::Error,
+        cause: LineFault,
     },
     /// The trace was written by another version of the format.
     #[error("the trace has format version {found}, this program reads {expected}")]
@@ -108,6 +126,24 @@ pub enum TraceError {
     /// The first line is not a header.
     #[error("the trace has no header line")]
     NoHeader,
+    /// A line is longer than any event.
+    #[error("line {line} of the trace (byte {byte} of the file) is longer than {limit} bytes")]
+    TooLong {
+        /// Counted from one.
+        line: u64,
+        /// Where the line begins, in bytes from the beginning of the file.
+        byte: u64,
+        /// The longest line that is read.
+        limit: usize,
+    },
+    /// The file goes on after its closing line.
+    #[error("line {line} of the trace (byte {byte} of the file) follows its closing line")]
+    AfterEnd {
+        /// Counted from one.
+        line: u64,
+        /// Where the line begins, in bytes from the beginning of the file.
+        byte: u64,
+    },
 }
 
 impl TraceError {
@@ -116,7 +152,11 @@ impl TraceError {
     pub fn category(&self) -> Category {
         match self {
             Self::Io(_) => Category::Transient,
-            Self::Malformed { .. } | Self::Version { .. } | Self::NoHeader => Category::Permanent,
+            Self::Malformed { .. }
+            | Self::Version { .. }
+            | Self::NoHeader
+            | Self::TooLong { .. }
+            | Self::AfterEnd { .. } => Category::Permanent,
         }
     }
 }

@@ -1,0 +1,172 @@
+//! JSON Lines: one header line, one line per record, one closing line.
+//!
+//! ```text
+//! {"aegis_trace":1}
+//! {"at":1200,"by":0,"event":"started"}
+//! ...
+//! {"end":{"records":2041,"dropped":0}}
+//! ```
+//! Times are integer nanoseconds on the trace clock. [`Writer`] makes such a file piece by piece,
+//! [`Reader`] goes through one record by record; in both, memory does not grow with the trace.
+//! [`read`] takes a whole one into memory.
+//!
+//! # Invariants
+//! 1. A line is written whole, its end included, so that a file that was cut short is readable up to
+//!    its last whole line. Reading one succeeds, and says that it was cut ([`Ending::Cut`]).
+//! 2. Whatever else is wrong with a file is an error that names the line and the byte.
+//! 3. No line is longer than [`LINE_MAX`]; a reader holds one line at a time.
+
+mod quick;
+mod reader;
+mod writer;
+
+use std::io::BufRead;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::reader::{Ending, LINE_MAX, Place, Reader};
+pub use self::writer::Writer;
+use crate::error::TraceError;
+use crate::query::Trace;
+
+/// The version of this format that is written. A new kind of event, a new key or a change of meaning
+/// raises it.
+pub const VERSION: u32 = 1;
+
+/// The oldest version that is still read; every one from it to [`VERSION`] is.
+pub const OLDEST: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    aegis_trace: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Footer {
+    end: End,
+}
+
+#[derive(Serialize, Deserialize)]
+struct End {
+    records: u64,
+    dropped: u64,
+}
+
+/// A trace read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadBack {
+    /// What was read.
+    pub trace: Trace,
+    /// Whether the closing line was there and its count right.
+    pub complete: bool,
+}
+
+/// Reads a whole trace into memory, refusing other versions and lines that are no events.
+///
+/// # Errors
+/// As [`Reader::open`] and [`Reader::next`].
+pub fn read(input: impl BufRead) -> Result<ReadBack, TraceError> {
+    let mut reader = Reader::open(input)?;
+    let mut trace = Trace::default();
+    while let Some(record) = reader.next()? {
+        trace.records.push(record);
+    }
+    match reader.ending() {
+        Some(Ending::Closed { records, dropped }) => {
+            trace.dropped = dropped;
+            let complete = records == trace.records.len() as u64;
+            Ok(ReadBack { trace, complete })
+        }
+        Some(Ending::Cut { .. }) | None => Ok(ReadBack { trace, complete: false }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collector::Record;
+    use crate::event::TraceEvent;
+    use crate::id::{JobId, ModelId};
+    use crate::unit::{Nanos, Timestamp};
+
+    fn sample() -> Vec<Record> {
+        let job = JobId { model: ModelId::first(1), sequence: 3 };
+        let late = TraceEvent::MissedDeadline { job, late: Nanos(4) };
+        vec![
+            Record { at: Timestamp(1), by: 0, event: TraceEvent::Started },
+            Record { at: Timestamp(u64::MAX), by: 1, event: late },
+        ]
+    }
+
+    fn written() -> String {
+        let mut writer = Writer::new(Vec::new()).expect("memory takes all");
+        writer.write(&sample()).expect("memory takes all");
+        String::from_utf8(writer.finish(2).expect("memory takes all")).expect("JSON is UTF-8")
+    }
+
+    #[test]
+    fn the_format_is_pinned() {
+        expect_test::expect![[r#"
+            {"aegis_trace":1}
+            {"at":1,"by":0,"event":"started"}
+            {"at":18446744073709551615,"by":1,"event":"missed_deadline","job":"m1#3","late":4}
+            {"end":{"records":2,"dropped":2}}
+        "#]]
+        .assert_eq(&written());
+    }
+
+    #[test]
+    fn what_was_written_reads_back_whole() {
+        let back = read(written().as_bytes()).expect("our own output");
+        assert_eq!(back.trace, Trace { records: sample(), dropped: 2 });
+        assert!(back.complete);
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_read_up_to_its_last_whole_line() {
+        let text = written();
+        let header = text.find('\n').expect("a header line") + 1;
+        for cut in header..text.len() {
+            let back = read(&text.as_bytes()[..cut]).expect("a prefix is readable");
+            let closed = cut == text.len() - 1; // Only the last line feed is missing.
+            assert_eq!(back.complete, closed, "cut at byte {cut}");
+            let whole = text[header..cut].lines().filter(|line| line.ends_with('}')).count();
+            assert_eq!(back.trace.records.len(), whole.min(2), "cut at byte {cut}");
+        }
+    }
+
+    #[test]
+    fn a_closing_line_that_counts_something_else_is_noticed() {
+        let text = written().replace("\"records\":2", "\"records\":3");
+        assert!(!read(text.as_bytes()).expect("readable").complete);
+    }
+
+    #[test]
+    fn a_foreign_file_is_refused_with_the_place() {
+        let complaint = |text: &str| {
+            let error = read(text.as_bytes()).expect_err("not a trace");
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+            format!("{error}{}\n", cause.unwrap_or_default())
+        };
+        let header = "{\"aegis_trace\":1}\n";
+        let end = "{\"end\":{\"records\":0,\"dropped\":0}}\n";
+        let mut said = complaint("{\"aegis_trace\":9}\n");
+        said += &complaint("hello\n");
+        said += &complaint("");
+        said += &complaint(&format!("{header}{{\"at\":1}}\n"));
+        said += &complaint(&format!("{header}{{\"at\":1,\"by\":0,\"event\":\"paused\"}}\n{end}"));
+        said += &complaint(&format!("{header}\n{end}"));
+        said += &complaint(&format!("{header}{end}{{\"at\":1,\"by\":0,\"event\":\"idle\"}}\n"));
+        said += &complaint(&format!("{header}{}\n", "x".repeat(LINE_MAX)));
+        expect_test::expect![[r#"
+            the trace has format version 9, this program reads 1
+            the trace has no header line
+            the trace has no header line
+            line 2 of the trace is not an event (byte 25 of the file): missing field `by`
+            line 2 of the trace is not an event (byte 49 of the file): unknown variant `paused`, expected one of `started`, `admitted`, `bound_changed`, `refused`, `evicting`, `evicted`, `submitted`, `submission_refused`, `dispatched`, `stage_completed`, `suspended`, `completed`, `missed_deadline`, `dropped`, `faulted`, `fenced`, `assumption_broken`, `bound_exceeded`, `out_of_budget`, `debt_incurred`, `postponed`, `guarantees_restored`, `hanging`, `allocation_refused`, `pressure_changed`, `evidence_stale`, `idle`, `stopped`
+            line 2 of the trace is not an event (byte 18 of the file): EOF while parsing a value
+            line 3 of the trace (byte 52 of the file) follows its closing line
+            line 2 of the trace (byte 18 of the file) is longer than 1048576 bytes
+        "#]].assert_eq(&said);
+    }
+}
