@@ -17,6 +17,7 @@ mod logging;
 mod output;
 mod plan;
 mod profile;
+mod report;
 mod run;
 mod split;
 mod table;
@@ -50,6 +51,8 @@ enum Command {
     Analyse(analyse::AnalyseArgs),
     /// Admit the models of a workload, run them at their periods, and report.
     Run(run::RunArgs),
+    /// Make a page for a browser from the trace of a run.
+    Report(report::ReportArgs),
     /// Find offsets for a file of tensor lifetimes.
     Plan(plan::PlanArgs),
     /// Bound an execution time from measured samples, with the confidence it carries.
@@ -71,6 +74,7 @@ impl Command {
             Self::Check(args) => check::run(&args),
             Self::Analyse(args) => analyse::run(&args),
             Self::Run(args) => run::run(&args),
+            Self::Report(args) => report::run(&args),
             Self::Plan(args) => plan::run(&args),
             Self::Wcet(args) => wcet::run(&args),
         }
@@ -83,14 +87,14 @@ fn main() -> ExitCode {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
         Err(error) => {
-            report(&error);
+            complain(&error);
             ExitCode::from(2)
         }
     }
 }
 
 /// Prints an error with its causes. The faults of a workload file carry their own headings.
-fn report(error: &anyhow::Error) {
+fn complain(error: &anyhow::Error) {
     aegis::log::error("the command failed", error.as_ref());
     if let Some(faults @ aegis::Error::Workload(_)) = error.downcast_ref() {
         eprintln!("{faults}");

@@ -69,6 +69,7 @@ mod margin;
 pub mod metrics;
 pub mod narrate;
 pub mod observer;
+pub mod page;
 mod partition;
 pub mod pipeline;
 pub mod plan;

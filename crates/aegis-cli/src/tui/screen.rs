@@ -253,7 +253,11 @@ mod tests {
 
     #[test]
     fn a_wide_terminal_shows_every_column() {
-        check(&run(), (118, 14), 0, &expect![[r#"
+        check(
+            &run(),
+            (118, 14),
+            0,
+            &expect![[r#"
             "AegisRT pipeline.toml: 12 of 20 s                                                                       q ends the run"
             "load 0.0 %  missed 1  broken 0  lost 0  refused 0                                                                     "
             "┌ models ────────────────────────────────────────────────────────────────────────────────────────────────────────────┐"
@@ -268,12 +272,17 @@ mod tests {
             "│                                                                                                                    │"
             "│                                                                                                                    │"
             "└────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘"
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_narrow_one_keeps_what_matters_most() {
-        check(&run(), (60, 12), 0, &expect![[r#"
+        check(
+            &run(),
+            (60, 12),
+            0,
+            &expect![[r#"
             "AegisRT pipeline.toml: 12 of 20 s             q ends the run"
             "load 0.0 %  missed 1  broken 0  lost 0  refused 0           "
             "┌ models 1-1 of 2, arrows scroll ──────────────────────────┐"
@@ -286,13 +295,18 @@ mod tests {
             "│    1.042000 ! camera#4 missed its deadline by 70 us      │"
             "│                                                          │"
             "└──────────────────────────────────────────────────────────┘"
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn more_models_than_rows_can_be_scrolled_through() {
         let many = state((0..30).map(|n| admitted(n, &format!("model{n}"))));
-        check(&many, (60, 14), 7, &expect![[r#"
+        check(
+            &many,
+            (60, 14),
+            7,
+            &expect![[r#"
             "AegisRT pipeline.toml: 12 of 20 s             q ends the run"
             "load 0.0 %  missed 0  broken 0  lost 0  refused 0           "
             "┌ models 8-10 of 30, arrows scroll ────────────────────────┐"
@@ -307,7 +321,8 @@ mod tests {
             "│    0.000000   model28 admitted: bound 5 ms, deadline 20 m│"
             "│    0.000000   model29 admitted: bound 5 ms, deadline 20 m│"
             "└──────────────────────────────────────────────────────────┘"
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
