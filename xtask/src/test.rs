@@ -36,7 +36,7 @@ pub(crate) struct TestArgs {
 enum Step {
     /// Every file is formatted.
     Fmt,
-    /// The pinned ONNX Runtime is in place.
+    /// The pinned ONNX Runtime and a browser are in place.
     Runtimes,
     /// The models of the tests are written.
     Models,
@@ -133,7 +133,10 @@ impl Step {
     fn run(self, root: &Path) -> anyhow::Result<()> {
         match self {
             Self::Fmt => cargo(root, &["fmt", "--all", "--check"]),
-            Self::Runtimes => runtimes::run(root, &RuntimesArgs::default()),
+            Self::Runtimes => {
+                println!("browser: {}", runtimes::provide_browser(root)?.display());
+                runtimes::run(root, &RuntimesArgs::default())
+            }
             Self::Models => write_models(),
             Self::Clippy => clippy(root, &["--workspace"]),
             Self::ClippyMinimal => clippy(root, &MINIMAL),
@@ -186,6 +189,7 @@ fn doc(root: &Path) -> anyhow::Result<()> {
 fn nextest(root: &Path) -> anyhow::Result<()> {
     let mut nextest = tools::NEXTEST.command(root)?;
     nextest.args(["run", "--workspace", "--profile", "ci"]);
+    nextest.env("AEGIS_BROWSER", runtimes::provide_browser(root)?);
     Ok(process::show_and_run(with_runtime(root, &mut nextest))?)
 }
 

@@ -3,7 +3,7 @@
 //! What the log writes and the live view shows. Names of models stand for their ids, and the
 //! reason of a decision is the comparison that made it.
 
-use aegis_trace::{Nanos, Reason, Refusal, ServiceTerms, Timestamp, TraceEvent};
+use aegis_trace::{Nanos, Reason, RefusedModel, ServiceTerms, Timestamp, TraceEvent};
 
 use crate::observer::Names;
 
@@ -51,7 +51,7 @@ pub fn tell(event: &TraceEvent, names: &Names) -> String {
         TraceEvent::Idle => "idle: a busy period ended".into(),
         TraceEvent::Admitted { what, .. } => format!("{} admitted{}", what.name, terms(what)),
         TraceEvent::Refused { what } => {
-            format!("{} refused: {}", what.name, refusal(&what.why, names))
+            format!("{} refused: {}", what.name, refusal(what, names))
         }
         TraceEvent::PressureChanged { from, to, free } => {
             format!("free memory was {from} and is {to}, {free} are free")
@@ -79,9 +79,11 @@ fn terms(what: &aegis_trace::AdmittedModel) -> String {
     }
 }
 
-/// A refusal with the names that are known; the model that was refused has an id without a name.
-pub(crate) fn refusal(why: &Refusal, names: &Names) -> String {
-    why.explain(|model| names.model(model))
+/// A refusal in words. A model that was never admitted is in it by an id that nobody has, so an id
+/// without a name is the refused model's own.
+pub(crate) fn refusal(what: &RefusedModel, names: &Names) -> String {
+    let name = |model| names.known(model).unwrap_or(&what.name).to_owned();
+    what.why.explain(name)
 }
 
 fn tell_of_model(event: &TraceEvent, names: &Names) -> String {

@@ -37,10 +37,16 @@ impl Names {
         }
     }
 
+    /// The name of `model`, if it is known.
+    #[must_use]
+    pub fn known(&self, model: ModelId) -> Option<&str> {
+        self.known.get(&model).map(String::as_str)
+    }
+
     /// The name of `model`; its id while the name is not known.
     #[must_use]
     pub fn model(&self, model: ModelId) -> String {
-        self.known.get(&model).cloned().unwrap_or_else(|| model.to_string())
+        self.known(model).map_or_else(|| model.to_string(), str::to_owned)
     }
 
     /// `camera#17`: the model's name and the number of the job.

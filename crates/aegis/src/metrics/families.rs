@@ -12,7 +12,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-use super::labels::{ModelInfo, ModelReason, OfMemory, OfModel, OfReason, OfStage, StageReason};
+use super::labels::{
+    ModelAssumption, ModelCategory, ModelCause, ModelInfo, ModelReason, OfMemory, OfModel,
+    OfReason, OfStage, StageReason,
+};
 
 /// Seconds, for display: counts of nanoseconds decide elsewhere.
 pub(super) type Seconds = Gauge<f64, AtomicU64>;
@@ -35,11 +38,11 @@ pub(super) struct Families {
     pub(super) completed: Family<OfModel, Counter>,
     pub(super) missed: Family<OfModel, Counter>,
     pub(super) dropped: Family<ModelReason, Counter>,
-    pub(super) failed: Family<ModelReason, Counter>,
+    pub(super) failed: Family<ModelCategory, Counter>,
     pub(super) turned_away: Family<ModelReason, Counter>,
     pub(super) models_refused: Family<OfReason, Counter>,
-    pub(super) broken: Family<ModelReason, Counter>,
-    pub(super) exceeded: Family<ModelReason, Counter>,
+    pub(super) broken: Family<ModelAssumption, Counter>,
+    pub(super) exceeded: Family<ModelCause, Counter>,
     pub(super) hanging: Family<OfModel, Counter>,
     pub(super) allocations_refused: Family<OfModel, Counter>,
     pub(super) stale: Family<StageReason, Counter>,

@@ -15,12 +15,11 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use serde::Serialize;
 
 use super::families::{Families, Seconds, SecondsTotal};
 use super::labels::{
-    ASSUMPTIONS, DROP_REASONS, ModelInfo, ModelReason, OfMemory, OfModel, OfReason, OfStage,
-    SUBMIT_REFUSALS, StageReason, name,
+    ASSUMPTIONS, CATEGORIES, DROP_REASONS, ModelAssumption, ModelCategory, ModelCause, ModelInfo,
+    ModelReason, OfMemory, OfModel, OfReason, OfStage, SUBMIT_REFUSALS, StageReason, name,
 };
 use crate::observer::TraceObserver;
 
@@ -139,11 +138,19 @@ impl MetricsFeed {
         for reason in SUBMIT_REFUSALS {
             families.turned_away.get_or_create(&reasons(name(&reason, ""))).inc_by(0);
         }
+        let model = || of.model.clone();
+        for category in CATEGORIES {
+            let category = name(&category, "");
+            let of = ModelCategory { model: model(), category };
+            families.failed.get_or_create(&of).inc_by(0);
+        }
         for assumption in ASSUMPTIONS {
-            families.broken.get_or_create(&reasons(name(&assumption, ""))).inc_by(0);
+            let assumption = name(&assumption, "");
+            let of = ModelAssumption { model: model(), assumption };
+            families.broken.get_or_create(&of).inc_by(0);
         }
         for cause in [NO_CAUSE, BROKEN_ASSUMPTION] {
-            families.exceeded.get_or_create(&reasons(cause.into())).inc_by(0);
+            families.exceeded.get_or_create(&ModelCause { model: model(), cause }).inc_by(0);
         }
     }
 
@@ -221,17 +228,19 @@ fn count_fault(families: &Families, model: &str, event: &TraceEvent) {
             families.dropped.get_or_create(&because(name(why, ""))).inc()
         }
         TraceEvent::Faulted { category, .. } => {
-            families.failed.get_or_create(&because(name_of(category))).inc()
+            let category = name(category, "");
+            families.failed.get_or_create(&ModelCategory { model, category }).inc()
         }
         TraceEvent::SubmissionRefused { why, .. } => {
             families.turned_away.get_or_create(&because(name(why, ""))).inc()
         }
         TraceEvent::AssumptionBroken { assumption, .. } => {
-            families.broken.get_or_create(&because(name(assumption, ""))).inc()
+            let assumption = name(assumption, "");
+            families.broken.get_or_create(&ModelAssumption { model, assumption }).inc()
         }
         TraceEvent::BoundExceeded { cause, .. } => {
             let cause = if cause.is_some() { BROKEN_ASSUMPTION } else { NO_CAUSE };
-            families.exceeded.get_or_create(&because(cause.into())).inc()
+            families.exceeded.get_or_create(&ModelCause { model, cause }).inc()
         }
         TraceEvent::Hanging { .. } => families.hanging.get_or_create(&of).inc(),
         TraceEvent::AllocationRefused { .. } => {
@@ -253,10 +262,6 @@ fn stale(families: &Families, model: String, stage: StageIndex, why: &Staleness)
         .stale
         .get_or_create(&StageReason { model, stage, reason: name(why, "staleness") })
         .inc()
-}
-
-fn name_of(category: &impl Serialize) -> String {
-    name(category, "")
 }
 
 /// For display: Prometheus knows floats alone.

@@ -2,7 +2,7 @@
 //!
 //! Values of closed enums are written as the trace file writes them, by the same code.
 
-use aegis_trace::{Assumption, DropReason, SubmitRefusal};
+use aegis_trace::{Assumption, Category, DropReason, SubmitRefusal};
 use prometheus_client::encoding::EncodeLabelSet;
 use serde::Serialize;
 
@@ -17,6 +17,28 @@ pub(super) struct OfModel {
 pub(super) struct ModelReason {
     pub(super) model: String,
     pub(super) reason: String,
+}
+
+/// Of which model, and what its job broke.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ModelAssumption {
+    pub(super) model: String,
+    pub(super) assumption: String,
+}
+
+/// Of which model, and what caused it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ModelCause {
+    pub(super) model: String,
+    /// `none` or `broken_assumption`.
+    pub(super) cause: &'static str,
+}
+
+/// Of which model, and what the caller can do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ModelCategory {
+    pub(super) model: String,
+    pub(super) category: String,
 }
 
 /// Why, where there is no model yet.
@@ -77,6 +99,10 @@ pub(super) const SUBMIT_REFUSALS: [SubmitRefusal; 5] = [
     SubmitRefusal::ModelEvicted,
     SubmitRefusal::NotRunning,
 ];
+
+/// What a failure can be.
+pub(super) const CATEGORIES: [Category; 3] =
+    [Category::Transient, Category::Permanent, Category::Fatal];
 
 /// What a job can break.
 pub(super) const ASSUMPTIONS: [Assumption; 4] = [

@@ -202,7 +202,7 @@ impl Digest {
         match &record.event {
             TraceEvent::Admitted { model, what } => self.admitted(*model, what),
             TraceEvent::Refused { what } => {
-                let words = narrate::refusal(&what.why, &self.names);
+                let words = narrate::refusal(what, &self.names);
                 self.refused.push(RefusedAt { at: record.at, name: what.name.clone(), words });
             }
             TraceEvent::GuaranteesRestored { .. } => self.restored += 1,

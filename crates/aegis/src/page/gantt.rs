@@ -16,7 +16,7 @@ const BAR: f64 = 16.0;
 /// Height of the axis below the rows.
 const AXIS: f64 = 40.0;
 /// Marks of the axis.
-const TICKS: u64 = 4;
+const TICKS: u64 = 5;
 
 /// The section, also where there is nothing to show.
 pub(super) fn section(digest: &Digest) -> Markup {
@@ -60,10 +60,11 @@ fn account(digest: &Digest, window: &Window) -> Markup {
         }
         ". In that time its own stages ran for " (window.own())
         @if elsewhere.is_empty() {
-            ", and nothing else ran."
+            ", and nothing else ran"
         } @else {
-            ", and stages of others: " (elsewhere.join(", ")) "."
+            ", and stages of others: " (elsewhere.join(", "))
         }
+        "; for " (window.idle()) " no stage was on the device."
     }
 }
 
@@ -170,7 +171,7 @@ fn axis(window: &Window, bottom: f64, scale: &Scale) -> Markup {
         @for tick in ticks.take_while(|tick| scale.is_inside(at(tick))) {
             @let x = scale.place(at(&tick));
             line.axis x1=(per_cent(x)) x2=(per_cent(x)) y1=(pixels(bottom)) y2=(pixels(bottom + 5.0)) {}
-            text.tick x=(per_cent(x)) y=(pixels(bottom + 18.0)) text-anchor=(anchor(x)) { (tick) }
+            text.tick x=(per_cent(x)) y=(pixels(bottom + 18.0)) text-anchor=(anchor(x)) { @if tick == Nanos::ZERO { "0" } @else { (tick) } }
         }
         text.tick x="50%" y=(pixels(bottom + 34.0)) text-anchor="middle" { "time since the release" }
     }
@@ -243,7 +244,7 @@ mod tests {
     fn steps_are_round_and_never_zero() {
         assert_eq!(step(Nanos::ZERO), Nanos(1));
         assert_eq!(step(Nanos::from_millis(16)), Nanos::from_millis(5));
-        assert_eq!(step(Nanos::from_millis(81)), Nanos::from_millis(50));
+        assert_eq!(step(Nanos::from_millis(81)), Nanos::from_millis(20));
         assert!(step(Nanos::MAX).0 >= u64::MAX / TICKS);
     }
 }

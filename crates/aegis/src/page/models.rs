@@ -137,7 +137,9 @@ fn promised(model: &Model) -> String {
         ServiceTerms::Guaranteed { period, deadline, jitter, priority } => {
             let jitter =
                 if jitter > Nanos::ZERO { format!(", jitter {jitter}") } else { String::new() };
-            format!("every {period}{jitter}, deadline {deadline}, priority {priority}")
+            let priority =
+                if priority > 0 { format!(", priority {priority}") } else { String::new() };
+            format!("every {period}{jitter}, deadline {deadline}{priority}")
         }
         ServiceTerms::Background => "best effort, in the background".into(),
         ServiceTerms::Server { budget, period, .. } => {

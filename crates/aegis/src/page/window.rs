@@ -95,6 +95,18 @@ impl Window {
         of
     }
 
+    /// Time between release and completion in which no stage ran at all.
+    pub(super) fn idle(&self) -> Nanos {
+        let (mut until, mut idle) = (self.release, Nanos::ZERO);
+        for slice in &self.slices {
+            let (from, to) =
+                (slice.started.min(self.completed), slice.finished.min(self.completed));
+            idle = idle.saturating_add(Nanos(from.0.saturating_sub(until.0)));
+            until = until.max(to);
+        }
+        idle.saturating_add(Nanos(self.completed.0.saturating_sub(until.0)))
+    }
+
     fn time_of(&self, is_meant: impl Fn(&Slice) -> bool) -> Nanos {
         let meant = self.slices.iter().filter(|slice| is_meant(slice));
         meant.map(|slice| self.inside(slice)).fold(Nanos::ZERO, Nanos::saturating_add)
@@ -264,6 +276,7 @@ mod tests {
         assert_eq!(window.slices.len(), 2);
         assert_eq!(window.own(), Nanos(48));
         assert_eq!(window.others(), [(blocker.model, Nanos(30))]);
+        assert_eq!(window.idle(), Nanos(3), "from 40 to 42, and from 90 to 91");
         assert!(!window.is_cut);
     }
 
