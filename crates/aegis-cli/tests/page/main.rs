@@ -315,3 +315,46 @@ fn the_page_never_takes_the_place_of_the_trace() {
         text(&output.stderr)
     );
 }
+
+/// What is done to a good page, and the problem that must be found then.
+const DAMAGES: [(&str, &str, &str); 10] = [
+    ("<main", "<p style='width: 3000px; background: red'>wide</p><main", "overflow"),
+    ("width=\"100%\"", "width=\"1\"", "empty"),
+    ("text-anchor=\"start\"", "text-anchor=\"end\" style=\"font-size: 60px\"", "outside"),
+    (
+        "svg text { fill: var(--text); font-size: 12px; }",
+        "svg text { font-size: 60px }",
+        "overlaps",
+    ),
+    ("role=\"img\"", "", "unlabelled"),
+    ("scope=\"row\"", "", "tables"),
+    ("<main", "<p id='memory'></p><main", "duplicates"),
+    ("href=\"#memory\"", "href=\"#nowhere\"", "dangling"),
+    ("h3>", "h4>", "headings"),
+    ("--soft: #4f5964", "--soft: #b0b0b0", "contrast"),
+];
+
+#[test]
+fn the_inspection_finds_what_is_wrong() {
+    let case = Case::new(&trace());
+    let good = std::fs::read_to_string(case.page()).expect("a page");
+    let mut browser = Browser::start();
+    for (sound, damaged, problem) in DAMAGES {
+        assert!(good.contains(sound), "{sound}");
+        let page = case.path("damaged.html");
+        std::fs::write(&page, good.replace(sound, damaged)).expect("a file");
+        browser.show(&page, 480, false);
+        let report = browser.evaluate(INSPECT);
+        assert_ne!(report[problem], json!([]), "{damaged}");
+    }
+    let page = case.path("calling.html");
+    let calling = good.replace("<main", "<img src='http://192.0.2.1/x.png' alt=''><main");
+    std::fs::write(&page, calling).expect("a file");
+    browser.show(&page, 480, false);
+    let complains = |event: &Value| event["method"] == "Log.entryAdded";
+    assert!(
+        browser.events.iter().any(complains),
+        "its own policy forbids it: {:#?}",
+        browser.events
+    );
+}
