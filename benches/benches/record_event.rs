@@ -1,10 +1,16 @@
 //! What recording one event costs the thread that does it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use aegis::live::LiveView;
+use aegis::log::EventLog;
+use aegis::metrics::{Exposure, MetricsServer, Serving};
+use aegis::{TraceObserver, TracePump};
 use aegis_benches::Sampling;
 use aegis_trace::{
-    JobId, ModelId, Reason, StageIndex, StreamId, Timestamp, TraceCollector, TraceEvent,
+    Bytes, JobId, ModelId, Reason, StageIndex, StreamId, Timestamp, TraceCollector, TraceEvent,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -31,7 +37,68 @@ fn record_event(criterion: &mut Criterion) {
         bencher.iter_custom(|events| in_rings(events, &mut record, &mut drain));
     });
     assert_eq!(collector.dropped(), 0, "the ring was drained in time");
+    // The same while another thread writes the file, counts and shows what was recorded.
+    let exports = Exports::start();
+    let mut recorder = exports.collector.recorder();
+    group.bench_function("exports_on", |bencher| {
+        let mut record = |n| recorder.record(Timestamp(n), dispatched(n));
+        let mut drain = || exports.wait_until_taken();
+        bencher.iter_custom(|events| in_rings(events, &mut record, &mut drain));
+    });
+    exports.end();
     group.finish();
+}
+
+/// All that can watch a run, on its own threads.
+struct Exports {
+    collector: TraceCollector,
+    pump: TracePump,
+    _metrics: Serving,
+    taken: Arc<AtomicU64>,
+    folder: tempfile::TempDir,
+}
+
+/// Counts the times that the pump has emptied the rings.
+struct Taken(Arc<AtomicU64>);
+
+impl TraceObserver for Taken {
+    fn observe(&mut self, _: &aegis_trace::Record) {}
+    fn emptied(&mut self, _: u64) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl Exports {
+    fn start() -> Self {
+        let collector = TraceCollector::new(CAPACITY);
+        let address = "127.0.0.1:0".parse().expect("an address");
+        let server = MetricsServer::bind(address, Exposure::Loopback).expect("a free port");
+        let (serving, metrics) = server.serve(Bytes::from_mib(1)).expect("a thread");
+        let (_, live) = LiveView::new();
+        let taken = Arc::new(AtomicU64::new(0));
+        let last = Taken(Arc::clone(&taken));
+        let observers: Vec<Box<dyn TraceObserver>> =
+            vec![Box::new(EventLog::default()), Box::new(live), Box::new(metrics), Box::new(last)];
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("out.jsonl");
+        let pump = TracePump::start_observed(&collector, Some(&file), observers).expect("a file");
+        Self { collector, pump, _metrics: serving, taken, folder }
+    }
+
+    /// Until a whole emptying has begun and ended after this call.
+    fn wait_until_taken(&self) {
+        let before = self.taken.load(Ordering::Acquire);
+        while self.taken.load(Ordering::Acquire) < before + 2 {
+            std::thread::yield_now();
+        }
+    }
+
+    fn end(self) {
+        assert_eq!(self.collector.dropped(), 0, "the ring was drained in time");
+        let (_, failure) = self.pump.finish();
+        assert!(failure.is_none(), "{failure:?}");
+        drop(self.folder);
+    }
 }
 
 /// Times `event` for `events` calls, and lets `drain` empty the ring, untimed, before it is full.

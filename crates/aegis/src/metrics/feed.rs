@@ -43,6 +43,7 @@ pub struct MetricsFeed {
 #[derive(Debug)]
 struct Series {
     name: String,
+    info: ModelInfo,
     deadline: Option<Nanos>,
     submitted: Counter,
     completed: Counter,
@@ -119,7 +120,7 @@ impl MetricsFeed {
             families.deadline.get_or_create(&of).set(seconds(deadline));
         }
         self.begin_at_zero(&of);
-        self.models.insert(model, Series::new(&self.families, &of, deadline));
+        self.models.insert(model, Series::new(&self.families, &of, info, deadline));
         if let Some(bound) = what.bound {
             self.bound(model, bound);
         }
@@ -169,6 +170,7 @@ impl MetricsFeed {
         let Some(series) = self.models.remove(&model) else { return };
         let of = OfModel { model: series.name };
         let families = &self.families;
+        families.info.remove(&series.info);
         for family in [&families.bound, &families.deadline, &families.slack] {
             family.remove(&of);
         }
@@ -270,9 +272,10 @@ fn seconds(time: Nanos) -> f64 {
 }
 
 impl Series {
-    fn new(families: &Families, of: &OfModel, deadline: Option<Nanos>) -> Self {
+    fn new(families: &Families, of: &OfModel, info: ModelInfo, deadline: Option<Nanos>) -> Self {
         Self {
             name: of.model.clone(),
+            info,
             deadline,
             submitted: families.submitted.get_or_create_owned(of),
             completed: families.completed.get_or_create_owned(of),
