@@ -1,4 +1,5 @@
 //! What leaves a run while it goes on, as a user asks for it: metrics, log, live view.
+#![cfg(all(feature = "metrics", feature = "tui"))]
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};

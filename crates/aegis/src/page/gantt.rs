@@ -165,7 +165,8 @@ fn upright(scale: &Scale, at: Timestamp, bottom: f64, class: &str) -> Markup {
 /// Marks at equal distances from the release on.
 fn axis(window: &Window, bottom: f64, scale: &Scale) -> Markup {
     let step = step(Nanos(window.completed.0.saturating_sub(window.release.0)));
-    let ticks = (0..).map(|n| Nanos(step.0.saturating_mul(n)));
+    // One more than fits: where times saturate, marks beyond the end would never come.
+    let ticks = (0..=TICKS + 1).map(|n| Nanos(step.0.saturating_mul(n)));
     let at = |tick: &Nanos| Timestamp(window.release.0.saturating_add(tick.0));
     html! {
         @for tick in ticks.take_while(|tick| scale.is_inside(at(tick))) {

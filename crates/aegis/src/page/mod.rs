@@ -135,3 +135,100 @@ fn is_same(trace: &Path, out: &Path) -> bool {
 fn title(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Lines of every kind that the page looks into, with `@` for a number that may be any.
+    const LINES: [&str; 15] = [
+        r#""admitted","model":"m0","what":{"name":"a&b","service":"guaranteed","period":@,"deadline":@,"jitter":@,"priority":1,"stages":[@,@],"overhead":@,"bound":@,"persistent":@,"scratch":@}"#,
+        r#""admitted","model":"m1","what":{"name":"<b>","service":"background","stages":[@],"overhead":@,"bound":null,"persistent":@,"scratch":@}"#,
+        r#""bound_changed","model":"m0","bound":@"#,
+        r#""refused","what":{"name":"c","why":{"refusal":"device_memory","persistent":@,"scratch":@,"limit":@,"replanned":@}}"#,
+        r#""submitted","job":"m0#@","arrival":@,"release":@,"deadline":@"#,
+        r#""dispatched","job":"m0#@","stage":0,"stream":"s0","waiting":1,"why":{"reason":"earliest_deadline","chosen":@,"next":@}"#,
+        r#""stage_completed","job":"m0#@","stage":0,"started":@,"finished":@"#,
+        r#""stage_completed","job":"m1#@","stage":0,"started":@,"finished":@"#,
+        r#""completed","job":"m0#@","response":@,"execution":@"#,
+        r#""completed","job":"m1#@","response":@,"execution":@"#,
+        r#""missed_deadline","job":"m0#@","late":@"#,
+        r#""assumption_broken","assumption":"wake_latency","job":"m0#@","assumed":@,"observed":@"#,
+        r#""bound_exceeded","job":"m0#@","bound":@,"response":@,"cause":null"#,
+        r#""evidence_stale","job":"m0#@","stage":0,"why":{"staleness":"drift","mean":@,"excess":@}"#,
+        r#""evicted","model":"m0""#,
+    ];
+
+    /// Numbers as a foreign trace may hold them.
+    fn number() -> impl Strategy<Value = u64> {
+        let edge = prop::sample::select(vec![0, 1, 2, u64::MAX - 1, u64::MAX]);
+        prop_oneof![0_u64..20, edge, any::<u64>()]
+    }
+
+    fn line() -> impl Strategy<Value = String> {
+        let numbers = prop::collection::vec(number(), 12);
+        (prop::sample::select(LINES.to_vec()), numbers).prop_map(|(template, numbers)| {
+            let mut line = format!("{{\"at\":@,\"by\":0,\"event\":{template}}}\n");
+            for number in numbers {
+                line = line.replacen('@', &number.to_string(), 1);
+            }
+            line
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+        #[test]
+        fn whatever_the_numbers_of_a_trace_are_there_is_a_page(
+            lines in prop::collection::vec(line(), 0..40),
+        ) {
+            let trace = format!("{{\"aegis_trace\":1}}\n{}", lines.concat());
+            let digest = read(trace.as_bytes()).expect("well formed").expect("few models");
+            let page = html::page(&digest, "any.jsonl");
+            prop_assert!(page.len() < 1 << 20, "{} bytes", page.len());
+            prop_assert!(!page.contains("NaN") && !page.contains("inf%"), "ink has a place");
+            prop_assert!(!page.contains("<b>"), "names are text");
+        }
+    }
+
+    #[test]
+    fn memory_does_not_grow_with_the_trace() {
+        let of = |jobs: u64| {
+            let line = |n: u64| {
+                LINES[4..9].iter().filter(|line| !line.contains("m1")).fold(
+                    String::new(),
+                    |text, template| {
+                        let line = template
+                            .replacen('@', &n.to_string(), 1)
+                            .replace('@', &(n * 10).to_string());
+                        text + &format!("{{\"at\":{},\"by\":0,\"event\":{line}}}\n", n * 10)
+                    },
+                )
+            };
+            let lines: String = (0..jobs).map(line).collect();
+            let admitted = LINES[0].replace('@', "1000");
+            let admitted = format!("{{\"at\":0,\"by\":1,\"event\":{admitted}}}");
+            let trace = format!("{{\"aegis_trace\":1}}\n{admitted}\n{lines}");
+            let digest = read(trace.as_bytes()).expect("well formed").expect("few models");
+            assert_eq!((digest.records, digest.completed()), (jobs * 4 + 1, jobs));
+            html::page(&digest, "long.jsonl").len()
+        };
+        assert!(of(20_000) < of(2_000) * 2, "a page of ten times the jobs is about as long");
+    }
+
+    #[test]
+    fn more_models_than_a_page_shows_are_refused() {
+        let admitted = |n: usize| {
+            let line = LINES[1].replace("m1", &format!("m{n}")).replace('@', "1");
+            format!("{{\"at\":1,\"by\":1,\"event\":{line}}}\n")
+        };
+        let trace = |models: usize| -> String {
+            let lines: String = (0..models).map(admitted).collect();
+            format!("{{\"aegis_trace\":1}}\n{lines}")
+        };
+        assert!(read(trace(MODELS_MAX).as_bytes()).expect("well formed").is_some());
+        assert!(read(trace(MODELS_MAX + 1).as_bytes()).expect("well formed").is_none());
+    }
+}
