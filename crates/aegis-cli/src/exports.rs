@@ -51,6 +51,7 @@ pub(crate) struct Running {
 impl ExportArgs {
     /// Takes what was asked for, or says why that cannot be had.
     pub(crate) fn prepare(&self) -> Result<Exports> {
+        self.is_built()?;
         if self.tui {
             is_shown_on_a_terminal()?;
         }
@@ -59,7 +60,6 @@ impl ExportArgs {
             metrics: self.bind()?,
             is_shown: self.tui,
         })
-        .and_then(|exports| self.is_built().map(|()| exports))
     }
 
     #[cfg(feature = "metrics")]

@@ -19,7 +19,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::exports::{ExportArgs, Running};
 use crate::output::print;
 use crate::table::{self, ms, or_dash};
-use crate::{Answer, chains, check, findings};
+use crate::{Answer, chains, check, findings, logging};
 
 /// How often the progress line is renewed and Ctrl-C is looked for.
 const TICK: Duration = Duration::from_millis(100);
@@ -281,7 +281,8 @@ fn watch(
 fn watch_progress(runtime: &Runtime, length: Option<Nanos>, interrupted: &AtomicBool) -> Duration {
     let start = Instant::now();
     let seconds = length.map_or(0, |length| length.as_nanos().div_ceil(1_000_000_000));
-    let bar = ProgressBar::new(seconds);
+    // A log on the same terminal would be written through.
+    let bar = if logging::is_on() { ProgressBar::hidden() } else { ProgressBar::new(seconds) };
     let template = if length.is_some() {
         "running {bar:40} {pos}/{len} s {msg}"
     } else {

@@ -52,7 +52,6 @@ struct Series {
     busy: SecondsTotal,
     queue: Gauge,
     worst: Seconds,
-    worst_seen: Nanos,
 }
 
 impl MetricsFeed {
@@ -184,16 +183,16 @@ impl MetricsFeed {
 
     fn of_model(&mut self, model: ModelId, event: &TraceEvent) {
         let Some(series) = self.models.get_mut(&model) else { return };
+        if let Some(job) = begun_or_over(event)
+            && self.waiting.remove(&job)
+        {
+            series.queue.dec();
+        }
         match event {
             TraceEvent::Submitted { job, .. } => {
                 series.submitted.inc();
                 if self.waiting.insert(*job) {
                     series.queue.inc();
-                }
-            }
-            TraceEvent::Dispatched { job, .. } => {
-                if self.waiting.remove(job) {
-                    series.queue.dec();
                 }
             }
             TraceEvent::StageCompleted { started, finished, .. } => {
@@ -203,19 +202,23 @@ impl MetricsFeed {
                 series.completed.inc();
                 series.response.observe(seconds(*response));
                 series.execution.observe(seconds(*execution));
-                if *response > series.worst_seen {
-                    series.worst_seen = *response;
-                    series.worst.set(seconds(*response));
-                }
-            }
-            TraceEvent::Dropped { job, .. } | TraceEvent::Faulted { job, .. } => {
-                if self.waiting.remove(job) {
-                    series.queue.dec();
-                }
-                count_fault(&self.families, &series.name, event);
+                // The gauge is the memory: a model of the same name before this one counts too.
+                series.worst.set(series.worst.get().max(seconds(*response)));
             }
             _ => count_fault(&self.families, &series.name, event),
         }
+    }
+}
+
+/// The job that does not wait for its first stage any more. Its end counts as well: the event of its
+/// beginning may have been lost.
+fn begun_or_over(event: &TraceEvent) -> Option<JobId> {
+    match event {
+        TraceEvent::Dispatched { job, .. }
+        | TraceEvent::Completed { job, .. }
+        | TraceEvent::Dropped { job, .. }
+        | TraceEvent::Faulted { job, .. } => Some(*job),
+        _ => None,
     }
 }
 
@@ -284,7 +287,6 @@ impl Series {
             busy: families.busy.get_or_create_owned(of),
             queue: families.queue.get_or_create_owned(of),
             worst: families.worst.get_or_create_owned(of),
-            worst_seen: Nanos::ZERO,
         }
     }
 }
