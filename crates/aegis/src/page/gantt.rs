@@ -55,6 +55,9 @@ fn account(digest: &Digest, window: &Window) -> Markup {
     html! {
         strong { (digest.names.job(window.job)) } " took " strong { (window.response) }
         @match window.bound {
+            Some(bound) if window.response > bound => {
+                ", more than its bound of " (bound) ", and relative to it the most of all jobs"
+            },
             Some(bound) => { ", closer to its bound of " (bound) " than any other job" },
             None => ", longer than any other job; no model has a bound",
         }
@@ -189,7 +192,7 @@ fn legend(window: &Window) -> Markup {
     html! {
         figcaption.legend {
             span { span.key.worst {} "the worst job on the device" }
-            span { span.key.waiting {} "the worst job waiting" }
+            span { span.key.waiting {} "the worst job, not on the device" }
             span { span.key.other {} "other jobs" }
             span { span.key.release {} "its release" }
             @if window.deadline.is_some_and(|deadline| Scale::of(window).is_inside(deadline)) {

@@ -44,7 +44,7 @@ fn heads() -> Markup {
             th.num scope="col" { "Of bound" }
             th.num scope="col" { "Deadline" }
             th.num scope="col" { "Slack" }
-            th scope="col" aria-hidden="true" { "Against the deadline" }
+            th scope="col" aria-hidden="true" { "To the deadline" }
         }
     }
 }
@@ -170,7 +170,7 @@ fn figures(digest: &Digest, model: &Model) -> Markup {
                 tr { th scope="row" { "longest response" } td.num colspan="2" { (digest.names.job(job)) } }
             }
             @if let Some(bound) = model.bound {
-                tr { th scope="row" { "bound" } td.num { (ms(bound)) } td.num { (ms(stages(model))) } }
+                tr { th scope="row" { "bound, and cost" } td.num { (ms(bound)) } td.num { (ms(stages(model))) } }
             }
             @if let Some(deadline) = model.deadline() {
                 tr { th scope="row" { "deadline" } td.num { (ms(deadline)) } td.num { "–" } }
