@@ -15,7 +15,7 @@ use aegis_trace::{AdmittedModel, ModelId, Nanos, Record, ServiceTerms, Timestamp
 use crate::narrate::{self, Weight};
 use crate::observer::{Names, TraceObserver};
 
-/// How many of the last decisions and findings are kept.
+/// How many of the last decisions are kept, and how many of the last findings.
 pub const DECISIONS_MAX: usize = 64;
 /// Over what time the load is taken.
 const LOAD_WINDOW: Nanos = Nanos::from_secs(1);
@@ -40,6 +40,9 @@ pub struct LiveState {
     pub models: Vec<LiveModel>,
     /// The last decisions and findings, the newest last.
     pub decisions: VecDeque<LiveLine>,
+    /// The last findings and faults alone, the newest last: they would be gone in a moment among the
+    /// decisions.
+    pub findings: VecDeque<LiveLine>,
     /// The time of the newest record.
     pub now: Timestamp,
     /// Models that were refused.
@@ -184,10 +187,10 @@ impl LiveState {
     fn take(&mut self, record: &Record, line: Option<LiveLine>) {
         self.now = self.now.max(record.at);
         if let Some(line) = line {
-            if self.decisions.len() == DECISIONS_MAX {
-                self.decisions.pop_front();
+            if line.weight >= Weight::Finding {
+                push(&mut self.findings, line.clone());
             }
-            self.decisions.push_back(line);
+            push(&mut self.decisions, line);
         }
         match &record.event {
             TraceEvent::Admitted { model, what } => {
@@ -214,6 +217,14 @@ impl LiveState {
             self.models[*place].load_permille = used.0 / (LOAD_WINDOW.0 / 1_000);
         }
     }
+}
+
+/// Adds the newest line and forgets the oldest where there is no room.
+fn push(lines: &mut VecDeque<LiveLine>, line: LiveLine) {
+    if lines.len() == DECISIONS_MAX {
+        lines.pop_front();
+    }
+    lines.push_back(line);
 }
 
 impl LiveModel {
@@ -322,6 +333,7 @@ mod tests {
         assert_eq!((camera.worst, camera.last), (Nanos::from_millis(3), Nanos::from_millis(2)));
         assert_eq!(camera.slack(), Some(Nanos::from_millis(6)));
         assert_eq!((camera.completed, camera.missed), (2, 1));
+        assert_eq!((state.findings.len(), state.decisions.len()), (1, 2), "a miss is both");
         assert_eq!(state.dropped, 2);
     }
 

@@ -4,6 +4,7 @@
 //! words or figures as well.
 
 use std::cmp::Reverse;
+use std::collections::VecDeque;
 
 use aegis::Nanos;
 use aegis::live::{LiveLine, LiveModel, LiveState};
@@ -18,6 +19,8 @@ use crate::table::ms;
 
 /// Rows that the last decisions keep, borders included, however many models there are.
 const DECISIONS_MIN: u16 = 6;
+/// The most findings that are shown beside the decisions.
+const FINDINGS_MAX: u16 = 4;
 /// Cells of the bar of the worst response against the bound.
 const BAR: usize = 10;
 /// From this share of the bound on, in thousandths, the worst response is close to it.
@@ -129,10 +132,21 @@ fn fitting(width: u16) -> Vec<&'static Column> {
 }
 
 fn draw_decisions(frame: &mut Frame<'_>, state: &LiveState, area: Rect) {
+    let findings = u16::try_from(state.findings.len()).unwrap_or(u16::MAX).min(FINDINGS_MAX);
+    let fits = findings > 0 && area.height >= findings + 2 + DECISIONS_MIN;
+    let height = if fits { findings + 2 } else { 0 };
+    let [above, below] =
+        Layout::vertical([Constraint::Length(height), Constraint::Min(0)]).areas(area);
+    draw_lines(frame, &state.findings, " last findings ", above);
+    draw_lines(frame, &state.decisions, " last decisions ", below);
+}
+
+/// As many of the last lines as there is room for.
+fn draw_lines(frame: &mut Frame<'_>, lines: &VecDeque<LiveLine>, title: &str, area: Rect) {
     let room = usize::from(area.height.saturating_sub(2));
-    let skipped = state.decisions.len().saturating_sub(room);
-    let lines: Vec<Line<'_>> = state.decisions.iter().skip(skipped).map(line).collect();
-    frame.render_widget(Paragraph::new(lines).block(framed(" last decisions ".into())), area);
+    let skipped = lines.len().saturating_sub(room);
+    let lines: Vec<Line<'_>> = lines.iter().skip(skipped).map(line).collect();
+    frame.render_widget(Paragraph::new(lines).block(framed(title.to_owned())), area);
 }
 
 fn line(of: &LiveLine) -> Line<'static> {
