@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use aegis::live::LiveView;
 use aegis::log::EventLog;
 use aegis::metrics::{Exposure, MetricsServer, Serving};
-use aegis::{TraceObserver, TracePump};
+use aegis::{TraceFile, TraceObserver, TracePump};
 use aegis_benches::Sampling;
 use aegis_trace::{
     Bytes, JobId, ModelId, Reason, StageIndex, StreamId, Timestamp, TraceCollector, TraceEvent,
@@ -88,8 +88,8 @@ impl Exports {
         let observers: Vec<Box<dyn TraceObserver>> =
             vec![Box::new(first), Box::new(EventLog::default()), Box::new(live), Box::new(metrics)];
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = folder.path().join("out.jsonl");
-        let pump = TracePump::start_observed(&collector, Some(&file), observers).expect("a file");
+        let file = TraceFile::at(folder.path().join("out.jsonl")).expect("its name says how");
+        let pump = TracePump::start_observed(&collector, &[file], observers).expect("a file");
         Self { collector, pump, _metrics: serving, taken, folder }
     }
 
@@ -103,8 +103,8 @@ impl Exports {
 
     fn end(self) {
         assert_eq!(self.collector.dropped(), 0, "the ring was drained in time");
-        let (_, failure) = self.pump.finish();
-        assert!(failure.is_none(), "{failure:?}");
+        let (_, failures) = self.pump.finish();
+        assert!(failures.is_empty(), "{failures:?}");
         drop(self.folder);
     }
 }

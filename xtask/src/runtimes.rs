@@ -4,6 +4,7 @@
 //! lies at `.aegis/runtimes/onnxruntime-1.31.1/libonnxruntime.so`, with its licence beside it, where
 //! the product looks for it. With `--cuda` it is the wheel `onnxruntime-gpu`, and what its provider
 //! needs of CUDA; read [`cuda`] for that, and [`package`] for how anything is fetched and believed.
+//! With `--perfetto` it is what tests of exported traces need ([`perfetto`]).
 //!
 //! # Invariants
 //! 1. Nothing is loaded from the folders of this command but what has the pinned hash.
@@ -11,6 +12,7 @@
 mod browser;
 mod cuda;
 mod package;
+mod perfetto;
 mod system;
 
 use std::path::{Path, PathBuf};
@@ -77,6 +79,16 @@ pub(crate) struct RuntimesArgs {
     /// A headless Chromium for the tests of pages, where the system has none.
     #[arg(long)]
     browser: bool,
+    /// Perfetto's own reader of traces, and Node to run it where the system lacks it: for tests.
+    #[arg(long, conflicts_with_all = ["cuda", "wheel"])]
+    perfetto: bool,
+}
+
+impl RuntimesArgs {
+    /// What `--perfetto` asks for.
+    pub(crate) fn perfetto() -> Self {
+        Self { perfetto: true, ..Self::default() }
+    }
 }
 
 /// Puts the pinned runtimes where the product looks for them.
@@ -92,6 +104,9 @@ pub(crate) fn run(root: &Path, args: &RuntimesArgs) -> anyhow::Result<()> {
     }
     if args.cuda {
         return Ok(cuda::run(&into, &origin)?);
+    }
+    if args.perfetto {
+        return Ok(perfetto::run(&into)?);
     }
     let package = package_of_this_machine()?;
     let home = into.join(package.folder());

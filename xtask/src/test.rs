@@ -38,6 +38,8 @@ enum Step {
     Fmt,
     /// The pinned ONNX Runtime and a browser are in place.
     Runtimes,
+    /// Perfetto's own reader of traces is in place, for the tests that ask it.
+    Perfetto,
     /// The models of the tests are written.
     Models,
     /// No lint complains, with default features.
@@ -137,6 +139,7 @@ impl Step {
                 println!("browser: {}", runtimes::provide_browser(root)?.display());
                 runtimes::run(root, &RuntimesArgs::default())
             }
+            Self::Perfetto => runtimes::run(root, &RuntimesArgs::perfetto()),
             Self::Models => write_models(),
             Self::Clippy => clippy(root, &["--workspace"]),
             Self::ClippyMinimal => clippy(root, &MINIMAL),

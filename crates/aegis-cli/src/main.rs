@@ -17,10 +17,12 @@ mod logging;
 mod output;
 mod plan;
 mod profile;
+mod recording;
 mod report;
 mod run;
 mod split;
 mod table;
+mod trace;
 #[cfg(feature = "tui")]
 mod tui;
 mod wcet;
@@ -53,6 +55,8 @@ enum Command {
     Run(run::RunArgs),
     /// Make a page for a browser from the trace of a run.
     Report(report::ReportArgs),
+    /// Make pictures of traces.
+    Trace(trace::TraceArgs),
     /// Find offsets for a file of tensor lifetimes.
     Plan(plan::PlanArgs),
     /// Bound an execution time from measured samples, with the confidence it carries.
@@ -75,6 +79,7 @@ impl Command {
             Self::Analyse(args) => analyse::run(&args),
             Self::Run(args) => run::run(&args),
             Self::Report(args) => report::run(&args),
+            Self::Trace(args) => trace::run(&args),
             Self::Plan(args) => plan::run(&args),
             Self::Wcet(args) => wcet::run(&args),
         }

@@ -1,5 +1,7 @@
 //! `aegis run`: admit, run, report.
 
+#[cfg(feature = "tui")]
+use std::cell::RefCell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aegis::drive::{Load, LoadSummary};
+use aegis::export::format::UnknownFormat;
 use aegis::{
     Bytes, ChainReport, DriverMemoryReport, Error, ModelReport, Nanos, Pipeline, RealtimeReport,
-    Report, Runtime, ThreadSetup, TracePump, TraceSummary, Verdict,
+    Report, Runtime, ThreadSetup, TraceFile, TraceSummary, Verdict,
 };
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -18,6 +21,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::exports::{ExportArgs, Running};
 use crate::output::print;
+use crate::recording::{OnTraceError, Recording};
 use crate::table::{self, ms, or_dash};
 use crate::{Answer, chains, check, findings, logging};
 
@@ -31,9 +35,13 @@ pub(crate) struct RunArgs {
     /// How long to run, for example 20s; without it, until Ctrl-C.
     #[arg(long = "for", value_name = "TIME")]
     length: Option<Nanos>,
-    /// Write the trace there, as JSON Lines.
-    #[arg(long, value_name = "FILE")]
-    trace: Option<PathBuf>,
+    /// Write the trace there: .jsonl is the log, .pftrace opens in Perfetto, .json in Chrome. May be
+    /// given again.
+    #[arg(long, value_name = "FILE", value_parser = trace_file)]
+    trace: Vec<TraceFile>,
+    /// What a trace that cannot be written any more does to the run.
+    #[arg(long, value_enum, default_value_t = OnTraceError::Continue)]
+    trace_errors: OnTraceError,
     /// Run the admitted models even when others are refused.
     #[arg(long)]
     admitted_only: bool,
@@ -47,9 +55,7 @@ pub(crate) struct RunArgs {
 pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     ensure!(args.length != Some(Nanos::ZERO), "--for must be longer than zero");
     let pipeline = Pipeline::open(&args.workload)?;
-    if let Some(trace) = &args.trace {
-        overwrites_nothing(&pipeline, trace)?;
-    }
+    overwrites_nothing(&pipeline, &args.trace)?;
     let exports = args.exports.prepare()?;
     let interrupted = catch_interrupts()?;
     let (runtime, verdicts) = admit(&pipeline)?;
@@ -61,17 +67,17 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     }
     let load = pipeline.load(&verdicts);
     let (exported, observers) = exports.start(&runtime)?;
-    let pump = TracePump::start_observed(runtime.collector(), args.trace.as_deref(), observers)?;
+    let mut recording = Recording::start(&runtime, &args.trace, args.trace_errors, observers)?;
     runtime.warm_up()?;
     runtime.start()?;
     let load = Load::start(load, Arc::clone(runtime.clock()))?;
     let realtime = runtime.realtime();
-    let (ran, shown) = watch(&runtime, &exported, args, &interrupted);
+    let (ran, shown) = watch(&runtime, &exported, args, &interrupted, &mut recording);
     let load = load.end();
     let stopped = runtime.stop();
     // Only now: behind a stage that hangs, the jobs of a chain end with the runtime.
     let load = load.summary();
-    let (trace, untraced) = pump.finish();
+    let (trace, untraced) = recording.finish();
     let driver_memory = runtime.driver_memory();
     let (report, verdicts_of) = (Report { driver_memory, ..runtime.report() }, &verdicts);
     let seen = Seen { report, verdicts: verdicts_of, chains: &chains, realtime, ran, load, trace };
@@ -81,14 +87,27 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     stopped?;
     shown.context("the terminal failed, which ended the run")?;
     if let Some(error) = untraced {
-        return Err(error.into());
+        return Err(error);
     }
     let admitted = check::answer(verdicts, &chains)?;
     Ok(if kept { admitted } else { Answer::No })
 }
 
-/// Refuses a trace that would overwrite what the command reads.
-fn overwrites_nothing(pipeline: &Pipeline, trace: &Path) -> Result<()> {
+fn trace_file(path: &str) -> Result<TraceFile, UnknownFormat> {
+    TraceFile::at(path)
+}
+
+/// Refuses traces that would overwrite what the command reads, or each other.
+fn overwrites_nothing(pipeline: &Pipeline, traces: &[TraceFile]) -> Result<()> {
+    for (index, trace) in traces.iter().enumerate() {
+        let twice = traces[..index].iter().any(|before| before.path == trace.path);
+        ensure!(!twice, "--trace {} is given twice", trace.path.display());
+        overwrites_no_input(pipeline, &trace.path)?;
+    }
+    Ok(())
+}
+
+fn overwrites_no_input(pipeline: &Pipeline, trace: &Path) -> Result<()> {
     let Ok(trace) = trace.canonicalize() else { return Ok(()) };
     let workload = pipeline.workload();
     let models = workload.models.iter().flat_map(|model| model.backend.files());
@@ -164,8 +183,9 @@ impl Seen<'_> {
             self.trace.records,
             self.trace.dropped
         );
-        if let Some(path) = &args.trace {
-            line.push_str(&format!("; trace: {}", path.display()));
+        for (index, trace) in args.trace.iter().enumerate() {
+            let before = if index == 0 { "; trace:" } else { "," };
+            line.push_str(&format!("{before} {}", trace.path.display()));
         }
         line
     }
@@ -266,19 +286,31 @@ fn watch(
     exported: &Running,
     args: &RunArgs,
     interrupted: &AtomicBool,
+    recording: &mut Recording,
 ) -> (Duration, io::Result<()>) {
     #[cfg(feature = "tui")]
     if let Some(view) = &exported.view {
         let workload = args.workload.display().to_string();
-        return crate::tui::watch(view, &workload, args.length, interrupted);
+        let ends = |warnings: &mut Vec<String>| {
+            let told = RefCell::new(Vec::new());
+            let untraced = recording.must_end(|warning| told.borrow_mut().push(warning.to_owned()));
+            warnings.append(&mut told.into_inner());
+            untraced || interrupted.load(Ordering::Relaxed)
+        };
+        return crate::tui::watch(view, &workload, args.length, ends);
     }
     #[cfg(not(feature = "tui"))]
     let _ = &exported.view;
-    (watch_progress(runtime, args.length, interrupted), Ok(()))
+    (watch_progress(runtime, args.length, interrupted, recording), Ok(()))
 }
 
 /// Waits for the end of the run beside a line of progress; how long it ran.
-fn watch_progress(runtime: &Runtime, length: Option<Nanos>, interrupted: &AtomicBool) -> Duration {
+fn watch_progress(
+    runtime: &Runtime,
+    length: Option<Nanos>,
+    interrupted: &AtomicBool,
+    recording: &mut Recording,
+) -> Duration {
     let start = Instant::now();
     let seconds = length.map_or(0, |length| length.as_nanos().div_ceil(1_000_000_000));
     // A log on the same terminal would be written through.
@@ -292,7 +324,8 @@ fn watch_progress(runtime: &Runtime, length: Option<Nanos>, interrupted: &Atomic
     let end = length.map(|length| start + Duration::from(length));
     loop {
         let now = Instant::now();
-        if interrupted.load(Ordering::Relaxed) || end.is_some_and(|end| now >= end) {
+        let untraced = recording.must_end(|warning| bar.suspend(|| eprintln!("{warning}")));
+        if untraced || interrupted.load(Ordering::Relaxed) || end.is_some_and(|end| now >= end) {
             bar.finish_and_clear();
             return start.elapsed();
         }

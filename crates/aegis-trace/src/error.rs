@@ -136,6 +136,14 @@ pub enum TraceError {
         /// The longest line that is read.
         limit: usize,
     },
+    /// More is open at once than any run leaves, so that a picture of it would take too much memory.
+    #[error("the trace has more than {limit} {what} at once, which no run of this program has")]
+    TooMany {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
     /// The file goes on after its closing line.
     #[error("line {line} of the trace (byte {byte} of the file) follows its closing line")]
     AfterEnd {
@@ -156,6 +164,7 @@ impl TraceError {
             | Self::Version { .. }
             | Self::NoHeader
             | Self::TooLong { .. }
+            | Self::TooMany { .. }
             | Self::AfterEnd { .. } => Category::Permanent,
         }
     }

@@ -100,6 +100,7 @@ pub use aegis_sched::dispatch::OverrunPolicy;
 pub use aegis_sched::metrics::{Broken, Counts, Snapshot, Summary};
 pub use aegis_sched::policy::PolicyKind;
 pub use aegis_sched::task::Overheads;
+pub use aegis_trace::export;
 pub use aegis_trace::{
     Assumption, Bytes, Category, Clock, DropReason, EventKind, JobId, ModelId, Nanos,
     PressureLevel, Query, Record, Refusal, ServiceTerms, Staleness, SubmitRefusal, Timestamp,
@@ -122,4 +123,4 @@ pub use report::{
 pub use runtime::Runtime;
 pub use source::{GpuOptions, LoadedModel, MemoryNeed, ModelSource};
 pub use tensor::Tensor;
-pub use trace_pump::{TracePump, TraceSummary};
+pub use trace_pump::{TraceFile, TracePump, TraceSummary};

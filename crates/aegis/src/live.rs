@@ -274,30 +274,18 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
-    use aegis_trace::{Bytes, JobId, StageIndex};
+    use aegis_trace::{JobId, StageIndex};
 
     use super::*;
 
     const MODEL: ModelId = ModelId::first(0);
 
     fn admitted() -> TraceEvent {
-        let period = Nanos::from_millis(10);
-        let what = AdmittedModel {
-            name: "camera".into(),
-            service: ServiceTerms::Guaranteed {
-                period,
-                deadline: period,
-                jitter: Nanos::ZERO,
-                priority: 0,
-            },
-            stages: vec![Nanos::from_millis(1)],
-            overhead: Nanos::ZERO,
-            bound: Some(Nanos::from_millis(4)),
-            persistent: Bytes(1),
-            scratch: Bytes(1),
-            partition: None,
-        };
-        TraceEvent::Admitted { model: MODEL, what: Box::new(what) }
+        let admitted = r#"{"event":"admitted","model":"m0","what":{"name":"camera",
+            "service":"guaranteed","period":10000000,"deadline":10000000,"jitter":0,"priority":0,
+            "may_be_suspended":true,"compute":0,"streams":1,"slots":2,"stages":[1000000],
+            "overhead":0,"bound":4000000,"persistent":1,"scratch":1}}"#;
+        serde_json::from_str(admitted).expect("an event of the trace")
     }
 
     fn at(millis: u64) -> Timestamp {

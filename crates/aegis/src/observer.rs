@@ -58,8 +58,6 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
-    use aegis_trace::{AdmittedModel, Bytes, ServiceTerms};
-
     use super::*;
 
     #[test]
@@ -67,17 +65,10 @@ mod tests {
         let mut names = Names::default();
         let job = JobId { model: ModelId::first(3), sequence: 17 };
         assert_eq!(names.job(job), "m3#17");
-        let what = AdmittedModel {
-            name: "camera".into(),
-            service: ServiceTerms::Background,
-            stages: Vec::new(),
-            overhead: aegis_trace::Nanos::ZERO,
-            bound: None,
-            persistent: Bytes::ZERO,
-            scratch: Bytes::ZERO,
-            partition: None,
-        };
-        names.learn(&TraceEvent::Admitted { model: job.model, what: Box::new(what) });
+        let admitted = r#"{"event":"admitted","model":"m3","what":{"name":"camera",
+            "service":"background","may_be_suspended":true,"compute":0,"streams":1,"slots":2,"stages":[],
+            "overhead":0,"bound":null,"persistent":0,"scratch":0}}"#;
+        names.learn(&serde_json::from_str(admitted).expect("an event of the trace"));
         assert_eq!(names.job(job), "camera#17");
     }
 }

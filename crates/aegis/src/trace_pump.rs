@@ -1,17 +1,25 @@
 //! A thread that empties the trace rings while the runtime runs.
 //!
-//! It writes what it takes to a file, if one is asked for, and keeps the findings: the records an
-//! engineer must see after a run, whatever else was recorded.
+//! It writes what it takes to the files that are asked for, each in its format, and keeps the findings:
+//! the records an engineer must see after a run, whatever else was recorded.
+//!
+//! # Invariants
+//! 1. The rings are emptied whatever happens to the files: recording never waits for a disk.
+//! 2. A file is flushed each time the rings have been emptied, so what is on disk is readable up to
+//!    then, however the process ends.
+//! 3. A file that failed once is left alone, with what it holds; the others go on. Every failure is
+//!    told once, by [`TracePump::failures`] or [`TracePump::finish`].
 
 use std::fs::File;
 use std::io::BufWriter;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use aegis_trace::export::json::Writer;
+use aegis_trace::export::format::{TraceFormat, TraceWriter, UnknownFormat};
 use aegis_trace::{Record, TraceCollector, TraceError, TraceEvent};
 
 use crate::error::Error;
@@ -22,13 +30,35 @@ use crate::observer::TraceObserver;
 const INTERVAL: Duration = Duration::from_millis(50);
 /// Findings kept; the others are counted.
 const FINDINGS_MAX: usize = 1_000;
+/// What is gathered of a file before it is written.
+const BUFFER: usize = 64 << 10;
+
+/// A file that a trace is to be written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How it is written.
+    pub format: TraceFormat,
+}
+
+impl TraceFile {
+    /// A file in the format that its name stands for.
+    ///
+    /// # Errors
+    /// [`UnknownFormat`].
+    pub fn at(path: impl Into<PathBuf>) -> Result<Self, UnknownFormat> {
+        let path = path.into();
+        Ok(Self { format: TraceFormat::of_path(&path)?, path })
+    }
+}
 
 /// The running thread. Memory does not grow with the trace.
 #[derive(Debug)]
 pub struct TracePump {
-    path: Option<PathBuf>,
+    failed: Receiver<Error>,
     done: Arc<AtomicBool>,
-    thread: JoinHandle<Pumped>,
+    thread: JoinHandle<TraceSummary>,
 }
 
 /// What went through the pump.
@@ -46,12 +76,12 @@ pub struct TraceSummary {
 }
 
 impl TracePump {
-    /// Begins to empty `collector`, into JSON Lines at `path` if there is one.
+    /// Begins to empty `collector` into `files`.
     ///
     /// # Errors
-    /// [`Error::Trace`] when the file cannot be created, [`Error::Thread`].
-    pub fn start(collector: &TraceCollector, path: Option<&Path>) -> Result<Self, Error> {
-        Self::start_observed(collector, path, Vec::new())
+    /// [`Error::Trace`] when a file cannot be created, [`Error::Thread`].
+    pub fn start(collector: &TraceCollector, files: &[TraceFile]) -> Result<Self, Error> {
+        Self::start_observed(collector, files, Vec::new())
     }
 
     /// As [`TracePump::start`]; `observers` see every record on the pump's thread, in their order.
@@ -60,74 +90,104 @@ impl TracePump {
     /// As [`TracePump::start`].
     pub fn start_observed(
         collector: &TraceCollector,
-        path: Option<&Path>,
+        files: &[TraceFile],
         observers: Vec<Box<dyn TraceObserver>>,
     ) -> Result<Self, Error> {
-        let writer = path.map(create).transpose()?;
+        let outputs = files.iter().map(Output::create).collect::<Result<Vec<_>, _>>()?;
         let done = Arc::new(AtomicBool::new(false));
         let (until, collector) = (Arc::clone(&done), collector.clone());
-        let work = move || pump(writer, &collector, &until, observers);
+        let (sender, failed) = channel();
+        let work = move || pump(outputs, &collector, &until, &sender, observers);
         let thread = thread::Builder::new().name("aegis-trace".into()).spawn(work);
-        let path = path.map(Path::to_owned);
-        Ok(Self { path, done, thread: thread.map_err(Error::Thread)? })
+        Ok(Self { failed, done, thread: thread.map_err(Error::Thread)? })
     }
 
-    /// Takes the rest and closes the file; call it after the runtime has stopped. Blocks for that.
-    /// The summary is whole even where the file is not: then the error says why, and the file holds
+    /// What has become of files since this was asked last: each [`Error::Trace`] is one that is not
+    /// written any more. Does not block.
+    pub fn failures(&self) -> impl Iterator<Item = Error> + '_ {
+        self.failed.try_iter()
+    }
+
+    /// Takes the rest and closes the files; call it after the runtime has stopped. Blocks for that.
+    /// The summary is whole even where files are not: then the errors say why, and the files hold
     /// what was written until then.
     ///
     /// # Panics
     /// When the thread did, which is a defect.
     #[must_use]
-    pub fn finish(self) -> (TraceSummary, Option<Error>) {
+    pub fn finish(self) -> (TraceSummary, Vec<Error>) {
         self.done.store(true, Ordering::Release);
         self.thread.thread().unpark();
-        let Pumped { summary, failure } =
-            self.thread.join().expect("emptying a trace does not panic");
-        let path = self.path.unwrap_or_default();
-        (summary, failure.map(|cause| Error::Trace { path, cause }))
+        let summary = self.thread.join().expect("emptying a trace does not panic");
+        (summary, self.failed.try_iter().collect())
     }
 }
 
-type FileWriter = Writer<BufWriter<File>>;
-
-fn create(path: &Path) -> Result<FileWriter, Error> {
-    let failed = |cause| Error::Trace { path: path.to_owned(), cause };
-    let file = File::create(path).map_err(|cause| failed(cause.into()))?;
-    Writer::new(BufWriter::new(file)).map_err(failed)
+/// A file that is being written.
+#[derive(Debug)]
+struct Output {
+    path: PathBuf,
+    writer: TraceWriter<BufWriter<File>>,
 }
 
-/// What the thread ends with.
-#[derive(Debug, Default)]
-struct Pumped {
-    summary: TraceSummary,
-    /// Why the file is not whole.
-    failure: Option<TraceError>,
+impl Output {
+    fn create(file: &TraceFile) -> Result<Self, Error> {
+        let path = file.path.clone();
+        let open = || {
+            let out = BufWriter::with_capacity(BUFFER, File::create(&path)?);
+            let mut writer = TraceWriter::new(file.format, out)?;
+            writer.flush()?; // A full disk is known before anything runs.
+            Ok(writer)
+        };
+        match open() {
+            Ok(writer) => Ok(Self { path, writer }),
+            Err(cause) => Err(Error::Trace { path, cause }),
+        }
+    }
+
+    fn write(&mut self, records: &[Record]) -> Result<(), TraceError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.writer.write(records)?;
+        self.writer.flush()
+    }
 }
 
 fn pump(
-    mut writer: Option<FileWriter>,
+    mut outputs: Vec<Output>,
     collector: &TraceCollector,
     done: &AtomicBool,
+    failed: &Sender<Error>,
     mut observers: Vec<Box<dyn TraceObserver>>,
-) -> Pumped {
-    let mut pumped = Pumped::default();
+) -> TraceSummary {
+    let mut summary = TraceSummary::default();
+    let tell = |path, cause| {
+        let error = Error::Trace { path, cause };
+        log::error("the trace file ends early", &error);
+        // Nobody may listen any more, which is no reason to stop.
+        drop(failed.send(error));
+    };
     loop {
         let last = done.load(Ordering::Acquire);
         let drained = collector.drain();
-        // A file that failed once is left alone; the rings are emptied all the same.
-        if let (Some(writer), None) = (&mut writer, &pumped.failure) {
-            pumped.failure = writer.write(&drained).err();
-            pumped.failure.iter().for_each(|cause| log::error("the trace file ends early", cause));
-        }
-        show(&drained, collector.dropped(), &mut observers);
-        pumped.summary.take(drained);
-        if last {
-            pumped.summary.dropped = collector.dropped();
-            if let (Some(writer), None) = (writer, &pumped.failure) {
-                pumped.failure = writer.finish(pumped.summary.dropped).err();
+        outputs.retain_mut(|output| match output.write(&drained) {
+            Ok(()) => true,
+            Err(cause) => {
+                tell(output.path.clone(), cause);
+                false
             }
-            return pumped;
+        });
+        show(&drained, collector.dropped(), &mut observers);
+        summary.take(drained);
+        if last {
+            summary.dropped = collector.dropped();
+            for Output { path, writer } in outputs {
+                if let Err(cause) = writer.finish(summary.dropped) {
+                    tell(path, cause);
+                }
+            }
+            return summary;
         }
         thread::park_timeout(INTERVAL);
     }

@@ -13,7 +13,8 @@ use aegis::live::LiveView;
 use aegis::log::EventLog;
 use aegis::metrics::{Exposure, MetricsServer};
 use aegis::{
-    Bytes, JobId, ModelId, Nanos, Record, Timestamp, TraceEvent, TraceObserver, TracePump,
+    Bytes, JobId, ModelId, Nanos, Record, Timestamp, TraceEvent, TraceFile, TraceObserver,
+    TracePump,
 };
 use aegis_trace::{Reason, StageIndex, StreamId, TraceCollector};
 
@@ -109,7 +110,7 @@ fn recording_allocates_nothing_while_all_exports_are_on() {
     let (serving, mut metrics) = server.serve(Bytes::from_mib(1)).expect("a thread");
     let admitted: Record = serde_json::from_str(
         r#"{"at":0,"by":1,"event":"admitted","model":"m0","what":{"name":"camera",
-        "service":"background","stages":[1],"overhead":0,"bound":null,"persistent":0,"scratch":0}}"#,
+        "service":"background","may_be_suspended":true,"compute":0,"streams":1,"slots":2,"stages":[1],"overhead":0,"bound":null,"persistent":0,"scratch":0}}"#,
     )
     .expect("a record of the trace");
     metrics.observe(&admitted);
@@ -119,8 +120,8 @@ fn recording_allocates_nothing_while_all_exports_are_on() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let collector = TraceCollector::new(usize::try_from(BATCH).expect("small"));
     let mut recorder = collector.recorder();
-    let file = folder.path().join("out.jsonl");
-    let pump = TracePump::start_observed(&collector, Some(&file), observers).expect("a file");
+    let file = TraceFile::at(folder.path().join("out.jsonl")).expect("its name says how");
+    let pump = TracePump::start_observed(&collector, &[file], observers).expect("a file");
     let (done, address) = (Arc::new(AtomicBool::new(false)), serving.address());
     let until = Arc::clone(&done);
     let scraper = std::thread::spawn(move || {
@@ -142,12 +143,12 @@ fn recording_allocates_nothing_while_all_exports_are_on() {
         }
     }
     drop(recorder);
-    let (summary, failure) = pump.finish();
+    let (summary, failures) = pump.finish();
     done.store(true, Ordering::Relaxed);
     scraper.join().expect("scraping does not fail");
 
     assert_eq!(allocated, 0, "by {} events", BATCH * BATCHES);
-    assert!(failure.is_none(), "{failure:?}");
+    assert!(failures.is_empty(), "{failures:?}");
     assert_eq!((summary.records, summary.dropped), (BATCH * BATCHES, 0));
     assert_eq!(logged.load(Ordering::Relaxed), BATCH * BATCHES, "each was logged");
     let jobs = format!("aegis_jobs_completed_total{{model=\"camera\"}} {}\n", BATCH * BATCHES / 4);

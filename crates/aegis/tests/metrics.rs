@@ -11,7 +11,7 @@ use aegis::{Bytes, Record, TraceObserver};
 
 /// One record of every kind that a metric is made of, as the trace file writes them.
 const RECORDS: [&str; 22] = [
-    r#"{"at":1,"by":1,"event":"admitted","model":"m0","what":{"name":"camera","service":"guaranteed","period":20000000,"deadline":20000000,"jitter":0,"priority":0,"stages":[1000000],"overhead":0,"bound":5000000,"persistent":4096,"scratch":2048,"partition":"vision"}}"#,
+    r#"{"at":1,"by":1,"event":"admitted","model":"m0","what":{"name":"camera","service":"guaranteed","period":20000000,"deadline":20000000,"jitter":0,"priority":0,"may_be_suspended":true,"compute":0,"streams":1,"slots":2,"stages":[1000000],"overhead":0,"bound":5000000,"persistent":4096,"scratch":2048,"partition":"vision"}}"#,
     r#"{"at":1,"by":1,"event":"bound_changed","model":"m0","bound":8000000}"#,
     r#"{"at":2,"by":1,"event":"refused","what":{"name":"lidar","why":{"refusal":"too_many_models","limit":1}}}"#,
     r#"{"at":3,"by":0,"event":"submitted","job":"m0#0","arrival":3,"release":3,"deadline":20000003}"#,
@@ -31,7 +31,7 @@ const RECORDS: [&str; 22] = [
     r#"{"at":8,"by":0,"event":"allocation_refused","model":"m0","requested":9,"available":8}"#,
     r#"{"at":8,"by":0,"event":"evidence_stale","job":"m0#0","stage":2,"why":{"staleness":"drift","mean":1,"excess":2500000}}"#,
     r#"{"at":9,"by":1,"event":"pressure_changed","from":"ample","to":"low","free":9}"#,
-    r#"{"at":9,"by":1,"event":"admitted","model":"m1","what":{"name":"logger","service":"background","stages":[1000000],"overhead":0,"bound":null,"persistent":0,"scratch":0}}"#,
+    r#"{"at":9,"by":1,"event":"admitted","model":"m1","what":{"name":"logger","service":"background","may_be_suspended":true,"compute":0,"streams":1,"slots":2,"stages":[1000000],"overhead":0,"bound":null,"persistent":0,"scratch":0}}"#,
     r#"{"at":9,"by":0,"event":"completed","job":"m7#0","response":3000000,"execution":1500000}"#,
 ];
 

@@ -79,6 +79,10 @@ pub(super) enum RuntimesError {
          build it yourself and name the library in ORT_DYLIB_PATH"
     )]
     Platform { what: &'static str, pinned: &'static str, os: &'static str, arch: &'static str },
+    #[error(
+        "there is no Node {oldest} or later on PATH, and none is pinned for {os} on {arch}; install it"
+    )]
+    NoNode { oldest: u32, os: &'static str, arch: &'static str },
     #[error("python3 is needed to fetch {package}; install Python 3 with pip, then try again")]
     PythonMissing { package: String },
     #[error(

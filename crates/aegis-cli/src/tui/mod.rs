@@ -9,7 +9,6 @@
 mod screen;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aegis::Nanos;
@@ -22,21 +21,23 @@ pub(crate) use screen::Head;
 /// How often the picture is renewed.
 const FRAME: Duration = Duration::from_millis(200);
 
-/// Shows the run until its `length` is over, a signal came or somebody pressed q; how long it ran, and
-/// what ended the view if that was the terminal.
+/// Shows the run until its `length` is over, it `ends` for another reason or somebody pressed q; how
+/// long it ran, and what ended the view if that was the terminal. What `ends` adds to the warnings is
+/// shown, and printed once the terminal is given back.
 pub(crate) fn watch(
     view: &LiveView,
     workload: &str,
     length: Option<Nanos>,
-    interrupted: &AtomicBool,
+    mut ends: impl FnMut(&mut Vec<String>) -> bool,
 ) -> (Duration, io::Result<()>) {
     let start = Instant::now();
     let end = length.map(|length| start + Duration::from(length));
+    let mut watch = Watch { view, workload, start, length, scroll: 0, warnings: Vec::new() };
     let shown = ratatui::try_init().and_then(|mut terminal| {
-        let mut watch = Watch { view, workload, start, length, scroll: 0 };
-        let shown = watch.run(&mut terminal, end, interrupted);
+        let shown = watch.run(&mut terminal, end, &mut ends);
         ratatui::try_restore().and(shown)
     });
+    watch.warnings.iter().for_each(|warning| eprintln!("{warning}"));
     (start.elapsed(), shown)
 }
 
@@ -47,6 +48,7 @@ struct Watch<'a> {
     length: Option<Nanos>,
     /// The first model that is shown.
     scroll: usize,
+    warnings: Vec<String>,
 }
 
 /// What a key asks for.
@@ -63,16 +65,18 @@ impl Watch<'_> {
         &mut self,
         terminal: &mut DefaultTerminal,
         end: Option<Instant>,
-        interrupted: &AtomicBool,
+        ends: &mut impl FnMut(&mut Vec<String>) -> bool,
     ) -> io::Result<()> {
         loop {
+            let is_over = ends(&mut self.warnings);
             let state = self.view.snapshot();
             let ran = Nanos::from(self.start.elapsed());
-            let head = Head { workload: self.workload, ran, length: self.length };
+            let warning = self.warnings.last().map(String::as_str);
+            let head = Head { workload: self.workload, ran, length: self.length, warning };
             self.scroll = self.scroll.min(state.models.len().saturating_sub(1));
             terminal.draw(|frame| screen::draw(frame, &state, &head, self.scroll))?;
             let now = Instant::now();
-            if interrupted.load(Ordering::Relaxed) || end.is_some_and(|end| now >= end) {
+            if is_over || end.is_some_and(|end| now >= end) {
                 return Ok(());
             }
             if event::poll(end.map_or(FRAME, |end| FRAME.min(end - now)))? {

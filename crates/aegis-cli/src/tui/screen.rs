@@ -31,6 +31,8 @@ pub(crate) struct Head<'a> {
     pub(crate) workload: &'a str,
     pub(crate) ran: Nanos,
     pub(crate) length: Option<Nanos>,
+    /// What the user must know beside the run, such as a trace that is not written any more.
+    pub(crate) warning: Option<&'a str>,
 }
 
 /// One column of the models.
@@ -90,6 +92,8 @@ fn first_lines(state: &LiveState, head: &Head<'_>, width: u16) -> Paragraph<'sta
         figure("refused", state.refused),
     ];
     figures.extend((state.dropped > 0).then(|| figure("events lost", state.dropped)));
+    figures
+        .extend(head.warning.map(|warning| Span::styled(warning.to_owned(), Style::new().red())));
     let keys = "q ends the run";
     let fill = usize::from(width).saturating_sub(title.chars().count() + keys.len());
     let title = Line::from(vec![title.bold(), " ".repeat(fill.max(1)).into(), keys.dim()]);
@@ -233,6 +237,7 @@ mod tests {
         record(&format!(
             r#"{{"at":{index},"by":1,"event":"admitted","model":"m{index}","what":{{"name":"{name}",
             "service":"guaranteed","period":20000000,"deadline":20000000,"jitter":0,"priority":0,
+            "may_be_suspended":true,"compute":0,"streams":1,"slots":2,
             "stages":[1000000],"overhead":0,"bound":5000000,"persistent":0,"scratch":0}}}}"#
         ))
     }
@@ -260,7 +265,12 @@ mod tests {
     fn check(state: &LiveState, (width, height): (u16, u16), scroll: usize, expected: &Expect) {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("memory draws");
         let length = Some(Nanos::from_secs(20));
-        let head = Head { workload: "pipeline.toml", ran: Nanos::from_millis(12_500), length };
+        let head = Head {
+            workload: "pipeline.toml",
+            ran: Nanos::from_millis(12_500),
+            length,
+            warning: None,
+        };
         terminal.draw(|frame| draw(frame, state, &head, scroll)).expect("memory draws");
         expected.assert_eq(&terminal.backend().to_string());
     }
@@ -348,7 +358,8 @@ mod tests {
     fn no_terminal_is_too_small_to_draw_on() {
         for size in [(1, 1), (3, 2), (10, 5), (300, 3)] {
             let mut terminal = Terminal::new(TestBackend::new(size.0, size.1)).expect("memory");
-            let head = Head { workload: "w", ran: Nanos::ZERO, length: None };
+            let head =
+                Head { workload: "w", ran: Nanos::ZERO, length: None, warning: Some("disk full") };
             terminal.draw(|frame| draw(frame, &run(), &head, 9)).expect("memory draws");
         }
     }

@@ -30,7 +30,8 @@ const HOSTILE: &str = r#"<script>alert(1)</script>"#;
 
 fn admitted(model: u16, name: &str, service: &Value, bound: Option<u64>) -> Value {
     let mut what = json!({
-        "name": name, "stages": [2_000_000], "overhead": 300_000, "bound": bound,
+        "name": name, "may_be_suspended": true, "compute": 0, "streams": 1, "slots": 2,
+        "stages": [2_000_000], "overhead": 300_000, "bound": bound,
         "persistent": 1_048_576 * (u64::from(model) + 1), "scratch": 524_288,
     });
     let keys = service.as_object().expect("terms are an object").clone();

@@ -144,8 +144,8 @@ mod tests {
 
     /// Lines of every kind that the page looks into, with `@` for a number that may be any.
     const LINES: [&str; 15] = [
-        r#""admitted","model":"m0","what":{"name":"a&b","service":"guaranteed","period":@,"deadline":@,"jitter":@,"priority":1,"stages":[@,@],"overhead":@,"bound":@,"persistent":@,"scratch":@}"#,
-        r#""admitted","model":"m1","what":{"name":"<b>","service":"background","stages":[@],"overhead":@,"bound":null,"persistent":@,"scratch":@}"#,
+        r#""admitted","model":"m0","what":{"name":"a&b","service":"guaranteed","period":@,"deadline":@,"jitter":@,"priority":1,"may_be_suspended":true,"compute":0,"streams":1,"slots":2,"stages":[@,@],"overhead":@,"bound":@,"persistent":@,"scratch":@}"#,
+        r#""admitted","model":"m1","what":{"name":"<b>","service":"background","may_be_suspended":true,"compute":0,"streams":1,"slots":2,"stages":[@],"overhead":@,"bound":null,"persistent":@,"scratch":@}"#,
         r#""bound_changed","model":"m0","bound":@"#,
         r#""refused","what":{"name":"c","why":{"refusal":"device_memory","persistent":@,"scratch":@,"limit":@,"replanned":@}}"#,
         r#""submitted","job":"m0#@","arrival":@,"release":@,"deadline":@"#,
