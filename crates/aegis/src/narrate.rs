@@ -24,10 +24,21 @@ pub enum Weight {
 #[must_use]
 pub fn weight(event: &TraceEvent) -> Weight {
     match event {
-        TraceEvent::Submitted { .. }
-        | TraceEvent::StageCompleted { .. }
-        | TraceEvent::Completed { .. }
-        | TraceEvent::Idle => Weight::Detail,
+        TraceEvent::Started
+        | TraceEvent::Stopped
+        | TraceEvent::Admitted { .. }
+        | TraceEvent::BoundChanged { .. }
+        | TraceEvent::Refused { .. }
+        | TraceEvent::Evicting { .. }
+        | TraceEvent::Evicted { .. }
+        | TraceEvent::SubmissionRefused { .. }
+        | TraceEvent::Dispatched { .. }
+        | TraceEvent::Suspended { .. }
+        | TraceEvent::Dropped { .. }
+        | TraceEvent::OutOfBudget { .. }
+        | TraceEvent::Postponed { .. }
+        | TraceEvent::GuaranteesRestored { .. }
+        | TraceEvent::PressureChanged { .. } => Weight::Decision,
         TraceEvent::AssumptionBroken { .. }
         | TraceEvent::BoundExceeded { cause: Some(_), .. }
         | TraceEvent::MissedDeadline { .. }
@@ -38,7 +49,8 @@ pub fn weight(event: &TraceEvent) -> Weight {
         | TraceEvent::Fenced { .. }
         | TraceEvent::Hanging { .. }
         | TraceEvent::AllocationRefused { .. } => Weight::Fault,
-        _ => Weight::Decision,
+        // Submissions, stages, completions, idleness, and what is recorded for replay alone.
+        _ => Weight::Detail,
     }
 }
 

@@ -8,7 +8,7 @@
 //! of the start and not of the run. The feed is one of the pump's
 //! [observers](crate::observer::TraceObserver): no job, and no thread that decides, ever touches a
 //! metric. `docs/metrics.md` lists every metric with its unit and labels, and a test holds it to
-//! [`families`].
+//! `families`.
 //!
 //! # Invariants
 //! 1. Nothing but a loopback address is served unless that is asked for by name

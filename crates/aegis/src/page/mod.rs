@@ -6,8 +6,8 @@
 //!
 //! The page needs nothing but itself: no script, no font, no network, and its own policy forbids them
 //! to it. It follows the reader's choice of light and dark, and has the figures of every picture in a
-//! table beside it. [`digest`] is what is kept of a trace; [`window`] finds the stretch of time that is
-//! drawn; [`html`] lays out. ADR 0075 says why it is made this way.
+//! table beside it. `digest` is what is kept of a trace; `window` finds the stretch of time that is
+//! drawn; `html` lays out. ADR 0075 says why it is made this way.
 //!
 //! # Invariants
 //! 1. The trace is read once, and memory is bounded by the models in it and by named limits, not by its
