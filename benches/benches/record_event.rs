@@ -1,7 +1,9 @@
 //! What recording one event costs the thread that does it.
 
+use std::cell::Cell;
+use std::io::sink;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aegis::live::LiveView;
@@ -9,10 +11,12 @@ use aegis::log::EventLog;
 use aegis::metrics::{Exposure, MetricsServer, Serving};
 use aegis::{TraceFile, TraceObserver, TracePump};
 use aegis_benches::Sampling;
+use aegis_trace::export::format::{TraceFormat, TraceWriter};
 use aegis_trace::{
     Bytes, JobId, ModelId, Reason, StageIndex, StreamId, Timestamp, TraceCollector, TraceEvent,
 };
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 
 /// Places of the ring, as the facade has it.
 const CAPACITY: usize = 1 << 14;
@@ -30,30 +34,73 @@ fn record_event(criterion: &mut Criterion) {
     group.bench_function("baseline", |bencher| {
         let mut push = |n| assert!(ring.push((n, [n; 8])).is_ok(), "the ring was drained");
         let mut drain = || while reader.pop().is_ok() {};
-        bencher.iter_custom(|events| in_rings(events, &mut push, &mut drain));
+        bencher.iter_custom(|events| in_rings(events, CAPACITY, &mut push, &mut drain));
     });
     let collector = TraceCollector::new(CAPACITY);
     let mut recorder = collector.recorder();
     group.bench_function("dispatched", |bencher| {
         let mut record = |n| recorder.record(Timestamp(n), dispatched(n));
         let mut drain = || drop(collector.drain());
-        bencher.iter_custom(|events| in_rings(events, &mut record, &mut drain));
+        bencher.iter_custom(|events| in_rings(events, CAPACITY, &mut record, &mut drain));
     });
     assert_eq!(collector.dropped(), 0, "the ring was drained in time");
-    // The same while another thread writes the file, counts, tells and shows what was recorded.
+    while_exporting(&mut group);
+    while_watched(&mut group);
+    group.finish();
+}
+
+/// The same while another thread empties the ring into all three formats, without a pause.
+fn while_exporting(group: &mut BenchmarkGroup<'_, WallTime>) {
+    let collector = TraceCollector::new(CAPACITY);
+    let mut recorder = collector.recorder();
+    let (stop, exported) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| export(&collector, &stop, &exported));
+        let recorded = Cell::new(0);
+        group.bench_function("dispatched_while_exporting", |bencher| {
+            let mut record = |n| {
+                recorder.record(Timestamp(n), dispatched(n));
+                recorded.set(recorded.get() + 1);
+            };
+            // Half a ring is left to be exported while the next half is recorded.
+            let mut drain = || {
+                while recorded.get() - exported.load(Ordering::Acquire) > CAPACITY as u64 / 2 {
+                    std::thread::yield_now();
+                }
+            };
+            bencher.iter_custom(|events| in_rings(events, CAPACITY / 2, &mut record, &mut drain));
+        });
+        stop.store(true, Ordering::Release);
+    });
+    assert_eq!(collector.dropped(), 0, "the exporter kept up");
+}
+
+fn export(collector: &TraceCollector, stop: &AtomicBool, exported: &AtomicU64) {
+    let formats = [TraceFormat::JsonLines, TraceFormat::Perfetto, TraceFormat::Chrome];
+    let mut writers = formats.map(|format| TraceWriter::new(format, sink()).expect("a sink"));
+    while !stop.load(Ordering::Acquire) {
+        let records = collector.drain();
+        for writer in &mut writers {
+            writer.write(&records).expect("a sink takes all");
+        }
+        exported.fetch_add(records.len() as u64, Ordering::Release);
+    }
+}
+
+/// The same while the pump writes the file, counts, tells and shows what was recorded.
+fn while_watched(group: &mut BenchmarkGroup<'_, WallTime>) {
     let exports = Exports::start();
     let mut recorder = exports.collector.recorder();
     group.bench_function("exports_on", |bencher| {
         let mut record = |n| recorder.record(Timestamp(n), dispatched(n));
         // Emptying takes its time, so a sample is half a ring, however few events are asked for.
         bencher.iter_custom(|events| {
-            let timed = in_rings(HALF, &mut record, || exports.wait_until_emptied());
+            let timed = in_rings(HALF, CAPACITY, &mut record, || exports.wait_until_emptied());
             let nanos = timed.as_nanos() * u128::from(events) / u128::from(HALF);
             Duration::from_nanos(u64::try_from(nanos).expect("a sample is short"))
         });
     });
     exports.end();
-    group.finish();
 }
 
 /// All that can watch a run, on its own threads.
@@ -109,12 +156,18 @@ impl Exports {
     }
 }
 
-/// Times `event` for `events` calls, and lets `drain` empty the ring, untimed, before it is full.
-fn in_rings(events: u64, mut event: impl FnMut(u64), mut drain: impl FnMut()) -> Duration {
+/// Times `event` for `events` calls, and lets `drain` empty the ring, untimed, after each `room` of
+/// them.
+fn in_rings(
+    events: u64,
+    room: usize,
+    mut event: impl FnMut(u64),
+    mut drain: impl FnMut(),
+) -> Duration {
     let mut timed = Duration::ZERO;
     let mut next = 0;
     while next < events {
-        let end = events.min(next + CAPACITY as u64);
+        let end = events.min(next + room as u64);
         let start = Instant::now();
         (next..end).for_each(&mut event);
         timed += start.elapsed();

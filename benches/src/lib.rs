@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod stack;
+pub mod traffic;
 
 pub use stack::{Running, Spin, Stack, StackConfig};
 

@@ -303,7 +303,9 @@ fn run_refuses_as_check_does_unless_told_to_go_on() {
 #[test]
 fn a_trace_never_overwrites_what_the_command_reads() {
     let case = Case::new(&on_host(r#"["5ms"]"#));
-    let arguments = ["run", "pipeline.toml", "--for", "100ms", "--trace", "pipeline.toml"];
+    let link = case.path("out.jsonl"); // Under a name that stands for a format.
+    std::os::unix::fs::symlink(case.path("pipeline.toml"), link).expect("a link");
+    let arguments = ["run", "pipeline.toml", "--for", "100ms", "--trace", "out.jsonl"];
     let output = case.aegis(&arguments);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("the trace would overwrite pipeline.toml"));

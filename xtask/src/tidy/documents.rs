@@ -122,10 +122,12 @@ fn explained_versions(tree: &Tree) -> BTreeMap<String, (&str, usize)> {
         .collect()
 }
 
-/// The manifests of our crates.
+/// The manifests of our crates. One that is a workspace of its own, as that of `fuzz/`, has none of the
+/// workspace's table to take from.
 fn members(tree: &Tree) -> impl Iterator<Item = (&TextFile, Table)> {
     let files = tree.files.iter().filter(|file| file.path.ends_with("/Cargo.toml"));
-    files.filter_map(|file| Some((file, file.text.parse().ok()?)))
+    let manifests = files.filter_map(|file| Some((file, file.text.parse::<Table>().ok()?)));
+    manifests.filter(|(_, manifest)| !manifest.contains_key("workspace"))
 }
 
 /// Name and entry of every dependency that a manifest declares.
@@ -243,6 +245,12 @@ mod tests {
             "| `serde` | 1.0.0 | Encoding. |",
             &["docs/dependencies.md:4: `serde` is not a dependency of the workspace"],
         );
+    }
+
+    #[test]
+    fn a_workspace_of_its_own_shares_nothing() {
+        let alone = "[dependencies]\nrand = \"=0.9.0\"\n\n[workspace]\n";
+        check_dependencies("", alone, "", &[]);
     }
 
     #[test]

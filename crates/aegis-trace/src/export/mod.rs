@@ -2,7 +2,7 @@
 //!
 //! JSON Lines ([`json`]) is the lossless log, which replay and explanations read. The others are
 //! pictures of it, for people: Perfetto's protobuf ([`perfetto`]) and Chrome's trace JSON
-//! ([`chrome`]). What they show is decided once, in `timeline`; [`format`] chooses among the three by
+//! ([`chrome`]). What they show is decided once, in `timeline`; [`mod@format`] chooses among the three by
 //! the name of a file, and [`convert`] makes a picture of a log.
 //!
 //! # Invariants
