@@ -2,19 +2,27 @@
 
 use std::cell::Cell;
 use std::io::sink;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use aegis::live::LiveView;
+use aegis::log::EventLog;
+use aegis::metrics::{Exposure, MetricsServer, Serving};
+use aegis::{TraceFile, TraceObserver, TracePump};
 use aegis_benches::Sampling;
 use aegis_trace::export::format::{TraceFormat, TraceWriter};
 use aegis_trace::{
-    JobId, ModelId, Reason, StageIndex, StreamId, Timestamp, TraceCollector, TraceEvent,
+    Bytes, JobId, ModelId, Reason, StageIndex, StreamId, Timestamp, TraceCollector, TraceEvent,
 };
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 
 /// Places of the ring, as the facade has it.
 const CAPACITY: usize = 1 << 14;
+
+/// Half of them: as much as is recorded while the other half may still be waiting to be taken.
+const HALF: u64 = CAPACITY as u64 / 2;
 
 /// As large as what the ring of a recorder holds.
 type Plain = (u64, [u64; 8]);
@@ -37,6 +45,7 @@ fn record_event(criterion: &mut Criterion) {
     });
     assert_eq!(collector.dropped(), 0, "the ring was drained in time");
     while_exporting(&mut group);
+    while_watched(&mut group);
     group.finish();
 }
 
@@ -75,6 +84,75 @@ fn export(collector: &TraceCollector, stop: &AtomicBool, exported: &AtomicU64) {
             writer.write(&records).expect("a sink takes all");
         }
         exported.fetch_add(records.len() as u64, Ordering::Release);
+    }
+}
+
+/// The same while the pump writes the file, counts, tells and shows what was recorded.
+fn while_watched(group: &mut BenchmarkGroup<'_, WallTime>) {
+    let exports = Exports::start();
+    let mut recorder = exports.collector.recorder();
+    group.bench_function("exports_on", |bencher| {
+        let mut record = |n| recorder.record(Timestamp(n), dispatched(n));
+        // Emptying takes its time, so a sample is half a ring, however few events are asked for.
+        bencher.iter_custom(|events| {
+            let timed = in_rings(HALF, CAPACITY, &mut record, || exports.wait_until_emptied());
+            let nanos = timed.as_nanos() * u128::from(events) / u128::from(HALF);
+            Duration::from_nanos(u64::try_from(nanos).expect("a sample is short"))
+        });
+    });
+    exports.end();
+}
+
+/// All that can watch a run, on its own threads.
+struct Exports {
+    collector: TraceCollector,
+    pump: TracePump,
+    _metrics: Serving,
+    taken: Arc<AtomicU64>,
+    folder: tempfile::TempDir,
+}
+
+/// Counts the times that the pump has emptied the rings. The first observer, so that the others are
+/// still at work when it has counted.
+struct Taken(Arc<AtomicU64>);
+
+impl TraceObserver for Taken {
+    fn observe(&mut self, _: &aegis_trace::Record) {}
+    fn emptied(&mut self, _: u64) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl Exports {
+    fn start() -> Self {
+        let collector = TraceCollector::new(CAPACITY);
+        let address = "127.0.0.1:0".parse().expect("an address");
+        let server = MetricsServer::bind(address, Exposure::Loopback).expect("a free port");
+        let (serving, metrics) = server.serve(Bytes::from_mib(1)).expect("a thread");
+        let (_, live) = LiveView::new();
+        let taken = Arc::new(AtomicU64::new(0));
+        let first = Taken(Arc::clone(&taken));
+        let observers: Vec<Box<dyn TraceObserver>> =
+            vec![Box::new(first), Box::new(EventLog::default()), Box::new(live), Box::new(metrics)];
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = TraceFile::at(folder.path().join("out.jsonl")).expect("its name says how");
+        let pump = TracePump::start_observed(&collector, &[file], observers).expect("a file");
+        Self { collector, pump, _metrics: serving, taken, folder }
+    }
+
+    /// Until the rings were emptied once more: what was recorded before the last call is taken.
+    fn wait_until_emptied(&self) {
+        let before = self.taken.load(Ordering::Acquire);
+        while self.taken.load(Ordering::Acquire) == before {
+            std::thread::yield_now();
+        }
+    }
+
+    fn end(self) {
+        assert_eq!(self.collector.dropped(), 0, "the ring was drained in time");
+        let (_, failures) = self.pump.finish();
+        assert!(failures.is_empty(), "{failures:?}");
+        drop(self.folder);
     }
 }
 

@@ -18,6 +18,8 @@ use crate::{process, tools};
 
 /// Where the demo leaves what it made; git-ignored.
 const OUT: &str = "out";
+/// The page that is made of the trace.
+const PAGE: &str = "out/demo.report.html";
 
 /// What to show.
 #[derive(Args)]
@@ -64,6 +66,11 @@ pub(crate) fn run(root: &Path, args: &DemoArgs) -> anyhow::Result<()> {
     run.arg(&args.workload).args(["--for", &args.duration, "--trace"]).arg(&trace);
     let ran = show_and_keep(&mut run, &root.join(&report));
     println!("\nreport: {report}\ntrace:  {trace}");
+    // Also of a run that ended with *no*: it is wanted most then.
+    if root.join(&trace).is_file() {
+        let mut page = aegis.command(&["report"]);
+        process::show_and_run(page.arg(&trace).args(["--out", PAGE]))?;
+    }
     ran.context("the run ended with *no*; the last line of the report says why")
 }
 

@@ -9,6 +9,7 @@
 //! # Invariants
 //! 1. Nothing is loaded from the folders of this command but what has the pinned hash.
 
+mod browser;
 mod cuda;
 mod package;
 mod perfetto;
@@ -75,6 +76,9 @@ pub(crate) struct RuntimesArgs {
     /// The runtime for CUDA, and what it needs of CUDA where the system lacks it.
     #[arg(long)]
     cuda: bool,
+    /// A headless Chromium for the tests of pages, where the system has none.
+    #[arg(long)]
+    browser: bool,
     /// Perfetto's own reader of traces, and Node to run it where the system lacks it: for tests.
     #[arg(long, conflicts_with_all = ["cuda", "wheel"])]
     perfetto: bool,
@@ -94,6 +98,10 @@ impl RuntimesArgs {
 pub(crate) fn run(root: &Path, args: &RuntimesArgs) -> anyhow::Result<()> {
     let into = args.into.clone().unwrap_or_else(|| home(root));
     let origin = args.wheel.as_deref().map_or(Origin::Pip, Origin::File);
+    if args.browser {
+        println!("browser: {}", browser::provide(&into)?.display());
+        return Ok(());
+    }
     if args.cuda {
         return Ok(cuda::run(&into, &origin)?);
     }
@@ -117,6 +125,14 @@ pub(crate) fn provide(root: &Path, cuda: bool) -> anyhow::Result<PathBuf> {
     let folder = home(root).join(package.folder());
     package.provide(&folder, &Origin::Pip)?;
     Ok(folder)
+}
+
+/// Makes sure of a browser for the tests of pages, and returns its path.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn provide_browser(root: &Path) -> anyhow::Result<PathBuf> {
+    Ok(browser::provide(&home(root))?)
 }
 
 /// The library's place in the workspace at `root`, whether it is there or not.

@@ -36,7 +36,7 @@ pub(crate) struct TestArgs {
 enum Step {
     /// Every file is formatted.
     Fmt,
-    /// The pinned ONNX Runtime is in place.
+    /// The pinned ONNX Runtime and a browser are in place.
     Runtimes,
     /// Perfetto's own reader of traces is in place, for the tests that ask it.
     Perfetto,
@@ -135,7 +135,10 @@ impl Step {
     fn run(self, root: &Path) -> anyhow::Result<()> {
         match self {
             Self::Fmt => cargo(root, &["fmt", "--all", "--check"]),
-            Self::Runtimes => runtimes::run(root, &RuntimesArgs::default()),
+            Self::Runtimes => {
+                println!("browser: {}", runtimes::provide_browser(root)?.display());
+                runtimes::run(root, &RuntimesArgs::default())
+            }
             Self::Perfetto => runtimes::run(root, &RuntimesArgs::perfetto()),
             Self::Models => write_models(),
             Self::Clippy => clippy(root, &["--workspace"]),
@@ -189,6 +192,7 @@ fn doc(root: &Path) -> anyhow::Result<()> {
 fn nextest(root: &Path) -> anyhow::Result<()> {
     let mut nextest = tools::NEXTEST.command(root)?;
     nextest.args(["run", "--workspace", "--profile", "ci"]);
+    nextest.env("AEGIS_BROWSER", runtimes::provide_browser(root)?);
     Ok(process::show_and_run(with_runtime(root, &mut nextest))?)
 }
 

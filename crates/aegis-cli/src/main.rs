@@ -10,17 +10,22 @@ mod chains;
 mod check;
 mod device;
 mod edge;
+mod exports;
 mod findings;
 mod histogram;
+mod logging;
 mod memory;
 mod output;
 mod plan;
 mod profile;
 mod recording;
+mod report;
 mod run;
 mod split;
 mod table;
 mod trace;
+#[cfg(feature = "tui")]
+mod tui;
 mod verify;
 mod wcet;
 
@@ -32,6 +37,8 @@ use clap::{Parser, Subcommand};
 #[derive(Parser)]
 #[command(name = "aegis", version, arg_required_else_help = true)]
 struct Arguments {
+    #[command(flatten)]
+    log: logging::LogArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -50,6 +57,8 @@ enum Command {
     Run(run::RunArgs),
     /// Check a certificate without trusting who wrote it: recompute every number and inequality.
     Verify(verify::VerifyArgs),
+    /// Make a page for a browser from the trace of a run.
+    Report(report::ReportArgs),
     /// Make pictures of traces.
     Trace(trace::TraceArgs),
     /// Find offsets for a file of tensor lifetimes.
@@ -65,30 +74,38 @@ enum Answer {
     No,
 }
 
+impl Command {
+    fn run(self) -> anyhow::Result<Answer> {
+        match self {
+            Self::Device(args) => device::run(&args),
+            Self::Profile(args) => profile::run(&args),
+            Self::Check(args) => check::run(&args),
+            Self::Analyse(args) => analyse::run(&args),
+            Self::Run(args) => run::run(&args),
+            Self::Verify(args) => verify::run(&args),
+            Self::Report(args) => report::run(&args),
+            Self::Trace(args) => trace::run(&args),
+            Self::Plan(args) => plan::run(&args),
+            Self::Wcet(args) => wcet::run(&args),
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    let answer = match Arguments::parse().command {
-        Command::Device(args) => device::run(&args),
-        Command::Profile(args) => profile::run(&args),
-        Command::Check(args) => check::run(&args),
-        Command::Analyse(args) => analyse::run(&args),
-        Command::Run(args) => run::run(&args),
-        Command::Verify(args) => verify::run(&args),
-        Command::Trace(args) => trace::run(&args),
-        Command::Plan(args) => plan::run(&args),
-        Command::Wcet(args) => wcet::run(&args),
-    };
-    match answer {
+    let Arguments { log, command } = Arguments::parse();
+    match log.install().and_then(|()| command.run()) {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
         Err(error) => {
-            report(&error);
+            complain(&error);
             ExitCode::from(2)
         }
     }
 }
 
 /// Prints an error with its causes. The faults of a workload file carry their own headings.
-fn report(error: &anyhow::Error) {
+fn complain(error: &anyhow::Error) {
+    aegis::log::error("the command failed", error.as_ref());
     if let Some(faults @ aegis::Error::Workload(_)) = error.downcast_ref() {
         eprintln!("{faults}");
     } else {

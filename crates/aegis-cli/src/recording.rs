@@ -1,6 +1,6 @@
 //! The trace of a run, and what becomes of the run when it cannot be written.
 
-use aegis::{Error, Runtime, TraceFile, TracePump, TraceSummary};
+use aegis::{Error, Runtime, TraceFile, TraceObserver, TracePump, TraceSummary};
 use anyhow::Result;
 use clap::ValueEnum;
 
@@ -22,7 +22,7 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// Begins to write `files`.
+    /// Begins to write `files`, and to show what is written to `observers`.
     ///
     /// # Errors
     /// A file cannot be created.
@@ -30,8 +30,9 @@ impl Recording {
         runtime: &Runtime,
         files: &[TraceFile],
         on_error: OnTraceError,
+        observers: Vec<Box<dyn TraceObserver>>,
     ) -> Result<Self> {
-        let pump = TracePump::start(runtime.collector(), files)?;
+        let pump = TracePump::start_observed(runtime.collector(), files, observers)?;
         Ok(Self { pump, on_error, first: None })
     }
 

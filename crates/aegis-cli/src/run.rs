@@ -1,5 +1,8 @@
 //! `aegis run`: admit, run, report.
 
+#[cfg(feature = "tui")]
+use std::cell::RefCell;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,18 +11,19 @@ use std::time::{Duration, Instant};
 use aegis::drive::{Load, LoadSummary};
 use aegis::export::format::UnknownFormat;
 use aegis::{
-    Bytes, ChainReport, DriverMemoryReport, Error, ModelReport, Nanos, Pipeline, RealtimeReport,
-    Report, Runtime, ThreadSetup, TraceFile, TraceSummary, Verdict,
+    ChainReport, DriverMemoryReport, Error, ModelReport, Nanos, Pipeline, RealtimeReport, Report,
+    Runtime, ThreadSetup, TraceFile, TraceSummary, Verdict,
 };
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::exports::{ExportArgs, Running};
 use crate::output::print;
 use crate::recording::{OnTraceError, Recording};
 use crate::table::{self, ms, or_dash};
-use crate::{Answer, chains, check, findings, memory};
+use crate::{Answer, chains, check, findings, logging, memory};
 
 /// How often the progress line is renewed and Ctrl-C is looked for.
 const TICK: Duration = Duration::from_millis(100);
@@ -44,12 +48,15 @@ pub(crate) struct RunArgs {
     /// Print the report as JSON instead of a table.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    exports: ExportArgs,
 }
 
 pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     ensure!(args.length != Some(Nanos::ZERO), "--for must be longer than zero");
     let pipeline = Pipeline::open(&args.workload)?;
     overwrites_nothing(&pipeline, &args.trace)?;
+    let exports = args.exports.prepare()?;
     let interrupted = catch_interrupts()?;
     let (runtime, verdicts) = admit(&pipeline)?;
     let chains = pipeline.chains(&runtime, &verdicts);
@@ -59,12 +66,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
         return check::answer(verdicts, &chains);
     }
     let load = pipeline.load(&verdicts);
-    let mut recording = Recording::start(&runtime, &args.trace, args.trace_errors)?;
+    let (exported, observers) = exports.start(&runtime)?;
+    let mut recording = Recording::start(&runtime, &args.trace, args.trace_errors, observers)?;
     runtime.warm_up()?;
     runtime.start()?;
     let load = Load::start(load, Arc::clone(runtime.clock()))?;
     let realtime = runtime.realtime();
-    let ran = watch(&runtime, args.length, &interrupted, &mut recording);
+    let (ran, shown) = watch(&runtime, &exported, args, &interrupted, &mut recording);
     let load = load.end();
     let stopped = runtime.stop();
     // Only now: behind a stage that hangs, the jobs of a chain end with the runtime.
@@ -77,6 +85,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     let kept = seen.faults().is_empty();
     // What went wrong is said after the report, which is wanted most when something did.
     stopped?;
+    shown.context("the terminal failed, which ended the run")?;
     if let Some(error) = untraced {
         return Err(error);
     }
@@ -236,8 +245,33 @@ fn admit(pipeline: &Pipeline) -> Result<(Runtime, Vec<Verdict>), Error> {
     admitted
 }
 
-/// Waits for the end of the run, showing what happens; how long it ran.
+/// Waits for the end of the run, showing what happens; how long it ran, and whether the terminal
+/// failed.
 fn watch(
+    runtime: &Runtime,
+    exported: &Running,
+    args: &RunArgs,
+    interrupted: &AtomicBool,
+    recording: &mut Recording,
+) -> (Duration, io::Result<()>) {
+    #[cfg(feature = "tui")]
+    if let Some(view) = &exported.view {
+        let workload = args.workload.display().to_string();
+        let ends = |warnings: &mut Vec<String>| {
+            let told = RefCell::new(Vec::new());
+            let untraced = recording.must_end(|warning| told.borrow_mut().push(warning.to_owned()));
+            warnings.append(&mut told.into_inner());
+            untraced || interrupted.load(Ordering::Relaxed)
+        };
+        return crate::tui::watch(view, &workload, args.length, ends);
+    }
+    #[cfg(not(feature = "tui"))]
+    let _ = &exported.view;
+    (watch_progress(runtime, args.length, interrupted, recording), Ok(()))
+}
+
+/// Waits for the end of the run beside a line of progress; how long it ran.
+fn watch_progress(
     runtime: &Runtime,
     length: Option<Nanos>,
     interrupted: &AtomicBool,
@@ -245,7 +279,8 @@ fn watch(
 ) -> Duration {
     let start = Instant::now();
     let seconds = length.map_or(0, |length| length.as_nanos().div_ceil(1_000_000_000));
-    let bar = ProgressBar::new(seconds);
+    // A log on the same terminal would be written through.
+    let bar = if logging::is_on() { ProgressBar::hidden() } else { ProgressBar::new(seconds) };
     let template = if length.is_some() {
         "running {bar:40} {pos}/{len} s {msg}"
     } else {

@@ -227,6 +227,10 @@ pub enum Error {
     /// The operating system gave no thread.
     #[error("the operating system gave no thread")]
     Thread(#[source] std::io::Error),
+    /// Metrics cannot be served.
+    #[cfg(feature = "metrics")]
+    #[error(transparent)]
+    Metrics(#[from] crate::metrics::MetricsError),
 }
 
 impl Error {
@@ -265,6 +269,8 @@ impl Error {
             Self::Device(cause) => cause.category(),
             Self::Memory(cause) => cause.category(),
             Self::Trace { cause, .. } => cause.category(),
+            #[cfg(feature = "metrics")]
+            Self::Metrics(cause) => cause.category(),
         }
     }
 }

@@ -63,7 +63,14 @@ pub mod environment;
 mod error;
 pub mod evidence;
 mod handle;
+pub mod live;
+pub mod log;
 mod margin;
+#[cfg(feature = "metrics")]
+pub mod metrics;
+pub mod narrate;
+pub mod observer;
+pub mod page;
 mod partition;
 pub mod pipeline;
 pub mod plan;
@@ -109,6 +116,7 @@ pub use device_facts::{DeviceFacts, MemoryOutlook};
 pub use error::Error;
 pub use handle::{Job, ModelHandle, Outputs, Timing};
 pub use margin::{CounterOffer, Margins, ModelSensitivity};
+pub use observer::TraceObserver;
 pub use partition::PartitionSpec;
 pub use pipeline::{Pipeline, Verdict};
 pub use report::{

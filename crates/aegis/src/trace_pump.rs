@@ -23,6 +23,8 @@ use aegis_trace::export::format::{TraceFormat, TraceWriter, UnknownFormat};
 use aegis_trace::{Record, TraceCollector, TraceError, TraceEvent};
 
 use crate::error::Error;
+use crate::log;
+use crate::observer::TraceObserver;
 
 /// How often the rings are emptied; they must hold what happens in between.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -79,11 +81,23 @@ impl TracePump {
     /// # Errors
     /// [`Error::Trace`] when a file cannot be created, [`Error::Thread`].
     pub fn start(collector: &TraceCollector, files: &[TraceFile]) -> Result<Self, Error> {
+        Self::start_observed(collector, files, Vec::new())
+    }
+
+    /// As [`TracePump::start`]; `observers` see every record on the pump's thread, in their order.
+    ///
+    /// # Errors
+    /// As [`TracePump::start`].
+    pub fn start_observed(
+        collector: &TraceCollector,
+        files: &[TraceFile],
+        observers: Vec<Box<dyn TraceObserver>>,
+    ) -> Result<Self, Error> {
         let outputs = files.iter().map(Output::create).collect::<Result<Vec<_>, _>>()?;
         let done = Arc::new(AtomicBool::new(false));
         let (until, collector) = (Arc::clone(&done), collector.clone());
         let (sender, failed) = channel();
-        let work = move || pump(outputs, &collector, &until, &sender);
+        let work = move || pump(outputs, &collector, &until, &sender, observers);
         let thread = thread::Builder::new().name("aegis-trace".into()).spawn(work);
         Ok(Self { failed, done, thread: thread.map_err(Error::Thread)? })
     }
@@ -145,10 +159,15 @@ fn pump(
     collector: &TraceCollector,
     done: &AtomicBool,
     failed: &Sender<Error>,
+    mut observers: Vec<Box<dyn TraceObserver>>,
 ) -> TraceSummary {
     let mut summary = TraceSummary::default();
-    // Nobody may listen any more, which is no reason to stop.
-    let tell = |path, cause| drop(failed.send(Error::Trace { path, cause }));
+    let tell = |path, cause| {
+        let error = Error::Trace { path, cause };
+        log::error("the trace file ends early", &error);
+        // Nobody may listen any more, which is no reason to stop.
+        drop(failed.send(error));
+    };
     loop {
         let last = done.load(Ordering::Acquire);
         let drained = collector.drain();
@@ -159,6 +178,7 @@ fn pump(
                 false
             }
         });
+        show(&drained, collector.dropped(), &mut observers);
         summary.take(drained);
         if last {
             summary.dropped = collector.dropped();
@@ -170,6 +190,14 @@ fn pump(
             return summary;
         }
         thread::park_timeout(INTERVAL);
+    }
+}
+
+/// Shows what was taken to everybody who watches.
+fn show(drained: &[Record], dropped: u64, observers: &mut [Box<dyn TraceObserver>]) {
+    for observer in observers {
+        drained.iter().for_each(|record| observer.observe(record));
+        observer.emptied(dropped);
     }
 }
 

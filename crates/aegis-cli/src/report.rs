@@ -1,0 +1,31 @@
+//! `aegis report`: the trace of a run as a page for a browser.
+
+use std::path::PathBuf;
+
+use aegis::page::{self, Written};
+use anyhow::Result;
+use clap::Args;
+
+use crate::Answer;
+use crate::output::print;
+
+#[derive(Args)]
+pub(crate) struct ReportArgs {
+    /// The trace, as `aegis run --trace` writes it.
+    trace: PathBuf,
+    /// Write the page there.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// *Yes* once the page is there, whatever it shows: the run had its own answer.
+pub(crate) fn run(args: &ReportArgs) -> Result<Answer> {
+    let Written { records, is_whole, bytes } = page::write(&args.trace, &args.out)?;
+    let whole = if is_whole { "" } else { "; the trace is not whole, which the page says" };
+    print(format!(
+        "{records} events, {} KiB: {}{whole}",
+        bytes.div_ceil(1024),
+        args.out.display()
+    ))?;
+    Ok(Answer::Yes)
+}
