@@ -19,6 +19,7 @@ pub mod clock;
 pub mod collector;
 pub mod error;
 pub mod event;
+pub mod executor;
 pub mod export;
 pub mod id;
 pub mod pressure;
@@ -35,6 +36,7 @@ pub use event::{
     AdmittedModel, Assumption, DropReason, EventKind, Reason, RefusedModel, Staleness,
     SubmitRefusal, TraceEvent,
 };
+pub use executor::{ExecutorConfig, OverrunPolicy, Overheads, PolicyKind};
 pub use id::{JobId, ModelId, PartitionId, StageIndex, StreamId, TensorId};
 pub use pressure::PressureLevel;
 pub use query::{Query, Trace};

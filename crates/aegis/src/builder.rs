@@ -12,7 +12,7 @@ use aegis_memory::{MemoryOrchestrator, PressurePolicy, PressureThresholds};
 use aegis_sched::admission::{AdmissionConfig, AdmissionController, DeviceMemory};
 use aegis_sched::dispatch::orchestrator::Pace;
 use aegis_sched::dispatch::{Dispatcher, DispatcherConfig, OverrunPolicy};
-use aegis_sched::policy::PolicyKind;
+use aegis_sched::policy::{PolicyKind, policy_of};
 use aegis_sched::queue::SubmissionQueue;
 use aegis_sched::task::Overheads;
 use aegis_trace::{Bytes, MonotonicClock, Nanos, PartitionId, TraceCollector};
@@ -344,7 +344,7 @@ impl Checked {
             hang_floor: HANG_FLOOR,
         };
         let recorder = parts.collector.recorder();
-        parts.dispatchers.push(Dispatcher::new(config, policy.policy(), streams, recorder));
+        parts.dispatchers.push(Dispatcher::new(config, policy_of(policy), streams, recorder));
         let signal = Arc::clone(device.signal());
         let submissions = Arc::new(SubmissionQueue::new(self.queue_depth, signal));
         let clock = device.clock();

@@ -36,7 +36,7 @@ use crate::admission::{AdmissionConfig, AdmissionController, AdmissionError, Dev
 use crate::analysis::Analysis;
 use crate::dispatch::{Dispatcher, DispatcherConfig, OverrunPolicy, Turn};
 use crate::metrics::{ModelMetrics, Snapshot};
-use crate::policy::PolicyKind;
+use crate::policy::{PolicyKind, policy_of};
 use crate::queue::SubmissionQueue;
 use crate::submit::{Submitter, SubmitterParts};
 use crate::task::Overheads;
@@ -140,7 +140,7 @@ impl World {
             memory: DeviceMemory::new(MemoryOrchestrator::new(arena)),
             dispatcher: Dispatcher::new(
                 dispatcher,
-                config.policy.policy(),
+                policy_of(config.policy),
                 streams,
                 collector.recorder(),
             ),
