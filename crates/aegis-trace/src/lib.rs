@@ -33,8 +33,8 @@ pub use clock::{Clock, ManualClock, MonotonicClock};
 pub use collector::{Record, Recorder, TraceCollector};
 pub use error::TraceError;
 pub use event::{
-    AdmittedModel, Assumption, DropReason, EventKind, Reason, RefusedModel, Staleness,
-    SubmitRefusal, TraceEvent,
+    AdmittedModel, AskedModel, Assumption, DropReason, EventKind, JobLimits, Reason, RefusedModel,
+    StageWatch, Staleness, SubmitRefusal, TraceEvent,
 };
 pub use executor::{ExecutorConfig, OverrunPolicy, Overheads, PolicyKind};
 pub use id::{JobId, ModelId, PartitionId, StageIndex, StreamId, TensorId};

@@ -189,6 +189,7 @@ impl ModelReport {
             persistent,
             scratch,
             partition,
+            ..
         } = promise;
         let cost = stages
             .iter()

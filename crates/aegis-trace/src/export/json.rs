@@ -1,7 +1,7 @@
 //! JSON Lines: one header line, one line per record, one closing line.
 //!
 //! ```text
-//! {"aegis_trace":1}
+//! {"aegis_trace":2}
 //! {"at":1200,"by":0,"event":"started"}
 //! ...
 //! {"end":{"records":2041,"dropped":0}}
@@ -18,7 +18,7 @@ use crate::error::TraceError;
 use crate::query::Trace;
 
 /// The version of this format; any change of meaning raises it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn the_format_is_pinned() {
         expect_test::expect![[r#"
-            {"aegis_trace":1}
+            {"aegis_trace":2}
             {"at":1,"by":0,"event":"started"}
             {"at":18446744073709551615,"by":1,"event":"missed_deadline","job":"m1#3","late":4}
             {"end":{"records":2,"dropped":2}}
@@ -164,9 +164,9 @@ mod tests {
         let cut = text.lines().take(2).collect::<Vec<_>>().join("\n");
         assert!(!read(cut.as_bytes()).expect("a prefix is readable").complete);
         let other = read("{\"aegis_trace\":9}\n".as_bytes()).expect_err("a later version");
-        assert_eq!(other.to_string(), "the trace has format version 9, this program reads 1");
+        assert_eq!(other.to_string(), "the trace has format version 9, this program reads 2");
         assert!(matches!(read("hello\n".as_bytes()), Err(TraceError::NoHeader)));
-        let broken = "{\"aegis_trace\":1}\n{\"at\":1}\n";
+        let broken = "{\"aegis_trace\":2}\n{\"at\":1}\n";
         assert!(matches!(read(broken.as_bytes()), Err(TraceError::Malformed { line: 2, .. })));
     }
 }
