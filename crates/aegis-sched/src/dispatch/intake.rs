@@ -17,9 +17,16 @@ use crate::queue::{Class, Ready, Submission};
 
 /// What was visible when, for the submissions of one intake.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Intake {
+pub(crate) struct Intake {
     now: Timestamp,
     visible_since: Timestamp,
+}
+
+impl Intake {
+    /// The same for what became visible at `since` at the earliest, where that is later.
+    pub(super) fn seen_from(self, since: Timestamp) -> Self {
+        Self { visible_since: self.visible_since.max(since), ..self }
+    }
 }
 
 impl Dispatcher {

@@ -25,6 +25,7 @@ mod choice;
 mod ending;
 mod intake;
 mod lane;
+mod log_driven;
 pub mod orchestrator;
 mod overrun;
 mod running;
@@ -45,6 +46,7 @@ use crate::queue::{Class, Ready, ReadyQueue, SubmissionQueue};
 use crate::task::Overheads;
 
 use audit::{Audit, BrokenAssumption};
+pub(crate) use intake::Intake;
 pub(crate) use lane::LaneService;
 pub use lane::{Lane, LaneGate};
 pub use overrun::OverrunPolicy;
