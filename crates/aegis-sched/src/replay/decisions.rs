@@ -83,6 +83,10 @@ impl<'t> Rerun<'t> {
     /// Runs to the end of the log, or to where the two part.
     pub(super) fn run(mut self) -> Result<(Timeline, Option<Divergence>), ReplayError> {
         while let Some(entry) = self.log.decisions.get(self.cursor).copied() {
+            if let Some(event) = self.close_intake(Some(entry)) {
+                let divergence = self.part(entry, Some(event));
+                return Ok((self.timeline, Some(divergence)));
+            }
             let was_idle = self.dispatcher.is_idle();
             self.tell(entry)?;
             while let Some(context) = self.dispatcher.take_departed() {
@@ -93,7 +97,25 @@ impl<'t> Rerun<'t> {
                 return Ok((self.timeline, Some(divergence)));
             }
         }
-        Ok((self.timeline, None))
+        let more = self.close_intake(None).filter(|_| self.extent == Extent::Whole);
+        let last = self.log.decisions.last().copied();
+        let missing = more.zip(last).map(|(event, last)| Divergence {
+            logged: None,
+            ..self.part(last, Some(event))
+        });
+        Ok((self.timeline, missing))
+    }
+
+    /// Ends the decision that took submissions, unless `next` belongs to it; what it decides that is
+    /// not in the log, if anything.
+    fn close_intake(&mut self, next: Option<Entry<'_>>) -> Option<TraceEvent> {
+        let (at, _) = self.intake?;
+        if next.is_some_and(|next| next.at == at && is_of_a_step(next.event)) {
+            return None;
+        }
+        self.intake = None;
+        self.dispatcher.turn_logged(None, at);
+        self.collector.drain().into_iter().next().map(|record| self.on_its_stream(record.event))
     }
 
     /// Tells the dispatcher what it was told when `entry` was recorded.
@@ -295,4 +317,18 @@ impl<'t> Rerun<'t> {
         let on_device = self.on_device();
         Divergence { on_device, ..Divergence::at(self.log, entry, replayed) }
     }
+}
+
+/// Whether an event is recorded while submissions are taken, or by the turn that follows at once; not by
+/// a command between two steps.
+fn is_of_a_step(event: &TraceEvent) -> bool {
+    !matches!(
+        event,
+        TraceEvent::Evicting { .. }
+            | TraceEvent::BoundChanged { .. }
+            | TraceEvent::Started
+            | TraceEvent::Stopped
+            | TraceEvent::Stopping
+            | TraceEvent::Dropped { why: DropReason::Stopping, .. }
+    )
 }

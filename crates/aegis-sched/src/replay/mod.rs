@@ -138,10 +138,10 @@ fn replay_one(
     let mut admission = Readmission::new(log, log.config.policy)?;
     let asked = admission.run(log)?;
     let (timeline, decided) = Rerun::new(log, extent)?.run()?;
-    let told = match (&asked, &decided) {
-        (None, None) => bounds_told(log, &admission.changes, extent),
-        // Where one of them ended early, the other has not seen all.
-        _ => None,
+    let told = match &asked {
+        None => bounds_told(log, &admission.changes, extent, decided.as_ref()),
+        // It ended early, and found not all bounds.
+        Some(_) => None,
     };
     let parted = [asked, decided, told].into_iter().flatten();
     let divergence = parted.min_by_key(|divergence| divergence.record);
@@ -162,15 +162,17 @@ fn replay_one(
     Ok((executor, divergence))
 }
 
-/// Whether the dispatcher was told exactly the bounds that admission found, in their order. The last of
-/// them may not have reached one that was told to stop.
+/// Whether the dispatcher was told exactly the bounds that admission found, in their order, up to where
+/// its replay ended. The last of them may not have reached one that was told to stop.
 fn bounds_told(
     log: &ExecutorLog<'_>,
     changes: &[(usize, ModelId, Nanos)],
     extent: Extent,
+    decided: Option<&Divergence>,
 ) -> Option<Divergence> {
     let mut expected = changes.iter();
-    for entry in &log.decisions {
+    let end = decided.map_or(usize::MAX, |divergence| divergence.record);
+    for entry in log.decisions.iter().take_while(|entry| entry.record < end) {
         let TraceEvent::BoundChanged { model, bound } = *entry.event else { continue };
         match expected.next() {
             Some((_, known, found)) if (*known, *found) == (model, bound) => {}
@@ -183,7 +185,7 @@ fn bounds_told(
     }
     let (record, model, bound) = *expected.next()?;
     let stops = |entry: &Entry<'_>| matches!(entry.event, TraceEvent::Stopping);
-    if extent == Extent::Prefix || log.decisions.iter().any(stops) {
+    if extent == Extent::Prefix || decided.is_some() || log.decisions.iter().any(stops) {
         return None;
     }
     let cause = log.admissions.iter().find(|entry| entry.record == record)?;

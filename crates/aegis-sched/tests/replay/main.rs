@@ -1,5 +1,6 @@
 //! A log replays to what it says, and to nothing else.
 
+mod mutation;
 mod worlds;
 
 use std::collections::BTreeMap;
