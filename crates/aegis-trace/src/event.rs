@@ -700,12 +700,7 @@ mod tests {
             name: "logger".into(),
             service: ServiceTerms::Background,
             stages: vec![Nanos(5)],
-            limits: JobLimits {
-                may_be_suspended: true,
-                compute: Nanos(9),
-                streams: 1,
-                slots: 2,
-            },
+            limits: JobLimits { may_be_suspended: true, compute: Nanos(9), streams: 1, slots: 2 },
             overhead: Nanos(1),
             bound: None,
             persistent: Bytes(0),

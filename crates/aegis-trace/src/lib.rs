@@ -36,7 +36,7 @@ pub use event::{
     AdmittedModel, AskedModel, Assumption, DropReason, EventKind, JobLimits, Reason, RefusedModel,
     StageWatch, Staleness, SubmitRefusal, TraceEvent,
 };
-pub use executor::{ExecutorConfig, OverrunPolicy, Overheads, PolicyKind};
+pub use executor::{ExecutorConfig, Overheads, OverrunPolicy, PolicyKind};
 pub use id::{JobId, ModelId, PartitionId, StageIndex, StreamId, TensorId};
 pub use pressure::PressureLevel;
 pub use query::{Query, Trace};

@@ -3,11 +3,14 @@
 //! Nothing is decided here. Each function hands the same state machine what the log says the world
 //! did: which submissions were seen, which stage ended and when.
 
+use std::cmp::Reverse;
+
 use aegis_context::StageTimes;
 use aegis_cuda::DeviceError;
 use aegis_trace::{JobId, Timestamp};
 
 use super::intake::Intake;
+use super::running::Running;
 use super::{Dispatcher, Observed, Turn};
 use crate::queue::{Ready, Submission};
 
@@ -47,8 +50,19 @@ impl Dispatcher {
         self.idle && self.running.is_none()
     }
 
-    /// The job that is released next of those that are held back.
-    pub(crate) fn next_held(&self) -> Option<(JobId, Timestamp)> {
-        self.held.peek().map(|held| (held.0.job().id, held.0.eligible()))
+    /// When the stage on the device counts as hanging, if it does not yet.
+    pub(crate) fn watch_point(&self) -> Option<Timestamp> {
+        self.running.as_ref().and_then(Running::next_watch)
+    }
+
+    /// The jobs that are held back, in no order, and from when on each may run: later than it was told,
+    /// where its model has incurred a debt since.
+    pub(crate) fn held_back(&self) -> impl Iterator<Item = (JobId, Timestamp)> {
+        self.held.iter().filter_map(|Reverse(held)| {
+            let lane = self.lanes.get(usize::from(held.model().index))?.as_ref()?;
+            let moved = held.clone().postponed_to(lane.postponed());
+            let held = moved.unwrap_or_else(|unmoved| unmoved);
+            Some((held.job().id, held.eligible()))
+        })
     }
 }

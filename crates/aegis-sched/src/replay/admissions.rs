@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 
 use aegis_trace::{
-    AdmittedModel, AskedModel, ModelId, Nanos, PartitionId, Refusal, RefusedModel, TraceEvent,
+    AdmittedModel, AskedModel, ModelId, Nanos, PartitionId, Refusal, RefusedModel, Timestamp,
+    TraceEvent,
 };
 
 use super::Divergence;
@@ -62,7 +63,16 @@ impl Readmission {
 
     /// Asks everything again; the first answer that is another one.
     pub(super) fn run(&mut self, log: &ExecutorLog<'_>) -> Result<Option<Divergence>, ReplayError> {
-        for entry in &log.admissions {
+        self.run_until(log, Timestamp::NEVER)
+    }
+
+    /// The same for what was asked up to and at `end`.
+    pub(super) fn run_until(
+        &mut self,
+        log: &ExecutorLog<'_>,
+        end: Timestamp,
+    ) -> Result<Option<Divergence>, ReplayError> {
+        for entry in log.admissions.iter().filter(|entry| entry.at <= end) {
             let replayed = match entry.event {
                 TraceEvent::Admitted { model, what } => self.admitted(*entry, *model, what)?,
                 TraceEvent::Refused { what } => self.refused(*entry, what)?,
@@ -77,6 +87,11 @@ impl Readmission {
             }
         }
         Ok(None)
+    }
+
+    /// The bounds of the models that are admitted now.
+    pub(super) fn known(&self) -> &BTreeMap<ModelId, Nanos> {
+        &self.known
     }
 
     /// The admission itself, for what else is to be asked.
@@ -153,11 +168,7 @@ impl Readmission {
         }
     }
 
-    fn put(
-        &mut self,
-        entry: Entry<'_>,
-        request: AdmissionRequest,
-    ) -> Result<Answer, ReplayError> {
+    fn put(&mut self, entry: Entry<'_>, request: AdmissionRequest) -> Result<Answer, ReplayError> {
         match self.controller.admit(request, &mut self.memory) {
             Ok(admission) => {
                 if let Some(bound) = admission.promise.bound {

@@ -99,10 +99,9 @@ impl<'t> Rerun<'t> {
         }
         let more = self.close_intake(None).filter(|_| self.extent == Extent::Whole);
         let last = self.log.decisions.last().copied();
-        let missing = more.zip(last).map(|(event, last)| Divergence {
-            logged: None,
-            ..self.part(last, Some(event))
-        });
+        let missing = more
+            .zip(last)
+            .map(|(event, last)| Divergence { logged: None, ..self.part(last, Some(event)) });
         Ok((self.timeline, missing))
     }
 

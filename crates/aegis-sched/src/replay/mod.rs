@@ -18,12 +18,14 @@
 //! 2. A replay reads no clock and is the same on every machine.
 //! 3. No log makes a replay panic: what cannot be is an error that names its line.
 
+mod account;
 mod admissions;
 mod decisions;
 mod error;
 mod log;
 mod stand_in;
 mod timeline;
+mod what_if;
 
 use std::collections::BTreeMap;
 
@@ -35,8 +37,10 @@ use admissions::Readmission;
 use decisions::Rerun;
 use log::{Entry, ExecutorLog};
 
+pub use account::{Account, AccountError, Held, Piece, Sums, Term, Why};
 pub use error::ReplayError;
-pub use timeline::{Broken, Ending, JobRecord, Service, Timeline};
+pub use timeline::{Broken, Ending, JobRecord, Refill, Service, Timeline};
+pub use what_if::{Assumed, Change, ModelWhatIf, Seen, WhatIf};
 
 /// How much of the run a trace holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

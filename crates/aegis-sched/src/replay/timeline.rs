@@ -75,26 +75,41 @@ pub struct JobRecord {
     pub arrival: Timestamp,
     /// The decision that accepted it.
     pub seen: Timestamp,
+    /// How many jobs of the executor were accepted before it.
+    pub order: usize,
     /// What its response and deadline count from: its release, or its arrival for best effort.
     pub release: Timestamp,
     /// Its deadline, if it has one.
     pub deadline: Option<Timestamp>,
+    /// From when on it might run, as far as that was known when it was accepted.
+    pub first_eligible: Timestamp,
     /// From when on it may run.
     pub eligible: Timestamp,
-    /// How long after that it was seen, where it found the device idle.
+    /// How long after that it was seen, where it found the device idle; refills apart.
     pub wake: Option<Nanos>,
     /// Its services, by place.
     pub services: Vec<usize>,
     /// The stage that could not be launched, if one could not, and why.
     pub launch_failed: Option<(StageIndex, Category)>,
-    /// Since when it waits for a refill of its server, and until when, each time.
-    pub refills: Vec<(Timestamp, Timestamp)>,
+    /// The refills of its server that it waited for.
+    pub refills: Vec<Refill>,
     /// How it ended and when; `None` where the log ends before.
     pub ending: Option<(Timestamp, Ending)>,
     /// By how much it was late; zero where it was not.
     pub late: Nanos,
     /// The bound that it exceeded, and the job that broke an assumption before.
     pub exceeded: Option<(Nanos, Option<JobId>)>,
+}
+
+/// A wait for the budget of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refill {
+    /// Since when.
+    pub since: Timestamp,
+    /// When the budget was full again.
+    pub until: Timestamp,
+    /// How long after that the job was seen, where it found the device idle.
+    pub wake: Option<Nanos>,
 }
 
 /// How a job ended.
@@ -165,8 +180,10 @@ impl Timeline {
                     claimed,
                     arrival,
                     seen: at,
+                    order: self.jobs.len(),
                     release,
                     deadline,
+                    first_eligible: eligible,
                     eligible,
                     wake,
                     services: Vec::new(),
@@ -178,7 +195,9 @@ impl Timeline {
                 };
                 self.jobs.insert(job, record);
             }
-            TraceEvent::Dispatched { job, stage, why, .. } => self.launched(at, job, stage, why, around),
+            TraceEvent::Dispatched { job, stage, why, .. } => {
+                self.launched(at, job, stage, why, around)
+            }
             TraceEvent::StageCompleted { started, finished, .. } => {
                 self.left(at, Some(StageTimes { started, finished }), None);
             }
@@ -213,15 +232,19 @@ impl Timeline {
         let ended = |ending| Some((at, ending));
         match *entry.event {
             TraceEvent::Released { .. } if around.was_idle => {
-                record.wake = Some(at.saturating_since(record.eligible));
+                let wake = Some(at.saturating_since(record.eligible));
+                match record.refills.last_mut() {
+                    Some(refill) => refill.wake = wake,
+                    None => record.wake = wake,
+                }
             }
             TraceEvent::Postponed { release, deadline, .. } => {
                 (record.release, record.deadline) = (release, Some(deadline));
                 record.eligible = record.eligible.max(release);
             }
             TraceEvent::OutOfBudget { until, .. } => {
-                record.refills.push((at, until));
-                (record.eligible, record.wake) = (until, None);
+                record.refills.push(Refill { since: at, until, wake: None });
+                record.eligible = until;
             }
             TraceEvent::LaunchFailed { stage, category, .. } => {
                 record.launch_failed = Some((stage, category));
@@ -232,7 +255,9 @@ impl Timeline {
                 record.ending = ended(Ending::Faulted(category));
             }
             TraceEvent::MissedDeadline { late, .. } => record.late = late,
-            TraceEvent::BoundExceeded { bound, cause, .. } => record.exceeded = Some((bound, cause)),
+            TraceEvent::BoundExceeded { bound, cause, .. } => {
+                record.exceeded = Some((bound, cause))
+            }
             _ => {}
         }
     }
@@ -249,7 +274,7 @@ impl Timeline {
         if let Some(record) = self.jobs.get_mut(&job) {
             record.services.push(self.services.len());
         }
-        let (job, class) = (ready.job, ready.class);
+        let (job, class) = (ReadyJob { id: job, ..ready.job }, ready.class);
         let (until, device, failed) = (None, None, None);
         self.services.push(Service { job, class, stage, since, until, device, failed, why });
     }

@@ -28,8 +28,8 @@ use aegis_context::{ExecutionContext, StreamPool};
 use aegis_cuda::{DeviceContext, SimConfig, SimDevice};
 use aegis_memory::MemoryOrchestrator;
 use aegis_trace::{
-    Bytes, Clock, ExecutorConfig, ModelId, Nanos, PartitionId, RefusedModel, Timestamp, Trace, TraceCollector,
-    TraceEvent,
+    Bytes, Clock, ExecutorConfig, ModelId, Nanos, PartitionId, RefusedModel, Timestamp, Trace,
+    TraceCollector, TraceEvent,
 };
 
 use crate::admission::{AdmissionConfig, AdmissionController, AdmissionError, DeviceMemory};

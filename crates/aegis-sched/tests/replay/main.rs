@@ -1,6 +1,8 @@
 //! A log replays to what it says, and to nothing else.
 
+mod account;
 mod mutation;
+mod what_if;
 mod worlds;
 
 use std::collections::BTreeMap;

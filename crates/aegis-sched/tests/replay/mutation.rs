@@ -46,7 +46,10 @@ fn collect(value: &Value, path: String, paths: &mut Vec<String>) {
             fields.iter().for_each(|(key, value)| collect(value, format!("{path}/{key}"), paths));
         }
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(n, value)| collect(value, format!("{path}/{n}"), paths));
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(n, value)| collect(value, format!("{path}/{n}"), paths));
         }
         Value::Null => {}
         _ => paths.push(path),

@@ -9,13 +9,8 @@ use aegis_sched::sim::{
 use aegis_sched::task::Overheads;
 use aegis_trace::{Bytes, Nanos, StageIndex, Trace};
 
-pub(crate) const POLICIES: [PolicyKind; 5] = [
-    PolicyKind::Fifo,
-    PolicyKind::Rms,
-    PolicyKind::Dm,
-    PolicyKind::Edf,
-    PolicyKind::Priority,
-];
+pub(crate) const POLICIES: [PolicyKind; 5] =
+    [PolicyKind::Fifo, PolicyKind::Rms, PolicyKind::Dm, PolicyKind::Edf, PolicyKind::Priority];
 
 pub(crate) fn policy(random: &mut Random) -> PolicyKind {
     POLICIES[usize::try_from(random.up_to(4)).expect("five policies")]
