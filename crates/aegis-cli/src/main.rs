@@ -1,8 +1,8 @@
 //! The `aegis` command: one file per subcommand, no logic a library should own.
 //!
 //! Exit status: 0 *yes*; 1 *no* (a model is refused or failed, a deadline was missed, a bound was
-//! violated without a broken assumption, a capacity is not met, or a line of task sets makes no
-//! sense); 2 the input is broken or the command failed.
+//! violated without a broken assumption, a capacity is not met, a line of task sets makes no sense, or
+//! a replay parts from its log); 2 the input is broken or the command failed.
 #![forbid(unsafe_code)]
 
 mod analyse;
@@ -10,11 +10,13 @@ mod chains;
 mod check;
 mod device;
 mod edge;
+mod explain;
 mod findings;
 mod histogram;
 mod output;
 mod plan;
 mod profile;
+mod replay;
 mod run;
 mod split;
 mod table;
@@ -44,6 +46,10 @@ enum Command {
     Analyse(analyse::AnalyseArgs),
     /// Admit the models of a workload, run them at their periods, and report.
     Run(run::RunArgs),
+    /// Recompute every decision of a trace from the trace alone, or what another policy would have done.
+    Replay(replay::ReplayArgs),
+    /// Say what one job of a trace waited for, beside what its bound allows.
+    Explain(explain::ExplainArgs),
     /// Find offsets for a file of tensor lifetimes.
     Plan(plan::PlanArgs),
     /// Bound an execution time from measured samples, with the confidence it carries.
@@ -64,6 +70,8 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Analyse(args) => analyse::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Wcet(args) => wcet::run(&args),
     };

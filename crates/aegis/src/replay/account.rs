@@ -32,7 +32,9 @@ impl TraceFile {
                 "from": term.from, "to": term.to, "length": term.length(),
                 "piece": name(term.what), "explained": self.piece(term),
             });
-            if let Piece::Blocking(held) | Piece::Interference(held) | Piece::Earlier(held) = term.what {
+            if let Piece::Blocking(held) | Piece::Interference(held) | Piece::Earlier(held) =
+                term.what
+            {
                 value["job"] = json!(held.by);
                 value["stage"] = json!(held.stage);
                 value["model"] = json!(self.name_of(held.by.model));
@@ -70,7 +72,9 @@ impl TraceFile {
             Piece::Blocking(held) => format!("blocking by {}", self.held(&held)),
             Piece::Interference(held) => format!("interference by {}", self.held(&held)),
             Piece::Earlier(held) => format!("earlier job: {}", self.held(&held)),
-            Piece::Overhead(stage) => format!("own stage {stage}: launching it or noticing its end"),
+            Piece::Overhead(stage) => {
+                format!("own stage {stage}: launching it or noticing its end")
+            }
             Piece::Execution(stage) => format!("own stage {stage}: on the device"),
         }
     }
@@ -79,9 +83,11 @@ impl TraceFile {
         let Held { by, stage, why } = held;
         let why = match why {
             Why::Began => "which had begun before".into(),
-            Why::WentOn => "which went on, as nobody strictly more urgent waited or it must not be \
+            Why::WentOn => {
+                "which went on, as nobody strictly more urgent waited or it must not be \
                             suspended"
-                .into(),
+                    .into()
+            }
             Why::Preferred(reason) => preferred(reason),
             Why::Foreground => "since work in the background waits for all other".into(),
             Why::InLine => "which was before it in line".into(),
@@ -102,9 +108,8 @@ impl TraceFile {
             return vec![format!("{why}; its own sums:"), rows(&own_rows(&sums, own))];
         };
         let rivals = self.shares(account, case);
-        let earlier = share_of(case, account).map_or(Nanos::ZERO, |own| {
-            own.work().saturating_sub(own.cost)
-        });
+        let earlier =
+            share_of(case, account).map_or(Nanos::ZERO, |own| own.work().saturating_sub(own.cost));
         let blocker = case.blocked_by.map_or_else(
             || "the wake-up or a piece in the background".into(),
             |model| format!("a stage of {}", self.name_of(model)),

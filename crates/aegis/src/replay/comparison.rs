@@ -41,7 +41,8 @@ impl TraceFile {
     #[must_use]
     pub fn remarks(&self, what_if: &WhatIf) -> Vec<String> {
         let mut lines = vec![changed(what_if.first_change.as_ref())];
-        let refused = what_if.models.iter().filter_map(|of| Some((of, of.bound_would_be.as_ref().err()?)));
+        let refused =
+            what_if.models.iter().filter_map(|of| Some((of, of.bound_would_be.as_ref().err()?)));
         for (of, why) in refused {
             let why = why.explain(|model| self.name_of(model));
             let policy = what_if.policy;

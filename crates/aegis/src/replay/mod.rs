@@ -17,19 +17,20 @@ use std::io::{BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use aegis_sched::policy::PolicyKind;
-use aegis_sched::replay::{self, Account, AccountError, Extent, Replayed, WhatIf};
+use aegis_sched::replay::{self, Extent, Replayed};
 use aegis_trace::export::json;
 use aegis_trace::{Category, JobId, ModelId, Trace, TraceError};
 
-pub use aegis_sched::replay::{Divergence, ReplayError};
+pub use aegis_sched::replay::{Account, AccountError, Divergence, ReplayError, Seen, WhatIf};
+pub use comparison::Row;
 
-/// How much of a file must be there.
+/// What becomes of a file without its closing line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// Its closing line: the run ended in order.
-    Closed,
-    /// Any: what was written before the run was cut off, also within a line.
-    Any,
+pub enum CutTrace {
+    /// It is an error that names its last line.
+    Refused,
+    /// What was written before the run was cut off is replayed, up to the last whole line.
+    Replayed,
 }
 
 /// A trace file that was replayed.
@@ -103,16 +104,16 @@ impl TraceFile {
     /// proportion to the file.
     ///
     /// # Errors
-    /// [`ReplayFileError`]: the file cannot be read, is cut short (unless `ending` allows that), or
+    /// [`ReplayFileError`]: the file cannot be read, is cut short (unless `cut` allows that), or
     /// cannot be replayed; each with the place.
-    pub fn open(path: &Path, ending: Ending) -> Result<Self, ReplayFileError> {
+    pub fn open(path: &Path, cut: CutTrace) -> Result<Self, ReplayFileError> {
         let read = |cause| ReplayFileError::Read { path: path.to_owned(), cause };
-        let back = match ending {
-            Ending::Closed => open(path).and_then(|file| json::read(BufReader::new(file))),
-            Ending::Any => whole_lines(path).and_then(|text| json::read(Cursor::new(text))),
+        let back = match cut {
+            CutTrace::Refused => open(path).and_then(|file| json::read(BufReader::new(file))),
+            CutTrace::Replayed => whole_lines(path).and_then(|text| json::read(Cursor::new(text))),
         };
         let json::ReadBack { trace, complete } = back.map_err(read)?;
-        if !complete && ending == Ending::Closed {
+        if !complete && cut == CutTrace::Refused {
             let line = trace.records.len() + 1;
             return Err(ReplayFileError::CutShort { path: path.to_owned(), line });
         }
