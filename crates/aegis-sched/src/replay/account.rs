@@ -194,7 +194,11 @@ impl Replayed {
         let model = of.models.get(&job.model).ok_or(AccountError::NoSuchJob { job })?;
         let from = record.from(model);
         let terms = Tiling { of, job, record, model, policy: &*policy_of(of.config.policy) };
-        let argument = argument(trace, of, job.model, to);
+        // The bound of a server is about its refills, and promised to no job.
+        let argument = match model.bound {
+            Some(_) => argument(trace, of, job.model, to),
+            None => Ok(None),
+        };
         Ok(Account {
             job,
             name: model.name.clone(),
@@ -430,7 +434,9 @@ fn own(terms: &mut Vec<Term>, service: &Service, since: Timestamp, until: Timest
 }
 
 fn push(terms: &mut Vec<Term>, from: Timestamp, to: Timestamp, what: Piece) {
-    if from < to {
-        terms.push(Term { from, to, what });
+    match terms.last_mut() {
+        _ if from >= to => {}
+        Some(last) if last.what == what && last.to == from => last.to = to,
+        _ => terms.push(Term { from, to, what }),
     }
 }

@@ -184,6 +184,8 @@ fn bounds_told(
                 let replayed = TraceEvent::BoundChanged { model: *model, bound: *bound };
                 return Some(Divergence::at(log, *entry, Some(replayed)));
             }
+            // What caused it may have been cut off.
+            None if extent == Extent::Prefix => return None,
             None => return Some(Divergence::at(log, *entry, None)),
         }
     }

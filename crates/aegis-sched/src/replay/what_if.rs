@@ -320,6 +320,10 @@ impl<'t> Run<'t> {
             if record.arrival > now || (record.arrival == now && record.seen > now && is_command) {
                 break;
             }
+            let tenant = self.tenants.get(&job.model.index);
+            if is_command && tenant.is_some_and(|tenant| *tenant != job.model) {
+                break; // It comes at the very instant at which the one before it goes.
+            }
             self.taken += 1;
             self.install(job.model)?;
             if self.ends_with.is_some() {

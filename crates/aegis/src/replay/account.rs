@@ -124,7 +124,10 @@ impl TraceFile {
             ("refills of its server", sums.no_budget, none, String::new()),
             ("not submitted (jitter)", sums.not_submitted, argument.jitter, String::new()),
         ];
-        let mut table = vec![format!("  {:>12}  {:>12}", "this job ns", "at bound ns")];
+        let mut table = vec![
+            "term by term, beside the job that attains its bound:".to_owned(),
+            format!("  {:>12}  {:>12}", "this job ns", "at bound ns"),
+        ];
         for (term, seen, bound, who) in lines {
             let who = if who.is_empty() { who } else { format!(": {who}") };
             let (seen, bound) = (seen.as_nanos(), bound.as_nanos());
@@ -247,19 +250,19 @@ fn jobs(count: u64) -> String {
 fn preferred(reason: &Reason) -> String {
     match reason {
         Reason::EarliestRelease { chosen, next } => {
-            format!("released at {chosen}, not after {next}")
+            format!("released at {chosen}, and this job at {next}")
         }
         Reason::EarliestDeadline { chosen, next } => {
-            format!("due at {chosen}, not after {next}")
+            format!("due at {chosen}, and this job at {next}")
         }
         Reason::ShortestPeriod { chosen, next } => {
-            format!("whose period of {chosen} is not longer than {next}")
+            format!("whose period is {chosen}, and that of this job {next}")
         }
         Reason::ShortestDeadline { chosen, next } => {
-            format!("whose relative deadline of {chosen} is not longer than {next}")
+            format!("whose relative deadline is {chosen}, and that of this job {next}")
         }
         Reason::MostUrgent { chosen, next } => {
-            format!("whose priority {chosen} is not behind {next}")
+            format!("whose priority is {chosen}, and that of this job {next}")
         }
         _ => "which goes first".into(),
     }
