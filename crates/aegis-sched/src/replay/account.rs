@@ -20,7 +20,7 @@ use aegis_trace::{
 use super::admissions::Readmission;
 use super::error::ReplayError;
 use super::timeline::{Broken, Ending, JobRecord, Refill, Service};
-use super::{ExecutorReplay, Replayed, log};
+use super::{ExecutorReplay, Extent, Replayed, log};
 use crate::analysis::{Argument, Setting, explain};
 use crate::policy::{ReadyJob, SchedulingPolicy, policy_of};
 use crate::queue::Class;
@@ -196,7 +196,7 @@ impl Replayed {
         let terms = Tiling { of, job, record, model, policy: &*policy_of(of.config.policy) };
         // The bound of a server is about its refills, and promised to no job.
         let argument = match model.bound {
-            Some(_) => argument(trace, of, job.model, to),
+            Some(_) => argument(trace, self.extent, of, job.model, to),
             None => Ok(None),
         };
         Ok(Account {
@@ -303,11 +303,12 @@ impl ExecutorReplay {
 /// The argument for the bound of `model` in the set that was admitted at `at`.
 fn argument(
     trace: &Trace,
+    extent: Extent,
     of: &ExecutorReplay,
     model: ModelId,
     at: Timestamp,
 ) -> Result<Option<Argument>, ReplayError> {
-    let (logs, _) = log::split(trace)?;
+    let (logs, _) = log::split(trace, extent)?;
     let log = logs.iter().find(|log| log.config.partition == of.config.partition);
     let Some(log) = log else { return Ok(None) };
     let mut admission = Readmission::new(log, of.config.policy)?;

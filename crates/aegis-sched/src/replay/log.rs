@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use aegis_trace::{AdmittedModel, ExecutorConfig, ModelId, Record, Timestamp, Trace, TraceEvent};
 
+use super::Extent;
 use super::error::{ReplayError, line_of};
 
 /// No event is later: 2^62 ns, about 146 years after the clock began.
@@ -46,7 +47,10 @@ pub(super) struct ExecutorLog<'t> {
 
 /// All logs of a trace, in the order of their configurations, and how many refusals were made before
 /// admission was asked.
-pub(super) fn split(trace: &Trace) -> Result<(Vec<ExecutorLog<'_>>, u64), ReplayError> {
+pub(super) fn split(
+    trace: &Trace,
+    extent: Extent,
+) -> Result<(Vec<ExecutorLog<'_>>, u64), ReplayError> {
     if trace.dropped > 0 {
         return Err(ReplayError::Dropped { count: trace.dropped });
     }
@@ -56,7 +60,7 @@ pub(super) fn split(trace: &Trace) -> Result<(Vec<ExecutorLog<'_>>, u64), Replay
         unasked += u64::from(is_unasked(&entry.event));
         file(&mut logs, record, entry)?;
     }
-    logs.iter().try_for_each(ExecutorLog::check)?;
+    logs.iter_mut().try_for_each(|log| log.check(extent))?;
     Ok((logs, unasked))
 }
 
@@ -135,6 +139,15 @@ fn file<'t>(
 }
 
 impl ExecutorLog<'_> {
+    /// Where a cut off log names a model whose admission was cut off with the rest: nothing is known
+    /// from there on.
+    fn cut(&self) -> usize {
+        let unknown = |entry: &Entry<'_>| {
+            entry.event.model().is_some_and(|model| !self.models.contains_key(&model))
+        };
+        self.decisions.iter().position(unknown).unwrap_or(self.decisions.len())
+    }
+
     /// Whether its admission gives ids like this one.
     fn gives(&self, model: ModelId) -> bool {
         let first = self.config.first_model;
@@ -142,7 +155,10 @@ impl ExecutorLog<'_> {
     }
 
     /// Holds the log to the invariants above.
-    fn check(&self) -> Result<(), ReplayError> {
+    fn check(&mut self, extent: Extent) -> Result<(), ReplayError> {
+        if extent == Extent::Prefix {
+            self.decisions.truncate(self.cut());
+        }
         let mut before = Timestamp::ZERO;
         for entry in &self.decisions {
             let (line, at) = (entry.line(), entry.at);

@@ -58,6 +58,8 @@ pub struct Replayed {
     pub executors: Vec<ExecutorReplay>,
     /// The first event that the replay did not find as it was logged.
     pub divergence: Option<Divergence>,
+    /// How much of the run the trace holds.
+    pub extent: Extent,
     /// Models that were refused by the plan of a whole workload, before any admission was asked.
     pub refused_unasked: u64,
 }
@@ -123,7 +125,7 @@ impl Divergence {
 /// # Errors
 /// [`ReplayError`], Permanent: the trace lacks events or its configuration, or says what cannot be.
 pub fn replay(trace: &Trace, extent: Extent) -> Result<Replayed, ReplayError> {
-    let (logs, refused_unasked) = log::split(trace)?;
+    let (logs, refused_unasked) = log::split(trace, extent)?;
     let mut executors = Vec::with_capacity(logs.len());
     let mut divergence: Option<Divergence> = None;
     for log in &logs {
@@ -132,7 +134,7 @@ pub fn replay(trace: &Trace, extent: Extent) -> Result<Replayed, ReplayError> {
         let first = divergence.into_iter().chain(parted);
         divergence = first.min_by_key(|divergence| divergence.record);
     }
-    Ok(Replayed { executors, divergence, refused_unasked })
+    Ok(Replayed { executors, divergence, extent, refused_unasked })
 }
 
 fn replay_one(

@@ -130,7 +130,7 @@ impl Replayed {
     /// # Errors
     /// [`ReplayError`], Permanent.
     pub fn what_if(&self, trace: &Trace, policy: PolicyKind) -> Result<Vec<WhatIf>, ReplayError> {
-        let (logs, _) = log::split(trace)?;
+        let (logs, _) = log::split(trace, self.extent)?;
         let one = |(log, of): (&ExecutorLog<'_>, &ExecutorReplay)| {
             let bounds = bounds(log, policy)?;
             let run = Run::new(log, of, policy)?.run()?;

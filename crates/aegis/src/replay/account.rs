@@ -110,10 +110,11 @@ impl TraceFile {
         let rivals = self.shares(account, case);
         let earlier =
             share_of(case, account).map_or(Nanos::ZERO, |own| own.work().saturating_sub(own.cost));
-        let blocker = case.blocked_by.map_or_else(
-            || "the wake-up or a piece in the background".into(),
-            |model| format!("a stage of {}", self.name_of(model)),
-        );
+        let blocker = match case.blocked_by {
+            _ if case.blocking == Nanos::ZERO => String::new(),
+            None => "the wake-up or a piece in the background".into(),
+            Some(model) => format!("a stage of {}", self.name_of(model)),
+        };
         let blocking = sums.blocking.saturating_add(sums.wake_up);
         let none = Nanos::ZERO;
         let lines = [
