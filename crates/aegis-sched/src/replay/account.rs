@@ -404,9 +404,9 @@ impl Tiling<'_> {
     /// The job as the policy saw it when it ran next after `since`, or last, or would have seen it.
     fn next_run(&self, since: Timestamp) -> ReadyJob {
         let services = &self.of.timeline.services;
-        let runs = self.record.services.iter().map(|place| &services[*place]);
+        let mut runs = self.record.services.iter().map(|place| &services[*place]);
         let next = runs.clone().find(|service| service.since >= since);
-        if let Some(service) = next.or(runs.last()) {
+        if let Some(service) = next.or(runs.next_back()) {
             return service.job;
         }
         let (period, priority) = match self.model.service {
