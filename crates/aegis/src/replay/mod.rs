@@ -1,5 +1,4 @@
-//! A trace file, replayed: whether every decision follows from it, what another policy would have done,
-//! and what one job waited for.
+//! A trace file, replayed: decisions recomputed, other policies tried, jobs accounted for.
 //!
 //! [`TraceFile::open`] reads the file and replays it with the shipped code
 //! ([`aegis_sched::replay`]); the rest are questions to what that found, in words and as JSON.
