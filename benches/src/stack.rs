@@ -16,7 +16,7 @@ use aegis_sched::admission::{
 };
 use aegis_sched::dispatch::orchestrator::{Orchestrator, Pace};
 use aegis_sched::dispatch::{Dispatcher, DispatcherConfig, OverrunPolicy};
-use aegis_sched::policy::PolicyKind;
+use aegis_sched::policy::{PolicyKind, policy_of};
 use aegis_sched::queue::SubmissionQueue;
 use aegis_sched::submit::{Submitter, SubmitterParts};
 use aegis_sched::task::Overheads;
@@ -137,7 +137,7 @@ impl Stack {
                 hang_factor: HANG_FACTOR,
                 hang_floor: HANG_FLOOR,
             },
-            PolicyKind::Edf.policy(),
+            policy_of(PolicyKind::Edf),
             StreamPool::new(&device, 1).expect("its one stream"),
             collector.recorder(),
         );

@@ -1,8 +1,8 @@
 //! Events as a steady run records them, any number of them.
 
 use aegis_trace::{
-    AdmittedModel, Bytes, JobId, ModelId, Nanos, Reason, Record, ServiceTerms, StageIndex,
-    StreamId, Timestamp, TraceEvent,
+    AdmittedModel, Bytes, JobId, JobLimits, ModelId, Nanos, Reason, Record, ServiceTerms,
+    StageIndex, StreamId, Timestamp, TraceEvent,
 };
 
 /// Models of the run.
@@ -27,11 +27,13 @@ fn admissions() -> impl Iterator<Item = Record> {
                 priority: u32::from(index),
             },
             stages: vec![Nanos(900_000)],
+            limits: JobLimits { may_be_suspended: true, compute: Nanos::MAX, streams: 1, slots: 2 },
             overhead: Nanos(10_000),
             bound: Some(Nanos(5_000_000)),
             persistent: Bytes::from_mib(20),
             scratch: Bytes::from_mib(5),
             partition: None,
+            watched: Vec::new(),
         };
         let event = TraceEvent::Admitted { model: ModelId::first(index), what: Box::new(what) };
         Record { at: Timestamp(u64::from(index)), by: 1, event }

@@ -1,8 +1,9 @@
 //! The `aegis` command: one file per subcommand, no logic a library should own.
 //!
 //! Exit status: 0 *yes*; 1 *no* (a model is refused or failed, a deadline was missed, a bound was
-//! violated without a broken assumption, a capacity is not met, a certificate does not hold, or a line
-//! of task sets makes no sense); 2 the input is broken or the command failed.
+//! violated without a broken assumption, a capacity is not met, a certificate does not hold, a replay
+//! parts from its log, or a line of task sets makes no sense); 2 the input is broken or the command
+//! failed.
 #![forbid(unsafe_code)]
 
 mod analyse;
@@ -10,6 +11,7 @@ mod chains;
 mod check;
 mod device;
 mod edge;
+mod explain;
 mod exports;
 mod findings;
 mod histogram;
@@ -19,6 +21,7 @@ mod output;
 mod plan;
 mod profile;
 mod recording;
+mod replay;
 mod report;
 mod run;
 mod split;
@@ -61,6 +64,10 @@ enum Command {
     Report(report::ReportArgs),
     /// Make pictures of traces.
     Trace(trace::TraceArgs),
+    /// Recompute every decision of a trace from the trace alone, or what another policy would have done.
+    Replay(replay::ReplayArgs),
+    /// Say what one job of a trace waited for, beside what its bound allows.
+    Explain(explain::ExplainArgs),
     /// Find offsets for a file of tensor lifetimes.
     Plan(plan::PlanArgs),
     /// Bound an execution time from measured samples, with the confidence it carries.
@@ -82,6 +89,8 @@ impl Command {
             Self::Check(args) => check::run(&args),
             Self::Analyse(args) => analyse::run(&args),
             Self::Run(args) => run::run(&args),
+            Self::Replay(args) => replay::run(&args),
+            Self::Explain(args) => explain::run(&args),
             Self::Verify(args) => verify::run(&args),
             Self::Report(args) => report::run(&args),
             Self::Trace(args) => trace::run(&args),

@@ -179,7 +179,7 @@ fn what_is_no_trace_is_refused_and_costs_no_older_picture() {
 #[test]
 fn a_fault_in_a_log_is_named_with_line_and_byte() {
     let case = Case::new();
-    let log = "{\"aegis_trace\":1}\n{\"at\":1,\"by\":0,\"event\":\"idle\"}\n{\"at\":2,\"by\"\n\n";
+    let log = "{\"aegis_trace\":2}\n{\"at\":1,\"by\":0,\"event\":\"idle\"}\n{\"at\":2,\"by\"\n\n";
     fs::write(case.path("bad.jsonl"), log).expect("a file");
     let output = case.aegis(&["trace", "convert", "bad.jsonl", "out.json"]);
     assert_eq!(output.status.code(), Some(2));

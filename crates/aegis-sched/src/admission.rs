@@ -25,7 +25,8 @@ use aegis_context::{
 };
 use aegis_memory::{MemoryError, ModelMemory, Usage};
 use aegis_trace::{
-    AdmittedModel, Bytes, Category, ModelId, Nanos, PartitionId, Refusal, ServiceTerms,
+    AdmittedModel, AskedModel, Bytes, Category, ExecutorConfig, JobLimits, ModelId, Nanos,
+    PartitionId, Refusal, ServiceTerms,
 };
 
 use crate::analysis::counter_offer::{Offer, background_pieces, counter_offers};
@@ -87,6 +88,29 @@ impl Terms {
             may_be_suspended: true,
             budget: ResourceBudget { memory, streams: 1, compute: Nanos::MAX },
             slots: 2,
+        }
+    }
+}
+
+impl Terms {
+    /// How jobs are limited, for the trace.
+    fn limits(&self) -> JobLimits {
+        JobLimits {
+            may_be_suspended: self.may_be_suspended,
+            compute: self.budget.compute,
+            streams: self.budget.streams,
+            slots: u32::try_from(self.slots).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// What a refused model had asked for, for the trace; `partition` is the name of its own.
+    #[must_use]
+    pub fn asked(&self, partition: Option<&str>) -> AskedModel {
+        AskedModel {
+            partition: partition.map(str::to_owned),
+            service: self.service,
+            stages: self.costs.clone(),
+            limits: self.limits(),
         }
     }
 }
@@ -210,6 +234,15 @@ pub struct AdmissionConfig {
     pub max_models: u16,
     /// Streams of the partition.
     pub streams: u32,
+}
+
+impl AdmissionConfig {
+    /// The admission of `executor`, which has the place `partition` on its device.
+    #[must_use]
+    pub fn of(executor: &ExecutorConfig, partition: PartitionId) -> Self {
+        let ExecutorConfig { policy, overheads, first_model, max_models, streams, .. } = *executor;
+        Self { policy, overheads, partition, first_model, max_models, streams }
+    }
 }
 
 /// Knows every admitted model of one partition and decides about the next.
@@ -482,11 +515,13 @@ impl AdmissionController {
             name: name.to_owned(),
             service: terms.service,
             stages: terms.costs.clone(),
+            limits: terms.limits(),
             overhead: self.config.overheads.dispatch,
             bound,
             persistent: usage.resident,
             scratch: usage.scratch,
             partition: None,
+            watched: Vec::new(),
         }
     }
 }

@@ -3,7 +3,8 @@
 //! [`task`] is what a model promises and asks for; [`analysis`] decides whether a set of tasks can
 //! keep all its deadlines; [`admission`] adds memory and budgets and commits all or nothing;
 //! [`policy`], [`queue`] and [`dispatch`] run what was admitted exactly as the analysis assumed;
-//! [`sim`] attacks the bounds with the same code in virtual time.
+//! [`sim`] attacks the bounds with the same code in virtual time, and [`replay`] runs it again over
+//! the log of a run.
 //!
 //! # Invariants
 //! 1. Integers decide. Floating point appears in [`metrics`], only for display, and in [`wcet`], whose
@@ -20,6 +21,7 @@ pub mod dispatch;
 pub mod metrics;
 pub mod policy;
 pub mod queue;
+pub mod replay;
 pub mod sim;
 pub mod submit;
 pub mod task;

@@ -11,6 +11,7 @@
 //! 4. A server's longest stage is at most its budget, and both contain their overheads.
 //! 5. A task that is never suspended is one stage to its rivals: longest and last stage are its cost.
 
+pub use aegis_trace::Overheads;
 use aegis_trace::{Category, ModelId, Nanos};
 
 use crate::analysis::utilisation::Utilisation;
@@ -370,69 +371,6 @@ impl TaskSet {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tasks.is_empty()
-    }
-}
-
-/// What the orchestrator itself costs, as upper bounds measured on the target.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Overheads {
-    /// Deciding, launching and noticing completion. Charged to every stage that starts, those of
-    /// blockers included.
-    pub dispatch: Nanos,
-    /// The latency until a job that finds the device idle is seen. It delays the start of a busy
-    /// window like a stage of a task less urgent than every other, so it blocks everyone.
-    pub wake: Nanos,
-    /// What a stage that follows another of its job takes beside its cost, on the device: bringing
-    /// back what crosses the boundary. Zero where the measured cost of such a stage contains it.
-    pub boundary: Nanos,
-    /// Copying: the inputs of a job before its first stage, and its outputs after its last, each.
-    /// Zero where the measured costs of those stages contain it, as they do on the host.
-    pub copy: Nanos,
-}
-
-impl Overheads {
-    /// Nothing costs anything, which only a simulated device keeps.
-    pub const NONE: Self =
-        Self { dispatch: Nanos::ZERO, wake: Nanos::ZERO, boundary: Nanos::ZERO, copy: Nanos::ZERO };
-
-    /// What a stage takes on the device beside its cost, as one of `stages`.
-    #[must_use]
-    pub fn on_device(&self, stage: usize, stages: usize) -> Nanos {
-        let first = if stage == 0 { self.copy } else { self.boundary };
-        let last = if stage + 1 == stages { self.copy } else { Nanos::ZERO };
-        first.saturating_add(last)
-    }
-
-    /// What a stage is charged beside its cost, as one of `stages`.
-    #[must_use]
-    pub fn of_stage(&self, stage: usize, stages: usize) -> Nanos {
-        self.dispatch.saturating_add(self.on_device(stage, stages))
-    }
-
-    /// The most that any stage is charged beside its cost.
-    #[must_use]
-    pub fn most(&self) -> Nanos {
-        let twice = self.copy.saturating_add(self.copy);
-        self.dispatch.saturating_add(self.boundary.saturating_add(self.copy).max(twice))
-    }
-
-    /// The longest of `costs` with what it is charged.
-    #[must_use]
-    pub fn longest(&self, costs: &[Nanos]) -> Nanos {
-        self.charged(costs).max().unwrap_or(Nanos::ZERO)
-    }
-
-    /// All of `costs` with what each is charged.
-    #[must_use]
-    pub fn total(&self, costs: &[Nanos]) -> Nanos {
-        self.charged(costs).fold(Nanos::ZERO, Nanos::saturating_add)
-    }
-
-    fn charged(&self, costs: &[Nanos]) -> impl Iterator<Item = Nanos> {
-        let stages = costs.len();
-        let charge =
-            move |(stage, cost): (usize, &Nanos)| cost.saturating_add(self.of_stage(stage, stages));
-        costs.iter().enumerate().map(charge)
     }
 }
 

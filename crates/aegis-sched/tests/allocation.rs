@@ -12,7 +12,7 @@ use aegis_sched::admission::{
     AdmissionConfig, AdmissionController, AdmissionRequest, DeviceMemory, Terms,
 };
 use aegis_sched::dispatch::{Dispatcher, DispatcherConfig, OverrunPolicy};
-use aegis_sched::policy::PolicyKind;
+use aegis_sched::policy::{PolicyKind, policy_of};
 use aegis_sched::queue::SubmissionQueue;
 use aegis_sched::submit::{Submitter, SubmitterParts};
 use aegis_sched::task::Overheads;
@@ -85,7 +85,7 @@ impl Stack {
         };
         let collector = TraceCollector::new(1 << 12);
         let streams = StreamPool::new(&device, 1).expect("its one stream");
-        let policy = PolicyKind::Edf.policy();
+        let policy = policy_of(PolicyKind::Edf);
         let submissions = Arc::new(SubmissionQueue::new(64, Arc::clone(device.signal())));
         Self {
             admission: AdmissionController::new(admission),

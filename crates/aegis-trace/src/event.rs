@@ -7,13 +7,18 @@
 //! # Invariants
 //! 1. Every variant is small and owns at most one box, made before recording starts, so that
 //!    recording itself allocates nothing.
-//! 2. Jobs appear in the order `Submitted`, `Dispatched`, `StageCompleted` (per stage), then exactly
+//! 2. Everything a decision depends on is in the log, or follows from what is: the configuration
+//!    (`Configured`), what admission was asked (`Admitted`, `Refused`, `Freed`), what the dispatcher was
+//!    told (`Submitted` with `Stamped` before it where that does not tell, `StageCompleted`,
+//!    `StageFailed`, `LaunchFailed`, `Evicting`, `Stopping`), each with its time.
+//! 3. Jobs appear in the order `Submitted`, `Dispatched`, `StageCompleted` (per stage), then exactly
 //!    one of `Completed`, `Dropped` or `Faulted`. Only a stage that was reported as `Hanging` may end
 //!    after its job did.
 
 use serde::{Deserialize, Serialize};
 
 use crate::category::Category;
+use crate::executor::ExecutorConfig;
 use crate::id::{JobId, ModelId, StageIndex, StreamId};
 use crate::pressure::PressureLevel;
 use crate::refusal::Refusal;
@@ -25,6 +30,11 @@ use crate::unit::{Bytes, Nanos, Timestamp};
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TraceEvent {
+    /// An executor was built; first of all that its dispatcher records.
+    Configured {
+        /// What with.
+        what: Box<ExecutorConfig>,
+    },
     /// The orchestration loop began.
     Started,
     /// `model` was admitted with these parameters and bounds.
@@ -56,6 +66,22 @@ pub enum TraceEvent {
         /// The model.
         model: ModelId,
     },
+    /// Admission counts `model` no longer: what comes after it is decided without it. Follows
+    /// `Evicted`.
+    Freed {
+        /// The model.
+        model: ModelId,
+    },
+    /// How the job of the next `Submitted` was handed over, where that does not tell: it claims a
+    /// release, or became visible later than it was stamped.
+    Stamped {
+        /// The job.
+        job: JobId,
+        /// When its caller handed it over.
+        stamp: Timestamp,
+        /// The nominal release that its caller claims; `None` for the moment of arrival.
+        claimed: Option<Timestamp>,
+    },
     /// A job was accepted into the ready queue.
     Submitted {
         /// The job.
@@ -73,6 +99,11 @@ pub enum TraceEvent {
         model: ModelId,
         /// Why.
         why: SubmitRefusal,
+    },
+    /// A job that was held back may run now: its release, or the refill of its server, has come.
+    Released {
+        /// The job.
+        job: JobId,
     },
     /// The policy put a stage of `job` on `stream` while `waiting` other jobs were ready.
     Dispatched {
@@ -97,6 +128,24 @@ pub enum TraceEvent {
         started: Timestamp,
         /// When the device ended it.
         finished: Timestamp,
+    },
+    /// The device or the runtime ended a stage with a fault.
+    StageFailed {
+        /// The job.
+        job: JobId,
+        /// The stage.
+        stage: StageIndex,
+        /// What the caller can do.
+        category: Category,
+    },
+    /// A chosen stage could not be launched.
+    LaunchFailed {
+        /// The job.
+        job: JobId,
+        /// The stage.
+        stage: StageIndex,
+        /// What the caller can do.
+        category: Category,
     },
     /// A job gave way at a stage boundary to one that goes first.
     Suspended {
@@ -235,6 +284,8 @@ pub enum TraceEvent {
     /// The device was free and no job but those in the background was ready: a busy period ended.
     /// A stage in the background that follows begins one of its own.
     Idle,
+    /// The dispatcher was told to stop: jobs that have not begun are dropped, later ones refused.
+    Stopping,
     /// The orchestration loop ended.
     Stopped,
 }
@@ -249,6 +300,9 @@ pub struct AdmittedModel {
     pub service: ServiceTerms,
     /// Worst-case execution time of each stage, without overheads.
     pub stages: Vec<Nanos>,
+    /// How its jobs are limited.
+    #[serde(flatten)]
+    pub limits: JobLimits,
     /// Dispatch overhead charged to each stage.
     pub overhead: Nanos,
     /// Worst-case response time; `None` for best effort.
@@ -260,6 +314,36 @@ pub struct AdmittedModel {
     /// The name of its partition, where the device is split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition: Option<String>,
+    /// What the evidence of each stage is held to, in order; none for declared costs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub watched: Vec<StageWatch>,
+}
+
+/// How the jobs of one model are limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobLimits {
+    /// Whether others may run between two stages of one of its jobs.
+    pub may_be_suspended: bool,
+    /// Device time per job, overheads included.
+    pub compute: Nanos,
+    /// Streams leased at once.
+    pub streams: u32,
+    /// Jobs that may be outstanding at once, uncollected ones included.
+    pub slots: u32,
+}
+
+/// What the times of one stage are held to while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageWatch {
+    /// What times should exceed rarely.
+    pub bound: Nanos,
+    /// The fewest exceedances in a window of jobs that are an alarm; `None` where nothing was promised
+    /// of how rarely.
+    pub alarm: Option<u32>,
+    /// The mean of the times that were measured.
+    pub mean: Nanos,
+    /// Their deviation from it.
+    pub deviation: Nanos,
 }
 
 /// A model that was not admitted.
@@ -269,6 +353,26 @@ pub struct RefusedModel {
     pub name: String,
     /// The inequality that failed.
     pub why: Refusal,
+    /// What was asked for; `None` where admission was not asked, because the plan of a whole workload
+    /// had refused the model before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<AskedModel>,
+}
+
+/// What a model that was refused had asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedModel {
+    /// The name of the partition, where the device is split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<String>,
+    /// The kind of service, with its numbers.
+    #[serde(flatten)]
+    pub service: ServiceTerms,
+    /// Worst-case execution time of each stage, without overheads.
+    pub stages: Vec<Nanos>,
+    /// How its jobs were to be limited.
+    #[serde(flatten)]
+    pub limits: JobLimits,
 }
 
 /// Why a policy chose a job: the comparison that decided.
@@ -458,16 +562,22 @@ impl std::fmt::Display for Assumption {
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each is the variant of TraceEvent of the same name")]
 pub enum EventKind {
+    Configured,
     Started,
     Admitted,
     BoundChanged,
     Refused,
     Evicting,
     Evicted,
+    Freed,
+    Stamped,
     Submitted,
     SubmissionRefused,
+    Released,
     Dispatched,
     StageCompleted,
+    StageFailed,
+    LaunchFailed,
     Suspended,
     Completed,
     MissedDeadline,
@@ -485,6 +595,7 @@ pub enum EventKind {
     PressureChanged,
     EvidenceStale,
     Idle,
+    Stopping,
     Stopped,
 }
 
@@ -493,16 +604,22 @@ impl TraceEvent {
     #[must_use]
     pub fn kind(&self) -> EventKind {
         match self {
+            Self::Configured { .. } => EventKind::Configured,
             Self::Started => EventKind::Started,
             Self::Admitted { .. } => EventKind::Admitted,
             Self::BoundChanged { .. } => EventKind::BoundChanged,
             Self::Refused { .. } => EventKind::Refused,
             Self::Evicting { .. } => EventKind::Evicting,
             Self::Evicted { .. } => EventKind::Evicted,
+            Self::Freed { .. } => EventKind::Freed,
+            Self::Stamped { .. } => EventKind::Stamped,
             Self::Submitted { .. } => EventKind::Submitted,
             Self::SubmissionRefused { .. } => EventKind::SubmissionRefused,
+            Self::Released { .. } => EventKind::Released,
             Self::Dispatched { .. } => EventKind::Dispatched,
             Self::StageCompleted { .. } => EventKind::StageCompleted,
+            Self::StageFailed { .. } => EventKind::StageFailed,
+            Self::LaunchFailed { .. } => EventKind::LaunchFailed,
             Self::Suspended { .. } => EventKind::Suspended,
             Self::Completed { .. } => EventKind::Completed,
             Self::MissedDeadline { .. } => EventKind::MissedDeadline,
@@ -520,6 +637,7 @@ impl TraceEvent {
             Self::PressureChanged { .. } => EventKind::PressureChanged,
             Self::EvidenceStale { .. } => EventKind::EvidenceStale,
             Self::Idle => EventKind::Idle,
+            Self::Stopping => EventKind::Stopping,
             Self::Stopped => EventKind::Stopped,
         }
     }
@@ -528,21 +646,28 @@ impl TraceEvent {
     #[must_use]
     pub fn model(&self) -> Option<ModelId> {
         match self {
-            Self::Started
+            Self::Configured { .. }
+            | Self::Started
             | Self::Refused { .. }
             | Self::PressureChanged { .. }
             | Self::Idle
+            | Self::Stopping
             | Self::Stopped => None,
             Self::Admitted { model, .. }
             | Self::BoundChanged { model, .. }
             | Self::Evicting { model }
             | Self::Evicted { model }
+            | Self::Freed { model }
             | Self::SubmissionRefused { model, .. }
             | Self::Fenced { model }
             | Self::AllocationRefused { model, .. } => Some(*model),
-            Self::Submitted { job, .. }
+            Self::Stamped { job, .. }
+            | Self::Submitted { job, .. }
+            | Self::Released { job }
             | Self::Dispatched { job, .. }
             | Self::StageCompleted { job, .. }
+            | Self::StageFailed { job, .. }
+            | Self::LaunchFailed { job, .. }
             | Self::Suspended { job, .. }
             | Self::Completed { job, .. }
             | Self::MissedDeadline { job, .. }
@@ -575,15 +700,17 @@ mod tests {
             name: "logger".into(),
             service: ServiceTerms::Background,
             stages: vec![Nanos(5)],
+            limits: JobLimits { may_be_suspended: true, compute: Nanos(9), streams: 1, slots: 2 },
             overhead: Nanos(1),
             bound: None,
             persistent: Bytes(0),
             scratch: Bytes(0),
             partition: None,
+            watched: Vec::new(),
         };
         let event = TraceEvent::Admitted { model: ModelId::first(0), what: Box::new(what) };
         let text = serde_json::to_string(&event).expect("events serialise");
-        expect_test::expect![[r#"{"event":"admitted","model":"m0","what":{"name":"logger","service":"background","stages":[5],"overhead":1,"bound":null,"persistent":0,"scratch":0}}"#]]
+        expect_test::expect![[r#"{"event":"admitted","model":"m0","what":{"name":"logger","service":"background","stages":[5],"may_be_suspended":true,"compute":9,"streams":1,"slots":2,"overhead":1,"bound":null,"persistent":0,"scratch":0}}"#]]
             .assert_eq(&text);
         assert_eq!(serde_json::from_str::<TraceEvent>(&text).expect("our own"), event);
     }

@@ -19,6 +19,7 @@ pub mod clock;
 pub mod collector;
 pub mod error;
 pub mod event;
+pub mod executor;
 pub mod export;
 pub mod id;
 pub mod pressure;
@@ -32,9 +33,10 @@ pub use clock::{Clock, ManualClock, MonotonicClock};
 pub use collector::{Record, Recorder, TraceCollector};
 pub use error::TraceError;
 pub use event::{
-    AdmittedModel, Assumption, DropReason, EventKind, Reason, RefusedModel, Staleness,
-    SubmitRefusal, TraceEvent,
+    AdmittedModel, AskedModel, Assumption, DropReason, EventKind, JobLimits, Reason, RefusedModel,
+    StageWatch, Staleness, SubmitRefusal, TraceEvent,
 };
+pub use executor::{ExecutorConfig, Overheads, OverrunPolicy, PolicyKind};
 pub use id::{JobId, ModelId, PartitionId, StageIndex, StreamId, TensorId};
 pub use pressure::PressureLevel;
 pub use query::{Query, Trace};

@@ -6,7 +6,7 @@ use aegis_trace::export::json::{Ending, Reader, Writer};
 use aegis_trace::{Record, TraceError};
 use proptest::prelude::*;
 
-const HEADER: &str = "{\"aegis_trace\":1}\n";
+const HEADER: &str = "{\"aegis_trace\":2}\n";
 
 fn written(records: &[Record]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new()).expect("memory takes all");

@@ -58,6 +58,11 @@ impl Asked {
         &self.name
     }
 
+    /// On which terms.
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
     /// Where it is to run.
     pub(crate) fn partition(&self) -> PartitionId {
         self.partition

@@ -11,11 +11,11 @@ use aegis_cuda::{
 use aegis_memory::{MemoryOrchestrator, PressurePolicy, PressureThresholds};
 use aegis_sched::admission::{AdmissionConfig, AdmissionController, DeviceMemory};
 use aegis_sched::dispatch::orchestrator::Pace;
-use aegis_sched::dispatch::{Dispatcher, DispatcherConfig, OverrunPolicy};
+use aegis_sched::dispatch::{Dispatcher, OverrunPolicy};
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::queue::SubmissionQueue;
 use aegis_sched::task::Overheads;
-use aegis_trace::{Bytes, MonotonicClock, Nanos, PartitionId, TraceCollector};
+use aegis_trace::{Bytes, ExecutorConfig, MonotonicClock, Nanos, PartitionId, TraceCollector};
 
 use crate::device_facts::granted_to;
 use crate::error::Error;
@@ -326,30 +326,28 @@ impl Checked {
             *core = spec.as_ref().map_or(self.core, |spec| spec.core);
         }
         let policy = spec.as_ref().and_then(|spec| spec.policy).unwrap_or(self.policy);
-        let first_model = partition.index * self.max_models;
         let streams = StreamPool::new(&device, self.streams)?;
         let workers = set_up_workers(&device, &streams, &pace)?;
-        let controller = AdmissionController::new(AdmissionConfig {
+        let executor = ExecutorConfig {
+            partition: spec.as_ref().map(|spec| spec.name.clone()),
             policy,
             overheads: self.overheads,
-            partition,
-            first_model,
-            max_models: self.max_models,
-            streams: self.streams,
-        });
-        parts.controllers.push(controller.suspending_at_most(self.max_suspended));
-        let config = DispatcherConfig {
-            max_models: first_model + self.max_models,
-            overheads: self.overheads,
             overrun: self.overrun,
+            streams: self.streams,
+            queue_depth: u32::try_from(self.queue_depth).unwrap_or(u32::MAX),
+            first_model: partition.index * self.max_models,
+            max_models: self.max_models,
+            max_suspended: self.max_suspended,
             hang_factor: HANG_FACTOR,
             hang_floor: HANG_FLOOR,
         };
-        let recorder = parts.collector.recorder();
-        parts.dispatchers.push(Dispatcher::new(config, policy.policy(), streams, recorder));
+        let controller = AdmissionController::new(AdmissionConfig::of(&executor, partition));
+        parts.controllers.push(controller.suspending_at_most(self.max_suspended));
+        let (clock, recorder) = (device.clock(), parts.collector.recorder());
+        let dispatcher = Dispatcher::configured(executor, clock.now(), streams, recorder);
+        parts.dispatchers.push(dispatcher);
         let signal = Arc::clone(device.signal());
         let submissions = Arc::new(SubmissionQueue::new(self.queue_depth, signal));
-        let clock = device.clock();
         let preparation = preparation(self.device, &device)?;
         let granted = granted_to(&device);
         let partition =

@@ -76,6 +76,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod plot;
 pub mod profile;
+pub mod replay;
 mod report;
 mod runtime;
 mod source;

@@ -229,6 +229,7 @@ impl ModelReport {
             persistent,
             scratch,
             partition,
+            ..
         } = promise;
         let cost = stages
             .iter()

@@ -235,6 +235,7 @@ impl Runtime {
         let admitted = controller.admit(AdmissionRequest { name, terms, backend }, memory);
         self.observe_memory(memory);
         let mut admitted = admitted.map_err(|error| self.refused(&asked, error, controller))?;
+        admitted.promise.watched = monitors.iter().map(StageMonitor::watch).collect();
         admitted.lane.watch(monitors);
         admitted.promise.partition = self.partition(partition).name().map(str::to_owned);
         Ok(self.install(admitted, asked, &mut phase))
@@ -291,12 +292,17 @@ impl Runtime {
         let named = |model| known.find_name(model).unwrap_or(name).to_owned();
         let newcomer = asked.first_due().zip(known.next_id()).map(|(due, id)| (id, due));
         let first_due: Vec<_> = wording::first_due(known.tasks()).chain(newcomer).collect();
-        self.refuse(name, refusal.clone(), wording::explain(&refusal, named, &first_due))
+        let partition = self.partition(asked.partition());
+        let terms = asked.terms().asked(partition.name());
+        let what = RefusedModel { name: name.to_owned(), why: refusal.clone(), asked: Some(terms) };
+        self.record_in(partition, TraceEvent::Refused { what: Box::new(what) });
+        let explained = wording::explain(&refusal, named, &first_due);
+        Error::Refused { model: name.to_owned(), explained, refusal }
     }
 
     /// The error of a model that was refused before admission was asked; recorded like any other.
     pub(crate) fn refuse(&self, name: &str, refusal: Refusal, explained: String) -> Error {
-        let what = RefusedModel { name: name.to_owned(), why: refusal.clone() };
+        let what = RefusedModel { name: name.to_owned(), why: refusal.clone(), asked: None };
         self.record(TraceEvent::Refused { what: Box::new(what) });
         Error::Refused { model: name.to_owned(), explained, refusal }
     }
@@ -307,8 +313,8 @@ impl Runtime {
         let (foreign, remarks) = (admitted.foreign, admitted.remarks);
         let partition = self.partition(asked.partition());
         let now = partition.clock.now();
-        lock(&self.recorder)
-            .record(now, TraceEvent::Admitted { model, what: Box::new(promise.clone()) });
+        let what = Box::new(promise.clone());
+        lock(&self.recorder).record(now, TraceEvent::Admitted { model, what });
         let submitter = Submitter::new(SubmitterParts {
             model,
             description,
@@ -377,6 +383,7 @@ impl Runtime {
             model: model.name().to_owned(),
             cause: Box::new(cause),
         })?;
+        self.record_in(self.partition(partition), TraceEvent::Freed { model: id });
         self.observe_memory(memory);
         let mut models = lock(&self.models);
         if let Some(entry) = models.iter_mut().find(|entry| entry.report.model == id) {
@@ -522,6 +529,11 @@ impl Runtime {
 
     fn record(&self, event: TraceEvent) {
         lock(&self.recorder).record(self.clock().now(), event);
+    }
+
+    /// Records what concerns one partition, by its clock.
+    fn record_in(&self, partition: &Partition, event: TraceEvent) {
+        lock(&self.recorder).record(partition.clock.now(), event);
     }
 }
 

@@ -278,7 +278,7 @@ fn a_trace_that_is_not_whole_says_so_on_the_page() {
 
 #[test]
 fn an_empty_trace_has_a_page_too() {
-    let case = Case::new("{\"aegis_trace\":1}\n{\"end\":{\"records\":0,\"dropped\":0}}\n");
+    let case = Case::new("{\"aegis_trace\":2}\n{\"end\":{\"records\":0,\"dropped\":0}}\n");
     let facts = look(&mut Browser::start(), &case.page(), 480, true);
     assert_eq!(facts["overview"], json!([]));
 }

@@ -82,6 +82,7 @@ impl Dispatcher {
     /// Begins to stop: jobs that have not begun are dropped, those that have run to their end.
     pub fn stop(&mut self, now: Timestamp) {
         self.stopping = true;
+        self.recorder.record(now, TraceEvent::Stopping);
         self.drop_waiting(now, Ready::has_begun);
     }
 
@@ -121,7 +122,9 @@ impl Dispatcher {
             let event = TraceEvent::AllocationRefused { model, requested, available };
             self.recorder.record(now, event);
         }
-        self.fail(now, ready, error.category(), error_line(error));
+        let (job, stage, category) = (ready.job.id, ready.stage, error.category());
+        self.recorder.record(now, TraceEvent::LaunchFailed { job, stage, category });
+        self.fail(now, ready, category, error_line(error));
     }
 
     pub(super) fn fail_device(&mut self, now: Timestamp, running: &Running, error: &DeviceError) {

@@ -17,9 +17,16 @@ use crate::queue::{Class, Ready, Submission};
 
 /// What was visible when, for the submissions of one intake.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Intake {
+pub(crate) struct Intake {
     now: Timestamp,
     visible_since: Timestamp,
+}
+
+impl Intake {
+    /// The same for what became visible at `since` at the earliest, where that is later.
+    pub(super) fn seen_from(self, since: Timestamp) -> Self {
+        Self { visible_since: self.visible_since.max(since), ..self }
+    }
 }
 
 impl Dispatcher {
@@ -36,7 +43,7 @@ impl Dispatcher {
 
     /// Takes one submission.
     pub(super) fn accept(&mut self, intake: Intake, submission: Submission) {
-        let Submission { model, slot, stamp, release } = submission;
+        let Submission { model, slot, stamp, release: claim } = submission;
         let Some(lane) = lane_of(&mut self.lanes, model) else {
             slot.finish(JobOutcome::Refused { why: SubmitRefusal::ModelEvicted });
             return;
@@ -50,15 +57,20 @@ impl Dispatcher {
         }
         // A stamp from before the previous intake belongs to a thread that was held up between
         // stamping and handing over: to the scheduler the job arrived when it became visible.
-        let release = lane.release(stamp, stamp.max(intake.visible_since), release);
+        let release = lane.release(stamp, stamp.max(intake.visible_since), claim);
         lane.pending += 1;
         lane.metrics.count(|counts| counts.submitted += 1);
         let (job, class) = (release.job, lane.class());
         let assumed = lane.task().map_or(Nanos::ZERO, crate::task::Task::jitter);
         let postponed = lane.postponed();
+        let (arrival, claimed) = (release.arrival, claim);
+        if arrival != stamp || claimed.is_some() {
+            let stamped = TraceEvent::Stamped { job: job.id, stamp, claimed };
+            self.recorder.record(intake.now, stamped);
+        }
         let event = TraceEvent::Submitted {
             job: job.id,
-            arrival: release.arrival,
+            arrival,
             release: job.release,
             deadline: (class == Class::Guaranteed).then_some(job.deadline),
         };
@@ -90,6 +102,8 @@ impl Dispatcher {
             let Reverse(held) = self.held.pop().expect("it was just peeked");
             let held = self.after_debts(now, held);
             if held.eligible() <= now {
+                let job = held.job().id;
+                self.recorder.record(now, TraceEvent::Released { job });
                 self.make_ready(held.eligible(), held.into_ready());
             } else {
                 self.held.push(Reverse(held));

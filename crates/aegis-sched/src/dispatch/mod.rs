@@ -25,6 +25,7 @@ mod choice;
 mod ending;
 mod intake;
 mod lane;
+mod log_driven;
 pub mod orchestrator;
 mod overrun;
 mod running;
@@ -38,13 +39,14 @@ use std::sync::Arc;
 
 use aegis_context::{ContextError, ExecutionContext, StageTimes, StreamPool};
 use aegis_cuda::DeviceError;
-use aegis_trace::{JobId, ModelId, Nanos, Recorder, Timestamp, TraceEvent};
+use aegis_trace::{ExecutorConfig, JobId, ModelId, Nanos, Recorder, Timestamp, TraceEvent};
 
-use crate::policy::SchedulingPolicy;
+use crate::policy::{SchedulingPolicy, policy_of};
 use crate::queue::{Class, Ready, ReadyQueue, SubmissionQueue};
 use crate::task::Overheads;
 
 use audit::{Audit, BrokenAssumption};
+pub(crate) use intake::Intake;
 pub(crate) use lane::LaneService;
 pub use lane::{Lane, LaneGate};
 pub use overrun::OverrunPolicy;
@@ -64,6 +66,18 @@ pub struct DispatcherConfig {
     pub hang_factor: u64,
     /// and for at least this long: a short stage that the operating system interrupts does not hang.
     pub hang_floor: Nanos,
+}
+
+impl From<&ExecutorConfig> for DispatcherConfig {
+    fn from(executor: &ExecutorConfig) -> Self {
+        Self {
+            max_models: executor.first_model.saturating_add(executor.max_models),
+            overheads: executor.overheads,
+            overrun: executor.overrun,
+            hang_factor: executor.hang_factor,
+            hang_floor: executor.hang_floor,
+        }
+    }
 }
 
 /// What a turn leaves behind.
@@ -112,7 +126,21 @@ impl std::fmt::Debug for Dispatcher {
 }
 
 impl Dispatcher {
-    /// An idle dispatcher without models.
+    /// The dispatcher of `executor`, idle and without models. Records its configuration at `now`,
+    /// first of all, so that its trace can be replayed.
+    #[must_use]
+    pub fn configured(
+        executor: ExecutorConfig,
+        now: Timestamp,
+        streams: Arc<StreamPool>,
+        mut recorder: Recorder,
+    ) -> Self {
+        let (config, policy) = (DispatcherConfig::from(&executor), policy_of(executor.policy));
+        recorder.record(now, TraceEvent::Configured { what: Box::new(executor) });
+        Self::new(config, policy, streams, recorder)
+    }
+
+    /// An idle dispatcher without models, whose trace does not say how it was configured.
     #[must_use]
     pub fn new(
         config: DispatcherConfig,

@@ -27,30 +27,13 @@
 //! The additive effect of an excess within one busy window is part of the machine-checked analyses of
 //! Prosa (`exc/fp/fully_nonpreemptive.v`). Why nothing stronger is done is in ADR 0016.
 
+pub use aegis_trace::OverrunPolicy;
 use aegis_trace::{JobId, Nanos, Timestamp, TraceEvent};
-use serde::{Deserialize, Serialize};
 
 use super::lane::LaneService;
 use super::running::Held;
 use super::{Dispatcher, lane_of};
 use crate::queue::{Class, Ready};
-
-/// What happens to jobs after an overrun.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OverrunPolicy {
-    /// It is recorded, and every job runs as if nothing had happened.
-    #[default]
-    Record,
-    /// Hopeless jobs are skipped, jobs over their charge are stopped, and their models repay it.
-    Contain,
-}
-
-impl OverrunPolicy {
-    fn contains(self) -> bool {
-        self == Self::Contain
-    }
-}
 
 impl Dispatcher {
     /// Whether `ready`, which has not begun, is to be skipped at `now`.

@@ -21,6 +21,9 @@ impl Dispatcher {
         match end {
             Ok(times) => self.end_stage(now, running, times),
             Err(error) => {
+                let (job, stage) = (running.ready.job.id, running.ready.stage);
+                let category = error.category();
+                self.recorder.record(now, TraceEvent::StageFailed { job, stage, category });
                 self.audit_unfinished(now, &running);
                 self.fail_device(now, &running, &error);
                 None
@@ -64,9 +67,10 @@ impl Dispatcher {
         let Running { mut ready, since, charge, reported, .. } = running;
         let job = ready.job.id;
         let service = now.saturating_since(since);
-        ready.consumed += service;
+        ready.consumed = ready.consumed.saturating_add(service);
         ready.charged = ready.charged.saturating_add(charge.total());
-        ready.execution += times.finished.saturating_since(times.started);
+        let execution = times.finished.saturating_since(times.started);
+        ready.execution = ready.execution.saturating_add(execution);
         let stage = ready.stage;
         let (started, finished) = (times.started, times.finished);
         self.recorder.record(now, TraceEvent::StageCompleted { job, stage, started, finished });

@@ -22,51 +22,18 @@ pub use fifo::FifoPolicy;
 pub use priority::PriorityPolicy;
 pub use rms::RmsPolicy;
 
-use std::fmt;
-
+pub use aegis_trace::PolicyKind;
 use aegis_trace::{JobId, Nanos, Reason, Timestamp};
-use serde::{Deserialize, Serialize};
 
-/// Which policy orders the ready queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum PolicyKind {
-    /// First released, first served: the baseline.
-    Fifo,
-    /// Shorter period first (rate monotonic).
-    Rms,
-    /// Shorter relative deadline first (deadline monotonic).
-    Dm,
-    /// Earlier absolute deadline first.
-    Edf,
-    /// Smaller explicit priority number first.
-    Priority,
-}
-
-impl PolicyKind {
-    /// The policy itself.
-    #[must_use]
-    pub fn policy(self) -> Box<dyn SchedulingPolicy> {
-        match self {
-            Self::Fifo => Box::new(FifoPolicy),
-            Self::Rms => Box::new(RmsPolicy),
-            Self::Dm => Box::new(DmPolicy),
-            Self::Edf => Box::new(EdfPolicy),
-            Self::Priority => Box::new(PriorityPolicy),
-        }
-    }
-}
-
-impl fmt::Display for PolicyKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Fifo => "fifo",
-            Self::Rms => "rms",
-            Self::Dm => "dm",
-            Self::Edf => "edf",
-            Self::Priority => "priority",
-        })
+/// The policy of this kind.
+#[must_use]
+pub fn policy_of(kind: PolicyKind) -> Box<dyn SchedulingPolicy> {
+    match kind {
+        PolicyKind::Fifo => Box::new(FifoPolicy),
+        PolicyKind::Rms => Box::new(RmsPolicy),
+        PolicyKind::Dm => Box::new(DmPolicy),
+        PolicyKind::Edf => Box::new(EdfPolicy),
+        PolicyKind::Priority => Box::new(PriorityPolicy),
     }
 }
 
@@ -126,7 +93,7 @@ mod tests {
             job(4, 18, 31, 60, 6),
         ];
         let first = |kind: PolicyKind| {
-            let policy = kind.policy();
+            let policy = policy_of(kind);
             let best = jobs.iter().min_by_key(|job| policy.urgency(job)).expect("five jobs");
             best.id.model.index
         };

@@ -28,13 +28,13 @@ use aegis_context::{ExecutionContext, StreamPool};
 use aegis_cuda::{DeviceContext, SimConfig, SimDevice};
 use aegis_memory::MemoryOrchestrator;
 use aegis_trace::{
-    Bytes, Clock, ModelId, Nanos, PartitionId, RefusedModel, Timestamp, Trace, TraceCollector,
-    TraceEvent,
+    Bytes, Clock, ExecutorConfig, ModelId, Nanos, PartitionId, RefusedModel, Timestamp, Trace,
+    TraceCollector, TraceEvent,
 };
 
 use crate::admission::{AdmissionConfig, AdmissionController, AdmissionError, DeviceMemory};
 use crate::analysis::Analysis;
-use crate::dispatch::{Dispatcher, DispatcherConfig, OverrunPolicy, Turn};
+use crate::dispatch::{Dispatcher, OverrunPolicy, Turn};
 use crate::metrics::{ModelMetrics, Snapshot};
 use crate::policy::PolicyKind;
 use crate::queue::SubmissionQueue;
@@ -116,31 +116,18 @@ impl World {
         let device = DeviceContext::sim(sim).expect("a simulated device");
         let arena = device.reserve_arena(config.memory).expect("all of its memory");
         let streams = StreamPool::new(&device, 1).expect("its one stream");
-        let admission = AdmissionConfig {
-            policy: config.policy,
-            overheads: config.charged,
-            partition: PartitionId::WHOLE,
-            first_model: 0,
-            max_models: MAX_MODELS,
-            streams: 1,
-        };
+        let executor = executor(&config);
+        let admission = AdmissionConfig::of(&executor, PartitionId::WHOLE);
         let collector = TraceCollector::new(TRACE_CAPACITY);
-        let dispatcher = DispatcherConfig {
-            max_models: MAX_MODELS,
-            overheads: config.charged,
-            overrun: config.overrun,
-            hang_factor: HANG_FACTOR,
-            hang_floor: Nanos::ZERO,
-        };
         let signal = Arc::clone(device.signal());
         Self {
             config,
             clock: device.clock(),
             admission: AdmissionController::new(admission),
             memory: DeviceMemory::new(MemoryOrchestrator::new(arena)),
-            dispatcher: Dispatcher::new(
-                dispatcher,
-                config.policy.policy(),
+            dispatcher: Dispatcher::configured(
+                executor,
+                Timestamp::ZERO,
                 streams,
                 collector.recorder(),
             ),
@@ -165,11 +152,13 @@ impl World {
         let now = self.now();
         let random = self.random.fork();
         let request = model.request(&self.device, &self.config.real, random);
+        let asked = request.terms.asked(None);
         let admission = match self.admission.admit(request, &mut self.memory) {
             Ok(admission) => admission,
             Err(error) => {
                 if let Some(why) = error.refusal() {
-                    let what = RefusedModel { name: model.name.clone(), why: why.clone() };
+                    let (name, why, asked) = (model.name.clone(), why.clone(), Some(asked));
+                    let what = RefusedModel { name, why, asked };
                     self.dispatcher.record(now, TraceEvent::Refused { what: Box::new(what) });
                 }
                 return Err(error);
@@ -295,6 +284,7 @@ impl World {
             context.evict();
             let left = self.admission.release(model, &mut self.memory);
             let left = left.expect("its memory is no longer bound");
+            self.dispatcher.record(now, TraceEvent::Freed { model });
             if let Some(analysis) = left {
                 self.apply(&analysis);
             }
@@ -333,5 +323,22 @@ impl World {
     fn drain_trace(&mut self) {
         self.trace.records.extend(self.collector.drain());
         self.trace.dropped = self.collector.dropped();
+    }
+}
+
+/// The one executor of a world.
+fn executor(config: &WorldConfig) -> ExecutorConfig {
+    ExecutorConfig {
+        partition: None,
+        policy: config.policy,
+        overheads: config.charged,
+        overrun: config.overrun,
+        streams: 1,
+        queue_depth: u32::try_from(QUEUE_DEPTH).expect("a small constant"),
+        first_model: 0,
+        max_models: MAX_MODELS,
+        max_suspended: None,
+        hang_factor: HANG_FACTOR,
+        hang_floor: Nanos::ZERO,
     }
 }

@@ -15,7 +15,7 @@
 //! "Sequential Analysis" (1985), equation 2.56, for the time to a false alarm, from which the limit is
 //! chosen.
 
-use aegis_trace::{Nanos, Staleness};
+use aegis_trace::{Nanos, StageWatch, Staleness};
 
 use super::campaign::Campaign;
 use super::share::Share;
@@ -36,7 +36,7 @@ const LIMIT: u64 = 15;
 /// The monitor of one stage of one model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageMonitor {
-    bound: Nanos,
+    watch: StageWatch,
     exceedances: Option<Exceedances>,
     drift: Drift,
 }
@@ -69,18 +69,30 @@ impl StageMonitor {
     /// drift is watched.
     #[must_use]
     pub fn new(campaign: &Campaign, bound: Nanos, coverage: Option<Share>) -> Self {
-        let exceedances = coverage.map(|coverage| Exceedances {
-            jobs: 0,
-            exceeded: 0,
-            alarm: alarm_count(WINDOW, coverage.complement()),
-        });
-        Self { bound, exceedances, drift: Drift::of(campaign) }
+        let alarm = coverage.map(|coverage| alarm_count(WINDOW, coverage.complement()));
+        let mean = campaign.mean();
+        let deviation = deviation(campaign, mean);
+        Self::watching(StageWatch { bound, alarm, mean, deviation })
+    }
+
+    /// A monitor that has seen nothing yet and holds times to `watch`.
+    #[must_use]
+    pub fn watching(watch: StageWatch) -> Self {
+        let StageWatch { alarm, mean, deviation, .. } = watch;
+        let exceedances = alarm.map(|alarm| Exceedances { jobs: 0, exceeded: 0, alarm });
+        Self { watch, exceedances, drift: Drift::of(mean, deviation) }
+    }
+
+    /// What it holds times to.
+    #[must_use]
+    pub fn watch(&self) -> StageWatch {
+        self.watch
     }
 
     /// Takes the time of one more job; why the evidence is stale, the first time it is.
     pub fn observe(&mut self, time: Nanos) -> Option<Staleness> {
         let drift = self.drift.observe(time);
-        let exceeded = time > self.bound;
+        let exceeded = time > self.watch.bound;
         let counted = self.exceedances.as_mut().and_then(|counter| counter.observe(exceeded));
         if counted.is_some() {
             self.exceedances = None;
@@ -106,9 +118,7 @@ impl Exceedances {
 }
 
 impl Drift {
-    fn of(campaign: &Campaign) -> Self {
-        let mean = campaign.mean();
-        let deviation = deviation(campaign, mean);
+    fn of(mean: Nanos, deviation: Nanos) -> Self {
         let cut = deviation.saturating_mul(CUT);
         Self {
             mean,

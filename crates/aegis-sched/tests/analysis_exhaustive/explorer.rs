@@ -257,7 +257,6 @@ impl<'a> Explorer<'a> {
             PolicyKind::Rms => self.tasks[task].period.into(),
             PolicyKind::Dm => self.tasks[task].deadline.into(),
             PolicyKind::Priority => self.tasks[task].priority.into(),
-            _ => unreachable!("the five policies"),
         }
     }
 

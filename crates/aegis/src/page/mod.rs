@@ -184,7 +184,7 @@ mod tests {
         fn whatever_the_numbers_of_a_trace_are_there_is_a_page(
             lines in prop::collection::vec(line(), 0..40),
         ) {
-            let trace = format!("{{\"aegis_trace\":1}}\n{}", lines.concat());
+            let trace = format!("{{\"aegis_trace\":2}}\n{}", lines.concat());
             let digest = read(trace.as_bytes()).expect("well formed").expect("few models");
             let page = html::page(&digest, "any.jsonl");
             prop_assert!(page.len() < 1 << 20, "{} bytes", page.len());
@@ -210,7 +210,7 @@ mod tests {
             let lines: String = (0..jobs).map(line).collect();
             let admitted = LINES[0].replace('@', "1000");
             let admitted = format!("{{\"at\":0,\"by\":1,\"event\":{admitted}}}");
-            let trace = format!("{{\"aegis_trace\":1}}\n{admitted}\n{lines}");
+            let trace = format!("{{\"aegis_trace\":2}}\n{admitted}\n{lines}");
             let digest = read(trace.as_bytes()).expect("well formed").expect("few models");
             assert_eq!((digest.records, digest.completed()), (jobs * 4 + 1, jobs));
             html::page(&digest, "long.jsonl").len()
@@ -226,7 +226,7 @@ mod tests {
         };
         let trace = |models: usize| -> String {
             let lines: String = (0..models).map(admitted).collect();
-            format!("{{\"aegis_trace\":1}}\n{lines}")
+            format!("{{\"aegis_trace\":2}}\n{lines}")
         };
         assert!(read(trace(MODELS_MAX).as_bytes()).expect("well formed").is_some());
         assert!(read(trace(MODELS_MAX + 1).as_bytes()).expect("well formed").is_none());

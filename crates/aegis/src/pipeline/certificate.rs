@@ -59,12 +59,6 @@ pub enum CertificateError {
         #[source]
         cause: NotDerived,
     },
-    /// A policy that no certificate covers.
-    #[error("certificates do not know the policy {policy}")]
-    Policy {
-        /// Which.
-        policy: PolicyKind,
-    },
     /// Something about a model that no certificate covers.
     #[error("{model} cannot be certified: {why}")]
     Uncovered {
@@ -98,7 +92,6 @@ impl CertificateError {
         match self {
             Self::Read { .. } | Self::Changed { .. } => Category::Transient,
             Self::NotDerived { .. }
-            | Self::Policy { .. }
             | Self::Uncovered { .. }
             | Self::Handover { .. }
             | Self::Defect(_) => Category::Permanent,
@@ -239,15 +232,13 @@ fn overheads(charged: &Overheads) -> verify::Overheads {
     verify::Overheads { dispatch, wake, boundary, copy, charges }
 }
 
-/// `None` for one that certificates do not know.
-fn policy(policy: PolicyKind) -> Option<verify::Policy> {
+fn policy(policy: PolicyKind) -> verify::Policy {
     match policy {
-        PolicyKind::Fifo => Some(verify::Policy::Fifo),
-        PolicyKind::Rms => Some(verify::Policy::Rms),
-        PolicyKind::Dm => Some(verify::Policy::Dm),
-        PolicyKind::Edf => Some(verify::Policy::Edf),
-        PolicyKind::Priority => Some(verify::Policy::Priority),
-        _ => None,
+        PolicyKind::Fifo => verify::Policy::Fifo,
+        PolicyKind::Rms => verify::Policy::Rms,
+        PolicyKind::Dm => verify::Policy::Dm,
+        PolicyKind::Edf => verify::Policy::Edf,
+        PolicyKind::Priority => verify::Policy::Priority,
     }
 }
 
@@ -283,8 +274,7 @@ impl Context<'_> {
         let shares = bounds.iter().map(|bound| model::share(bound.cost, costs[&bound.model]));
         Ok(verify::Partition {
             name,
-            policy: policy(config.policy)
-                .ok_or(CertificateError::Policy { policy: config.policy })?,
+            policy: policy(config.policy),
             streams: config.streams,
             suspended,
             floor,

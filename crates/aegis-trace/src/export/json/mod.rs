@@ -1,7 +1,7 @@
 //! JSON Lines: one header line, one line per record, one closing line.
 //!
 //! ```text
-//! {"aegis_trace":1}
+//! {"aegis_trace":2}
 //! {"at":1200,"by":0,"event":"started"}
 //! ...
 //! {"end":{"records":2041,"dropped":0}}
@@ -31,10 +31,10 @@ use crate::query::Trace;
 
 /// The version of this format that is written. A new kind of event, a new key or a change of meaning
 /// raises it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The oldest version that is still read; every one from it to [`VERSION`] is.
-pub const OLDEST: u32 = 1;
+pub const OLDEST: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn the_format_is_pinned() {
         expect_test::expect![[r#"
-            {"aegis_trace":1}
+            {"aegis_trace":2}
             {"at":1,"by":0,"event":"started"}
             {"at":18446744073709551615,"by":1,"event":"missed_deadline","job":"m1#3","late":4}
             {"end":{"records":2,"dropped":2}}
@@ -148,7 +148,7 @@ mod tests {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
             format!("{error}{}\n", cause.unwrap_or_default())
         };
-        let header = "{\"aegis_trace\":1}\n";
+        let header = "{\"aegis_trace\":2}\n";
         let end = "{\"end\":{\"records\":0,\"dropped\":0}}\n";
         let mut said = complaint("{\"aegis_trace\":9}\n");
         said += &complaint("hello\n");

@@ -107,7 +107,16 @@ impl<C: Canvas> Timeline<C> {
             TraceEvent::EvidenceStale { job, stage, why } => self.stale(at, job, stage, why),
             // Those above, those that `draw` draws itself, and none else: a new kind of event is to
             // be given its place here.
-            TraceEvent::Started
+            // What only a replay needs tells a reader of a picture nothing: the job's own fault follows
+            // a failed stage or launch.
+            TraceEvent::Configured { .. }
+            | TraceEvent::Freed { .. }
+            | TraceEvent::Stamped { .. }
+            | TraceEvent::Released { .. }
+            | TraceEvent::StageFailed { .. }
+            | TraceEvent::LaunchFailed { .. }
+            | TraceEvent::Stopping
+            | TraceEvent::Started
             | TraceEvent::Idle
             | TraceEvent::Stopped
             | TraceEvent::Admitted { .. }

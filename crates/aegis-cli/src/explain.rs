@@ -1,0 +1,51 @@
+//! `aegis explain`: what one job waited for, why, and how that compares with its bound.
+
+use std::path::PathBuf;
+
+use aegis::JobId;
+use aegis::replay::TraceFile;
+use anyhow::Result;
+use clap::Args;
+
+use crate::output::print;
+use crate::{Answer, replay};
+
+#[derive(Args)]
+pub(crate) struct ExplainArgs {
+    /// The trace, as `aegis run --trace` writes it.
+    trace: PathBuf,
+    /// The job, as the trace names it: its model's id, `#` and a number.
+    #[arg(long, value_name = "ID", required_unless_present = "model")]
+    job: Option<JobId>,
+    /// A model, by its name; with `--worst`.
+    #[arg(long, value_name = "NAME", conflicts_with = "job", requires = "worst")]
+    model: Option<String>,
+    /// The job of the model with the longest response.
+    #[arg(long, requires = "model")]
+    worst: bool,
+    /// Take a trace that was cut short, as far as it goes.
+    #[arg(long)]
+    cut: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &ExplainArgs) -> Result<Answer> {
+    let trace = TraceFile::open(&args.trace, replay::cut(args.cut))?;
+    if trace.divergence().is_some() {
+        print(trace.verdict())?;
+        return Ok(Answer::No);
+    }
+    let account = match (&args.model, args.job) {
+        (Some(model), _) => trace.worst(model)?,
+        (None, Some(job)) => trace.account(job)?,
+        (None, None) => anyhow::bail!("name a job with --job, or a model with --model and --worst"),
+    };
+    let shown = match args.json {
+        true => serde_json::to_string_pretty(&trace.account_json(&account))?,
+        false => trace.explain(&account),
+    };
+    print(shown)?;
+    Ok(Answer::Yes)
+}

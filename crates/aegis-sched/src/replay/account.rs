@@ -1,0 +1,443 @@
+//! The account of one job: what its response is made of, term by term.
+//!
+//! From its release to its end a job waits for its own submission, for the executor to wake up, for
+//! stages of others, or runs. Services tile the busy time of the device, so these terms tile the response
+//! and add up to it exactly, in whole nanoseconds.
+//!
+//! A stage of another job is *interference* if that job goes first under the policy, and *blocking* if
+//! it does not: a stage cannot be interrupted, so one that had begun, or that follows another of a job
+//! that is never suspended, holds up jobs that are more urgent. These are the two terms of the bound.
+//!
+//! # Invariants
+//! 1. Terms are in order, not empty, and tile the time from release to end.
+//! 2. Urgencies are those by which the dispatcher chose, also of jobs under servers.
+
+use aegis_trace::{
+    AdmittedModel, ExecutorConfig, JobId, ModelId, Nanos, Reason, ServiceTerms, StageIndex,
+    Timestamp, Trace,
+};
+
+use super::admissions::Readmission;
+use super::error::ReplayError;
+use super::timeline::{Broken, Ending, JobRecord, Refill, Service};
+use super::{ExecutorReplay, Extent, Replayed, log};
+use crate::analysis::{Argument, Setting, explain};
+use crate::policy::{ReadyJob, SchedulingPolicy, policy_of};
+use crate::queue::Class;
+
+/// What one job waited for and did.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Which job.
+    pub job: JobId,
+    /// The name of its model.
+    pub name: String,
+    /// The executor that ran it.
+    pub config: ExecutorConfig,
+    /// Its model as it was admitted.
+    pub model: AdmittedModel,
+    /// What was recorded of it.
+    pub record: JobRecord,
+    /// How it ended.
+    pub ending: Ending,
+    /// What its response counts from.
+    pub from: Timestamp,
+    /// When its end was noticed.
+    pub to: Timestamp,
+    /// What the time between is made of.
+    pub terms: Vec<Term>,
+    /// The bound that it was promised, if it was.
+    pub bound: Option<Nanos>,
+    /// The job that attains this bound, with what it waits for; `None` without a bound, and where it was
+    /// proved without such a job.
+    pub argument: Option<Argument>,
+    /// The assumptions that were broken in its busy period, before it ended.
+    pub broken: Vec<Broken>,
+}
+
+/// One piece of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// Where it begins.
+    pub from: Timestamp,
+    /// Where it ends; after `from`.
+    pub to: Timestamp,
+    /// What it is.
+    pub what: Piece,
+}
+
+impl Term {
+    /// Its length.
+    #[must_use]
+    pub fn length(&self) -> Nanos {
+        self.to.saturating_since(self.from)
+    }
+}
+
+/// What a piece of a response is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// It was released before it was submitted.
+    NotSubmitted,
+    /// Its server had too little budget left, and the next refill had not come.
+    NoBudget,
+    /// The device was free and the executor had not noticed the job yet.
+    WakeUp,
+    /// A stage of a less urgent job held the device.
+    Blocking(Held),
+    /// A stage of a more urgent job held the device.
+    Interference(Held),
+    /// A stage of an earlier job of the same model held the device.
+    Earlier(Held),
+    /// It had the device, and deciding, launching and noticing took this.
+    Overhead(StageIndex),
+    /// The device ran its stage.
+    Execution(StageIndex),
+}
+
+/// Who held the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Which job.
+    pub by: JobId,
+    /// Which stage of it.
+    pub stage: StageIndex,
+    /// Why that ran and not the job of the account.
+    pub why: Why,
+}
+
+/// Why another job had the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It was on the device already when the job could first have run.
+    Began,
+    /// It was between two stages, and went on.
+    WentOn,
+    /// The policy compared the two: `chosen` is its key, `next` that of the job.
+    Preferred(Reason),
+    /// The job is in the background, and everything else goes before.
+    Foreground,
+    /// The job was in line behind another one of its server.
+    InLine,
+}
+
+/// A sum of terms of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Released and not submitted.
+    pub not_submitted: Nanos,
+    /// Without budget.
+    pub no_budget: Nanos,
+    /// Not noticed on an idle device.
+    pub wake_up: Nanos,
+    /// Behind less urgent stages.
+    pub blocking: Nanos,
+    /// Behind more urgent ones.
+    pub interference: Nanos,
+    /// Behind earlier jobs of its model.
+    pub earlier: Nanos,
+    /// Its own overheads.
+    pub overhead: Nanos,
+    /// Its own stages on the device.
+    pub execution: Nanos,
+}
+
+/// Why there is no account.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccountError {
+    /// No such job was accepted.
+    #[error("the trace has no job {job}")]
+    NoSuchJob {
+        /// Which.
+        job: JobId,
+    },
+    /// The log ends before it.
+    #[error("{job} had not ended when the trace did")]
+    NotEnded {
+        /// Which.
+        job: JobId,
+    },
+    /// No job of the model completed.
+    #[error("the trace has no completed job of a model called `{name}`; it has jobs of {known}")]
+    NoJobOf {
+        /// Which model.
+        name: String,
+        /// The models that have some.
+        known: String,
+    },
+    /// The bound could not be argued again.
+    #[error("the bound could not be argued again")]
+    Bound(#[source] Box<ReplayError>),
+}
+
+impl AccountError {
+    /// Always Permanent: ask for another job.
+    #[must_use]
+    pub fn category(&self) -> aegis_trace::Category {
+        aegis_trace::Category::Permanent
+    }
+}
+
+impl Replayed {
+    /// The account of `job`. `trace` is the one that was replayed.
+    ///
+    /// Costs O(n) in the services between release and end, and one analysis of the set.
+    ///
+    /// # Errors
+    /// [`AccountError`], Permanent.
+    pub fn account(&self, trace: &Trace, job: JobId) -> Result<Account, AccountError> {
+        let of = self.executors.iter().find(|of| of.timeline.jobs.contains_key(&job));
+        let of = of.ok_or(AccountError::NoSuchJob { job })?;
+        let record = &of.timeline.jobs[&job];
+        let (to, ending) = record.ending.ok_or(AccountError::NotEnded { job })?;
+        let model = of.models.get(&job.model).ok_or(AccountError::NoSuchJob { job })?;
+        let from = record.from(model);
+        let terms = Tiling { of, job, record, model, policy: &*policy_of(of.config.policy) };
+        // The bound of a server is about its refills, and promised to no job.
+        let argument = match model.bound {
+            Some(_) => argument(trace, self.extent, of, job.model, to),
+            None => Ok(None),
+        };
+        Ok(Account {
+            job,
+            name: model.name.clone(),
+            config: of.config.clone(),
+            model: model.clone(),
+            record: record.clone(),
+            ending,
+            from: from.min(to),
+            to,
+            terms: terms.tile(from.min(to), to),
+            bound: of.bound_at(job.model, to),
+            argument: argument.map_err(|cause| AccountError::Bound(Box::new(cause)))?,
+            broken: broken_before(of, record, to),
+        })
+    }
+
+    /// The completed job with the longest response among those of the models called `name`; of several
+    /// the first. O(n) in the jobs.
+    ///
+    /// # Errors
+    /// [`AccountError::NoJobOf`].
+    pub fn worst_job(&self, name: &str) -> Result<JobId, AccountError> {
+        let mut worst: Option<(Nanos, JobId)> = None;
+        let mut known: Vec<&str> = Vec::new();
+        for of in &self.executors {
+            for (job, record) in &of.timeline.jobs {
+                let Some(model) = of.models.get(&job.model) else { continue };
+                let Some((at, Ending::Completed)) = record.ending else { continue };
+                if !known.contains(&model.name.as_str()) {
+                    known.push(&model.name);
+                }
+                let response = at.saturating_since(record.from(model));
+                if model.name == name && worst.is_none_or(|(longest, _)| response > longest) {
+                    worst = Some((response, *job));
+                }
+            }
+        }
+        worst.map(|(_, job)| job).ok_or_else(|| AccountError::NoJobOf {
+            name: name.to_owned(),
+            known: if known.is_empty() { "none".into() } else { known.join(", ") },
+        })
+    }
+}
+
+impl Account {
+    /// From release to end.
+    #[must_use]
+    pub fn response(&self) -> Nanos {
+        self.to.saturating_since(self.from)
+    }
+
+    /// The terms by kind; they add up to the response.
+    #[must_use]
+    pub fn sums(&self) -> Sums {
+        let mut sums = Sums::default();
+        for term in &self.terms {
+            let sum = match term.what {
+                Piece::NotSubmitted => &mut sums.not_submitted,
+                Piece::NoBudget => &mut sums.no_budget,
+                Piece::WakeUp => &mut sums.wake_up,
+                Piece::Blocking(_) => &mut sums.blocking,
+                Piece::Interference(_) => &mut sums.interference,
+                Piece::Earlier(_) => &mut sums.earlier,
+                Piece::Overhead(_) => &mut sums.overhead,
+                Piece::Execution(_) => &mut sums.execution,
+            };
+            *sum = sum.saturating_add(term.length());
+        }
+        sums
+    }
+}
+
+impl Sums {
+    /// All of them together.
+    #[must_use]
+    pub fn total(&self) -> Nanos {
+        let Self { not_submitted, no_budget, wake_up, blocking, interference, .. } = *self;
+        let waits = [not_submitted, no_budget, wake_up, blocking, interference];
+        let rest = [self.earlier, self.overhead, self.execution];
+        waits.into_iter().chain(rest).fold(Nanos::ZERO, Nanos::saturating_add)
+    }
+}
+
+impl JobRecord {
+    /// What the response of a job of `model` counts from.
+    fn from(&self, model: &AdmittedModel) -> Timestamp {
+        if model.service.is_guaranteed() { self.release } else { self.arrival }
+    }
+}
+
+impl ExecutorReplay {
+    /// The bound that jobs of `model` were promised at `at`.
+    #[must_use]
+    pub fn bound_at(&self, model: ModelId, at: Timestamp) -> Option<Nanos> {
+        let changes = self.timeline.bounds.iter().rev();
+        let last = changes.filter(|(when, whose, _)| *whose == model && *when <= at).map(|b| b.2);
+        let promised = self.models.get(&model)?.bound?;
+        Some(last.take(1).next().unwrap_or(promised))
+    }
+}
+
+/// The argument for the bound of `model` in the set that was admitted at `at`.
+fn argument(
+    trace: &Trace,
+    extent: Extent,
+    of: &ExecutorReplay,
+    model: ModelId,
+    at: Timestamp,
+) -> Result<Option<Argument>, ReplayError> {
+    let (logs, _) = log::split(trace, extent)?;
+    let log = logs.iter().find(|log| log.config.partition == of.config.partition);
+    let Some(log) = log else { return Ok(None) };
+    let mut admission = Readmission::new(log, of.config.policy)?;
+    admission.run_until(log, at)?;
+    let setting = Setting::admission(of.config.policy, of.config.overheads);
+    let explained = explain(admission.controller().tasks(), &setting);
+    Ok(explained.tasks.into_iter().find(|argument| argument.model == model))
+}
+
+/// What was broken from the beginning of the busy period in which the job came until it ended.
+fn broken_before(of: &ExecutorReplay, record: &JobRecord, to: Timestamp) -> Vec<Broken> {
+    let since = of.timeline.busy_since(record.seen);
+    let broken = of.timeline.broken.iter();
+    broken.filter(|broken| since <= broken.at && broken.at <= to).copied().collect()
+}
+
+/// Cuts the time of one job into pieces.
+struct Tiling<'a> {
+    of: &'a ExecutorReplay,
+    job: JobId,
+    record: &'a JobRecord,
+    model: &'a AdmittedModel,
+    policy: &'a dyn SchedulingPolicy,
+}
+
+impl Tiling<'_> {
+    fn tile(&self, from: Timestamp, to: Timestamp) -> Vec<Term> {
+        let mut terms = Vec::new();
+        let submitted = self.record.arrival.clamp(from, to);
+        push(&mut terms, from, submitted, Piece::NotSubmitted);
+        let mut at = submitted;
+        for service in self.of.timeline.between(submitted, to) {
+            let since = service.since.clamp(at, to);
+            self.wait(&mut terms, at, since, Piece::WakeUp);
+            let until = service.until.unwrap_or(to).clamp(since, to);
+            if service.job.id == self.job {
+                own(&mut terms, service, since, until);
+            } else {
+                self.wait(&mut terms, since, until, self.other(service));
+            }
+            at = until;
+        }
+        self.wait(&mut terms, at, to, Piece::WakeUp);
+        terms
+    }
+
+    /// A wait that is `what`, except where the job waits for a refill anyhow.
+    fn wait(&self, terms: &mut Vec<Term>, from: Timestamp, to: Timestamp, what: Piece) {
+        let mut at = from;
+        for Refill { since, until, .. } in &self.record.refills {
+            let (begins, ends) = ((*since).clamp(at, to), (*until).clamp(at, to));
+            push(terms, at, begins, what);
+            push(terms, begins, ends, Piece::NoBudget);
+            at = ends;
+        }
+        push(terms, at, to, what);
+    }
+
+    /// What the service of another job is to this one.
+    fn other(&self, service: &Service) -> Piece {
+        let (rival, own) = (&service.job, self.next_run(service.since));
+        let in_background = matches!(self.model.service, ServiceTerms::Background);
+        let goes_first = match service.class {
+            Class::Background => in_background,
+            Class::Guaranteed | Class::Server => {
+                in_background || self.rank(rival) < self.rank(&own)
+            }
+        };
+        let contends = self.record.arrival.max(self.record.release);
+        let why = if service.since < contends {
+            Why::Began
+        } else if service.why == Reason::Continues {
+            Why::WentOn
+        } else if in_background && service.class != Class::Background {
+            Why::Foreground
+        } else if goes_first && !in_background {
+            Why::Preferred(self.policy.reason(rival, &own))
+        } else {
+            Why::InLine
+        };
+        let held = Held { by: rival.id, stage: service.stage, why };
+        match (rival.id.model == self.job.model, goes_first) {
+            (true, _) => Piece::Earlier(held),
+            (false, true) => Piece::Interference(held),
+            (false, false) => Piece::Blocking(held),
+        }
+    }
+
+    fn rank(&self, job: &ReadyJob) -> (u64, Timestamp, JobId) {
+        (self.policy.urgency(job), job.release, job.id)
+    }
+
+    /// The job as the policy saw it when it ran next after `since`, or last, or would have seen it.
+    fn next_run(&self, since: Timestamp) -> ReadyJob {
+        let services = &self.of.timeline.services;
+        let mut runs = self.record.services.iter().map(|place| &services[*place]);
+        let next = runs.clone().find(|service| service.since >= since);
+        if let Some(service) = next.or(runs.next_back()) {
+            return service.job;
+        }
+        let (period, priority) = match self.model.service {
+            ServiceTerms::Guaranteed { period, priority, .. }
+            | ServiceTerms::Server { period, priority, .. } => (period, priority),
+            ServiceTerms::Background => (Nanos::MAX, u32::MAX),
+        };
+        let (release, deadline) = (self.record.release, self.record.deadline);
+        let deadline = deadline.unwrap_or(Timestamp::NEVER);
+        ReadyJob { id: self.job, release, deadline, period, priority }
+    }
+}
+
+/// The pieces of a service of the job itself.
+fn own(terms: &mut Vec<Term>, service: &Service, since: Timestamp, until: Timestamp) {
+    let stage = service.stage;
+    let Some(device) = service.device else {
+        // It failed or hung: what of it ran is not known.
+        return push(terms, since, until, Piece::Execution(stage));
+    };
+    let started = device.started.clamp(since, until);
+    let finished = device.finished.clamp(started, until);
+    push(terms, since, started, Piece::Overhead(stage));
+    push(terms, started, finished, Piece::Execution(stage));
+    push(terms, finished, until, Piece::Overhead(stage));
+}
+
+fn push(terms: &mut Vec<Term>, from: Timestamp, to: Timestamp, what: Piece) {
+    match terms.last_mut() {
+        _ if from >= to => {}
+        Some(last) if last.what == what && last.to == from => last.to = to,
+        _ => terms.push(Term { from, to, what }),
+    }
+}

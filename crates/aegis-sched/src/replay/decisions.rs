@@ -1,0 +1,333 @@
+//! The dispatcher run again: told what the log says it was told, and held to what the log says it did.
+//!
+//! The events of a dispatcher are both: `submitted` is an input with its answer, `stage_completed` an
+//! input, `dispatched` an answer. The next event that is not accounted for yet says what the dispatcher
+//! was told next. It is told so again, and everything that it records then must be what comes next in
+//! the log, word for word. An event that it does not record, or records in another way, is where the two
+//! part.
+//!
+//! # Invariants
+//! 1. Each step accounts for one event at least, or the replay ends.
+//! 2. Nothing but the log is an input: no clock, no device, no randomness.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
+
+use aegis_context::StageTimes;
+use aegis_cuda::{DeviceError, RefusedAllocation, WorkFault};
+use aegis_trace::{
+    DropReason, JobId, ModelId, Record, StageIndex, StreamId, Timestamp, TraceCollector, TraceEvent,
+};
+
+use super::error::ReplayError;
+use super::log::{Entry, ExecutorLog};
+use super::stand_in::{Ground, NextLaunch, lane, slot};
+use super::timeline::{Around, Timeline};
+use super::{Divergence, Extent};
+use crate::dispatch::{Dispatcher, Intake};
+use crate::queue::Submission;
+
+/// Events that one decision can record: that of dropping every job of 65 536 models with one each.
+const EVENTS_MAX: usize = 1 << 16;
+
+/// One dispatcher beside its log.
+pub(super) struct Rerun<'t> {
+    log: &'t ExecutorLog<'t>,
+    extent: Extent,
+    ground: Ground,
+    dispatcher: Dispatcher,
+    collector: TraceCollector,
+    /// The next event that is not accounted for.
+    cursor: usize,
+    /// The decision point at which submissions are taken, while they are.
+    intake: Option<(Timestamp, Intake)>,
+    next_launches: BTreeMap<ModelId, NextLaunch>,
+    /// Who is installed where.
+    tenants: BTreeMap<u16, ModelId>,
+    departed: BTreeSet<ModelId>,
+    /// The stream of the lowest number in the log, which is the first of the partition.
+    first_stream: StreamId,
+    timeline: Timeline,
+}
+
+impl<'t> Rerun<'t> {
+    pub(super) fn new(log: &'t ExecutorLog<'t>, extent: Extent) -> Result<Self, ReplayError> {
+        let ground = Ground::new()?;
+        let collector = TraceCollector::new(EVENTS_MAX);
+        let streams = ground.streams.clone();
+        let recorder = collector.recorder();
+        let config = log.config.clone();
+        let dispatcher = Dispatcher::configured(config, Timestamp::ZERO, streams, recorder);
+        drop(collector.drain()); // Its configuration, which is that of the log.
+        let stream = |entry: &Entry<'_>| match entry.event {
+            TraceEvent::Dispatched { stream, .. } => Some(*stream),
+            _ => None,
+        };
+        let first_stream = log.decisions.iter().filter_map(stream).min();
+        Ok(Self {
+            log,
+            extent,
+            ground,
+            dispatcher,
+            collector,
+            cursor: 0,
+            intake: None,
+            next_launches: BTreeMap::new(),
+            tenants: BTreeMap::new(),
+            departed: BTreeSet::new(),
+            first_stream: first_stream.unwrap_or(StreamId::first(0)),
+            timeline: Timeline::default(),
+        })
+    }
+
+    /// Runs to the end of the log, or to where the two part.
+    pub(super) fn run(mut self) -> Result<(Timeline, Option<Divergence>), ReplayError> {
+        while let Some(entry) = self.log.decisions.get(self.cursor).copied() {
+            if let Some(event) = self.close_intake(Some(entry)) {
+                let divergence = self.part(entry, Some(event));
+                return Ok((self.timeline, Some(divergence)));
+            }
+            let was_idle = self.dispatcher.is_idle();
+            self.tell(entry)?;
+            while let Some(context) = self.dispatcher.take_departed() {
+                self.tenants.remove(&context.model().index);
+                self.departed.insert(context.model());
+            }
+            if let Some(divergence) = self.compare(entry, was_idle)? {
+                return Ok((self.timeline, Some(divergence)));
+            }
+        }
+        let more = self.close_intake(None).filter(|_| self.extent == Extent::Whole);
+        let last = self.log.decisions.last().copied();
+        let missing = more
+            .zip(last)
+            .map(|(event, last)| Divergence { logged: None, ..self.part(last, Some(event)) });
+        Ok((self.timeline, missing))
+    }
+
+    /// Ends the decision that took submissions, unless `next` belongs to it; what it decides that is
+    /// not in the log, if anything.
+    fn close_intake(&mut self, next: Option<Entry<'_>>) -> Option<TraceEvent> {
+        let (at, _) = self.intake?;
+        if next.is_some_and(|next| next.at == at && is_of_a_step(next.event)) {
+            return None;
+        }
+        self.intake = None;
+        self.dispatcher.turn_logged(None, at);
+        self.collector.drain().into_iter().next().map(|record| self.on_its_stream(record.event))
+    }
+
+    /// Tells the dispatcher what it was told when `entry` was recorded.
+    fn tell(&mut self, entry: Entry<'_>) -> Result<(), ReplayError> {
+        let at = entry.at;
+        match entry.event {
+            TraceEvent::Stamped { .. }
+            | TraceEvent::Submitted { .. }
+            | TraceEvent::SubmissionRefused { .. } => return self.submit(entry),
+            TraceEvent::Evicting { model } => {
+                self.install(entry, *model)?;
+                self.dispatcher.evict(at, *model);
+            }
+            TraceEvent::BoundChanged { model, bound } => {
+                self.install(entry, *model)?;
+                self.dispatcher.set_bounds(at, &[(*model, *bound)]);
+            }
+            TraceEvent::Started | TraceEvent::Stopped => {
+                self.dispatcher.record(at, entry.event.clone());
+            }
+            TraceEvent::Stopping => self.dispatcher.stop(at),
+            TraceEvent::Dropped { why: DropReason::Stopping, .. } => self.dispatcher.drop_all(at),
+            _ => self.turn(entry),
+        }
+        self.intake = None;
+        Ok(())
+    }
+
+    /// Installs `model`, unless it is there or was. That nobody uses it before makes now as good a time
+    /// as the one at which it was installed.
+    fn install(&mut self, entry: Entry<'_>, model: ModelId) -> Result<(), ReplayError> {
+        let line = entry.line();
+        match self.tenants.get(&model.index) {
+            Some(tenant) if *tenant == model => return Ok(()),
+            _ if self.departed.contains(&model) => return Ok(()),
+            Some(tenant) => {
+                return Err(ReplayError::PlaceTaken { line, model, tenant: *tenant });
+            }
+            None => {}
+        }
+        let (record, what) = *self.log.models.get(&model).expect("the log was checked");
+        let (lane, next_launch) = lane(model, what).map_err(|problem| ReplayError::BadModel {
+            line: super::error::line_of(record),
+            model,
+            problem,
+        })?;
+        self.next_launches.insert(model, next_launch);
+        self.tenants.insert(model.index, model);
+        self.dispatcher.install(lane);
+        Ok(())
+    }
+
+    /// Hands a submission over. What became visible when is an input, but never before the decision
+    /// that did not see it.
+    fn submit(&mut self, entry: Entry<'_>) -> Result<(), ReplayError> {
+        let model = entry.event.model().expect("a submission is a model's");
+        self.install(entry, model)?;
+        let intake = match self.intake {
+            Some((at, intake)) if at == entry.at => intake,
+            _ => self.dispatcher.open_intake(entry.at),
+        };
+        self.intake = Some((entry.at, intake));
+        let follows = self.log.decisions.get(self.cursor + 1).map(|next| next.event);
+        let (stamp, claimed, arrival) = match (entry.event, follows) {
+            (
+                TraceEvent::Stamped { stamp, claimed, .. },
+                Some(TraceEvent::Submitted { arrival, .. }),
+            ) => (*stamp, *claimed, *arrival),
+            (TraceEvent::Stamped { stamp, claimed, .. }, _) => (*stamp, *claimed, *stamp),
+            (TraceEvent::Submitted { arrival, .. }, _) => (*arrival, None, *arrival),
+            _ => (entry.at, None, entry.at),
+        };
+        let visible_since = if arrival > stamp { arrival } else { Timestamp::ZERO };
+        let submission = Submission { model, slot: slot(), stamp, release: claimed };
+        self.dispatcher.accept_logged(intake, visible_since, submission);
+        Ok(())
+    }
+
+    /// One turn, with what the device had to say.
+    fn turn(&mut self, entry: Entry<'_>) {
+        if self.intake.is_none_or(|(at, _)| at != entry.at) {
+            self.dispatcher.open_intake(entry.at);
+        }
+        let end = self.end_on_device(entry);
+        let failing = self.failing_launches(entry.at);
+        for (model, category) in &failing {
+            if let Some(next) = self.next_launches.get(model) {
+                *next.lock().unwrap_or_else(PoisonError::into_inner) = Some(*category);
+            }
+        }
+        if end.is_some() {
+            self.ground.end_work();
+        }
+        self.dispatcher.turn_logged(end, entry.at);
+        for (model, _) in failing {
+            if let Some(next) = self.next_launches.get(&model) {
+                next.lock().unwrap_or_else(PoisonError::into_inner).take();
+            }
+        }
+    }
+
+    /// How the stage on the device ended, if the log says that it did.
+    fn end_on_device(&self, entry: Entry<'_>) -> Option<Result<StageTimes, DeviceError>> {
+        let runs = self.on_device()?;
+        match *entry.event {
+            TraceEvent::StageCompleted { job, stage, started, finished }
+                if runs == (job, stage) =>
+            {
+                Some(Ok(StageTimes { started, finished }))
+            }
+            TraceEvent::StageFailed { job, stage, category } if runs == (job, stage) => {
+                let message = "it failed when it was recorded";
+                let refused = self.refused_allocation(entry.at, job.model);
+                let cause = WorkFault { refused, ..WorkFault::new(category, message) };
+                let stream = StreamId::first(0);
+                Some(Err(DeviceError::Work { stream, further: 0, cause }))
+            }
+            _ => None,
+        }
+    }
+
+    fn on_device(&self) -> Option<(JobId, StageIndex)> {
+        self.dispatcher.on_device().map(|ready| (ready.job.id, ready.stage))
+    }
+
+    /// What comes next in the log at the same point in time.
+    fn same_point(&self, at: Timestamp) -> impl Iterator<Item = &'t TraceEvent> {
+        let next = &self.log.decisions[self.cursor..];
+        next.iter().take_while(move |entry| entry.at == at).map(|entry| entry.event)
+    }
+
+    /// The allocation whose refusal made a stage of `model` fail, if one was refused.
+    fn refused_allocation(&self, at: Timestamp, model: ModelId) -> Option<RefusedAllocation> {
+        let faulted = |event: &&TraceEvent| !matches!(event, TraceEvent::Faulted { .. });
+        self.same_point(at).take_while(faulted).find_map(|event| match *event {
+            TraceEvent::AllocationRefused { model: whose, requested, available }
+                if whose == model =>
+            {
+                Some(RefusedAllocation { requested, available })
+            }
+            _ => None,
+        })
+    }
+
+    /// The launches that fail in the turn that is next: all before the one that succeeds.
+    fn failing_launches(&self, at: Timestamp) -> Vec<(ModelId, aegis_trace::Category)> {
+        let pending = |event: &&TraceEvent| !matches!(event, TraceEvent::Dispatched { .. });
+        let failed = |event: &TraceEvent| match *event {
+            TraceEvent::LaunchFailed { job, category, .. } => Some((job.model, category)),
+            _ => None,
+        };
+        self.same_point(at).take_while(pending).filter_map(failed).collect()
+    }
+
+    /// Holds what was recorded now to what comes next in the log.
+    fn compare(
+        &mut self,
+        entry: Entry<'_>,
+        was_idle: bool,
+    ) -> Result<Option<Divergence>, ReplayError> {
+        let recorded = self.collector.drain();
+        if self.collector.dropped() > 0 {
+            return Err(ReplayError::TooManyEvents { line: entry.line(), limit: EVENTS_MAX });
+        }
+        if recorded.is_empty() {
+            return Ok(Some(self.part(entry, None)));
+        }
+        for Record { at, event, .. } in recorded {
+            let event = self.on_its_stream(event);
+            let Some(logged) = self.log.decisions.get(self.cursor).copied() else {
+                let last = self.log.decisions[self.cursor - 1];
+                let cut = self.extent == Extent::Prefix;
+                let missing = Divergence { logged: None, ..self.part(last, Some(event)) };
+                return Ok((!cut).then_some(missing));
+            };
+            if logged.at != at || *logged.event != event {
+                return Ok(Some(self.part(logged, Some(event))));
+            }
+            let on_device = self.dispatcher.on_device();
+            self.timeline.note(logged, Around { was_idle, on_device });
+            self.cursor += 1;
+        }
+        Ok(None)
+    }
+
+    /// The event with the number that the stream has in the log.
+    fn on_its_stream(&self, event: TraceEvent) -> TraceEvent {
+        match event {
+            TraceEvent::Dispatched { job, stage, stream, waiting, why } => {
+                let index = stream.index.saturating_add(self.first_stream.index);
+                let stream = StreamId { index, generation: self.first_stream.generation };
+                TraceEvent::Dispatched { job, stage, stream, waiting, why }
+            }
+            other => other,
+        }
+    }
+
+    fn part(&self, entry: Entry<'_>, replayed: Option<TraceEvent>) -> Divergence {
+        let on_device = self.on_device();
+        Divergence { on_device, ..Divergence::at(self.log, entry, replayed) }
+    }
+}
+
+/// Whether an event is recorded while submissions are taken, or by the turn that follows at once; not by
+/// a command between two steps.
+fn is_of_a_step(event: &TraceEvent) -> bool {
+    !matches!(
+        event,
+        TraceEvent::Evicting { .. }
+            | TraceEvent::BoundChanged { .. }
+            | TraceEvent::Started
+            | TraceEvent::Stopped
+            | TraceEvent::Stopping
+            | TraceEvent::Dropped { why: DropReason::Stopping, .. }
+    )
+}

@@ -1,0 +1,288 @@
+//! What one executor did, put together from its log while it is replayed.
+//!
+//! The device's time in a busy period is tiled by *services*: from the decision that launched a stage
+//! to the decision that noticed its end. Everything that is said about a job afterwards is read from
+//! the services that lie between its release and its end.
+//!
+//! # Invariants
+//! 1. Services are in the order of their launches and do not overlap: the executor is serial.
+//! 2. What is here was recomputed by the dispatcher and found equal to the log.
+
+use std::collections::BTreeMap;
+
+use aegis_context::StageTimes;
+use aegis_trace::{
+    Assumption, Category, DropReason, JobId, ModelId, Nanos, Reason, StageIndex, Timestamp,
+    TraceEvent,
+};
+
+use super::log::Entry;
+use crate::policy::ReadyJob;
+use crate::queue::{Class, Ready};
+
+/// The services and jobs of one executor.
+#[derive(Clone, Debug, Default)]
+pub struct Timeline {
+    /// Every stage that was launched, in order.
+    pub services: Vec<Service>,
+    /// Every job that was accepted.
+    pub jobs: BTreeMap<JobId, JobRecord>,
+    /// Where busy periods ended, in order.
+    pub idle: Vec<Timestamp>,
+    /// What the proof assumes and did not hold, in order.
+    pub broken: Vec<Broken>,
+    /// Bounds as they changed, in order.
+    pub bounds: Vec<(Timestamp, ModelId, Nanos)>,
+    /// Evictions as they began, in order.
+    pub evictions: Vec<(Timestamp, ModelId)>,
+    /// When the dispatcher was told to stop.
+    pub stop: Option<Timestamp>,
+    /// The time of the last event.
+    pub end: Timestamp,
+    /// The next submission's stamp and claim, where its acceptance does not tell them.
+    stamped: Option<(Timestamp, Option<Timestamp>)>,
+}
+
+/// One stage on the device.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its job as the policy saw it when it was launched.
+    pub job: ReadyJob,
+    /// What its job was promised.
+    pub class: Class,
+    /// The stage.
+    pub stage: StageIndex,
+    /// The decision that launched it.
+    pub since: Timestamp,
+    /// The decision that noticed its end; `None` where the log ends before.
+    pub until: Option<Timestamp>,
+    /// When the device ran it; `None` where it failed or did not end.
+    pub device: Option<StageTimes>,
+    /// How it failed, if it did.
+    pub failed: Option<Category>,
+    /// Why it was chosen.
+    pub why: Reason,
+}
+
+/// One job from its submission to its end.
+#[derive(Clone, Debug)]
+pub struct JobRecord {
+    /// When its caller handed it over.
+    pub stamp: Timestamp,
+    /// The release that its caller claimed.
+    pub claimed: Option<Timestamp>,
+    /// When it became visible, at the earliest.
+    pub arrival: Timestamp,
+    /// The decision that accepted it.
+    pub seen: Timestamp,
+    /// How many jobs of the executor were accepted before it.
+    pub order: usize,
+    /// What its response and deadline count from: its release, or its arrival for best effort.
+    pub release: Timestamp,
+    /// Its deadline, if it has one.
+    pub deadline: Option<Timestamp>,
+    /// From when on it might run, as far as that was known when it was accepted.
+    pub first_eligible: Timestamp,
+    /// From when on it may run.
+    pub eligible: Timestamp,
+    /// How long after that it was seen, where it found the device idle; refills apart.
+    pub wake: Option<Nanos>,
+    /// Its services, by place.
+    pub services: Vec<usize>,
+    /// The stage that could not be launched, if one could not, and why.
+    pub launch_failed: Option<(StageIndex, Category)>,
+    /// The refills of its server that it waited for.
+    pub refills: Vec<Refill>,
+    /// How it ended and when; `None` where the log ends before.
+    pub ending: Option<(Timestamp, Ending)>,
+    /// By how much it was late; zero where it was not.
+    pub late: Nanos,
+    /// The bound that it exceeded, and the job that broke an assumption before.
+    pub exceeded: Option<(Nanos, Option<JobId>)>,
+}
+
+/// A wait for the budget of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refill {
+    /// Since when.
+    pub since: Timestamp,
+    /// When the budget was full again.
+    pub until: Timestamp,
+    /// How long after that the job was seen, where it found the device idle.
+    pub wake: Option<Nanos>,
+}
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// With its outputs.
+    Completed,
+    /// It was given up.
+    Dropped(DropReason),
+    /// It failed.
+    Faulted(Category),
+}
+
+/// An assumption that did not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// When that was seen.
+    pub at: Timestamp,
+    /// Which.
+    pub assumption: Assumption,
+    /// By which job.
+    pub job: JobId,
+    /// The value the proof used.
+    pub assumed: Nanos,
+    /// The value that was seen.
+    pub observed: Nanos,
+}
+
+/// The state of the dispatcher around the decision that recorded an event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Around<'a> {
+    /// Whether the device was idle before it.
+    pub(super) was_idle: bool,
+    /// What is on the device after it.
+    pub(super) on_device: Option<&'a Ready>,
+}
+
+impl Timeline {
+    /// When the busy period began that `at` lies in or follows: where the one before had ended.
+    #[must_use]
+    pub fn busy_since(&self, at: Timestamp) -> Timestamp {
+        let before = self.idle.partition_point(|idle| *idle <= at);
+        before.checked_sub(1).map_or(Timestamp::ZERO, |last| self.idle[last])
+    }
+
+    /// The services that held the device at some point of `from` to `to`, in order. O(log n) to find.
+    #[must_use]
+    pub fn between(&self, from: Timestamp, to: Timestamp) -> &[Service] {
+        let ends = |service: &Service| service.until.unwrap_or(Timestamp::NEVER);
+        let first = self.services.partition_point(|service| ends(service) <= from);
+        let after = self.services.partition_point(|service| service.since < to);
+        &self.services[first..after.max(first)]
+    }
+
+    /// Takes in one event that the replay found as it was logged.
+    pub(super) fn note(&mut self, entry: Entry<'_>, around: Around<'_>) {
+        self.end = entry.at;
+        let at = entry.at;
+        match *entry.event {
+            TraceEvent::Stamped { stamp, claimed, .. } => self.stamped = Some((stamp, claimed)),
+            TraceEvent::Submitted { job, arrival, release, deadline } => {
+                let (stamp, claimed) = self.stamped.take().unwrap_or((arrival, None));
+                let eligible = release.max(arrival);
+                let wake = around.was_idle.then(|| at.saturating_since(eligible));
+                let wake = wake.filter(|_| eligible <= at);
+                let record = JobRecord {
+                    stamp,
+                    claimed,
+                    arrival,
+                    seen: at,
+                    order: self.jobs.len(),
+                    release,
+                    deadline,
+                    first_eligible: eligible,
+                    eligible,
+                    wake,
+                    services: Vec::new(),
+                    launch_failed: None,
+                    refills: Vec::new(),
+                    ending: None,
+                    late: Nanos::ZERO,
+                    exceeded: None,
+                };
+                self.jobs.insert(job, record);
+            }
+            TraceEvent::Dispatched { job, stage, why, .. } => {
+                self.launched(at, job, stage, why, around)
+            }
+            TraceEvent::StageCompleted { started, finished, .. } => {
+                self.left(at, Some(StageTimes { started, finished }), None);
+            }
+            TraceEvent::StageFailed { category, .. } => self.left(at, None, Some(category)),
+            TraceEvent::Idle => self.idle.push(at),
+            TraceEvent::AssumptionBroken { assumption, job, assumed, observed } => {
+                self.broken.push(Broken { at, assumption, job, assumed, observed });
+            }
+            TraceEvent::BoundChanged { model, bound } => self.bounds.push((at, model, bound)),
+            TraceEvent::Evicting { model } => self.evictions.push((at, model)),
+            TraceEvent::Stopping => self.stop = Some(at),
+            _ => self.note_of_job(entry, around),
+        }
+    }
+
+    /// The same for what happens to a job that is known.
+    fn note_of_job(&mut self, entry: Entry<'_>, around: Around<'_>) {
+        let (TraceEvent::Released { job }
+        | TraceEvent::Postponed { job, .. }
+        | TraceEvent::OutOfBudget { job, .. }
+        | TraceEvent::LaunchFailed { job, .. }
+        | TraceEvent::Completed { job, .. }
+        | TraceEvent::Dropped { job, .. }
+        | TraceEvent::Faulted { job, .. }
+        | TraceEvent::MissedDeadline { job, .. }
+        | TraceEvent::BoundExceeded { job, .. }) = *entry.event
+        else {
+            return;
+        };
+        let Some(record) = self.jobs.get_mut(&job) else { return };
+        let at = entry.at;
+        let ended = |ending| Some((at, ending));
+        match *entry.event {
+            TraceEvent::Released { .. } if around.was_idle => {
+                let wake = Some(at.saturating_since(record.eligible));
+                match record.refills.last_mut() {
+                    Some(refill) => refill.wake = wake,
+                    None => record.wake = wake,
+                }
+            }
+            TraceEvent::Postponed { release, deadline, .. } => {
+                (record.release, record.deadline) = (release, Some(deadline));
+                record.eligible = record.eligible.max(release);
+            }
+            TraceEvent::OutOfBudget { until, .. } => {
+                record.refills.push(Refill { since: at, until, wake: None });
+                record.eligible = until;
+            }
+            TraceEvent::LaunchFailed { stage, category, .. } => {
+                record.launch_failed = Some((stage, category));
+            }
+            TraceEvent::Completed { .. } => record.ending = ended(Ending::Completed),
+            TraceEvent::Dropped { why, .. } => record.ending = ended(Ending::Dropped(why)),
+            TraceEvent::Faulted { category, .. } => {
+                record.ending = ended(Ending::Faulted(category));
+            }
+            TraceEvent::MissedDeadline { late, .. } => record.late = late,
+            TraceEvent::BoundExceeded { bound, cause, .. } => {
+                record.exceeded = Some((bound, cause))
+            }
+            _ => {}
+        }
+    }
+
+    fn launched(
+        &mut self,
+        since: Timestamp,
+        job: JobId,
+        stage: StageIndex,
+        why: Reason,
+        around: Around<'_>,
+    ) {
+        let Some(ready) = around.on_device else { return };
+        if let Some(record) = self.jobs.get_mut(&job) {
+            record.services.push(self.services.len());
+        }
+        let (job, class) = (ReadyJob { id: job, ..ready.job }, ready.class);
+        let (until, device, failed) = (None, None, None);
+        self.services.push(Service { job, class, stage, since, until, device, failed, why });
+    }
+
+    /// The stage on the device left it.
+    fn left(&mut self, at: Timestamp, device: Option<StageTimes>, failed: Option<Category>) {
+        if let Some(service) = self.services.last_mut() {
+            (service.until, service.device, service.failed) = (Some(at), device, failed);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The account of every job adds up, and says what the log says.
+
+use aegis_sched::replay::{Account, AccountError, Ending, Extent, Piece, Replayed, Why, replay};
+use aegis_trace::{JobId, ModelId, Nanos, Trace, TraceEvent};
+
+use crate::worlds;
+
+/// Every job that ended, with its account.
+fn accounts(trace: &Trace, replayed: &Replayed) -> Vec<Account> {
+    let ended = replayed.executors[0].timeline.jobs.iter().filter(|(_, job)| job.ending.is_some());
+    let jobs: Vec<JobId> = ended.map(|(job, _)| *job).collect();
+    // One in three: each costs an analysis.
+    let some = jobs.into_iter().step_by(3);
+    some.map(|job| replayed.account(trace, job).expect("it ended")).collect()
+}
+
+/// The response that the log has of a completed job.
+fn logged_response(trace: &Trace, job: JobId) -> Option<(Nanos, Nanos)> {
+    trace.records.iter().find_map(|record| match record.event {
+        TraceEvent::Completed { job: completed, response, execution } if completed == job => {
+            Some((response, execution))
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn the_terms_of_every_job_tile_its_response() {
+    let (mut jobs, mut seen) = (0, std::collections::BTreeMap::new());
+    for seed in 0..80 {
+        let trace = worlds::hostile(seed);
+        let replayed = replay(&trace, Extent::Whole).expect("a trace of ours");
+        for account in accounts(&trace, &replayed) {
+            let mut at = account.from;
+            for term in &account.terms {
+                assert_eq!(term.from, at, "seed {seed}, {}", account.job);
+                assert!(term.to > term.from, "seed {seed}, {}", account.job);
+                at = term.to;
+                *seen.entry(name(term.what)).or_insert(0) += 1;
+            }
+            assert_eq!(at, account.to, "seed {seed}, {}", account.job);
+            assert_eq!(account.sums().total(), account.response(), "seed {seed}, {}", account.job);
+            if account.ending == Ending::Completed {
+                let (response, execution) =
+                    logged_response(&trace, account.job).expect("it completed");
+                assert_eq!(account.response(), response, "seed {seed}, {}", account.job);
+                assert_eq!(account.sums().execution, execution, "seed {seed}, {}", account.job);
+            }
+            jobs += 1;
+        }
+    }
+    assert!(jobs > 2_000, "{jobs}");
+    for piece in [
+        "not_submitted",
+        "no_budget",
+        "wake_up",
+        "blocking",
+        "interference",
+        "earlier",
+        "overhead",
+        "execution",
+        "began",
+        "went_on",
+        "preferred",
+        "foreground",
+        "in_line",
+    ] {
+        assert!(seen.get(piece).copied().unwrap_or(0) > 10, "{piece}: {seen:?}");
+    }
+}
+
+fn name(piece: Piece) -> &'static str {
+    let held = match piece {
+        Piece::NotSubmitted => return "not_submitted",
+        Piece::NoBudget => return "no_budget",
+        Piece::WakeUp => return "wake_up",
+        Piece::Overhead(_) => return "overhead",
+        Piece::Execution(_) => return "execution",
+        Piece::Blocking(held) if held.why == Why::Began => return "blocking",
+        Piece::Interference(held) if matches!(held.why, Why::Preferred(_)) => return "interference",
+        Piece::Earlier(held) if held.why == Why::Began => return "earlier",
+        Piece::Blocking(held) | Piece::Interference(held) | Piece::Earlier(held) => held,
+    };
+    match held.why {
+        Why::Began => "began",
+        Why::WentOn => "went_on",
+        Why::Preferred(_) => "preferred",
+        Why::Foreground => "foreground",
+        Why::InLine => "in_line",
+    }
+}
+
+/// In a run that keeps its assumptions, no job is blocked or interfered with for longer than its bound
+/// allows, and blocking by admitted models is that of one stage.
+#[test]
+fn what_a_job_waits_for_is_within_its_bound() {
+    let mut jobs = 0;
+    for seed in 0..300 {
+        let trace = worlds::hostile(seed);
+        let replayed = replay(&trace, Extent::Whole).expect("a trace of ours");
+        if !replayed.executors[0].timeline.broken.is_empty() {
+            continue;
+        }
+        for account in accounts(&trace, &replayed) {
+            let (Some(bound), Some(argument)) = (account.bound, &account.argument) else {
+                continue;
+            };
+            if account.ending != Ending::Completed {
+                continue;
+            }
+            assert!(account.response() <= bound, "seed {seed}, {}", account.job);
+            assert!(account.broken.is_empty() && account.record.late == Nanos::ZERO);
+            if let Some(case) = &argument.case {
+                let parts = case.shares.iter().map(|share| share.work());
+                let work = parts.fold(case.blocking, |sum, part| sum.saturating_add(part));
+                assert_eq!(work, case.completion, "the bound adds up too");
+            }
+            jobs += 1;
+        }
+    }
+    assert!(jobs > 1_000, "{jobs}");
+}
+
+#[test]
+fn a_job_beyond_its_bound_names_the_broken_assumption() {
+    let mut exceeded = 0;
+    for seed in 0..300 {
+        let trace = worlds::hostile(seed);
+        let replayed = replay(&trace, Extent::Whole).expect("a trace of ours");
+        let beyond = replayed.executors[0].timeline.jobs.iter();
+        let beyond = beyond.filter(|(_, job)| matches!(job.exceeded, Some((_, Some(_)))));
+        for (job, record) in beyond.step_by(5) {
+            let account = replayed.account(&trace, *job).expect("it ended");
+            let (_, cause) = record.exceeded.expect("it was filtered");
+            let named = account.broken.iter().any(|broken| Some(broken.job) == cause);
+            assert!(named, "seed {seed}, {job}: {:?}", account.broken);
+            exceeded += 1;
+        }
+    }
+    assert!(exceeded > 100, "{exceeded}");
+}
+
+#[test]
+fn there_is_no_account_of_what_is_not_there() {
+    let trace = worlds::hostile(3);
+    let replayed = replay(&trace, Extent::Whole).expect("a trace of ours");
+    let job = JobId { model: ModelId::first(0), sequence: 1 << 40 };
+    assert!(matches!(replayed.account(&trace, job), Err(AccountError::NoSuchJob { .. })));
+    let error = replayed.worst_job("nobody").expect_err("no such model");
+    assert!(error.to_string().contains("called `nobody`"), "{error}");
+    let name = &replayed.executors[0].models.values().next().expect("one at least").name;
+    let worst = replayed.worst_job(name).expect("it completed jobs");
+    let longest = replayed.account(&trace, worst).expect("it completed").response();
+    for account in accounts(&trace, &replayed) {
+        if account.name == *name && account.ending == Ending::Completed {
+            assert!(account.response() <= longest);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! A log replays to what it says, and to nothing else.
+
+mod account;
+mod mutation;
+mod what_if;
+mod worlds;
+
+use std::collections::BTreeMap;
+
+use aegis_sched::replay::{Extent, replay};
+use aegis_trace::{EventKind, Trace};
+
+#[test]
+fn every_world_replays_without_a_divergence() {
+    let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut events, mut given) = (0, 0);
+    for seed in 0..1_500 {
+        let trace = worlds::hostile(seed);
+        let replayed = replay(&trace, Extent::Whole).expect("a whole trace of ours");
+        assert_eq!(replayed.divergence, None, "seed {seed}");
+        for executor in &replayed.executors {
+            events += executor.events;
+            given += executor.taken_as_given;
+        }
+        for record in &trace.records {
+            *kinds.entry(format!("{:?}", record.event.kind())).or_default() += 1;
+        }
+    }
+    // The worlds are worth replaying: whatever can be decided was.
+    assert!(events > 500_000, "{events}");
+    assert!(given > 50, "{given} refusals by memory");
+    for kind in [
+        EventKind::Admitted,
+        EventKind::Refused,
+        EventKind::BoundChanged,
+        EventKind::Evicted,
+        EventKind::Freed,
+        EventKind::Stamped,
+        EventKind::SubmissionRefused,
+        EventKind::Released,
+        EventKind::Suspended,
+        EventKind::StageFailed,
+        EventKind::LaunchFailed,
+        EventKind::Hanging,
+        EventKind::Dropped,
+        EventKind::Fenced,
+        EventKind::MissedDeadline,
+        EventKind::BoundExceeded,
+        EventKind::OutOfBudget,
+        EventKind::DebtIncurred,
+        EventKind::Postponed,
+        EventKind::GuaranteesRestored,
+    ] {
+        let seen = kinds.get(&format!("{kind:?}")).copied().unwrap_or(0);
+        assert!(seen > 20, "{kind:?}: {seen}");
+    }
+}
+
+#[test]
+fn a_trace_with_losses_is_refused_with_their_count() {
+    let trace = Trace { dropped: 7, ..worlds::hostile(1) };
+    let error = replay(&trace, Extent::Whole).expect_err("events are missing");
+    expect_test::expect!["7 events were lost while recording, so what is left cannot be replayed"]
+        .assert_eq(&error.to_string());
+}
+
+#[test]
+fn every_prefix_replays_as_such() {
+    for seed in 0..40 {
+        let whole = worlds::hostile(seed);
+        for cut in (1..whole.records.len()).step_by(97) {
+            let trace = Trace { records: whole.records[..cut].to_vec(), dropped: 0 };
+            let replayed = replay(&trace, Extent::Prefix).expect("a prefix of ours");
+            assert_eq!(replayed.divergence, None, "seed {seed}, cut at {cut}");
+        }
+    }
+}

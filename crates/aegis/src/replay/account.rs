@@ -1,0 +1,323 @@
+//! The account of one job in words: a column that adds up, beside the terms of its bound.
+
+use std::collections::BTreeMap;
+
+use aegis_sched::analysis::{Case, Share};
+use aegis_sched::replay::{Account, Broken, Ending, Held, Piece, Sums, Term, Why};
+use aegis_trace::{JobId, Nanos, Reason};
+use serde_json::{Value, json};
+
+use super::{TraceFile, place};
+
+impl TraceFile {
+    /// The account in words, without a line end.
+    #[must_use]
+    pub fn explain(&self, account: &Account) -> String {
+        let mut lines = vec![headline(account)];
+        lines.extend(promised(account));
+        lines.push(submitted(account));
+        lines.extend(column(account.terms.iter().map(|term| (*term, self.piece(term)))));
+        lines.push(format!("  = {:>12} ns  from release to end", account.response().as_nanos()));
+        lines.push(String::new());
+        lines.extend(self.beside_the_bound(account));
+        lines.extend(self.blame(account));
+        lines.join("\n")
+    }
+
+    /// The account as JSON.
+    #[must_use]
+    pub fn account_json(&self, account: &Account) -> Value {
+        let terms = account.terms.iter().map(|term| {
+            let mut value = json!({
+                "from": term.from, "to": term.to, "length": term.length(),
+                "piece": name(term.what), "explained": self.piece(term),
+            });
+            if let Piece::Blocking(held) | Piece::Interference(held) | Piece::Earlier(held) =
+                term.what
+            {
+                value["job"] = json!(held.by);
+                value["stage"] = json!(held.stage);
+                value["model"] = json!(self.name_of(held.by.model));
+            } else if let Piece::Overhead(stage) | Piece::Execution(stage) = term.what {
+                value["stage"] = json!(stage);
+            }
+            value
+        });
+        let case = account.argument.as_ref().and_then(|argument| argument.case.as_ref());
+        json!({
+            "job": account.job,
+            "model": account.name,
+            "partition": account.config.partition,
+            "policy": account.config.policy,
+            "ending": ended(account),
+            "from": account.from,
+            "to": account.to,
+            "response": account.response(),
+            "deadline": account.record.deadline,
+            "late": account.record.late,
+            "bound": account.bound,
+            "terms": terms.collect::<Vec<_>>(),
+            "sums": sums_json(&account.sums()),
+            "at_the_bound": case.map(|case| case_json(account, case)),
+            "broken": account.broken.iter().map(broken_json).collect::<Vec<_>>(),
+        })
+    }
+
+    /// What a piece of a response is, in words.
+    fn piece(&self, term: &Term) -> String {
+        match term.what {
+            Piece::NotSubmitted => "released and not submitted yet".into(),
+            Piece::NoBudget => "waiting for the next refill of its server".into(),
+            Piece::WakeUp => "the device was free, and the executor had not woken up".into(),
+            Piece::Blocking(held) => format!("blocking by {}", self.held(&held)),
+            Piece::Interference(held) => format!("interference by {}", self.held(&held)),
+            Piece::Earlier(held) => format!("earlier job: {}", self.held(&held)),
+            Piece::Overhead(stage) => {
+                format!("own stage {stage}: launching it or noticing its end")
+            }
+            Piece::Execution(stage) => format!("own stage {stage}: on the device"),
+        }
+    }
+
+    fn held(&self, held: &Held) -> String {
+        let Held { by, stage, why } = held;
+        let why = match why {
+            Why::Began => "which had begun before".into(),
+            Why::WentOn => {
+                "which went on, as nobody strictly more urgent waited or it must not be \
+                            suspended"
+                    .into()
+            }
+            Why::Preferred(reason) => preferred(reason),
+            Why::Foreground => "since work in the background waits for all other".into(),
+            Why::InLine => "which was before it in line".into(),
+        };
+        format!("stage {stage} of {by} ({}), {why}", self.name_of(by.model))
+    }
+
+    /// The sums of the terms beside those of the job that attains the bound.
+    fn beside_the_bound(&self, account: &Account) -> Vec<String> {
+        let sums = account.sums();
+        let own = sums.overhead.saturating_add(sums.execution);
+        let case = account.argument.as_ref().and_then(|of| Some((of, of.case.as_ref()?)));
+        let Some((argument, case)) = case else {
+            let why = match account.bound {
+                None => "no bound is promised to it",
+                Some(_) => "no job that attains the bound is known: it was proved without one",
+            };
+            return vec![format!("{why}; its own sums:"), rows(&own_rows(&sums, own))];
+        };
+        let rivals = self.shares(account, case);
+        let earlier =
+            share_of(case, account).map_or(Nanos::ZERO, |own| own.work().saturating_sub(own.cost));
+        let blocker = match case.blocked_by {
+            _ if case.blocking == Nanos::ZERO => String::new(),
+            None => "the wake-up or a piece in the background".into(),
+            Some(model) => format!("a stage of {}", self.name_of(model)),
+        };
+        let blocking = sums.blocking.saturating_add(sums.wake_up);
+        let none = Nanos::ZERO;
+        let lines = [
+            ("blocking and wake-up", blocking, case.blocking, blocker),
+            ("interference", sums.interference, rivals.0, rivals.1),
+            ("earlier jobs of its model", sums.earlier, earlier, String::new()),
+            ("its own stages with overheads", own, argument.cost, String::new()),
+            ("refills of its server", sums.no_budget, none, String::new()),
+            ("not submitted (jitter)", sums.not_submitted, argument.jitter, String::new()),
+        ];
+        let mut table = vec![
+            "term by term, beside the job that attains its bound:".to_owned(),
+            format!("  {:>12}  {:>12}", "this job ns", "at bound ns"),
+        ];
+        for (term, seen, bound, who) in lines {
+            let who = if who.is_empty() { who } else { format!(": {who}") };
+            let (seen, bound) = (seen.as_nanos(), bound.as_nanos());
+            table.push(format!("  {seen:>12}  {bound:>12}  {term}{who}"));
+        }
+        if case.visible > none {
+            let visible = case.visible.as_nanos();
+            table.push(format!(
+                "  {:>12}  {:>12}  of that before the job at the bound is visible",
+                "",
+                format!("-{visible}")
+            ));
+        }
+        let bound = case.completion.saturating_sub(case.visible).saturating_add(argument.jitter);
+        let (response, bound) = (account.response().as_nanos(), bound.as_nanos());
+        table.push(format!("  {response:>12}  {bound:>12}  response"));
+        table
+    }
+
+    /// The work of other models at the bound, and whose it is.
+    fn shares(&self, account: &Account, case: &Case) -> (Nanos, String) {
+        let rivals = case.shares.iter().filter(|share| share.model != account.job.model);
+        let work = rivals.clone().fold(Nanos::ZERO, |sum, share| sum.saturating_add(share.work()));
+        let named: Vec<String> = rivals
+            .map(|share| format!("{} of {}", jobs(share.jobs), self.name_of(share.model)))
+            .collect();
+        (work, named.join(", "))
+    }
+
+    /// Which assumption was broken, where the job is late or beyond its bound.
+    fn blame(&self, account: &Account) -> Vec<String> {
+        let mut lines = Vec::new();
+        if account.record.late > Nanos::ZERO {
+            lines.push(format!("it missed its deadline by {}", account.record.late));
+        }
+        if let Some((bound, cause)) = account.record.exceeded {
+            let cause = cause.map_or_else(
+                || "no assumption was broken before: a defect of AegisRT".into(),
+                |job| format!("first broken by {job} ({})", self.name_of(job.model)),
+            );
+            lines.push(format!("it exceeded its bound of {bound}; {cause}"));
+        }
+        let broken = account.broken.iter().map(|broken| self.broken(broken));
+        lines.extend(broken);
+        if lines.is_empty() {
+            lines.push("no assumption was broken in its busy period before it ended".into());
+        }
+        lines
+    }
+
+    fn broken(&self, broken: &Broken) -> String {
+        let Broken { at, assumption, job, assumed, observed } = broken;
+        let name = self.name_of(job.model);
+        format!("broken at {at}: {assumption} of {job} ({name}), {observed} > {assumed} assumed")
+    }
+}
+
+fn headline(account: &Account) -> String {
+    let of = place(account.config.partition.as_deref());
+    let policy = account.config.policy;
+    let what = match account.ending {
+        Ending::Completed => format!("response {}", account.response()),
+        Ending::Dropped(why) => format!("dropped after {}: {why}", account.response()),
+        Ending::Faulted(category) => {
+            format!("failed after {} ({category})", account.response())
+        }
+    };
+    format!("{} ({}), {of} under {policy}: {what}", account.job, account.name)
+}
+
+/// Bound and deadline, where there are some.
+fn promised(account: &Account) -> Option<String> {
+    let deadline = account.record.deadline?;
+    let relative = deadline.saturating_since(account.from);
+    let bound = account.bound.map_or_else(|| "none".into(), |bound| bound.to_string());
+    Some(format!("bound {bound}, deadline {relative} after its release"))
+}
+
+fn submitted(account: &Account) -> String {
+    let record = &account.record;
+    let mut line = format!("submitted at {}, accepted at {}", record.stamp, record.seen);
+    if record.release != record.arrival {
+        line.push_str(&format!(", released at {}", record.release));
+    }
+    line.push_str(&format!(", ended at {}; what that time was spent on:", account.to));
+    line
+}
+
+/// The terms as a column; those of one kind that follow each other stay apart.
+fn column(terms: impl Iterator<Item = (Term, String)>) -> Vec<String> {
+    terms.map(|(term, what)| format!("  + {:>12} ns  {what}", term.length().as_nanos())).collect()
+}
+
+fn own_rows(sums: &Sums, own: Nanos) -> BTreeMap<&'static str, Nanos> {
+    BTreeMap::from([
+        ("blocking", sums.blocking),
+        ("interference", sums.interference),
+        ("earlier jobs of its model", sums.earlier),
+        ("its own stages with overheads", own),
+        ("refills of its server", sums.no_budget),
+        ("not submitted", sums.not_submitted),
+        ("wake-up", sums.wake_up),
+    ])
+}
+
+fn rows(of: &BTreeMap<&'static str, Nanos>) -> String {
+    let line = |(what, time): (&&str, &Nanos)| format!("  {:>12} ns  {what}", time.as_nanos());
+    of.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn share_of<'a>(case: &'a Case, account: &Account) -> Option<&'a Share> {
+    case.shares.iter().find(|share| share.model == account.job.model)
+}
+
+fn jobs(count: u64) -> String {
+    if count == 1 { "1 job".into() } else { format!("{count} jobs") }
+}
+
+/// The comparison by which a rival went first: its key, and that of the job.
+fn preferred(reason: &Reason) -> String {
+    match reason {
+        Reason::EarliestRelease { chosen, next } => {
+            format!("released at {chosen}, and this job at {next}")
+        }
+        Reason::EarliestDeadline { chosen, next } => {
+            format!("due at {chosen}, and this job at {next}")
+        }
+        Reason::ShortestPeriod { chosen, next } => {
+            format!("whose period is {chosen}, and that of this job {next}")
+        }
+        Reason::ShortestDeadline { chosen, next } => {
+            format!("whose relative deadline is {chosen}, and that of this job {next}")
+        }
+        Reason::MostUrgent { chosen, next } => {
+            format!("whose priority is {chosen}, and that of this job {next}")
+        }
+        _ => "which goes first".into(),
+    }
+}
+
+fn name(piece: Piece) -> &'static str {
+    match piece {
+        Piece::NotSubmitted => "not_submitted",
+        Piece::NoBudget => "no_budget",
+        Piece::WakeUp => "wake_up",
+        Piece::Blocking(_) => "blocking",
+        Piece::Interference(_) => "interference",
+        Piece::Earlier(_) => "earlier",
+        Piece::Overhead(_) => "overhead",
+        Piece::Execution(_) => "execution",
+    }
+}
+
+fn ended(account: &Account) -> Value {
+    match account.ending {
+        Ending::Completed => json!("completed"),
+        Ending::Dropped(why) => json!({ "dropped": why }),
+        Ending::Faulted(category) => json!({ "faulted": category }),
+    }
+}
+
+fn sums_json(sums: &Sums) -> Value {
+    json!({
+        "not_submitted": sums.not_submitted,
+        "no_budget": sums.no_budget,
+        "wake_up": sums.wake_up,
+        "blocking": sums.blocking,
+        "interference": sums.interference,
+        "earlier": sums.earlier,
+        "overhead": sums.overhead,
+        "execution": sums.execution,
+    })
+}
+
+fn case_json(account: &Account, case: &Case) -> Value {
+    let share =
+        |share: &Share| json!({ "model": share.model, "jobs": share.jobs, "cost": share.cost });
+    json!({
+        "blocking": case.blocking,
+        "blocked_by": case.blocked_by,
+        "shares": case.shares.iter().map(share).collect::<Vec<_>>(),
+        "completion": case.completion,
+        "visible": case.visible,
+        "jitter": account.argument.as_ref().map(|argument| argument.jitter),
+    })
+}
+
+fn broken_json(broken: &Broken) -> Value {
+    let Broken { at, assumption, job, assumed, observed } = broken;
+    let job: &JobId = job;
+    json!({ "at": at, "assumption": assumption, "job": job, "assumed": assumed, "observed": observed })
+}
