@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aegis_benches::Sampling;
 use aegis_context::ModelDescription;
 use aegis_context::slot::JobSlot;
-use aegis_sched::policy::{PolicyKind, ReadyJob, SchedulingPolicy};
+use aegis_sched::policy::{PolicyKind, ReadyJob, SchedulingPolicy, policy_of};
 use aegis_sched::queue::{Class, Ready, ReadyQueue};
 use aegis_sched::sim::{Random, Seed};
 use aegis_trace::{JobId, ModelId, Nanos, Reason, Timestamp};
@@ -33,7 +33,7 @@ fn policy_decision(criterion: &mut Criterion) {
         });
     });
     for kind in POLICIES {
-        let policy = black_box(kind.policy());
+        let policy = black_box(policy_of(kind));
         group.bench_function(kind.to_string(), |bencher| {
             let mut releases = Releases::new();
             let mut queue = ReadyQueue::new(usize::from(READY) + 1);

@@ -22,6 +22,7 @@ pub mod event;
 pub mod executor;
 pub mod export;
 pub mod id;
+pub mod model;
 pub mod pressure;
 pub mod query;
 pub mod refusal;
@@ -32,12 +33,10 @@ pub use category::Category;
 pub use clock::{Clock, ManualClock, MonotonicClock};
 pub use collector::{Record, Recorder, TraceCollector};
 pub use error::TraceError;
-pub use event::{
-    AdmittedModel, AskedModel, Assumption, DropReason, EventKind, JobLimits, Reason, RefusedModel,
-    StageWatch, Staleness, SubmitRefusal, TraceEvent,
-};
+pub use event::{Assumption, DropReason, EventKind, Reason, Staleness, SubmitRefusal, TraceEvent};
 pub use executor::{ExecutorConfig, Overheads, OverrunPolicy, PolicyKind};
 pub use id::{JobId, ModelId, PartitionId, StageIndex, StreamId, TensorId};
+pub use model::{AdmittedModel, AskedModel, JobLimits, RefusedModel, StageWatch};
 pub use pressure::PressureLevel;
 pub use query::{Query, Trace};
 pub use refusal::{Limit, Refusal};

@@ -1,6 +1,6 @@
-//! What frames the work of a stage within its graph: two recorded events, and copies whose host
-//! side can be aimed anew.
+//! The frame of a stage's work within its graph.
 //!
+//! Two recorded events, and copies whose host side can be aimed anew.
 //! A stage that is one graph is one call of the driver, and begins only when all of it is there. So
 //! the time between its events holds no time of the processor: not how long it took to enqueue the
 //! copies, and not how long the operating system kept it from that.

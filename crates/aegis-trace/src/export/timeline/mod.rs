@@ -39,8 +39,9 @@ use self::strip::Strip;
 pub(crate) use self::word::Word;
 use crate::collector::Record;
 use crate::error::TraceError;
-use crate::event::{AdmittedModel, Reason, TraceEvent};
+use crate::event::{Reason, TraceEvent};
 use crate::id::{JobId, ModelId, StageIndex, StreamId};
+use crate::model::AdmittedModel;
 use crate::unit::{Nanos, Timestamp};
 
 /// Jobs that may be open at once: 256 models of 64 slots, four times over.

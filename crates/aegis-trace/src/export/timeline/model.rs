@@ -5,8 +5,8 @@ use super::job::{Job, Phase};
 use super::strip::Strip;
 use super::word::Word;
 use crate::error::TraceError;
-use crate::event::AdmittedModel;
 use crate::id::ModelId;
+use crate::model::AdmittedModel;
 use crate::service::ServiceTerms;
 use crate::unit::{Nanos, Timestamp};
 

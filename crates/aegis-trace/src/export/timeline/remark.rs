@@ -7,13 +7,11 @@ use super::{LAST, Timeline};
 use crate::category::Category;
 use crate::collector::Record;
 use crate::error::TraceError;
-use crate::event::{
-    AdmittedModel, Assumption, DropReason, Reason, RefusedModel, Staleness, SubmitRefusal,
-    TraceEvent,
-};
+use crate::event::{Assumption, DropReason, Reason, Staleness, SubmitRefusal, TraceEvent};
 use crate::id::{JobId, ModelId, StageIndex};
+use crate::model::{AdmittedModel, RefusedModel};
 use crate::pressure::PressureLevel;
-use crate::unit::Timestamp;
+use crate::unit::{Nanos, Timestamp};
 
 /// The longest explanation that is drawn, in bytes.
 const EXPLANATION_MAX: usize = 1_000;
@@ -76,13 +74,7 @@ impl<C: Canvas> Timeline<C> {
                 self.of_job(at, job, Word::AssumptionBroken, &args)
             }
             TraceEvent::BoundExceeded { job, bound, response, cause } => {
-                let cause = cause.map(JobText::of);
-                let args = [
-                    Arg(Word::Bound, bound.into()),
-                    Arg(Word::Response, response.into()),
-                    Arg(Word::Cause, cause.as_ref().map(JobText::as_str).into()),
-                ];
-                self.of_job(at, job, Word::BoundExceeded, &args)
+                self.bound_exceeded(at, job, [bound, response], cause)
             }
             TraceEvent::OutOfBudget { job, until } => {
                 self.of_job(at, job, Word::OutOfBudget, &[Arg(Word::Until, until.into())])
@@ -136,6 +128,22 @@ impl<C: Canvas> Timeline<C> {
             | TraceEvent::AllocationRefused { .. }
             | TraceEvent::PressureChanged { .. } => Ok(()),
         }
+    }
+
+    fn bound_exceeded(
+        &mut self,
+        at: Timestamp,
+        job: JobId,
+        [bound, response]: [Nanos; 2],
+        cause: Option<JobId>,
+    ) -> Result<(), TraceError> {
+        let cause = cause.map(JobText::of);
+        let args = [
+            Arg(Word::Bound, bound.into()),
+            Arg(Word::Response, response.into()),
+            Arg(Word::Cause, cause.as_ref().map(JobText::as_str).into()),
+        ];
+        self.of_job(at, job, Word::BoundExceeded, &args)
     }
 
     pub(super) fn remark_admission(
