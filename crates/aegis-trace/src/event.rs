@@ -71,8 +71,7 @@ pub enum TraceEvent {
         /// The model.
         model: ModelId,
     },
-    /// How the job of the next `Submitted` was handed over, where that does not tell: it claims a
-    /// release, or became visible later than it was stamped.
+    /// How the next `Submitted` was handed over: it claims a release, or was visible after its stamp.
     Stamped {
         /// The job.
         job: JobId,
@@ -289,7 +288,7 @@ pub enum TraceEvent {
     Stopped,
 }
 
-/// Why a policy chose a job: the comparison that decided.
+/// Why a policy chose a job: what decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 #[non_exhaustive]
