@@ -601,6 +601,8 @@ impl TraceEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::JobLimits;
+    use crate::service::ServiceTerms;
 
     #[test]
     fn an_event_fits_in_one_cache_line() {

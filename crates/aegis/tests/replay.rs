@@ -9,6 +9,11 @@ use aegis::{
 };
 use expect_test::expect;
 
+/// A log, to be written at `path`.
+fn log_at(path: &Path) -> aegis::TraceFile {
+    aegis::TraceFile::at(path).expect("its name says how")
+}
+
 fn us(n: u64) -> Nanos {
     Nanos::from_micros(n)
 }
@@ -62,7 +67,7 @@ fn split_run(builder: RuntimeBuilder, folder: &Path) -> PathBuf {
     let builder = builder.partition(PartitionSpec::named("vision")).partition(control);
     let runtime = builder.build().expect("a device");
     let path = folder.join("out.jsonl");
-    let pump = TracePump::start(runtime.collector(), Some(&path)).expect("a file");
+    let pump = TracePump::start(runtime.collector(), &[log_at(&path)]).expect("a file");
     let ms = Nanos::from_millis;
     let camera = admit(&runtime, Some("vision"), "camera", &[us(300), us(200)], ms(20));
     let camera = camera.expect("alone");
@@ -78,7 +83,7 @@ fn split_run(builder: RuntimeBuilder, folder: &Path) -> PathBuf {
     submit(&[&second, &lidar, &arm], 10);
     runtime.stop().expect("nothing failed");
     let (summary, failure) = pump.finish();
-    assert!(failure.is_none() && summary.dropped == 0, "{failure:?}");
+    assert!(failure.is_empty() && summary.dropped == 0, "{failure:?}");
     path
 }
 
@@ -113,7 +118,7 @@ fn simulated(folder: &Path) -> PathBuf {
     let builder = builder().sim(Bytes::from_mib(64));
     let runtime = builder.overheads(Overheads::NONE).build().expect("a device");
     let path = folder.join("out.jsonl");
-    let pump = TracePump::start(runtime.collector(), Some(&path)).expect("a file");
+    let pump = TracePump::start(runtime.collector(), &[log_at(&path)]).expect("a file");
     let ms = Nanos::from_millis;
     let camera = admit(&runtime, None, "camera", &[ms(2)], ms(10)).expect("room");
     let lidar = admit(&runtime, None, "lidar", &[ms(3), ms(4)], ms(100)).expect("room");
@@ -122,7 +127,7 @@ fn simulated(folder: &Path) -> PathBuf {
     runtime.start().expect("it starts");
     jobs.into_iter().for_each(|job| drop(job.wait().expect("it completes")));
     runtime.stop().expect("nothing failed");
-    assert!(pump.finish().1.is_none());
+    assert!(pump.finish().1.is_empty());
     path
 }
 

@@ -1,9 +1,9 @@
 //! Records of every kind, drawn at random.
 
 use aegis_trace::{
-    AdmittedModel, Assumption, Bytes, Category, DropReason, JobId, ModelId, Nanos, PressureLevel,
-    Reason, Record, Refusal, RefusedModel, ServiceTerms, StageIndex, Staleness, StreamId,
-    SubmitRefusal, Timestamp, TraceEvent,
+    AdmittedModel, Assumption, Bytes, Category, DropReason, JobId, JobLimits, ModelId, Nanos,
+    PressureLevel, Reason, Record, Refusal, RefusedModel, ServiceTerms, StageIndex, Staleness,
+    StreamId, SubmitRefusal, Timestamp, TraceEvent,
 };
 use proptest::prelude::*;
 
@@ -207,7 +207,23 @@ fn admitted() -> impl Strategy<Value = AdmittedModel> {
     (name(), service, prop::collection::vec(length(), 0..5), partition, numbers).prop_map(
         |(name, service, stages, partition, (overhead, bound, persistent, scratch))| {
             let (persistent, scratch) = (Bytes(persistent), Bytes(scratch));
-            AdmittedModel { name, service, stages, overhead, bound, persistent, scratch, partition }
+            AdmittedModel {
+                name,
+                service,
+                stages,
+                limits: JobLimits {
+                    may_be_suspended: true,
+                    compute: overhead,
+                    streams: 1,
+                    slots: 2,
+                },
+                overhead,
+                bound,
+                persistent,
+                scratch,
+                partition,
+                watched: Vec::new(),
+            }
         },
     )
 }
@@ -230,8 +246,13 @@ fn of_the_runtime() -> BoxedStrategy<TraceEvent> {
         Just(TraceEvent::Started),
         Just(TraceEvent::Idle),
         Just(TraceEvent::Stopped),
+        Just(TraceEvent::Stopping),
+        model().prop_map(|model| TraceEvent::Freed { model }),
+        job().prop_map(|job| TraceEvent::Released { job }),
+        (job(), time(), prop::option::of(time()))
+            .prop_map(|(job, stamp, claimed)| TraceEvent::Stamped { job, stamp, claimed }),
         (name(), refusal).prop_map(|(name, why)| TraceEvent::Refused {
-            what: Box::new(RefusedModel { name, why })
+            what: Box::new(RefusedModel { name, why, asked: None })
         }),
         (level(), level(), number()).prop_map(|(from, to, free)| TraceEvent::PressureChanged {
             from,

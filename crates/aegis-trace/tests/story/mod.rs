@@ -1,9 +1,9 @@
 //! A short run in which nearly everything happens, told in records.
 
 use aegis_trace::{
-    AdmittedModel, Assumption, Bytes, Category, DropReason, JobId, ModelId, Nanos, PressureLevel,
-    Reason, Record, Refusal, RefusedModel, ServiceTerms, StageIndex, Staleness, StreamId,
-    SubmitRefusal, Timestamp, TraceEvent,
+    AdmittedModel, Assumption, Bytes, Category, DropReason, JobId, JobLimits, ModelId, Nanos,
+    PressureLevel, Reason, Record, Refusal, RefusedModel, ServiceTerms, StageIndex, Staleness,
+    StreamId, SubmitRefusal, Timestamp, TraceEvent,
 };
 
 /// The dispatcher of the left partition, that of the right one, the runtime, and a submitter.
@@ -57,6 +57,13 @@ impl Story {
                 persistent: Bytes::from_mib(3),
                 scratch: Bytes::from_mib(1),
                 partition: Some(partition.into()),
+                limits: JobLimits {
+                    may_be_suspended: true,
+                    compute: Nanos::MAX,
+                    streams: 1,
+                    slots: 2,
+                },
+                watched: Vec::new(),
             })
         };
         let guaranteed = |period: u64| ServiceTerms::Guaranteed {
@@ -73,7 +80,7 @@ impl Story {
         let logger = admitted("logger", ServiceTerms::Background, None, "right");
         self.at(0, RUNTIME, TraceEvent::Admitted { model: LOGGER, what: logger });
         let why = Refusal::Overutilised { utilisation_ppm: 1_200_000 };
-        let what = Box::new(RefusedModel { name: "segmenter".into(), why });
+        let what = Box::new(RefusedModel { name: "segmenter".into(), why, asked: None });
         self.at(0, RUNTIME, TraceEvent::Refused { what });
         let (from, to) = (PressureLevel::Ample, PressureLevel::Low);
         self.at(1, RUNTIME, TraceEvent::PressureChanged { from, to, free: Bytes::from_mib(64) });
