@@ -172,9 +172,10 @@ impl Seen<'_> {
         let stopped: u64 =
             self.report.models.iter().map(|model| model.observed.counts.stopped).sum();
         let LoadSummary { due, submitted, refused, refused_best_effort, .. } = self.load;
+        let rest = if submitted < due { " (the rest were over a period late)" } else { "" };
         let mut line = format!(
-            "ran {:.1} s: {submitted} of {due} due jobs submitted (the rest came late), {refused} \
-             turned away{}, {stopped} ended by stopping; {} events recorded, {} lost",
+            "ran {:.1} s: {submitted} of {due} due jobs submitted{rest}, {refused} turned away{}, \
+             {stopped} ended by stopping; {} events recorded, {} lost",
             self.ran.as_secs_f64(),
             match refused_best_effort {
                 0 => String::new(),
