@@ -93,8 +93,9 @@ mod tests {
 
     #[test]
     fn what_128_bits_do_not_hold_is_not_decided() {
-        let odd = [(1u128 << 61) - 1, (1 << 61) - 3, (1 << 61) - 9];
-        let whole: Vec<_> = odd.iter().map(|period| (period / 3 + 1, *period)).collect();
+        // Thirds that add up to all of the device within a unit, of periods without a common multiple.
+        let odd = [((1u128 << 62) - 1, 0), ((1 << 62) - 3, 0), ((1 << 62) - 5, 1)];
+        let whole: Vec<_> = odd.iter().map(|(period, more)| (period / 3 + more, *period)).collect();
         assert!(load("here", &tasks(&whole)).is_err());
         assert!(cycle("here", &tasks(&whole)).is_err());
         assert_eq!(cycle("here", &tasks(&[(1, 4), (1, 6)])), Ok(12));

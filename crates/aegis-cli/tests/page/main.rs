@@ -103,7 +103,7 @@ fn trace() -> String {
     job(0, 50, 1_001_000_000, 21_000_000, &mut events);
     events.push(json!({ "at": 1_030_000_000, "by": 2, "event": "submission_refused", "model": "m2", "why": "no_slot" }));
     events.sort_by_key(|event| event["at"].as_u64());
-    let mut lines = vec![json!({ "aegis_trace": 1 })];
+    let mut lines = vec![json!({ "aegis_trace": 2 })];
     let count = events.len();
     lines.append(&mut events);
     lines.push(json!({ "end": { "records": count, "dropped": 0 } }));
