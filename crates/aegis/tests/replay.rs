@@ -169,13 +169,15 @@ fn a_divergence_shows_both_sides() {
         r#""event":"dispatched","job":"m1#0""#,
         1,
     );
-    assert_ne!(altered, text);
+    // Lines of different recorders may be in another order in each run.
+    let differs = |(now, before): (&str, &str)| now != before;
+    let place = altered.lines().zip(text.lines()).position(differs).expect("it was altered") + 1;
     std::fs::write(&path, altered).expect("a file");
     let file = TraceFile::open(&path, CutTrace::Refused).expect("a trace");
-    let verdict = file.verdict();
+    let verdict = file.verdict().replace(&format!("line {place},"), "line HERE,");
     let parted: Vec<&str> = verdict.lines().skip(1).collect();
     expect![[r#"
-        no: line 8, the whole device, at 0.000000000 s: the replay parts from the log
+        no: line HERE, the whole device, at 0.000000000 s: the replay parts from the log
           logged    {"event":"dispatched","job":"m1#0","stage":0,"stream":"s0","waiting":1,"why":{"reason":"earliest_deadline","chosen":10000000,"next":100000000}}
           replayed  {"event":"dispatched","job":"m0#0","stage":0,"stream":"s0","waiting":1,"why":{"reason":"earliest_deadline","chosen":10000000,"next":100000000}}
           the replay has stage 0 of m0#0 on the device"#]]
