@@ -1,8 +1,10 @@
 //! The command `aegis profile`, on the processor with declared costs: no runtime is needed.
 
+mod program;
+
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output};
+
+use program::{aegis, text};
 
 const WORKLOAD: &str = r#"
     device = { driver = "host", memory = "64MiB" }
@@ -19,15 +21,6 @@ const WORKLOAD: &str = r#"
     period = "100ms"
     sim = { stages = ["100us", "150us"] }
 "#;
-
-fn aegis(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_aegis"));
-    command.args(arguments).current_dir(folder).output().expect("aegis starts")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("output is UTF-8")
-}
 
 #[test]
 fn a_profile_under_load_shows_every_stage_and_keeps_what_it_measured() {

@@ -1,7 +1,8 @@
 //! `aegis run`, `replay` and `explain` as a user meets them, on the CPU as the device.
 
-use std::path::Path;
-use std::process::{Command, Output};
+mod program;
+
+use program::{aegis, text};
 
 const WORKLOAD: &str = r#"
 device = { driver = "host", memory = "64MiB" }
@@ -18,15 +19,6 @@ backend = "sim"
 period = "100ms"
 sim = { stages = ["1ms", "2ms"] }
 "#;
-
-fn aegis(folder: &Path, arguments: &[&str]) -> Output {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_aegis"));
-    program.args(arguments).current_dir(folder).output().expect("aegis starts")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("output is UTF-8")
-}
 
 #[test]
 fn a_run_replays_and_each_of_its_jobs_is_explained() {

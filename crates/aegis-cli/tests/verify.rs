@@ -1,9 +1,10 @@
 //! Certificates from `aegis check` to `aegis verify`, and what POET is given.
 
-use std::path::Path;
-use std::process::{Command, Output};
+mod program;
 
 use expect_test::{Expect, expect};
+
+use program::{aegis, text};
 
 const WORKLOAD: &str = r#"
 device = { driver = "sim", memory = "64MiB" }
@@ -21,15 +22,6 @@ period = "100ms"
 sim = { stages = ["3ms", "4ms"], carried = "1MiB", scratch = "4MiB" }
 suspend = false
 "#;
-
-fn aegis(folder: &Path, arguments: &[&str]) -> Output {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_aegis"));
-    program.args(arguments).current_dir(folder).output().expect("aegis starts")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("output is UTF-8")
-}
 
 /// A folder with a workload and its certificate, and the exit status of `check`.
 fn certified(workload: &str) -> (tempfile::TempDir, Option<i32>) {

@@ -387,26 +387,6 @@ fn what_a_partition_asks_of_the_device_is_judged_by_the_device() {
         10 | core = 1
            |        ^ choose another"#]],
     );
-    let cores = SPLIT.replace("sms = 72", "core = 1").replace("sms = 60", "core = 1");
-    check_faults(
-        &cores.replace("queue_depth = 8", "queue_depth = 8, core = 0"),
-        expect![[r#"
-        error: edge.toml:3:55: `core` is for one thread, and each partition has its own
-          |
-        3 | scheduler = { policy = "edf", queue_depth = 8, core = 0 }
-          |                                                       ^ write it in each [[partition]]
-        ...
-        5 | [[partition]]
-          | ------------- the first partition
-
-        error: edge.toml:10:8: core 1 is taken
-           |
-         7 | core = 1
-           |        - first asked for here
-        ...
-        10 | core = 1
-           |        ^ choose another"#]],
-    );
 }
 
 #[test]
