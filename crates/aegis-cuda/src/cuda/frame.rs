@@ -28,6 +28,7 @@ use cudarc::driver::sys::{CUcontext, CUgraph, CUgraphExec, CUgraphNode};
 
 use super::context::Machine;
 use super::event::RawEvent;
+use super::graph::count_nodes;
 use super::library::CopyParameters;
 use crate::error::DeviceError;
 
@@ -177,10 +178,7 @@ impl CopyParameters {
 }
 
 fn nodes_of(machine: &Machine, template: CUgraph) -> Result<Vec<CUgraphNode>, DeviceError> {
-    let (api, mut count) = (machine.api(), 0_usize);
-    // SAFETY: (1) The graph lives. (2) Without a list the call writes the count alone.
-    let code = unsafe { (api.cuGraphGetNodes)(template, null_mut(), &raw mut count) };
-    machine.check("cuGraphGetNodes", code)?;
+    let (api, mut count) = (machine.api(), count_nodes(machine, template)?);
     let mut nodes = vec![null_mut(); count];
     // SAFETY: (1) The graph lives. (2) The list has room for `count` nodes, and the call is told so.
     let code = unsafe { (api.cuGraphGetNodes)(template, nodes.as_mut_ptr(), &raw mut count) };

@@ -190,7 +190,8 @@ impl CudaGraph {
     }
 }
 
-fn count_nodes(machine: &Machine, template: CUgraph) -> Result<usize, DeviceError> {
+/// How many nodes `template`, which lives, has.
+pub(super) fn count_nodes(machine: &Machine, template: CUgraph) -> Result<usize, DeviceError> {
     let (api, mut nodes) = (machine.api(), 0_usize);
     // SAFETY: (1) The graph lives. (2) Without a list the call writes the count alone.
     let code = unsafe { (api.cuGraphGetNodes)(template, null_mut(), &raw mut nodes) };

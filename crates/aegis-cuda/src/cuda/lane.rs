@@ -246,9 +246,7 @@ impl CudaLane {
             })
         })
     }
-}
 
-impl CudaLane {
     /// Enqueues that all of `region` be set to `byte`.
     ///
     /// # Safety
