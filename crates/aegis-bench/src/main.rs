@@ -133,7 +133,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> anyhow::Result<Answer> {
     let Arguments { results, driver, command } = arguments;
-    let change = Change { driver, alone: None };
+    let change = Change { driver, ..Change::default() };
     match command {
         Command::Headline { workload, length, runs } => {
             let observed = headline::run(&workload, &change, length, runs)?;

@@ -14,7 +14,7 @@ use crate::baseline::Kind;
 use crate::figures::{self, ModelFigures, Observed};
 use crate::outputs::Compared;
 use crate::plot::{self, Series};
-use crate::stats::{micros, millis, ratio};
+use crate::stats::{Quantiles, micros, millis, ratio};
 
 /// Everything that was found in the folder of results.
 #[derive(Default, Serialize)]
@@ -266,33 +266,45 @@ fn alone(alone: &Alone) -> String {
 
 fn overhead(overhead: &Alone) -> String {
     let mut text = format!(
-        "{}\n\nA job copies its inputs and outputs, the bare call does not.\n\n",
+        "{}\n\nThe same graph with the same copies and inputs on the same stream, one right after the \
+         other: launched and waited for in a bare loop, and as jobs, whose time is their response.\n\n",
         overhead.setting.line()
     );
     text.push_str(
-        "| model | runs | bare p50 us | bare p99 us | job p50 us | job p99 us | added us | ratio | \
-         beside the device p50 us | p99 us | max us |\n|---|",
+        "| model | runs | bare p50 us | bare p99 us | job p50 us | job p99 us | added p50 us | added \
+         p99 us | ratio | beside the device p50 us | p99 us | max us |\n|---|",
     );
-    text.push_str(&"--:|".repeat(10));
+    text.push_str(&"--:|".repeat(11));
     text.push('\n');
     for model in &overhead.models {
         let bare = model.bare.unwrap_or_default();
+        let added = |which: usize| model.added().map_or("-".to_owned(), |it| micros(it[which]));
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             model.name,
             bare.count,
             micros(bare.p50),
             micros(bare.p99),
             micros(model.response.p50),
             micros(model.response.p99),
-            model.added().map_or("-".to_owned(), micros),
+            added(0),
+            added(1),
             ratio(model.response.p50, bare.p50),
             micros(model.beside_device.p50),
             micros(model.beside_device.p99),
             micros(model.beside_device.max),
         );
     }
+    let mut added: Vec<u64> =
+        overhead.models.iter().filter_map(|model| Some(model.added()?[0])).collect();
+    let all = Quantiles::of(&mut added);
+    let _ = writeln!(
+        text,
+        "\nAdded in the median: {} us for the median of the models, {} us for the worst.",
+        micros(all.p50),
+        micros(all.max)
+    );
     text
 }
 

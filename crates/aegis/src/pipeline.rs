@@ -145,15 +145,6 @@ impl Pipeline {
         Ok(evidence)
     }
 
-    /// Runs each model `calls` times in a bare loop, as [`profile::bare_calls`] does.
-    ///
-    /// # Errors
-    /// What [`profile::bare_calls`] says; [`Error::NothingToProfile`].
-    pub fn bare_calls(&self, calls: usize) -> Result<Vec<Vec<Nanos>>, Error> {
-        let (subjects, options) = self.to_profile()?;
-        profile::bare_calls(&subjects, &options, calls)
-    }
-
     /// What is measured, and how.
     fn to_profile(&self) -> Result<(Vec<Subject>, ProfileOptions), Error> {
         if self.workload.device.driver == Driver::Sim {

@@ -1,5 +1,6 @@
 //! The runtime: load, admit, start, submit, evict, stop.
 
+mod bare;
 mod insight;
 #[cfg(test)]
 mod launch_fault;
