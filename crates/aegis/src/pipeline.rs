@@ -33,6 +33,8 @@ use crate::evidence::{
     DeviceFingerprint, Evidence, EvidenceError, Here, ModelEvidence, PartitionFingerprint,
 };
 use crate::handle::ModelHandle;
+#[cfg(feature = "fault-injection")]
+use crate::inject::{FaultSwitch, InjectedFault};
 use crate::margin::{CounterOffer, Margins};
 use crate::partition::PartitionSpec;
 use crate::profile::{self, ProfileOptions, Subject};
@@ -204,7 +206,41 @@ impl Pipeline {
     /// # Errors
     /// [`Error::VirtualTime`] on a simulated device, [`Error::Evidence`] when evidence is missing or
     /// stale, [`Error::Load`], [`Error::Device`].
-    pub fn admit(&self, mut progress: impl FnMut(&str)) -> Result<(Runtime, Vec<Verdict>), Error> {
+    pub fn admit(&self, progress: impl FnMut(&str)) -> Result<(Runtime, Vec<Verdict>), Error> {
+        self.admit_prepared(progress, |_, loaded| Ok(loaded))
+    }
+
+    /// As [`Pipeline::admit`], with `fault` in the model called `victim`; the switch turns it on.
+    ///
+    /// # Errors
+    /// As [`Pipeline::admit`] and [`Runtime::inject`]; [`Error::UnknownModel`] without a model of that
+    /// name.
+    #[cfg(feature = "fault-injection")]
+    pub fn admit_with_fault(
+        &self,
+        victim: &str,
+        fault: InjectedFault,
+    ) -> Result<(Runtime, Vec<Verdict>, FaultSwitch), Error> {
+        let mut switch = None;
+        let prepare = |runtime: &Runtime, loaded: LoadedModel| {
+            if loaded.name() != victim {
+                return Ok(loaded);
+            }
+            let (faulty, found) = runtime.inject(loaded, fault)?;
+            switch = Some(found);
+            Ok(faulty)
+        };
+        let (runtime, verdicts) = self.admit_prepared(|_| {}, prepare)?;
+        let switch = switch.ok_or(Error::UnknownModel)?;
+        Ok((runtime, verdicts, switch))
+    }
+
+    /// Loads, prepares and admits every model.
+    fn admit_prepared(
+        &self,
+        mut progress: impl FnMut(&str),
+        mut prepare: impl FnMut(&Runtime, LoadedModel) -> Result<LoadedModel, Error>,
+    ) -> Result<(Runtime, Vec<Verdict>), Error> {
         if self.workload.device.driver == Driver::Sim {
             return Err(Error::VirtualTime);
         }
@@ -234,6 +270,7 @@ impl Pipeline {
             let evidence = evidence_of(evidence.as_ref(), model);
             let partition = self.partition_name(model);
             let loaded = runtime.load_on(&model.name, &source(model), partition)?;
+            let loaded = prepare(&runtime, loaded)?;
             if !self.workload.wcet.accept.contains(&Property::Runtime) {
                 same_runtime(model, evidence, &loaded.runtime_name())?;
             }

@@ -193,6 +193,12 @@ impl Runtime {
         &self.partitions[usize::from(partition.index)]
     }
 
+    /// The device, or the partition of it, that the models of `partition` run on.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fn device_of(&self, partition: PartitionId) -> &DeviceContext {
+        &self.partition(partition).device
+    }
+
     /// Admits a loaded model, or says which inequality fails, with its numbers. On *yes* every
     /// model's deadline is kept from now on under the assumptions of the analysis; on *no* nothing
     /// has changed and the model is dropped.
