@@ -86,11 +86,8 @@ pub(crate) fn run(
     let driver = change.driver.clone().unwrap_or_else(|| driver_of(&variant.pipeline));
     let mut setting = Setting::here(&workload.display().to_string(), &driver);
     let (runtime, verdicts) = admit(&variant.pipeline)?;
-    let models: Vec<Model> = verdicts
-        .into_iter()
-        .filter_map(|verdict| verdict.outcome.ok())
-        .map(Model::new)
-        .collect();
+    let models: Vec<Model> =
+        verdicts.into_iter().filter_map(|verdict| verdict.outcome.ok()).map(Model::new).collect();
     println!("{} models loaded", models.len());
     runtime.warm_up()?;
     let bare = |model: &Model| match beside {
@@ -130,9 +127,9 @@ impl Model {
     /// The bare loop.
     fn bare(&self, runtime: &Runtime, runs: u64) -> anyhow::Result<Quantiles> {
         let uncounted = usize::try_from(UNCOUNTED)?;
-        let times = runtime.bare_runs(&self.handle, &self.inputs, uncounted + usize::try_from(runs)?)?;
-        let mut counted: Vec<u64> =
-            times[uncounted..].iter().map(|time| time.as_nanos()).collect();
+        let times =
+            runtime.bare_runs(&self.handle, &self.inputs, uncounted + usize::try_from(runs)?)?;
+        let mut counted: Vec<u64> = times[uncounted..].iter().map(|time| time.as_nanos()).collect();
         Ok(Quantiles::of(&mut counted))
     }
 

@@ -30,7 +30,12 @@ pub(crate) enum Models {
     /// at once when nothing else is there, and needs no period. Chains go.
     InBackground,
     /// Only these, at the periods of the file, and what overruns is contained. Chains go.
-    Only(Vec<String>),
+    Only {
+        /// Their names.
+        names: Vec<String>,
+        /// Another budget of memory for one of them: its name, and the size.
+        budget: Option<(String, String)>,
+    },
 }
 
 /// A changed workload, opened.
@@ -101,19 +106,7 @@ fn changed(mut table: Table, change: &Change) -> Table {
             table.remove("chain");
             models(&mut table).for_each(to_background);
         }
-        Models::Only(names) => {
-            table.remove("chain");
-            let is_kept = |model: &Value| {
-                let name = model.get("name").and_then(Value::as_str);
-                name.is_some_and(|name| names.iter().any(|kept| kept == name))
-            };
-            if let Some(Value::Array(models)) = table.get_mut("model") {
-                models.retain(is_kept);
-            }
-            if let Some(Value::Table(scheduler)) = table.get_mut("scheduler") {
-                scheduler.insert("overrun".into(), Value::String("contain".into()));
-            }
-        }
+        Models::Only { names, budget } => keep(&mut table, names, budget.as_ref()),
     }
     table
 }
@@ -121,6 +114,27 @@ fn changed(mut table: Table, change: &Change) -> Table {
 fn models(table: &mut Table) -> impl Iterator<Item = &mut Table> {
     let models = table.get_mut("model").and_then(Value::as_array_mut);
     models.into_iter().flatten().filter_map(Value::as_table_mut)
+}
+
+fn keep(table: &mut Table, names: &[String], budget: Option<&(String, String)>) {
+    let name = |model: &Table| model.get("name").and_then(Value::as_str).map(str::to_owned);
+    table.remove("chain");
+    if let Some(Value::Array(models)) = table.get_mut("model") {
+        let is_kept = |model: &Value| {
+            model.as_table().and_then(name).is_some_and(|name| names.contains(&name))
+        };
+        models.retain(is_kept);
+    }
+    if let Some((whose, size)) = budget {
+        for model in models(table).filter(|model| name(model).as_ref() == Some(whose)) {
+            let mut budget = Table::new();
+            budget.insert("memory".into(), Value::String(size.clone()));
+            model.insert("budget".into(), Value::Table(budget));
+        }
+    }
+    if let Some(Value::Table(scheduler)) = table.get_mut("scheduler") {
+        scheduler.insert("overrun".into(), Value::String("contain".into()));
+    }
 }
 
 fn to_background(model: &mut Table) {
@@ -157,10 +171,12 @@ mod tests {
 
     #[test]
     fn the_kept_models_keep_their_promises() {
-        let table = changed_to(Models::Only(vec!["a".into()]));
+        let budget = Some(("a".to_owned(), "1MiB".to_owned()));
+        let table = changed_to(Models::Only { names: vec!["a".into()], budget });
         assert!(table.get("chain").is_none());
         assert_eq!(table["scheduler"]["overrun"].as_str(), Some("contain"));
         let models = table["model"].as_array().expect("models");
         assert_eq!((models.len(), models[0]["deadline"].as_str()), (1, Some("4ms")));
+        assert_eq!(models[0]["budget"]["memory"].as_str(), Some("1MiB"));
     }
 }

@@ -254,9 +254,7 @@ mod tests {
         run(&faulty).expect_err("it is fenced");
         run(&sound).expect("nobody else notices");
         runtime.stop().expect("nothing hangs");
-        let is_refusal = |event: &TraceEvent| {
-            matches!(event, TraceEvent::AllocationRefused { requested: it, .. } if *it == requested)
-        };
+        let is_refusal = |event: &TraceEvent| matches!(event, TraceEvent::AllocationRefused { requested: it, .. } if *it == requested);
         assert!(has(&runtime.take_trace(), is_refusal));
     }
 }

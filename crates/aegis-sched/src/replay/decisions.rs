@@ -21,7 +21,7 @@ use aegis_trace::{
 
 use super::error::ReplayError;
 use super::log::{Entry, ExecutorLog};
-use super::stand_in::{Ground, NextLaunch, lane, slot};
+use super::stand_in::{FailedLaunch, Ground, NextLaunch, lane, slot};
 use super::timeline::{Around, Timeline};
 use super::{Divergence, Extent};
 use crate::dispatch::{Dispatcher, Intake};
@@ -200,9 +200,9 @@ impl<'t> Rerun<'t> {
         }
         let end = self.end_on_device(entry);
         let failing = self.failing_launches(entry.at);
-        for (model, category) in &failing {
+        for (model, failed) in &failing {
             if let Some(next) = self.next_launches.get(model) {
-                *next.lock().unwrap_or_else(PoisonError::into_inner) = Some(*category);
+                *next.lock().unwrap_or_else(PoisonError::into_inner) = Some(*failed);
             }
         }
         if end.is_some() {
@@ -259,11 +259,21 @@ impl<'t> Rerun<'t> {
         })
     }
 
-    /// The launches that fail in the turn that is next: all before the one that succeeds.
-    fn failing_launches(&self, at: Timestamp) -> Vec<(ModelId, aegis_trace::Category)> {
+    /// The launches that fail in the turn that is next: all before the one that succeeds. A request for
+    /// memory that was refused stands before the launch that it made fail.
+    fn failing_launches(&self, at: Timestamp) -> Vec<(ModelId, FailedLaunch)> {
         let pending = |event: &&TraceEvent| !matches!(event, TraceEvent::Dispatched { .. });
+        let mut before: Option<(ModelId, RefusedAllocation)> = None;
         let failed = |event: &TraceEvent| match *event {
-            TraceEvent::LaunchFailed { job, category, .. } => Some((job.model, category)),
+            TraceEvent::AllocationRefused { model, requested, available } => {
+                before = Some((model, RefusedAllocation { requested, available }));
+                None
+            }
+            TraceEvent::LaunchFailed { job, category, .. } => {
+                let own = before.take().filter(|(model, _)| *model == job.model);
+                let refused = own.map(|(_, refused)| refused);
+                Some((job.model, FailedLaunch { category, refused }))
+            }
             _ => None,
         };
         self.same_point(at).take_while(pending).filter_map(failed).collect()

@@ -10,7 +10,9 @@ use aegis_context::{
     BackendError, ExecutionContext, MemoryLedger, ModelDescription, ResourceBudget, RuntimeBackend,
     SlotPool, StreamPool,
 };
-use aegis_cuda::{CudaStream, DeviceContext, DeviceError, SimConfig, SimWork, WorkFault};
+use aegis_cuda::{
+    CudaStream, DeviceContext, DeviceError, RefusedAllocation, SimConfig, SimWork, WorkFault,
+};
 use aegis_memory::{Lifespan, MemoryBinding, MemoryOrchestrator, TensorClass, TensorLifetime};
 use aegis_trace::{
     AdmittedModel, Bytes, Category, JobLimits, ModelId, Nanos, ServiceTerms, StageIndex, TensorId,
@@ -59,7 +61,15 @@ impl Ground {
 }
 
 /// How the next launch of a model fails, if it does. Shared with its backend.
-pub(super) type NextLaunch = Arc<Mutex<Option<Category>>>;
+pub(super) type NextLaunch = Arc<Mutex<Option<FailedLaunch>>>;
+
+/// How a launch failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FailedLaunch {
+    pub(super) category: Category,
+    /// The request for memory that was refused, if that was it.
+    pub(super) refused: Option<RefusedAllocation>,
+}
 
 /// The backend of a model that is known by its log alone.
 pub(super) struct StandIn {
@@ -115,7 +125,11 @@ impl RuntimeBackend for StandIn {
     ) -> Result<(), BackendError> {
         let fails = self.next_launch.lock().unwrap_or_else(PoisonError::into_inner).take();
         match fails {
-            Some(category) => Err(failure(category, stream).into()),
+            Some(FailedLaunch { refused: Some(refused), .. }) => {
+                let RefusedAllocation { requested, available } = refused;
+                Err(BackendError::OutOfScratch { requested, available })
+            }
+            Some(FailedLaunch { category, refused: None }) => Err(failure(category, stream).into()),
             None => Ok(stream.enqueue_sim(SimWork { cost: Nanos::ZERO, fault: None })?),
         }
     }

@@ -27,7 +27,7 @@ use aegis_trace::{
 use super::admissions::{Answer, Readmission};
 use super::error::ReplayError;
 use super::log::{Entry, ExecutorLog};
-use super::stand_in::{Ground, NextLaunch, lane, slot};
+use super::stand_in::{FailedLaunch, Ground, NextLaunch, lane, slot};
 use super::timeline::{Around, Ending, JobRecord, Timeline};
 use super::{ExecutorReplay, Replayed, log};
 use crate::dispatch::Dispatcher;
@@ -359,7 +359,8 @@ impl<'t> Run<'t> {
             if self.launches.get(model).copied().unwrap_or(0) == *launch
                 && let Some(next) = self.next_launches.get(model)
             {
-                *next.lock().unwrap_or_else(PoisonError::into_inner) = Some(*category);
+                let failed = FailedLaunch { category: *category, refused: None };
+                *next.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
             }
         }
         let end = ended.map(|pending| pending.end.map_err(failure));

@@ -33,10 +33,8 @@ impl Runtime {
                 return Err(Error::VirtualTime);
             }
             let times = dispatcher.bare_runs(model.id(), &inputs, runs, &*partition.clock);
-            let failed = |cause| Error::WarmUp {
-                model: model.name().to_owned(),
-                cause: Box::new(cause),
-            };
+            let failed =
+                |cause| Error::WarmUp { model: model.name().to_owned(), cause: Box::new(cause) };
             if let Some(times) = times.map_err(failed)? {
                 return Ok(times);
             }
