@@ -2,6 +2,8 @@
 
 mod bare;
 pub mod certificate;
+#[cfg(feature = "fault-injection")]
+mod fault;
 mod plan;
 pub mod poet;
 mod source;
@@ -33,8 +35,6 @@ use crate::evidence::{
     DeviceFingerprint, Evidence, EvidenceError, Here, ModelEvidence, PartitionFingerprint,
 };
 use crate::handle::ModelHandle;
-#[cfg(feature = "fault-injection")]
-use crate::inject::{FaultSwitch, InjectedFault};
 use crate::margin::{CounterOffer, Margins};
 use crate::partition::PartitionSpec;
 use crate::profile::{self, ProfileOptions, Subject};
@@ -208,31 +208,6 @@ impl Pipeline {
     /// stale, [`Error::Load`], [`Error::Device`].
     pub fn admit(&self, progress: impl FnMut(&str)) -> Result<(Runtime, Vec<Verdict>), Error> {
         self.admit_prepared(progress, |_, loaded| Ok(loaded))
-    }
-
-    /// As [`Pipeline::admit`], with `fault` in the model called `victim`; the switch turns it on.
-    ///
-    /// # Errors
-    /// As [`Pipeline::admit`] and [`Runtime::inject`]; [`Error::UnknownModel`] without a model of that
-    /// name.
-    #[cfg(feature = "fault-injection")]
-    pub fn admit_with_fault(
-        &self,
-        victim: &str,
-        fault: InjectedFault,
-    ) -> Result<(Runtime, Vec<Verdict>, FaultSwitch), Error> {
-        let mut switch = None;
-        let prepare = |runtime: &Runtime, loaded: LoadedModel| {
-            if loaded.name() != victim {
-                return Ok(loaded);
-            }
-            let (faulty, found) = runtime.inject(loaded, fault)?;
-            switch = Some(found);
-            Ok(faulty)
-        };
-        let (runtime, verdicts) = self.admit_prepared(|_| {}, prepare)?;
-        let switch = switch.ok_or(Error::UnknownModel)?;
-        Ok((runtime, verdicts, switch))
     }
 
     /// Loads, prepares and admits every model.

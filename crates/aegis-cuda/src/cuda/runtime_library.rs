@@ -1,5 +1,4 @@
-//! CUDA's runtime library, which this crate does not use but backends stand on: its version, and what
-//! it remembers of a call that failed.
+//! CUDA's runtime library, on which backends stand: its version, and the last error that it keeps.
 //!
 //! # What it remembers
 //! The code of the last call that failed stays with the thread that made it until somebody asks. ONNX
