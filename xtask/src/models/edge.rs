@@ -17,7 +17,7 @@ use super::pose::PoseNet;
 use super::resnet::Depth;
 use super::sets::{Network, bert, controller, efficientnet, encoder, mobilenet, resnet, unet};
 use super::transformer::{Encoder, Pooling, Vit};
-use super::yolo::{Heads, Yolo};
+use super::yolo::{Growth, Heads, Yolo};
 
 /// What a model is for, which says how often it must run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +85,8 @@ impl EdgeRole {
 }
 
 const fn yolo(width: usize, depth: usize) -> Network {
-    Network::Yolo(Yolo { size: [640, 640], width, depth, classes: 80, heads: Heads::Apart })
+    let (size, heads, growth) = ([640, 640], Heads::Apart, Growth::Bounded);
+    Network::Yolo(Yolo { size, width, depth, classes: 80, heads, growth })
 }
 
 const fn vit(size: [usize; 2], encoder: Encoder, classes: usize) -> Network {
