@@ -85,8 +85,10 @@ impl Dispatcher {
         self.drop_waiting(now, Ready::has_begun);
     }
 
-    /// Drops every job that waits, begun or not: nothing will run any more.
+    /// Drops every job that waits, begun or not: nothing will run any more. So it ends for its caller
+    /// the job of a stage that waits on the device.
     pub fn drop_all(&mut self, now: Timestamp) {
+        self.abandon_device(now);
         self.drop_waiting(now, |_| false);
     }
 
@@ -115,7 +117,8 @@ impl Dispatcher {
     }
 
     pub(super) fn fail_launch(&mut self, now: Timestamp, ready: &Ready, error: &ContextError) {
-        self.fail(now, ready, error.category(), error_line(error));
+        self.tell_failed(now, ready, error.category(), error_line(error));
+        self.job_ended(now, ready.job.id);
     }
 
     pub(super) fn fail_device(&mut self, now: Timestamp, running: &Running, error: &DeviceError) {
@@ -125,15 +128,24 @@ impl Dispatcher {
             let event = TraceEvent::AllocationRefused { model, requested, available };
             self.recorder.record(now, event);
         }
-        if running.reported {
-            self.job_ended(now, running.ready.job.id);
-        } else {
-            self.fail(now, &running.ready, error.category(), error_line(error));
+        if !running.is_told() {
+            self.tell_failed(now, &running.ready, error.category(), error_line(error));
+        }
+        match self.continuation(running.ready.job.id) {
+            Some(next) => next.orphaned = true,
+            None => self.job_ended(now, running.ready.job.id),
         }
     }
 
-    /// Ends a job with a fault and fences its model; a fatal fault ends everything.
-    fn fail(&mut self, now: Timestamp, ready: &Ready, category: Category, reason: Arc<str>) {
+    /// Ends a job with a fault for its caller and fences its model; a fatal fault ends everything. The
+    /// job's end is booked when nothing of it is on the device any more.
+    pub(super) fn tell_failed(
+        &mut self,
+        now: Timestamp,
+        ready: &Ready,
+        category: Category,
+        reason: Arc<str>,
+    ) {
         let job = ready.job.id;
         self.recorder.record(now, TraceEvent::Faulted { job, category });
         let lane = lane_of(&mut self.lanes, job.model).expect("jobs outlive no lane");
@@ -145,7 +157,6 @@ impl Dispatcher {
             self.fatal = Some(Arc::clone(&reason));
         }
         self.fence(now, job.model, reason);
-        self.job_ended(now, job);
     }
 
     /// Fences a model: its queued jobs are dropped, nothing more of it is launched.
