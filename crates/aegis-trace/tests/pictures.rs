@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use aegis_trace::export::convert::{ConvertError, Converted, convert};
 use aegis_trace::export::format::{TraceFormat, TraceWriter};
 use aegis_trace::export::json::{Ending, Place, Reader, VERSION};
-use aegis_trace::{JobId, ModelId, Record, StageIndex, Timestamp, TraceError, TraceEvent};
+use aegis_trace::{
+    JobId, ModelId, Nanos, Reason, Record, StageIndex, StreamId, Timestamp, TraceError, TraceEvent,
+};
 use decoder::Reading;
 use expect_test::expect_file;
 use proptest::prelude::*;
@@ -62,6 +64,59 @@ fn both_pictures_have_the_same_slices() {
     let begun = chrome(&written(TraceFormat::Chrome, &records, 0));
     let begun = begun.iter().filter(|event| event["ph"] == "B").count();
     assert_eq!(begun, Reading::of(&written(TraceFormat::Perfetto, &records, 0)).slices);
+}
+
+/// While a stage waits on the device behind another, its job waits; it has the executor's row from the
+/// end of the other on, and the device's from when it began.
+#[test]
+fn with_look_ahead_a_stage_is_shown_from_the_end_of_the_one_before_it_on() {
+    let job = |model| JobId { model: ModelId::first(model), sequence: 0 };
+    let at = |at, event| Record { at: Timestamp(at), by: 0, event };
+    let submitted = |model, time| {
+        let (arrival, release) = (Timestamp(time), Timestamp(time));
+        at(time, TraceEvent::Submitted { job: job(model), arrival, release, deadline: None })
+    };
+    let dispatched = |model, time| {
+        let (stage, stream) = (StageIndex(0), StreamId::first(0));
+        let (waiting, why) = (0, Reason::OnlyReady);
+        at(time, TraceEvent::Dispatched { job: job(model), stage, stream, waiting, why })
+    };
+    let ran = |model, noticed, started, finished| {
+        let (started, finished) = (Timestamp(started), Timestamp(finished));
+        let (job, stage) = (job(model), StageIndex(0));
+        at(noticed, TraceEvent::StageCompleted { job, stage, started, finished })
+    };
+    let completed = |model, time| {
+        let (response, execution) = (Nanos(1), Nanos(1));
+        at(time, TraceEvent::Completed { job: job(model), response, execution })
+    };
+    let config = TraceEvent::Configured { what: Box::new(records::executor(true)) };
+    let records = [
+        at(0, config),
+        submitted(0, 1_000),
+        dispatched(0, 1_000),
+        submitted(1, 2_000),
+        dispatched(1, 3_000),
+        ran(0, 30_000, 1_500, 28_000),
+        completed(0, 30_000),
+        ran(1, 52_000, 28_000, 50_000),
+        completed(1, 52_000),
+    ];
+    let events = chrome(&written(TraceFormat::Chrome, &records, 0));
+    let track = |named: &str| {
+        let named = events.iter().find(|event| event["args"]["name"] == named).expect("a track");
+        named["tid"].clone()
+    };
+    let slices = |named: &str| {
+        let track = track(named);
+        let slices = events.iter().filter(|event| event["tid"] == track);
+        let slices = slices.filter(|event| event["ph"] == "B" || event["ph"] == "E");
+        slices.map(|event| event["ts"].as_f64().expect("a time")).collect::<Vec<_>>()
+    };
+    assert_eq!(slices("device"), [1.0, 30.0, 30.0, 52.0]);
+    assert_eq!(slices("stream s0"), [1.5, 28.0, 28.0, 50.0]);
+    // The job, its waiting until the end of the other one, its stage.
+    assert_eq!(slices("model m1"), [2.0, 2.0, 30.0, 30.0, 52.0, 52.0]);
 }
 
 #[test]

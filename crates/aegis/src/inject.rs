@@ -139,6 +139,10 @@ impl RuntimeBackend for Faulty {
         self.inner.remarks()
     }
 
+    fn enqueues_behind(&self) -> bool {
+        self.inner.enqueues_behind()
+    }
+
     fn bind(&mut self, binding: MemoryBinding) -> Result<(), BackendError> {
         self.inner.bind(binding)
     }
