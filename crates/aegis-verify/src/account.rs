@@ -1,13 +1,15 @@
 //! A certificate in words.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use aegis_trace::{Bytes, Nanos};
 
 use crate::certificate::{
-    Certificate, Chain, Level, Model, Outcome, Partition, Point, Proof, Service, Totals, Verdict,
-    Witness,
+    Certificate, Chain, Level, Model, Outcome, Partition, Point, Proof, Raised, Service, Totals,
+    Verdict, Witness,
 };
+use crate::fault::JOBS_MAX;
 
 /// Under which assumptions a certificate proves its answer.
 const ASSUMPTIONS: &str = "\
@@ -65,9 +67,10 @@ fn write_account(text: &mut String, certificate: &Certificate) -> fmt::Result {
     for (place, model) in certificate.models.iter().enumerate() {
         match &model.outcome {
             Outcome::Admitted => write_best_effort(text, model)?,
-            Outcome::Refused(witness) => {
+            Outcome::Refused(refusal) => {
                 write!(text, "{} is refused: ", model.name)?;
-                write_witness(text, certificate, place, model, witness)?;
+                write_raised(text, certificate, &refusal.raised)?;
+                write_witness(text, certificate, place, model, &refusal.witness)?;
             }
         }
     }
@@ -165,6 +168,14 @@ fn write_best_effort(text: &mut String, model: &Model) -> fmt::Result {
     }
 }
 
+/// How late those that are triggered may be ready in the end, where that was found step by step.
+fn write_raised(text: &mut String, certificate: &Certificate, raised: &[Raised]) -> fmt::Result {
+    let last: BTreeMap<u32, Nanos> = raised.iter().map(|step| (step.model, step.jitter)).collect();
+    last.iter().try_for_each(|(model, jitter)| {
+        write!(text, "with {} ready {jitter} after its chain arrives, ", name(certificate, *model))
+    })
+}
+
 fn write_witness(
     text: &mut String,
     certificate: &Certificate,
@@ -183,9 +194,8 @@ fn write_witness(
             let (whole, part) = (permille / 1_000, permille % 1_000);
             writeln!(text, "sum C/T is {whole}.{part:03}, more than the device")
         }
-        Witness::Alone => {
-            let late = model.charge.room.unsigned_abs();
-            writeln!(text, "one job alone is late, by {}", Nanos(late))
+        Witness::Alone { model } => {
+            writeln!(text, "one job of {} alone is late", name(certificate, model))
         }
         Witness::Demand { window, demand, blocking, blocked_by } => writeln!(
             text,
@@ -200,6 +210,18 @@ fn write_witness(
             by(blocked_by),
             deadline(model)
         ),
+        Witness::Due { model, due, blocking, start, response } => writeln!(
+            text,
+            "a job of {} that is due at {due} of a busy period starts its last stage at {start} behind \
+             {blocking} of what is due later: response {response} > deadline {}",
+            name(certificate, model),
+            deadline(model)
+        ),
+        Witness::Endless { window, jobs } => writeln!(
+            text,
+            "no answer was found: a busy period goes on for more than {window} with {jobs} jobs in it, \
+             and nobody looks at more than {JOBS_MAX}. No deadline is shown to be missed"
+        ),
         Witness::Queue { model, ready, response } => writeln!(
             text,
             "a job of {} that is ready at {ready} of a busy period: response {response} > deadline {}",
@@ -211,6 +233,10 @@ fn write_witness(
             "resident {resident} + live at once {peak} > limit {} of the device",
             certificate.memory.limit
         ),
+        Witness::MemoryPressure { free } => {
+            let enter = certificate.memory.pressure.map_or(Bytes::ZERO, |it| it.enter);
+            writeln!(text, "{free} are free, and a new model requires that {enter} are")
+        }
         Witness::MemoryBudget => {
             let needed = model.need.resident.0.saturating_add(model.need.peak.0);
             writeln!(text, "it needs {} > its budget {}", Bytes(needed), model.budget.memory)
