@@ -271,8 +271,8 @@ pub struct Chain {
 pub struct Handover {
     /// Asked: how long after the end of the member before it it may become ready.
     pub asked: Nanos,
-    /// Its jitter less that, and less the response of the nearest member before it that is admitted;
-    /// `None` where there is none, or it is refused itself: what was asked then is its jitter.
+    /// Its jitter less that, and less the response of the nearest member before it that is admitted, if
+    /// there is one; `None` of a refused member, whose jitter is what was asked.
     pub spare: Option<Nanos>,
 }
 

@@ -146,12 +146,12 @@ fn check_handovers(at: &str, chain: &Chain, members: &[Member]) -> Result<(), Fa
     let mut before = members[0].response;
     for (place, (member, handover)) in members[1..].iter().zip(&chain.handover).enumerate() {
         let at = format!("{at}.handover[{place}]");
-        let trigger = before.filter(|_| member.response.is_some());
-        let why = "exactly a member with another before it inherits a jitter";
-        require(format_args!("{at}.spare"), why, handover.spare.is_some() == trigger.is_some())?;
-        let time = |time: Nanos| Time::from(time.0);
-        let ready = trigger.unwrap_or(0) + time(handover.asked);
-        let found = ready + handover.spare.map_or(0, time);
+        let spare = handover.spare.map(|spare| Time::from(spare.0));
+        let why = "exactly a member that is admitted has a spare";
+        require(format_args!("{at}.spare"), why, spare.is_some() == member.response.is_some())?;
+        // Of a refused member the jitter is what was asked.
+        let inherited = before.filter(|_| spare.is_some()).unwrap_or(0);
+        let found = inherited + Time::from(handover.asked.0) + spare.unwrap_or(0);
         same(format_args!("{at}, the jitter of the member it leads to"), member.jitter, found)?;
         before = member.response.or(before);
     }

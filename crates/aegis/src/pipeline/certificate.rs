@@ -228,7 +228,7 @@ impl Pipeline {
                     left,
                 })
             };
-            let spare = before.filter(|_| own.is_some()).map(of).transpose()?;
+            let spare = own.map(|_| of(before.unwrap_or(Nanos::ZERO))).transpose()?;
             handovers.push(verify::Handover { asked, spare });
             before = own.or(before);
         }
