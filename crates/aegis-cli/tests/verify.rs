@@ -80,25 +80,95 @@ fn what_does_not_hold_is_told_apart_from_what_cannot_be_read() {
     assert_eq!(status, Some(2), "{said}");
     assert!(said.contains("c.json") && said.contains("line 1 column"), "{said}");
     let (status, said) =
-        judged(&good.replace("\"aegis_certificate\":1", "\"aegis_certificate\":7"));
+        judged(&good.replace("\"aegis_certificate\":2", "\"aegis_certificate\":7"));
     assert_eq!(status, Some(2), "{said}");
-    assert!(said.contains("has format version 7, and this program reads 1"), "{said}");
+    assert!(said.contains("has format version 7, and this program reads 2"), "{said}");
     let output = aegis(folder.path(), &["verify", "nothing.json"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("cannot read nothing.json"));
 }
 
+/// What the account of a certificate says of a model.
+fn line_of(workload: &str, model: &str) -> String {
+    let (folder, status) = certified(workload);
+    assert_eq!(status, Some(1));
+    let output = aegis(folder.path(), &["verify", "c.json", "--workload", "p.toml"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    said.lines().find(|line| line.starts_with(model)).expect("a refusal").to_owned()
+}
+
 #[test]
-fn an_answer_that_no_certificate_covers_is_said_and_leaves_no_file() {
+fn memory_that_is_short_is_certified_with_what_was_free() {
     let pressure = "pressure = { low_enter = \"62MiB\", low_leave = \"63MiB\", \
                     critical_enter = \"1MiB\", critical_leave = \"2MiB\" } }";
     let workload = WORKLOAD.replacen("\"64MiB\" }", &format!("\"64MiB\", {pressure}"), 1);
+    expect!["lidar is refused: 61 MiB are free, and a new model requires that 62 MiB are"]
+        .assert_eq(&line_of(&workload, "lidar"));
+}
+
+#[test]
+fn an_endless_busy_period_is_certified_as_the_want_of_an_answer() {
+    let third = |name: &str, cost: u64, more: &str| {
+        let period = 3 * cost;
+        format!(
+            "[[model]]\nname = \"{name}\"\nbackend = \"sim\"\nperiod = \"{period}ns\"\ndeadline = \
+             \"1s\"\n{more}sim = {{ stages = [\"{cost}ns\"] }}\n"
+        )
+    };
+    let workload = format!(
+        "device = {{ driver = \"sim\", memory = \"64MiB\" }}\nscheduler = {{ policy = \"edf\", \
+         queue_depth = 8 }}\noverheads = {{ dispatch = \"0us\", wake = \"1us\" }}\n{}{}{}",
+        third("one", 3_000_017, "jitter = \"1us\"\n"),
+        third("two", 3_000_047, ""),
+        third("three", 3_000_061, "")
+    );
+    expect!["three is refused: no answer was found: a busy period goes on for more than 393.218 s with 131073 jobs in it, and nobody looks at more than 131072. No deadline is shown to be missed"].assert_eq(&line_of(&workload, "three"));
+}
+
+/// A camera triggers a detector, and there is no room for what comes after them.
+const CHAIN: &str = r#"
+device = { driver = "sim", memory = "64MiB" }
+scheduler = { policy = "edf", queue_depth = 8 }
+overheads = { dispatch = "100us", wake = "300us" }
+[[model]]
+name = "camera"
+backend = "sim"
+period = "30ms"
+sim = { stages = ["2ms"], persistent = "1MiB" }
+[[model]]
+name = "detector"
+backend = "sim"
+period = "30ms"
+sim = { stages = ["12ms"], persistent = "1MiB" }
+[[model]]
+name = "heavy"
+backend = "sim"
+period = "30ms"
+sim = { stages = ["14ms"] }
+[[chain]]
+name = "sight"
+models = ["camera", "detector"]
+kind = "triggered"
+"#;
+
+#[test]
+fn a_refusal_beside_a_chain_is_certified_with_how_late_its_members_get_ready() {
+    expect!["heavy is refused: with detector ready 28.9 ms after its chain arrives, one job of detector alone is late"].assert_eq(&line_of(CHAIN, "heavy"));
+}
+
+#[test]
+fn an_answer_that_no_certificate_covers_is_said_and_leaves_no_file() {
+    // Refused beside a detector that memory then refuses; with the camera alone it would fit.
+    let workload =
+        CHAIN.replacen("\"12ms\"], persistent = \"1MiB\"", "\"12ms\"], persistent = \"64MiB\"", 1);
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("p.toml"), workload).expect("a file");
     let output = aegis(folder.path(), &["check", "p.toml", "--certificate", "c.json"]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
     let said = text(&output.stderr);
-    assert!(said.contains("how much memory was free for a moment cannot be recomputed"), "{said}");
+    assert!(said.contains("the refusal of heavy cannot be certified"), "{said}");
+    assert!(said.contains("or without what was refused since, it passes"), "{said}");
     assert!(!folder.path().join("c.json").exists());
 }
 

@@ -173,8 +173,9 @@ impl Set<'_> {
                 require(at, "sum C/T > 1 must hold of a refusal", over)
             }
             Witness::Alone { model } => {
-                let Task { jitter, cost, deadline, .. } = self.task(at, model)?;
-                exceeds(at, "J + C > D must hold of a refusal", jitter + cost, deadline)
+                let late = |task: &&Task| task.jitter + task.cost > task.deadline;
+                let first = self.tasks.iter().find(late).map(|task| task.model);
+                same(format_args!("{at}.model, the first with J + C > D"), Some(model), first)
             }
             Witness::Demand { .. } if self.policy == Policy::Edf => {
                 Edf { tasks: &self.tasks, floor: self.floor }.refute(at, witness)

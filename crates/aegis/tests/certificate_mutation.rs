@@ -42,6 +42,7 @@ const SEALED: &[(&str, &str)] = &[
     ("chains/kind", "of a chain that a refused member leaves without a bound"),
     ("chains/deadline", "of a chain that a refused member leaves without a bound"),
     ("chains/max_age", "of a chain that a refused member leaves without a bound"),
+    ("models/partition", "of a model that would be refused in another partition, too"),
     ("models/outcome/refused/witness/job", "another late job of the same busy period"),
     ("models/outcome/refused/raised", "a step that nothing after it needs"),
 ];

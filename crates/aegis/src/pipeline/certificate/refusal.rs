@@ -94,7 +94,10 @@ impl Context<'_> {
         let config = controller.config();
         let setting = Setting::admission(config.policy, config.overheads);
         let chains = self.chains_before(place, &set);
-        let is_plain = chains.is_empty() && !matches!(refusal, Refusal::Undecided { .. });
+        // Where models trigger one another, the plan may have refused beside a model that memory did not
+        // admit afterwards; it is decided anew then.
+        let is_plain =
+            !self.pipeline.has_triggers() && !matches!(refusal, Refusal::Undecided { .. });
         let derived = match is_plain {
             true => derive_refusal(&set, &setting, refusal)
                 .map(|refusal| SteppedRefusal { steps: Vec::new(), refusal }),
