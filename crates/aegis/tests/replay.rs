@@ -10,8 +10,8 @@ use aegis::{
 use expect_test::expect;
 
 /// A log, to be written at `path`.
-fn log_at(path: &Path) -> aegis::TraceFile {
-    aegis::TraceFile::at(path).expect("its name says how")
+fn log_at(path: &Path) -> aegis::TraceSink {
+    aegis::TraceSink::at(path).expect("its name says how")
 }
 
 fn us(n: u64) -> Nanos {
