@@ -1,6 +1,6 @@
 //! The trace of a run, and what becomes of the run when it cannot be written.
 
-use aegis::{Error, Runtime, TraceSink, TraceObserver, TracePump, TraceSummary};
+use aegis::{Error, Runtime, TraceObserver, TracePump, TraceSink, TraceSummary};
 use anyhow::Result;
 use clap::ValueEnum;
 

@@ -3,6 +3,7 @@
 mod program;
 
 use expect_test::{Expect, expect};
+use yaml_rust2::{Yaml, YamlLoader};
 
 use program::{aegis, text};
 
@@ -192,8 +193,8 @@ fn what_runs_to_completion_is_exported_for_poet() {
             task set:
             - id: 0 # waking up, or work in the background
               worst-case execution time: 300000
-              period: 4611686018427387904
-              deadline: 4611686018427387904
+              period: 113370474
+              deadline: 113370474
               priority: 0
             - id: 1 # camera
               worst-case execution time: 2100000
@@ -244,4 +245,68 @@ fn what_poet_does_not_know_is_not_exported() {
     refused(&fifo, "and not the policy fifo");
     let late = WORKLOAD.replace("suspend = false", "suspend = false\njitter = \"1ms\"");
     refused(&late, "lidar has a release jitter of 1 ms");
+}
+
+/// What POET's documentation and its own schema ask of an input: the keys of the file and of each task,
+/// which of them are whole numbers above zero, and that no two tasks have one id.
+#[test]
+fn what_poet_is_given_is_what_its_input_format_asks_for() {
+    for policy in ["rms", "dm", "edf", "priority"] {
+        let priority = |name: &str, more: &str| (format!("name = \"{name}\"\n"), more.to_owned());
+        let workload = [priority("camera", "priority = 1\n"), priority("lidar", "priority = 4\n")]
+            .into_iter()
+            .fold(WORKLOAD.replace("\"rms\"", &format!("\"{policy}\"")), |text, (name, more)| {
+                text.replace(&name, &format!("{name}{more}"))
+            });
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("p.toml"), workload).expect("a file");
+        let arguments = ["check", "p.toml", "--poet", "out.yaml", "--json"];
+        let output = aegis(folder.path(), &arguments);
+        let report: serde_json::Value =
+            serde_json::from_slice(&output.stdout).expect("a report in JSON");
+        let written = std::fs::read_to_string(folder.path().join("out.yaml")).expect("a problem");
+        let file = YamlLoader::load_from_str(&written).expect("YAML");
+        let [root] = &file[..] else { panic!("one document: {written}") };
+        assert_eq!(keys(root), ["preemption model", "scheduling policy", "task set"]);
+        let is_fixed = policy != "edf";
+        assert_eq!(root["scheduling policy"].as_str(), Some(if is_fixed { "FP" } else { "EDF" }));
+        assert_eq!(root["preemption model"].as_str(), Some("NP"));
+        let tasks = root["task set"].as_vec().expect("a list");
+        let models = report["admitted"]["models"].as_array().expect("a list");
+        assert_eq!(tasks.len(), 1 + models.len(), "{written}");
+        let of = |task: &Yaml, key: &str| task[key].as_i64().unwrap_or_else(|| panic!("{key}"));
+        for (id, task) in (0..).zip(tasks) {
+            let mut expected = vec!["deadline", "id", "period", "worst-case execution time"];
+            if is_fixed {
+                expected.insert(3, "priority");
+            }
+            assert_eq!(keys(task), expected);
+            assert_eq!(of(task, "id"), id, "its place, so no two are the same");
+            for key in ["worst-case execution time", "period", "deadline"] {
+                assert!(of(task, key) > 0, "{key}: {written}");
+            }
+        }
+        for (task, model) in tasks[1..].iter().zip(models) {
+            assert_eq!(of(task, "worst-case execution time"), model["cost"].as_i64().expect("ns"));
+            assert_eq!(of(task, "period"), model["period"].as_i64().expect("ns"));
+            assert_eq!(of(task, "deadline"), model["deadline"].as_i64().expect("ns"));
+            // The floor is the least urgent, and not again released while anything is busy.
+            let until = of(task, "deadline") + model["bound"].as_i64().expect("ns");
+            assert!(of(&tasks[0], "deadline") >= until && of(&tasks[0], "period") >= until);
+            if is_fixed {
+                assert!(of(task, "priority") > of(&tasks[0], "priority"), "{written}");
+            }
+        }
+        if is_fixed {
+            assert!(of(&tasks[1], "priority") > of(&tasks[2], "priority"), "larger is more urgent");
+        }
+    }
+}
+
+/// The keys of a mapping, in order of the alphabet.
+fn keys(of: &Yaml) -> Vec<&str> {
+    let mapping = of.as_hash().expect("a mapping");
+    let mut keys: Vec<&str> = mapping.keys().map(|key| key.as_str().expect("a word")).collect();
+    keys.sort_unstable();
+    keys
 }

@@ -13,8 +13,8 @@ use aegis::live::LiveView;
 use aegis::log::EventLog;
 use aegis::metrics::{Exposure, MetricsServer};
 use aegis::{
-    Bytes, JobId, ModelId, Nanos, Record, Timestamp, TraceEvent, TraceSink, TraceObserver,
-    TracePump,
+    Bytes, JobId, ModelId, Nanos, Record, Timestamp, TraceEvent, TraceObserver, TracePump,
+    TraceSink,
 };
 use aegis_trace::{Reason, StageIndex, StreamId, TraceCollector};
 
