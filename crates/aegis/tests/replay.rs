@@ -209,8 +209,8 @@ fn a_foreign_file_is_named_for_what_it_is() {
         let error = open(&path, text.as_bytes(), CutTrace::Refused).expect_err("no trace of ours");
         told(&error).replace(&path.display().to_string(), "t")
     };
-    expect!["t could not be read: the trace has no header line"].assert_eq(&error(""));
-    expect!["t could not be read: the trace has no header line"].assert_eq(&error("<html>\n"));
+    expect!["t could not be read: the first line is no header of a trace; of what `--trace` writes, only .jsonl can be read again"].assert_eq(&error(""));
+    expect!["t could not be read: the first line is no header of a trace; of what `--trace` writes, only .jsonl can be read again"].assert_eq(&error("<html>\n"));
     expect!["t could not be read: the trace has format version 1, this program reads 2"]
         .assert_eq(&error("{\"aegis_trace\":1}\n"));
     expect!["t: the trace is cut short after line 1; `--cut` replays what there is"]
