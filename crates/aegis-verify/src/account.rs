@@ -183,11 +183,6 @@ fn write_witness(
     model: &Model,
     witness: &Witness,
 ) -> fmt::Result {
-    let by = |blocked_by: Option<u32>| match blocked_by {
-        Some(place) => format!("a stage of {}", name(certificate, place)),
-        None => "what is less urgent than all".into(),
-    };
-    let deadline = |place: u32| certificate.models.get(place as usize).map_or(Nanos::ZERO, due);
     match *witness {
         Witness::Load { share } => {
             let permille = u128::from(share) * 1_000 / (1 << 63);
@@ -200,33 +195,15 @@ fn write_witness(
         Witness::Demand { window, demand, blocking, blocked_by } => writeln!(
             text,
             "in a window of {window}, demand {demand} + blocking {blocking} by {} > {window}",
-            by(blocked_by)
+            holder(certificate, blocked_by)
         ),
-        Witness::Response { model, blocking, blocked_by, job, start, response } => writeln!(
-            text,
-            "job {job} of a busy period of {} starts its last stage at {start} behind {blocking} of {}: \
-             response {response} > deadline {}",
-            name(certificate, model),
-            by(blocked_by),
-            deadline(model)
-        ),
-        Witness::Due { model, due, blocking, start, response } => writeln!(
-            text,
-            "a job of {} that is due at {due} of a busy period starts its last stage at {start} behind \
-             {blocking} of what is due later: response {response} > deadline {}",
-            name(certificate, model),
-            deadline(model)
-        ),
+        Witness::Response { .. } | Witness::Due { .. } | Witness::Queue { .. } => {
+            write_job(text, certificate, witness)
+        }
         Witness::Endless { window, jobs } => writeln!(
             text,
             "no answer was found: a busy period goes on for more than {window} with {jobs} jobs in it, \
              and nobody looks at more than {JOBS_MAX}. No deadline is shown to be missed"
-        ),
-        Witness::Queue { model, ready, response } => writeln!(
-            text,
-            "a job of {} that is ready at {ready} of a busy period: response {response} > deadline {}",
-            name(certificate, model),
-            deadline(model)
         ),
         Witness::DeviceMemory { resident, peak } => writeln!(
             text,
@@ -254,6 +231,43 @@ fn write_witness(
         Witness::Suspended { admitted } => {
             writeln!(text, "{admitted} models may be suspended already, as many as the limit says")
         }
+    }
+}
+
+/// The job that is late.
+fn write_job(text: &mut String, certificate: &Certificate, witness: &Witness) -> fmt::Result {
+    let deadline = |place: u32| certificate.models.get(place as usize).map_or(Nanos::ZERO, due);
+    match *witness {
+        Witness::Response { model, blocking, blocked_by, job, start, response } => writeln!(
+            text,
+            "job {job} of a busy period of {} starts its last stage at {start} behind {blocking} of {}: \
+             response {response} > deadline {}",
+            name(certificate, model),
+            holder(certificate, blocked_by),
+            deadline(model)
+        ),
+        Witness::Due { model, due, blocking, start, response } => writeln!(
+            text,
+            "a job of {} that is due at {due} of a busy period starts its last stage at {start} behind \
+             {blocking} of what is due later: response {response} > deadline {}",
+            name(certificate, model),
+            deadline(model)
+        ),
+        Witness::Queue { model, ready, response } => writeln!(
+            text,
+            "a job of {} that is ready at {ready} of a busy period: response {response} > deadline {}",
+            name(certificate, model),
+            deadline(model)
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Whose stage holds the device.
+fn holder(certificate: &Certificate, blocked_by: Option<u32>) -> String {
+    match blocked_by {
+        Some(place) => format!("a stage of {}", name(certificate, place)),
+        None => "what is less urgent than all".into(),
     }
 }
 

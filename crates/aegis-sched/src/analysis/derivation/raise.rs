@@ -1,5 +1,6 @@
-//! Refusals that need more than one evaluation: where models trigger one another, or where admission
-//! found no answer.
+//! Refusals that need more than one evaluation.
+//!
+//! They are met where models trigger one another, and where admission found no answer.
 //!
 //! [`derive_refusal_with`] begins with the jitters that were asked for, and looks whether the set is
 //! refused. If not, it hands the worst response of each trigger on as jitter, one step at a time, and
