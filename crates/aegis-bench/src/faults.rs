@@ -26,7 +26,7 @@ use std::time::Duration;
 use aegis::drive::Load;
 use aegis::{
     Bytes, Category, Error, FaultSwitch, InjectedFault, ModelId, ModelSource, Nanos, Pipeline,
-    Runtime, TraceFile, TracePump, Verdict,
+    Runtime, TracePump, TraceSink, Verdict,
 };
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
@@ -258,7 +258,7 @@ impl Run<'_> {
             bail!("{model} is not admitted: {error}");
         }
         runtime.warm_up()?;
-        let file = TraceFile::at(self.trace)?;
+        let file = TraceSink::at(self.trace)?;
         let pump = TracePump::start(runtime.collector(), &[file])?;
         runtime.start()?;
         let load = Load::start(self.pipeline.load(verdicts), Arc::clone(runtime.clock()))?;

@@ -131,4 +131,4 @@ pub use report::{
 pub use runtime::Runtime;
 pub use source::{GpuOptions, LoadedModel, MemoryNeed, ModelSource};
 pub use tensor::Tensor;
-pub use trace_pump::{TraceFile, TracePump, TraceSummary};
+pub use trace_pump::{TracePump, TraceSink, TraceSummary};

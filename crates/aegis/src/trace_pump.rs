@@ -35,14 +35,14 @@ const BUFFER: usize = 64 << 10;
 
 /// A file that a trace is to be written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TraceFile {
+pub struct TraceSink {
     /// Where it is.
     pub path: PathBuf,
     /// How it is written.
     pub format: TraceFormat,
 }
 
-impl TraceFile {
+impl TraceSink {
     /// A file in the format that its name stands for.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl TracePump {
     ///
     /// # Errors
     /// [`Error::Trace`] when a file cannot be created, [`Error::Thread`].
-    pub fn start(collector: &TraceCollector, files: &[TraceFile]) -> Result<Self, Error> {
+    pub fn start(collector: &TraceCollector, files: &[TraceSink]) -> Result<Self, Error> {
         Self::start_observed(collector, files, Vec::new())
     }
 
@@ -90,7 +90,7 @@ impl TracePump {
     /// As [`TracePump::start`].
     pub fn start_observed(
         collector: &TraceCollector,
-        files: &[TraceFile],
+        files: &[TraceSink],
         observers: Vec<Box<dyn TraceObserver>>,
     ) -> Result<Self, Error> {
         let outputs = files.iter().map(Output::create).collect::<Result<Vec<_>, _>>()?;
@@ -131,7 +131,7 @@ struct Output {
 }
 
 impl Output {
-    fn create(file: &TraceFile) -> Result<Self, Error> {
+    fn create(file: &TraceSink) -> Result<Self, Error> {
         let path = file.path.clone();
         let open = || {
             let out = BufWriter::with_capacity(BUFFER, File::create(&path)?);
