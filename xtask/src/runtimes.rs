@@ -4,6 +4,7 @@
 //! lies at `.aegis/runtimes/onnxruntime-1.31.1/libonnxruntime.so`, with its licence beside it, where
 //! the product looks for it. With `--cuda` it is the wheel `onnxruntime-gpu`, and what its provider
 //! needs of CUDA; read [`cuda`] for that, and [`package`] for how anything is fetched and believed.
+//! With `--tvm` it is Apache TVM, compiler and runtime: [`tvm`].
 //!
 //! # Invariants
 //! 1. Nothing is loaded from the folders of this command but what has the pinned hash.
@@ -11,6 +12,7 @@
 mod cuda;
 mod package;
 mod system;
+mod tvm;
 
 use std::path::{Path, PathBuf};
 
@@ -73,6 +75,9 @@ pub(crate) struct RuntimesArgs {
     /// The runtime for CUDA, and what it needs of CUDA where the system lacks it.
     #[arg(long)]
     cuda: bool,
+    /// Apache TVM: a private Python environment that compiles models, and the libraries.
+    #[arg(long, conflicts_with_all = ["wheel", "cuda"])]
+    pub(crate) tvm: bool,
 }
 
 /// Puts the pinned runtimes where the product looks for them.
@@ -81,6 +86,9 @@ pub(crate) struct RuntimesArgs {
 /// As [`RuntimesError`]: each says what is missing and what to do.
 pub(crate) fn run(root: &Path, args: &RuntimesArgs) -> anyhow::Result<()> {
     let into = args.into.clone().unwrap_or_else(|| home(root));
+    if args.tvm {
+        return Ok(tvm::run(&into)?);
+    }
     let origin = args.wheel.as_deref().map_or(Origin::Pip, Origin::File);
     if args.cuda {
         return Ok(cuda::run(&into, &origin)?);
@@ -107,6 +115,14 @@ pub(crate) fn provide(root: &Path, cuda: bool) -> anyhow::Result<PathBuf> {
 /// The library's place in the workspace at `root`, whether it is there or not.
 pub(crate) fn library(root: &Path) -> PathBuf {
     home(root).join(format!("onnxruntime-{VERSION}")).join(LIBRARY)
+}
+
+/// The Python that compiles models with TVM.
+///
+/// # Errors
+/// There is none, with what to run.
+pub(crate) fn tvm_python(root: &Path) -> anyhow::Result<PathBuf> {
+    Ok(tvm::python(&home(root))?)
 }
 
 fn home(root: &Path) -> PathBuf {
