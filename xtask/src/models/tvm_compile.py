@@ -17,11 +17,12 @@ import os
 import pathlib
 import sys
 import tempfile
+import warnings
 
 import numpy
 import onnx
 import tvm
-from tvm import relax, tirx
+from tvm import relax, tirx, topi
 from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm.relax.frontend.onnx import from_onnx
 
@@ -79,6 +80,66 @@ def lifted(module):
     return module, lifter.values
 
 
+@mutator
+class Bounder(PyExprMutator):
+    """Takes of a table stay inside it: an index beyond its end means the last row.
+
+    The importer's own mode reads whatever memory such an index points to, and indices are inputs.
+    """
+
+    def visit_call_(self, call):
+        call = self.visit_expr_post_order(call)
+        if call.op == tvm.ir.Op.get("relax.take") and call.attrs.mode == "fast":
+            table, indices = call.args
+            return relax.op.take(table, indices, axis=call.attrs.axis, mode="clip")
+        return call
+
+
+def bounded(module):
+    variable = module.get_global_var("main")
+    module.update_func(variable, Bounder(module).visit_expr(module["main"]))
+    return module
+
+
+def with_own_outputs(module):
+    """The module with a copy for every output that is an input itself, or another output again.
+
+    TVM passes such a tensor through. Whoever calls wants every output in memory of its own.
+    """
+    main = module["main"]
+    values = {binding.var: binding.value for block in main.body.blocks for binding in block.bindings}
+    result = values.get(main.body.body, main.body.body)
+    fields = list(result.fields) if isinstance(result, relax.Tuple) else [main.body.body]
+    seen = set(main.params)
+    shared = []
+    for field in fields:
+        shared.append(field in seen)
+        seen.add(field)
+    if not any(shared):
+        return module
+    builder = relax.BlockBuilder(module)
+    with builder.function("own", main.params):
+        with builder.dataflow():
+            for block in main.body.blocks:
+                for binding in block.bindings:
+                    builder.emit_normalized(binding)
+            fields = [
+                builder.emit_output(field) if isinstance(field, relax.DataflowVar) else field
+                for field in fields
+            ]
+        # Behind the dataflow block, within which a copy would become a view again.
+        own = [
+            builder.emit_te(topi.identity, field) if copied else field
+            for field, copied in zip(fields, shared)
+        ]
+        builder.emit_func_output(relax.Tuple(own) if len(own) > 1 else own[0])
+    module = builder.get()
+    function = module["own"].with_attrs(main.attrs)
+    module.update_func(module.get_global_var("main"), function)
+    del module[module.get_global_var("own")]
+    return module
+
+
 @tvm.transform.module_pass(opt_level=0, name="SumOutside")
 class SumOutside:
     """For processors, which get no schedule from TVM: sums outside the innermost spatial loop.
@@ -133,8 +194,9 @@ def lowered(module, target):
     cut = [step.info.name for step in early].index("FuseOps")
     run = tvm.transform.Sequential
     with target:
-        module = run(early[:cut])(module)
+        module = run(early[:cut])(bounded(module))
         module, weights = lifted(module)
+        module = with_own_outputs(module)
         module = run(early[cut:])(module)
         if not on_gpu:
             module = SumOutside()(module)
@@ -244,6 +306,8 @@ def main():
     parser.add_argument("files", nargs="+", type=pathlib.Path)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    # Names are only for people from here on: the manifest keeps those of the ONNX file.
+    warnings.filterwarnings("ignore", message="Renaming name")
     for source in arguments.files:
         for name in arguments.target:
             fate = {"file": source.name, "target": name}
