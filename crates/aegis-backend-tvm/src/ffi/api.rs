@@ -15,7 +15,6 @@ const SERIES: (u32, u32) = (0, 1);
 /// Every function that is called.
 #[derive(Clone, Copy)]
 pub(super) struct Api {
-    pub(super) increase: sys::OfHandle,
     pub(super) decrease: sys::OfHandle,
     pub(super) function_create: sys::FunctionCreate,
     pub(super) get_global: sys::FunctionGetGlobal,
@@ -79,7 +78,6 @@ fn look_up(library: Opened) -> Result<Api, String> {
         }};
     }
     Ok(Api {
-        increase: function!(sys::OfHandle, c"TVMFFIObjectIncRef"),
         decrease: function!(sys::OfHandle, c"TVMFFIObjectDecRef"),
         function_create: function!(sys::FunctionCreate, c"TVMFFIFunctionCreate"),
         get_global: function!(sys::FunctionGetGlobal, c"TVMFFIFunctionGetGlobal"),

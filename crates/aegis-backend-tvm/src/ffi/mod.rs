@@ -32,7 +32,7 @@ pub(crate) use device::{copy_in, copy_out, fill_scratch};
 use loader::Opened;
 pub(crate) use module::{Module, Place, PlaceMemory, Program, on_stream};
 pub(crate) use nvrtc::{Kernels, compiling_for};
-pub(crate) use range::{Refused, ScratchRange, Served};
+pub(crate) use range::{ScratchRange, Served};
 
 /// The libraries, loaded and ready.
 #[derive(Debug)]

@@ -176,7 +176,7 @@ impl Program {
         let served = scratch.serve(&[], |service| {
             let result = module.main.call(views)?;
             for (index, tensor) in found(&result, outputs)?.iter().enumerate() {
-                let storage = service.storage_at(tensor.data.addr());
+                let storage = service.returned(tensor.data.addr());
                 if let Some((sequence, size)) = storage
                     && size == outputs[index].bytes
                 {
@@ -201,11 +201,12 @@ impl Program {
         scratch: &mut ScratchRange,
     ) -> Result<Served<Result<(), String>>, String> {
         let Self { views, outputs, elsewhere, module, .. } = self;
-        scratch.serve(elsewhere, |_: &Service<'_>| {
+        scratch.serve(elsewhere, |service: &Service<'_>| {
             let result = module.main.call(views)?;
             let found = found(&result, outputs)?;
             for (output, tensor) in outputs.iter().zip(&found) {
                 if tensor.data.addr() != output.address {
+                    let _: Option<_> = service.returned(tensor.data.addr());
                     copy(*output, tensor, module.gpu)?;
                 }
             }

@@ -47,6 +47,8 @@ struct Live {
     size: usize,
     /// How many storages the run had taken before.
     sequence: usize,
+    /// Whether the run returned it: the machine keeps a reference to what it returned last.
+    returned: bool,
 }
 
 /// A block as its tensor knows it.
@@ -69,7 +71,7 @@ pub(crate) struct Refused {
 pub(crate) struct Served<T> {
     pub(crate) result: T,
     pub(crate) refused: Option<Refused>,
-    /// The bytes of all blocks that were not given back.
+    /// The bytes of all blocks that were neither given back nor returned.
     pub(crate) kept: Bytes,
 }
 
@@ -129,11 +131,10 @@ impl ScratchRange {
             let result = foreign(&service);
             (result, service.books.borrow().refused)
         };
-        let kept = Bytes(blocks.in_use());
+        let returned = live.iter().filter(|live| live.returned).map(|live| live.size.max(1) as u64);
+        let kept = Bytes(blocks.in_use().saturating_sub(returned.sum()));
         live.clear();
-        if kept > Bytes::ZERO {
-            blocks.reset();
-        }
+        blocks.reset();
         drop(serving);
         Ok(Served { result, refused, kept })
     }
@@ -169,12 +170,18 @@ struct Books<'run> {
 }
 
 impl Service<'_> {
-    /// The storage that begins at `address` and is in use: how many were taken before it, and its size.
-    pub(super) fn storage_at(&self, address: usize) -> Option<(usize, usize)> {
+    /// Notes that the run returns the storage around `address`, where it is one of the range. If it
+    /// begins there: how many were taken before it, and its size.
+    ///
+    /// The machine drops what it returned when it returns the next; that it still refers to it does no
+    /// harm, since it does nothing with it.
+    pub(super) fn returned(&self, address: usize) -> Option<(usize, usize)> {
         let offset = address.checked_sub(self.start)? as u64;
-        let books = self.books.borrow();
-        let found = books.live.iter().find(|live| live.offset == offset);
-        found.map(|live| (live.sequence, live.size))
+        let books = &mut *self.books.borrow_mut();
+        let holds = |live: &&mut Live| (live.offset..live.offset + live.size as u64).contains(&offset);
+        let found = books.live.iter_mut().find(holds)?;
+        found.returned = true;
+        (found.offset == offset).then_some((found.sequence, found.size))
     }
 
     fn alloc(&self, size: usize) -> Option<Block> {
@@ -209,7 +216,7 @@ impl Service<'_> {
             return Some(Storage { address: place.address, device, block: None });
         }
         let block = self.alloc(size)?;
-        self.books.borrow_mut().live.push(Live { offset: block.offset, size, sequence });
+        self.books.borrow_mut().live.push(Live { offset: block.offset, size, sequence, returned: false });
         Some(Storage { address: self.address(block), device, block: Some(block) })
     }
 
@@ -363,10 +370,11 @@ mod tests {
             let first = storage(256).expect("in a run").expect("it fits");
             let second = storage(512).expect("in a run").expect("it lies elsewhere");
             assert_eq!((second.address, second.block.is_none()), (4096, true));
-            assert_eq!(service.storage_at(first.address), Some((0, 256)));
-            take_back(first.block.expect("in the range"));
+            assert_eq!(service.returned(first.address), Some((0, 256)));
+            assert_eq!(service.returned(first.address + 8), None, "it begins elsewhere");
         });
-        assert_eq!(served.expect("nobody else runs").refused, None);
+        let served = served.expect("nobody else runs");
+        assert_eq!((served.refused, served.kept), (None, Bytes::ZERO), "what it returned is not kept");
     }
 
     #[test]

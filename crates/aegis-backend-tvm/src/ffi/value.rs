@@ -56,11 +56,6 @@ impl Value {
         unsafe { head.add(1).cast::<T>().read() }
     }
 
-    /// The tensor's description, if it is one; valid as long as the value lives.
-    pub(super) fn tensor(&self) -> Option<sys::DlTensor> {
-        (self.0.type_index == sys::TENSOR).then(|| self.cell())
-    }
-
     /// The tensors of a result: one, or an array of them.
     pub(super) fn tensors(&self) -> Option<Vec<sys::DlTensor>> {
         match self.0.type_index {
