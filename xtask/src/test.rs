@@ -36,7 +36,7 @@ pub(crate) struct TestArgs {
 enum Step {
     /// Every file is formatted.
     Fmt,
-    /// The pinned ONNX Runtime is in place.
+    /// The pinned ONNX Runtime and TVM are in place.
     Runtimes,
     /// The models of the tests are written.
     Models,
@@ -133,7 +133,7 @@ impl Step {
     fn run(self, root: &Path) -> anyhow::Result<()> {
         match self {
             Self::Fmt => cargo(root, &["fmt", "--all", "--check"]),
-            Self::Runtimes => runtimes::run(root, &RuntimesArgs::default()),
+            Self::Runtimes => fetch_runtimes(root),
             Self::Models => write_models(),
             Self::Clippy => clippy(root, &["--workspace"]),
             Self::ClippyMinimal => clippy(root, &MINIMAL),
@@ -157,13 +157,20 @@ fn deny(root: &Path) -> anyhow::Result<()> {
     Ok(process::show_and_run(deny.args(["check", "bans", "licenses", "sources"]))?)
 }
 
+/// ONNX Runtime and TVM: tests need both. What was fetched before is not fetched again.
+fn fetch_runtimes(root: &Path) -> anyhow::Result<()> {
+    runtimes::run(root, &RuntimesArgs::default())?;
+    runtimes::run(root, &RuntimesArgs { tvm: true, ..RuntimesArgs::default() })
+}
+
+/// Writes what tests read, and compiles the networks with TVM: a minute or two, once.
 fn write_models() -> anyhow::Result<()> {
     for set in MODEL_SETS {
         let folder = models::default_dir(set);
         let written = models::write_set(set, &folder)?;
         println!("{} models in {}", written.len(), folder.display());
     }
-    Ok(())
+    models::compile_set(ModelSet::Golden)
 }
 
 fn clippy(root: &Path, selection: &[&str]) -> anyhow::Result<()> {

@@ -25,8 +25,8 @@ use aegis_context::context::error_line;
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, ModelDescription, RuntimeBackend};
 use aegis_cuda::{
-    CudaStream, DeviceArena, DeviceContext, ForeignCharge, HostWork,
-    RefusedAllocation, SimConfig, WorkFault,
+    CudaStream, DeviceArena, DeviceContext, ForeignCharge, HostWork, RefusedAllocation, SimConfig,
+    WorkFault,
 };
 use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, StageIndex, TensorId};
@@ -116,20 +116,17 @@ impl TvmBackend {
         let kept = heap_in_use().saturating_sub(before) + size_of(&options.files)?;
         let arena = private_arena(&files, options.memory_limit)?;
         let whole = 0..arena.size().0;
-        let measured = place::measure(&files, modules, &arena, whole, |program, scratch, learn| {
-            if learn { program.learn(scratch) } else { program.run(scratch) }.map_err(runtime)
-        })?;
+        let measured =
+            place::measure(&files, modules, &arena, whole, |program, scratch, learn| {
+                if learn { program.learn(scratch) } else { program.run(scratch) }.map_err(runtime)
+            })?;
         let mut backend = Self::of(files, library, None);
         backend.memory = backend.requirements(measured.scratch, kept);
         backend.state = State::Loaded(measured.modules);
         Ok(backend)
     }
 
-    fn load_on_gpu(
-        files: Files,
-        options: &LoadOptions,
-        gpu: &Gpu,
-    ) -> Result<Self, BackendError> {
+    fn load_on_gpu(files: Files, options: &LoadOptions, gpu: &Gpu) -> Result<Self, BackendError> {
         let library = Library::for_gpu()?;
         let loaded = gpu::load::measure(&files, options.memory_limit, gpu)?;
         let mut backend = Self::of(files, library, Some(gpu.clone()));
@@ -255,7 +252,8 @@ impl Files {
             manifest.check_machine(machine)?;
             Ok(manifest)
         };
-        let manifests: Vec<Manifest> = files.iter().map(read).collect::<Result<_, BackendError>>()?;
+        let manifests: Vec<Manifest> =
+            files.iter().map(read).collect::<Result<_, BackendError>>()?;
         let faces: Vec<StageFace<'_>> = manifests
             .iter()
             .map(|manifest| StageFace { inputs: &manifest.inputs, outputs: &manifest.outputs })

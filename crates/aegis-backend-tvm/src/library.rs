@@ -88,9 +88,8 @@ fn unusable(reason: &str, remedy: &str) -> BackendError {
 
 /// Where compiled kernels are kept, and where CUDA's headers may be.
 fn kernels() -> Kernels {
-    let folder = |variable: &str| {
-        env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
-    };
+    let folder =
+        |variable: &str| env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = match env::var_os(CACHE_VARIABLE) {
         Some(named) if named.is_empty() => None,
         Some(named) => Some(named.into()),

@@ -131,8 +131,12 @@ impl Manifest {
         }
         let weights = written.weights;
         let tensors = weights.as_ref().map_or(&[][..], |weights| &weights.tensors);
-        let tensors =
-            tensors.iter().enumerate().map(Weight::placed).collect::<Result<_, _>>().map_err(bad)?;
+        let tensors = tensors
+            .iter()
+            .enumerate()
+            .map(Weight::placed)
+            .collect::<Result<_, _>>()
+            .map_err(bad)?;
         let weights = weights.map(|weights| (beside(&weights.file), weights.file.sha256));
         let (target, module_hash) = (written.target.name, written.module.sha256);
         let module = module.to_owned();
@@ -217,7 +221,8 @@ impl Manifest {
         if found == wanted {
             return Ok(());
         }
-        let reason = format!("its SHA-256 is {found}, and its manifest {} says {wanted}", self.path);
+        let reason =
+            format!("its SHA-256 is {found}, and its manifest {} says {wanted}", self.path);
         Err(BackendError::BadModel { path: path.to_owned(), reason })
     }
 }
@@ -251,7 +256,9 @@ impl Weight {
         let spec = TensorSpec { name: format!("weight {index}"), dtype, shape };
         if !in_memory(&spec) || !weight.offset.is_multiple_of(ALIGNMENT) {
             let offset = weight.offset;
-            return Err(format!("`{spec}` at {offset} is not at a multiple of {ALIGNMENT} in memory"));
+            return Err(format!(
+                "`{spec}` at {offset} is not at a multiple of {ALIGNMENT} in memory"
+            ));
         }
         Ok((spec, weight.offset))
     }

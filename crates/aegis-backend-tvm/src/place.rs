@@ -118,9 +118,8 @@ pub(crate) fn programs(
 }
 
 /// Runs `program` in this scratch, the first time to learn where its outputs are.
-type RunOnce<'r> =
-    dyn FnMut(&mut Program, &mut ScratchRange, bool) -> Result<Served<Result<(), String>>, BackendError>
-        + 'r;
+type RunOnce<'r> = dyn FnMut(&mut Program, &mut ScratchRange, bool) -> Result<Served<Result<(), String>>, BackendError>
+    + 'r;
 
 /// Runs the model in the free piece `gap` of `arena`, by `run`: weights first, then the tensors with a
 /// name, and the rest is scratch. Nothing of it stays.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aegis_context::{JobSlot, RuntimeBackend};
+use aegis_context::{JobSlot, RuntimeBackend, TensorSpec};
 use aegis_cuda::{CudaStream, DeviceArena, DeviceContext, DriverKind, HostConfig};
 use aegis_memory::{MemoryBinding, MemoryOrchestrator, ModelMemory, TensorLifetime};
 use aegis_trace::{Bytes, ModelId, MonotonicClock, Nanos, PartitionId, StageIndex};
@@ -25,6 +25,14 @@ pub struct Model {
     pub(crate) backend: Box<dyn RuntimeBackend>,
     pub(crate) slot: Arc<JobSlot>,
     pub(crate) id: ModelId,
+}
+
+impl Model {
+    /// The inputs of a job.
+    #[must_use]
+    pub fn inputs(&self) -> &[TensorSpec] {
+        &self.backend.description().inputs
+    }
 }
 
 impl Ground {

@@ -29,10 +29,13 @@ pub struct Subject<'a> {
     /// Loads it; while it is measured it may take so much.
     pub load: &'a dyn Fn(Bytes) -> Result<Box<dyn RuntimeBackend>, BackendError>,
     /// What another runtime gives for these inputs, if there is one to compare with.
-    pub reference: Option<&'a dyn Fn(&Tensors) -> Result<Tensors, Fault>>,
+    pub reference: Option<&'a Reference<'a>>,
     /// How far outputs may be from the reference, as a share of the largest value.
     pub tolerance: f64,
 }
+
+/// What another runtime gives for the same inputs.
+pub type Reference<'a> = dyn Fn(&Tensors) -> Result<Tensors, Fault> + 'a;
 
 /// Why a clause does not hold, or could not be tried.
 pub type Fault = Box<dyn std::error::Error>;

@@ -49,16 +49,23 @@ pub(super) fn replace(runtime: Opened) -> Result<(), String> {
             mem::transmute::<*mut c_void, sys::AllocWorkspace>(alloc.as_ptr())
         },
         // SAFETY: As above.
-        free_workspace: unsafe {
-            mem::transmute::<*mut c_void, sys::FreeWorkspace>(free.as_ptr())
-        },
+        free_workspace: unsafe { mem::transmute::<*mut c_void, sys::FreeWorkspace>(free.as_ptr()) },
     };
     ORIGINALS.get_or_init(|| originals);
     Function::register(ALLOC_STORAGE, alloc_storage)?;
     Function::register(ALLOC_TENSOR, alloc_tensor)?;
-    register_symbol(c"__TVMBackendAllocWorkspace", alloc_workspace as sys::AllocWorkspace as *mut c_void)?;
-    register_symbol(c"__TVMBackendFreeWorkspace", free_workspace as sys::FreeWorkspace as *mut c_void)?;
-    register_symbol(c"__TVMBackendParallelLaunch", launch_alone as sys::ParallelLaunch as *mut c_void)
+    register_symbol(
+        c"__TVMBackendAllocWorkspace",
+        alloc_workspace as sys::AllocWorkspace as *mut c_void,
+    )?;
+    register_symbol(
+        c"__TVMBackendFreeWorkspace",
+        free_workspace as sys::FreeWorkspace as *mut c_void,
+    )?;
+    register_symbol(
+        c"__TVMBackendParallelLaunch",
+        launch_alone as sys::ParallelLaunch as *mut c_void,
+    )
 }
 
 fn register_symbol(name: &CStr, symbol: *mut c_void) -> Result<(), String> {

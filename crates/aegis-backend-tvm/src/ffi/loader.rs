@@ -24,8 +24,7 @@ impl Opened {
     /// # Errors
     /// What the loader says.
     pub(super) fn open(path: &Path) -> Result<Self, String> {
-        let name =
-            CString::new(path.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
+        let name = CString::new(path.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
         // SAFETY: The name is terminated. The library's initialisers run, as they do for every library
         // that is loaded; the caller names one that is trusted to be a part of TVM or CUDA.
         let library = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };

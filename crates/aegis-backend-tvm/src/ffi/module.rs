@@ -82,7 +82,8 @@ impl Module {
         let copy = tempfile::Builder::new().prefix("aegis-tvm-").suffix(".so").tempfile();
         let mut copy = copy.map_err(|error| format!("no place for a copy of it: {error}"))?;
         copy.write_all(contents).map_err(|error| format!("it cannot be copied: {error}"))?;
-        let path = copy.path().to_str().ok_or("the folder for temporary files has no UTF-8 name")?;
+        let path =
+            copy.path().to_str().ok_or("the folder for temporary files has no UTF-8 name")?;
         let path = text(path.as_bytes())?;
         let library = Function::global("ffi.ModuleLoadFromFile")?.call(&[path.view()])?;
         let machine = Function::of(&library, "vm_load_executable")?.call(&[])?;
@@ -237,7 +238,9 @@ fn found(result: &Value, outputs: &[Output]) -> Result<Vec<sys::DlTensor>, Strin
     let tensors = result.tensors().ok_or("`main` returns something else than tensors")?;
     if tensors.len() != outputs.len() {
         let (given, wanted) = (tensors.len(), outputs.len());
-        return Err(format!("`main` returns {given} tensors, and the manifest has {wanted} outputs"));
+        return Err(format!(
+            "`main` returns {given} tensors, and the manifest has {wanted} outputs"
+        ));
     }
     for (index, (tensor, output)) in tensors.iter().zip(outputs).enumerate() {
         let bytes = size_of(tensor);
@@ -257,7 +260,7 @@ fn size_of(tensor: &sys::DlTensor) -> Option<usize> {
     let mut elements = 1usize;
     for axis in 0..rank {
         // SAFETY: A tensor has so many sizes, which live as long as the result that the caller holds.
-        let size = unsafe { tensor.shape.add(axis).read() };
+        let size = unsafe { tensor.shape.wrapping_add(axis).read() };
         elements = elements.checked_mul(usize::try_from(size).ok()?)?;
     }
     let bits = usize::from(tensor.data_type.bits) * usize::from(tensor.data_type.lanes);
@@ -267,9 +270,11 @@ fn size_of(tensor: &sys::DlTensor) -> Option<usize> {
 /// Copies what the machine returned to where it belongs.
 fn copy(output: Output, tensor: &sys::DlTensor, gpu: Option<u16>) -> Result<(), String> {
     if gpu.is_some() || tensor.device.kind != sys::CPU {
-        return Err("an output shares memory with an input or with another output, which cannot be \
+        return Err(
+            "an output shares memory with an input or with another output, which cannot be \
                     copied within a graph; compile it with `cargo xtask models --tvm`"
-            .into());
+                .into(),
+        );
     }
     let offset = usize::try_from(tensor.byte_offset).map_err(|error| error.to_string())?;
     let from = tensor.data.cast::<u8>().wrapping_add(offset).cast_const();

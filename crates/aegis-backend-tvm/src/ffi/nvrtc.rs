@@ -20,8 +20,8 @@ use std::sync::OnceLock;
 use sha2::{Digest, Sha256};
 
 use super::loader::Opened;
-use super::value::{Function, blob, bytes_of, raise};
 use super::sys;
+use super::value::{Function, blob, bytes_of, raise};
 
 const CALLBACK: &str = "tvm_callback_cuda_compile";
 
@@ -250,8 +250,10 @@ impl Nvrtc {
         if status == 0 {
             return Ok(());
         }
-        // SAFETY: The function takes any number and returns a static, terminated string.
-        let text = unsafe { CStr::from_ptr((self.error_text)(status)) };
+        // SAFETY: The function takes any number.
+        let text = unsafe { (self.error_text)(status) };
+        // SAFETY: What it returns is a static, terminated string.
+        let text = unsafe { CStr::from_ptr(text) };
         Err(format!("NVRTC: {}", text.to_string_lossy()))
     }
 }

@@ -178,7 +178,8 @@ impl Service<'_> {
     pub(super) fn returned(&self, address: usize) -> Option<(usize, usize)> {
         let offset = address.checked_sub(self.start)? as u64;
         let books = &mut *self.books.borrow_mut();
-        let holds = |live: &&mut Live| (live.offset..live.offset + live.size as u64).contains(&offset);
+        let holds =
+            |live: &&mut Live| (live.offset..live.offset + live.size as u64).contains(&offset);
         let found = books.live.iter_mut().find(holds)?;
         found.returned = true;
         (found.offset == offset).then_some((found.sequence, found.size))
@@ -216,7 +217,12 @@ impl Service<'_> {
             return Some(Storage { address: place.address, device, block: None });
         }
         let block = self.alloc(size)?;
-        self.books.borrow_mut().live.push(Live { offset: block.offset, size, sequence, returned: false });
+        self.books.borrow_mut().live.push(Live {
+            offset: block.offset,
+            size,
+            sequence,
+            returned: false,
+        });
         Some(Storage { address: self.address(block), device, block: Some(block) })
     }
 
@@ -374,7 +380,11 @@ mod tests {
             assert_eq!(service.returned(first.address + 8), None, "it begins elsewhere");
         });
         let served = served.expect("nobody else runs");
-        assert_eq!((served.refused, served.kept), (None, Bytes::ZERO), "what it returned is not kept");
+        assert_eq!(
+            (served.refused, served.kept),
+            (None, Bytes::ZERO),
+            "what it returned is not kept"
+        );
     }
 
     #[test]

@@ -141,8 +141,7 @@ pub(super) struct ManagedTensor {
 }
 
 /// `TVMFFISafeCallType`: zero for success, else an error was raised.
-pub(super) type SafeCall =
-    unsafe extern "C" fn(*mut c_void, *const Any, i32, *mut Any) -> c_int;
+pub(super) type SafeCall = unsafe extern "C" fn(*mut c_void, *const Any, i32, *mut Any) -> c_int;
 
 pub(super) type GetVersion = unsafe extern "C" fn(*mut Version);
 pub(super) type OfHandle = unsafe extern "C" fn(Handle) -> c_int;
@@ -154,16 +153,14 @@ pub(super) type FunctionCreate = unsafe extern "C" fn(
 ) -> c_int;
 pub(super) type FunctionGetGlobal = unsafe extern "C" fn(*const ByteArray, *mut Handle) -> c_int;
 pub(super) type FunctionSetGlobal = unsafe extern "C" fn(*const ByteArray, Handle, c_int) -> c_int;
-pub(super) type FunctionCall =
-    unsafe extern "C" fn(Handle, *const Any, i32, *mut Any) -> c_int;
+pub(super) type FunctionCall = unsafe extern "C" fn(Handle, *const Any, i32, *mut Any) -> c_int;
 pub(super) type ErrorMoveFromRaised = unsafe extern "C" fn(*mut Handle);
 pub(super) type ErrorSetRaised = unsafe extern "C" fn(*const c_char, *const c_char);
 pub(super) type TensorFromDlPack =
     unsafe extern "C" fn(*mut ManagedTensor, i32, i32, *mut Handle) -> c_int;
 pub(super) type TensorView = unsafe extern "C" fn(Handle, *const DlTensor, *mut Handle) -> c_int;
 pub(super) type FromByteArray = unsafe extern "C" fn(*const ByteArray, *mut Any) -> c_int;
-pub(super) type SetStream =
-    unsafe extern "C" fn(i32, i32, *mut c_void, *mut *mut c_void) -> c_int;
+pub(super) type SetStream = unsafe extern "C" fn(i32, i32, *mut c_void, *mut *mut c_void) -> c_int;
 pub(super) type RegisterSymbol = unsafe extern "C" fn(*const c_char, *mut c_void) -> c_int;
 
 /// What the code of modules calls for memory that lives within one kernel.
@@ -171,8 +168,7 @@ pub(super) type AllocWorkspace =
     unsafe extern "C" fn(c_int, c_int, u64, c_int, c_int) -> *mut c_void;
 pub(super) type FreeWorkspace = unsafe extern "C" fn(c_int, c_int, *mut c_void) -> c_int;
 /// What the code of modules calls to run a loop on several threads.
-pub(super) type ParallelLaunch =
-    unsafe extern "C" fn(ParallelTask, *mut c_void, c_int) -> c_int;
+pub(super) type ParallelLaunch = unsafe extern "C" fn(ParallelTask, *mut c_void, c_int) -> c_int;
 /// One share of such a loop.
 pub(super) type ParallelTask =
     unsafe extern "C" fn(c_int, *mut ParallelEnvironment, *mut c_void) -> c_int;

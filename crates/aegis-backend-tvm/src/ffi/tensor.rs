@@ -82,8 +82,9 @@ pub(super) fn over(
     let data_type = data_type(spec.dtype).ok_or_else(|| format!("{spec} has no DLPack type"))?;
     let axis = |size: &usize| i64::try_from(*size).map_err(|error| error.to_string());
     let shape: Vec<i64> = spec.shape.iter().map(axis).collect::<Result<_, _>>()?;
-    let layout = Layout::packed(&shape)
-        .ok_or_else(|| format!("{spec} has more than {RANK_MAX} dimensions or elements than memory"))?;
+    let layout = Layout::packed(&shape).ok_or_else(|| {
+        format!("{spec} has more than {RANK_MAX} dimensions or elements than memory")
+    })?;
     hold(address.as_ptr().cast(), device, data_type, layout, None)
 }
 
@@ -119,8 +120,7 @@ fn hold(
         strides: ptr::null_mut(),
         byte_offset: 0,
     };
-    let managed =
-        sys::ManagedTensor { tensor, context: ptr::null_mut(), deleter: Some(delete) };
+    let managed = sys::ManagedTensor { tensor, context: ptr::null_mut(), deleter: Some(delete) };
     let held = Box::into_raw(Box::new(Held { managed, layout, block }));
     // SAFETY: The box is whole and nobody else has it yet.
     let fields = unsafe { &mut *held };

@@ -53,7 +53,7 @@ impl Value {
         let head = unsafe { self.0.payload.pointer }.cast::<sys::Object>();
         // SAFETY: (1) The caller names the cell that objects of this type have behind their head. (2) The
         // object lives as long as this value.
-        unsafe { head.add(1).cast::<T>().read() }
+        unsafe { head.wrapping_add(1).cast::<T>().read() }
     }
 
     /// The tensors of a result: one, or an array of them.
@@ -96,7 +96,7 @@ pub(super) fn tensor_of(value: &sys::Any) -> Option<sys::DlTensor> {
     // SAFETY: A tensor's payload is a pointer to its object.
     let head = unsafe { value.payload.pointer }.cast::<sys::Object>();
     // SAFETY: The description lies behind the head, and whoever gave the view keeps the object.
-    Some(unsafe { head.add(1).cast::<sys::DlTensor>().read() })
+    Some(unsafe { head.wrapping_add(1).cast::<sys::DlTensor>().read() })
 }
 
 /// The sizes behind a view of a shape, if it is one.
@@ -107,7 +107,7 @@ pub(super) fn shape_of(value: &sys::Any) -> Option<&[i64]> {
     // SAFETY: A shape's payload is a pointer to its object.
     let head = unsafe { value.payload.pointer }.cast::<sys::Object>();
     // SAFETY: The cell lies behind the head, and whoever gave the view keeps the object.
-    let cell = unsafe { head.add(1).cast::<sys::ShapeCell>().read() };
+    let cell = unsafe { head.wrapping_add(1).cast::<sys::ShapeCell>().read() };
     if cell.size == 0 {
         return Some(&[]);
     }
@@ -117,14 +117,20 @@ pub(super) fn shape_of(value: &sys::Any) -> Option<&[i64]> {
 
 /// The integer behind a view, if it is one.
 pub(super) fn integer_of(value: &sys::Any) -> Option<i64> {
+    if value.type_index != sys::INT {
+        return None;
+    }
     // SAFETY: An integer's payload is one.
-    (value.type_index == sys::INT).then(|| unsafe { value.payload.integer })
+    Some(unsafe { value.payload.integer })
 }
 
 /// The element type behind a view, if it is one.
 pub(super) fn data_type_of(value: &sys::Any) -> Option<sys::DataType> {
+    if value.type_index != sys::DATA_TYPE {
+        return None;
+    }
     // SAFETY: A data type's payload is one.
-    (value.type_index == sys::DATA_TYPE).then(|| unsafe { value.payload.data_type })
+    Some(unsafe { value.payload.data_type })
 }
 
 /// The bytes behind a view of a string or of bytes, if it is either.
@@ -145,7 +151,7 @@ pub(super) fn bytes_of(value: &sys::Any) -> Option<&[u8]> {
             // SAFETY: The payload is a pointer to the object.
             let head = unsafe { value.payload.pointer }.cast::<sys::Object>();
             // SAFETY: The array lies behind the head, and whoever gave the view keeps the object.
-            let array = unsafe { head.add(1).cast::<sys::ByteArray>().read() };
+            let array = unsafe { head.wrapping_add(1).cast::<sys::ByteArray>().read() };
             // SAFETY: As above, for what the array says.
             Some(unsafe { bytes_in(array) })
         }

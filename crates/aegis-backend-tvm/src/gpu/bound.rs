@@ -149,7 +149,8 @@ impl Prepared {
         }
         self.capture(Some(CLEAN))?;
         if self.agrees(agreement, expected, Some(POISON))? {
-            let remark = "it reads scratch that it did not write, so its graphs begin by clearing it";
+            let remark =
+                "it reads scratch that it did not write, so its graphs begin by clearing it";
             self.remarks.push(remark.to_owned());
             return Ok(None);
         }

@@ -52,6 +52,6 @@ impl Gpu {
         let capability = self.device.capabilities().compute_capability();
         let reason = || "the driver does not say what the GPU can compute".to_owned();
         let capability = capability.ok_or_else(|| BackendError::Runtime { reason: reason() })?;
-        Ok(u32::from(capability.major) * 10 + u32::from(capability.minor))
+        Ok(capability.major * 10 + capability.minor)
     }
 }
