@@ -81,6 +81,15 @@ impl Ground {
         Ok(Model { backend, slot, id })
     }
 
+    /// Plans and binds the memory of `backend`, which stays with whoever has it.
+    ///
+    /// # Errors
+    /// As [`admit`](Self::admit).
+    pub fn bind(&mut self, backend: &mut dyn RuntimeBackend) -> Result<(), Fault> {
+        let (_, binding) = self.binding(backend.memory().to_vec())?;
+        Ok(backend.bind(binding)?)
+    }
+
     /// Runs one job of `model`, stage after stage, and waits for it.
     ///
     /// # Errors

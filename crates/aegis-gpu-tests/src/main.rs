@@ -25,6 +25,7 @@ mod memory;
 mod onnx;
 mod partition;
 mod stream;
+mod tvm;
 
 use std::process::ExitCode;
 
@@ -62,6 +63,12 @@ const TESTS: &[Test] = &[
     Test { name: "onnx_faulty_model_is_refused", run: onnx::faulty_model_is_refused },
     Test { name: "onnx_plain_path_gives_the_same", run: onnx::plain_path_gives_the_same },
     Test { name: "onnx_memory_stays_within_the_limit", run: onnx::memory_stays_within_the_limit },
+    Test { name: "tvm_does_what_every_backend_must", run: tvm::does_what_every_backend_must },
+    Test { name: "tvm_stages_are_captured", run: tvm::stages_are_captured },
+    Test {
+        name: "tvm_module_for_the_processor_is_refused",
+        run: tvm::module_for_the_processor_is_refused,
+    },
     Test { name: "fault_illegal_access_is_fatal", run: fault::illegal_is_fatal },
 ];
 
