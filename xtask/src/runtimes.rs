@@ -77,7 +77,14 @@ pub(crate) struct RuntimesArgs {
     cuda: bool,
     /// Apache TVM: a private Python environment that compiles models, and the libraries.
     #[arg(long, conflicts_with_all = ["wheel", "cuda"])]
-    pub(crate) tvm: bool,
+    tvm: bool,
+}
+
+impl RuntimesArgs {
+    /// TVM, where it belongs.
+    pub(crate) fn of_tvm() -> Self {
+        Self { tvm: true, ..Self::default() }
+    }
 }
 
 /// Puts the pinned runtimes where the product looks for them.

@@ -160,7 +160,7 @@ fn deny(root: &Path) -> anyhow::Result<()> {
 /// ONNX Runtime and TVM: tests need both. What was fetched before is not fetched again.
 fn fetch_runtimes(root: &Path) -> anyhow::Result<()> {
     runtimes::run(root, &RuntimesArgs::default())?;
-    runtimes::run(root, &RuntimesArgs { tvm: true, ..RuntimesArgs::default() })
+    runtimes::run(root, &RuntimesArgs::of_tvm())
 }
 
 /// Writes what tests read, and compiles the networks with TVM: a minute or two, once.

@@ -450,3 +450,77 @@ pub(crate) fn runtime(reason: String) -> BackendError {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ffi::{Place, PlaceMemory};
+
+    /// The compiled network of the golden set. Without it, or without the libraries, the test fails.
+    fn golden(name: &str) -> PathBuf {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("it is below");
+        let file = root.join(".aegis/models/golden-tvm").join(format!("{name}.llvm.so"));
+        assert!(file.is_file(), "run `cargo xtask models --set golden --tvm llvm`");
+        file
+    }
+
+    /// A program of `mlp` in memory of its own, and scratch of `scratch` bytes.
+    fn program(
+        scratch: usize,
+    ) -> (DeviceArena, Vec<aegis_cuda::DeviceBuffer>, Program, ScratchRange) {
+        Library::get().expect("run `cargo xtask runtimes --tvm`");
+        let files = Files::read(&[golden("mlp")], Machine::Processor).expect("it is whole");
+        let manifest = &files.manifests[0];
+        let memory_limit = Bytes::from_mib(1);
+        let config = SimConfig { memory_limit, max_streams: 1, stream_depth: 1 };
+        let device = DeviceContext::sim(config).expect("limits are stated");
+        let arena = device.reserve_arena(memory_limit).expect("address space");
+        let buffer =
+            |from: u64, length: u64| arena.buffer(from..from + length).expect("it is free");
+        let mut buffers = vec![buffer(0, 64 << 10), buffer(64 << 10, 4096), buffer(68 << 10, 4096)];
+        manifest.load_weights(&mut buffers[0], 0).expect("they are whole");
+        let rest = buffer(128 << 10, scratch.max(256) as u64);
+        let start = aegis_cuda::interop::buffer_ptr(&rest).as_ptr().expose_provenance();
+        buffers.push(rest);
+        let own = |spec, index: usize| Place { spec, memory: PlaceMemory::Own(&buffers[index]) };
+        let mut inputs = vec![own(&manifest.inputs[0], 1)];
+        for (spec, offset) in &manifest.tensors {
+            inputs.push(Place { spec, memory: PlaceMemory::Part(&buffers[0], *offset) });
+        }
+        let outputs = [own(&manifest.outputs[0], 2)];
+        let module = load_module(manifest, None).expect("it is a module");
+        let program = Program::new(module, &inputs, &outputs).expect("everything fits");
+        (arena, buffers, program, ScratchRange::new(start, scratch, None))
+    }
+
+    #[test]
+    fn a_run_beyond_its_scratch_ends_with_numbers_and_the_next_is_whole() {
+        let (_arena, _buffers, mut program, mut scratch) = program(64 << 10);
+        accept(program.learn(&mut scratch).expect("nobody else runs")).expect("it fits");
+        accept(program.run(&mut scratch).expect("nobody else runs")).expect("it fits");
+        let needed = scratch.high_water();
+        assert!(needed > Bytes::ZERO, "two hidden layers need storage");
+
+        let (_arena, _buffers, mut program, mut small) = self::program(0);
+        let served = program.run(&mut small).expect("nobody else runs");
+        let error = accept(served).expect_err("nothing fits");
+        let BackendError::OutOfScratch { requested, available } = error else { panic!("{error}") };
+        assert!(requested > Bytes::ZERO && available == Bytes::ZERO);
+    }
+
+    #[test]
+    fn the_heap_does_not_grow_with_the_runs() {
+        let (_arena, _buffers, mut program, mut scratch) = program(64 << 10);
+        accept(program.learn(&mut scratch).expect("nobody else runs")).expect("it fits");
+        let mut run = |times: usize| {
+            for _ in 0..times {
+                accept(program.run(&mut scratch).expect("nobody else runs")).expect("it fits");
+            }
+            heap_in_use().0
+        };
+        let before = run(100);
+        let after = run(10_000);
+        // Other tests of this process use the heap too; a block kept by each run would be 10 000.
+        assert!(after < before + 400_000, "{before} bytes, then {after}");
+    }
+}

@@ -108,6 +108,9 @@ fn answer(result: *mut sys::Any, value: Result<Value, String>) -> c_int {
 }
 
 /// `vm.builtin.alloc_storage(machine, shape, device, type, scope)`.
+///
+/// # Safety
+/// Called by TVM alone, with so many arguments and a place for the result.
 unsafe extern "C" fn alloc_storage(
     _context: *mut c_void,
     arguments: *const sys::Any,
@@ -140,6 +143,9 @@ fn storage_size(given: &[sys::Any]) -> Option<usize> {
 }
 
 /// `vm.builtin.alloc_tensor(storage, offset, shape, type[, scope])`.
+///
+/// # Safety
+/// Called by TVM alone, with so many arguments and a place for the result.
 unsafe extern "C" fn alloc_tensor(
     _context: *mut c_void,
     arguments: *const sys::Any,
@@ -159,6 +165,10 @@ unsafe extern "C" fn alloc_tensor(
     unsafe { originals().tensor.pass_on(arguments, count, result) }
 }
 
+/// Workspace of a kernel, for as long as the kernel runs.
+///
+/// # Safety
+/// Called by the code of modules alone, for a device that there is.
 unsafe extern "C" fn alloc_workspace(
     kind: c_int,
     ordinal: c_int,
@@ -174,6 +184,10 @@ unsafe extern "C" fn alloc_workspace(
     }
 }
 
+/// Takes workspace back.
+///
+/// # Safety
+/// Called by the code of modules alone, with a block that [`alloc_workspace`] gave, once.
 unsafe extern "C" fn free_workspace(kind: c_int, ordinal: c_int, block: *mut c_void) -> c_int {
     if range::take_back_workspace(block.addr()) {
         return 0;
@@ -183,6 +197,9 @@ unsafe extern "C" fn free_workspace(kind: c_int, ordinal: c_int, block: *mut c_v
 }
 
 /// Runs the whole loop as one task on this thread.
+///
+/// # Safety
+/// Called by the code of modules alone, with a task and the data that it takes.
 unsafe extern "C" fn launch_alone(
     task: sys::ParallelTask,
     data: *mut c_void,

@@ -126,6 +126,9 @@ fn look_up(library: Opened, kernels: Kernels) -> Result<Nvrtc, String> {
 }
 
 /// `tvm_callback_cuda_compile(source)`: the binary.
+///
+/// # Safety
+/// Called by TVM alone, with so many arguments and a place for the result.
 unsafe extern "C" fn compile_callback(
     _context: *mut c_void,
     arguments: *const sys::Any,

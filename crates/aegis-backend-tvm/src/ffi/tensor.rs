@@ -139,6 +139,9 @@ fn hold(
 }
 
 /// Called by TVM when the last reference to a tensor is gone.
+///
+/// # Safety
+/// `tensor` is one that [`hold`] gave to TVM, and this is called once for it.
 unsafe extern "C" fn delete(tensor: *mut sys::ManagedTensor) {
     // SAFETY: The pointer is the one that `hold` gave away, and comes back once.
     let held = unsafe { Box::from_raw(tensor.cast::<Held>()) };
