@@ -18,6 +18,9 @@ use aegis_trace::Bytes;
 const LIMIT: Bytes = Bytes::from_mib(256);
 const WARM_UP: usize = 5;
 
+/// A network's name, its ONNX files and its modules.
+type Network = (String, Vec<PathBuf>, Vec<PathBuf>);
+
 fn main() -> Result<(), Box<dyn Error>> {
     let runs = std::env::args().nth(1).map_or(Ok(200), |runs| runs.parse())?;
     println!("| network | ONNX p50 ms | CV % | TVM p50 ms | CV % | TVM / ONNX |");
@@ -43,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Every network of the set that is compiled: its name and the files of its stages.
-fn networks(set: &str) -> Result<Vec<(String, Vec<PathBuf>, Vec<PathBuf>)>, Box<dyn Error>> {
+fn networks(set: &str) -> Result<Vec<Network>, Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).ok_or("no repository")?;
     let (from, compiled) =
         (root.join(".aegis/models").join(set), root.join(format!(".aegis/models/{set}-tvm")));
@@ -57,7 +60,7 @@ fn networks(set: &str) -> Result<Vec<(String, Vec<PathBuf>, Vec<PathBuf>)>, Box<
         })
         .collect();
     stems.sort_unstable();
-    let mut found: Vec<(String, Vec<PathBuf>, Vec<PathBuf>)> = Vec::new();
+    let mut found: Vec<Network> = Vec::new();
     for stem in stems {
         let (name, staged) = match stem.split_once(".stage") {
             Some((name, _)) => (format!("{name} (stages)"), true),
