@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use aegis::{Bytes, Category, Error, ModelSource, Nanos, Overheads, PolicyKind, Runtime};
+use aegis::{Bytes, Category, ModelSource, Nanos, Overheads, PolicyKind, Runtime};
 
 fn ms(n: u64) -> Nanos {
     Nanos::from_millis(n)
@@ -34,7 +34,7 @@ fn runtime() -> Runtime {
 #[test]
 fn a_build_without_tvm_says_how_to_get_it() {
     let error = runtime().load("mlp", &module("mlp")).expect_err("it is not built in");
-    assert!(matches!(error, Error::NotBuilt { .. }), "{error}");
+    assert!(matches!(error, aegis::Error::NotBuilt { .. }), "{error}");
     assert!(error.to_string().contains("enable the feature `tvm`"), "{error}");
     assert_eq!(error.category(), Category::Permanent);
 }
