@@ -5,6 +5,7 @@
 //! the product looks for it. With `--cuda` it is the wheel `onnxruntime-gpu`, and what its provider
 //! needs of CUDA; read [`cuda`] for that, and [`package`] for how anything is fetched and believed.
 //! With `--perfetto` it is what tests of exported traces need ([`perfetto`]).
+//! With `--tvm` it is Apache TVM, compiler and runtime: [`tvm`].
 //!
 //! # Invariants
 //! 1. Nothing is loaded from the folders of this command but what has the pinned hash.
@@ -14,6 +15,7 @@ mod cuda;
 mod package;
 mod perfetto;
 mod system;
+mod tvm;
 
 use std::path::{Path, PathBuf};
 
@@ -82,12 +84,20 @@ pub(crate) struct RuntimesArgs {
     /// Perfetto's own reader of traces, and Node to run it where the system lacks it: for tests.
     #[arg(long, conflicts_with_all = ["cuda", "wheel"])]
     perfetto: bool,
+    /// Apache TVM: a private Python environment that compiles models, and the libraries.
+    #[arg(long, conflicts_with_all = ["wheel", "cuda", "perfetto"])]
+    tvm: bool,
 }
 
 impl RuntimesArgs {
     /// What `--perfetto` asks for.
     pub(crate) fn perfetto() -> Self {
         Self { perfetto: true, ..Self::default() }
+    }
+
+    /// TVM, where it belongs.
+    pub(crate) fn of_tvm() -> Self {
+        Self { tvm: true, ..Self::default() }
     }
 }
 
@@ -97,6 +107,9 @@ impl RuntimesArgs {
 /// As [`RuntimesError`]: each says what is missing and what to do.
 pub(crate) fn run(root: &Path, args: &RuntimesArgs) -> anyhow::Result<()> {
     let into = args.into.clone().unwrap_or_else(|| home(root));
+    if args.tvm {
+        return Ok(tvm::run(&into)?);
+    }
     let origin = args.wheel.as_deref().map_or(Origin::Pip, Origin::File);
     if args.browser {
         println!("browser: {}", browser::provide(&into)?.display());
@@ -138,6 +151,14 @@ pub(crate) fn provide_browser(root: &Path) -> anyhow::Result<PathBuf> {
 /// The library's place in the workspace at `root`, whether it is there or not.
 pub(crate) fn library(root: &Path) -> PathBuf {
     home(root).join(format!("onnxruntime-{VERSION}")).join(LIBRARY)
+}
+
+/// The Python that compiles models with TVM.
+///
+/// # Errors
+/// There is none, with what to run.
+pub(crate) fn tvm_python(root: &Path) -> anyhow::Result<PathBuf> {
+    Ok(tvm::python(&home(root))?)
 }
 
 fn home(root: &Path) -> PathBuf {

@@ -36,7 +36,7 @@ pub(crate) struct TestArgs {
 enum Step {
     /// Every file is formatted.
     Fmt,
-    /// The pinned ONNX Runtime and a browser are in place.
+    /// The pinned ONNX Runtime and TVM, and a browser, are in place.
     Runtimes,
     /// Perfetto's own reader of traces is in place, for the tests that ask it.
     Perfetto,
@@ -135,10 +135,7 @@ impl Step {
     fn run(self, root: &Path) -> anyhow::Result<()> {
         match self {
             Self::Fmt => cargo(root, &["fmt", "--all", "--check"]),
-            Self::Runtimes => {
-                println!("browser: {}", runtimes::provide_browser(root)?.display());
-                runtimes::run(root, &RuntimesArgs::default())
-            }
+            Self::Runtimes => fetch_runtimes(root),
             Self::Perfetto => runtimes::run(root, &RuntimesArgs::perfetto()),
             Self::Models => write_models(),
             Self::Clippy => clippy(root, &["--workspace"]),
@@ -163,13 +160,21 @@ fn deny(root: &Path) -> anyhow::Result<()> {
     Ok(process::show_and_run(deny.args(["check", "bans", "licenses", "sources"]))?)
 }
 
+/// ONNX Runtime, TVM and a browser: tests need all. What was fetched before is not fetched again.
+fn fetch_runtimes(root: &Path) -> anyhow::Result<()> {
+    println!("browser: {}", runtimes::provide_browser(root)?.display());
+    runtimes::run(root, &RuntimesArgs::default())?;
+    runtimes::run(root, &RuntimesArgs::of_tvm())
+}
+
+/// Writes what tests read, and compiles the networks with TVM: a minute or two, once.
 fn write_models() -> anyhow::Result<()> {
     for set in MODEL_SETS {
         let folder = models::default_dir(set);
         let written = models::write_set(set, &folder)?;
         println!("{} models in {}", written.len(), folder.display());
     }
-    Ok(())
+    models::compile_set(ModelSet::Golden)
 }
 
 fn clippy(root: &Path, selection: &[&str]) -> anyhow::Result<()> {

@@ -25,6 +25,7 @@ mod memory;
 mod onnx;
 mod partition;
 mod stream;
+mod tvm;
 
 use std::process::ExitCode;
 
@@ -66,6 +67,12 @@ const TESTS: &[Test] = &[
     Test { name: "onnx_plain_stages_are_timed_whole", run: onnx::plain_stages_are_timed_whole },
     Test { name: "onnx_memory_stays_within_the_limit", run: onnx::memory_stays_within_the_limit },
     Test { name: "onnx_request_beyond_the_range_harms_nobody", run: onnx::beyond_the_range },
+    Test { name: "tvm_does_what_every_backend_must", run: tvm::does_what_every_backend_must },
+    Test { name: "tvm_stages_are_captured", run: tvm::stages_are_captured },
+    Test {
+        name: "tvm_module_for_the_processor_is_refused",
+        run: tvm::module_for_the_processor_is_refused,
+    },
     Test { name: "fault_illegal_access_is_fatal", run: fault::illegal_is_fatal },
 ];
 

@@ -523,8 +523,10 @@ impl Pipeline {
                 sim.stages.iter().map(|cost| with_margin(*cost, margin)).collect()
             }
             (Backend::Sim(sim), _) => sim.stages.clone(),
-            (Backend::Onnx(_), Some(profile)) => profile.costs(),
-            (Backend::Onnx(_), None) => unreachable!("evidence was checked for every real model"),
+            (Backend::Onnx(_) | Backend::Tvm(_), Some(profile)) => profile.costs(),
+            (Backend::Onnx(_) | Backend::Tvm(_), None) => {
+                unreachable!("evidence was checked for every real model")
+            }
         };
         Terms {
             service: service(model),
@@ -562,7 +564,7 @@ fn service(model: &Model) -> ServiceTerms {
 }
 
 fn needs_evidence(model: &Model) -> bool {
-    matches!(model.backend, Backend::Onnx(_))
+    matches!(model.backend, Backend::Onnx(_) | Backend::Tvm(_))
 }
 
 fn evidence_of<'e>(evidence: Option<&'e Evidence>, model: &Model) -> Option<&'e ModelEvidence> {

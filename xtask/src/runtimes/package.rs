@@ -116,6 +116,30 @@ pub(super) enum RuntimesError {
     NoBrowser { os: &'static str, arch: &'static str },
     #[error("the wheel holds no file {name}")]
     NotInWheel { name: String },
+    #[error(
+        "TVM is pinned for Linux on x86_64 and aarch64, not for {os} on {arch}; \
+         name the Python of your own installation in AEGIS_TVM_PYTHON"
+    )]
+    TvmPlatform { os: &'static str, arch: &'static str },
+    #[error(
+        "there is no TVM at {}; run `cargo xtask runtimes --tvm`, or name the Python of your own \
+         installation in AEGIS_TVM_PYTHON", place.display()
+    )]
+    NoTvm { place: PathBuf },
+    #[error("{} has no usable apache-tvm with onnx beside it", path.display())]
+    TvmOfPython { path: PathBuf, source: ProcessError },
+    #[error("{} has TVM {version}, but {pinned} or another patch of it is needed", path.display())]
+    OtherTvm { path: PathBuf, version: String, pinned: &'static str },
+    #[error(
+        "python3 could not make an environment; its module venv is needed (on Debian: apt-get \
+         install python3-venv)"
+    )]
+    NoVenv { source: ProcessError },
+    #[error(
+        "pip could not install {package}; check the network and pip's configuration, and that \
+         python3 is 3.11 or newer"
+    )]
+    Environment { package: String, source: ProcessError },
     #[error("{}", path.display())]
     Io { path: PathBuf, source: io::Error },
 }
@@ -246,7 +270,7 @@ impl<'a> Item<'a> {
         fs::rename(file.path(), ready.join(self.name)).map_err(at(&file.path()))
     }
 
-    fn check_in(&self, folder: &Path) -> Result<(), RuntimesError> {
+    pub(super) fn check_in(&self, folder: &Path) -> Result<(), RuntimesError> {
         let path = folder.join(self.name);
         match self.check {
             Check::Hash(pinned) => check_hash(&path, pinned),

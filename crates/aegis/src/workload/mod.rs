@@ -257,6 +257,8 @@ pub struct Server {
 pub enum Backend {
     /// ONNX Runtime.
     Onnx(OnnxModel),
+    /// Apache TVM.
+    Tvm(TvmModel),
     /// Declared costs instead of a network.
     Sim(SimModel),
 }
@@ -270,6 +272,15 @@ pub struct OnnxModel {
     pub threads: u32,
     /// On a GPU, whether matrix products may round the factors of fp32 to ten bits.
     pub tf32: bool,
+    /// On a GPU, whether stages are captured into graphs.
+    pub graph: bool,
+}
+
+/// Modules compiled by TVM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TvmModel {
+    /// One module per stage, in order of execution; from one to [`STAGES_MAX`].
+    pub stages: Vec<ModelFile>,
     /// On a GPU, whether stages are captured into graphs.
     pub graph: bool,
 }
@@ -416,6 +427,7 @@ impl Backend {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Onnx(_) => "onnx",
+            Self::Tvm(_) => "tvm",
             Self::Sim(_) => "sim",
         }
     }
@@ -425,6 +437,7 @@ impl Backend {
     pub fn stage_count(&self) -> usize {
         match self {
             Self::Onnx(model) => model.stages.len(),
+            Self::Tvm(model) => model.stages.len(),
             Self::Sim(model) => model.stages.len(),
         }
     }
@@ -434,6 +447,7 @@ impl Backend {
     pub fn files(&self) -> &[ModelFile] {
         match self {
             Self::Onnx(model) => &model.stages,
+            Self::Tvm(model) => &model.stages,
             Self::Sim(_) => &[],
         }
     }
