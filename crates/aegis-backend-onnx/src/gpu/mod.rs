@@ -14,10 +14,8 @@
 //!    scratch full of what is not a number.
 
 pub(crate) mod bound;
-mod check;
 pub(crate) mod foreign;
 pub(crate) mod load;
-mod sample;
 
 use std::sync::Arc;
 

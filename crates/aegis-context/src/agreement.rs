@@ -3,19 +3,21 @@
 //! Most networks repeat themselves bit for bit. One with atomic additions (a scatter with duplicate
 //! indices) does not even without a graph; its outputs are then held to a tolerance, which
 //! what is not a number never meets.
+//!
+//! For backends that prepare a model in more than one way, such as plainly and as a captured graph.
 
-use aegis_context::{DType, TensorSpec};
+use crate::description::{DType, TensorSpec};
 
 /// How far a value may be from the plain run's, as a share of the largest, where a network does not
 /// repeat itself.
 const TOLERANCE: f64 = 1e-3;
 
 /// The outputs of one run, in the order of the model's.
-pub(super) type Outputs = Vec<Vec<u8>>;
+pub type Outputs = Vec<Vec<u8>>;
 
 /// How a model's runs are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Agreement {
+pub enum Agreement {
     /// Bit for bit.
     Bits,
     /// To a tolerance: two plain runs differed too.
@@ -24,12 +26,14 @@ pub(super) enum Agreement {
 
 impl Agreement {
     /// The one that two plain runs have.
-    pub(super) fn of(one: &Outputs, other: &Outputs) -> Self {
+    #[must_use]
+    pub fn of(one: &Outputs, other: &Outputs) -> Self {
         if one == other { Self::Bits } else { Self::Close }
     }
 
-    /// Whether `found` is what `expected` says.
-    pub(super) fn holds(self, specs: &[TensorSpec], expected: &Outputs, found: &Outputs) -> bool {
+    /// Whether `found` is what `expected` says, for outputs of `specs`, in their order.
+    #[must_use]
+    pub fn holds(self, specs: &[TensorSpec], expected: &Outputs, found: &Outputs) -> bool {
         match self {
             Self::Bits => expected == found,
             Self::Close => {
