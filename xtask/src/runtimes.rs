@@ -4,6 +4,7 @@
 //! lies at `.aegis/runtimes/onnxruntime-1.31.1/libonnxruntime.so`, with its licence beside it, where
 //! the product looks for it. With `--cuda` it is the wheel `onnxruntime-gpu`, and what its provider
 //! needs of CUDA; read [`cuda`] for that, and [`package`] for how anything is fetched and believed.
+//! With `--trt` it is TensorRT-RTX, and what its binding is built with ([`trt`]).
 //!
 //! # Invariants
 //! 1. Nothing is loaded from the folders of this command but what has the pinned hash.
@@ -11,6 +12,7 @@
 mod cuda;
 mod package;
 mod system;
+mod trt;
 
 use std::path::{Path, PathBuf};
 
@@ -64,7 +66,7 @@ const fn items(library: &'static str) -> [Item<'static>; 3] {
 /// What `cargo xtask runtimes` may be told.
 #[derive(Args, Default)]
 pub(crate) struct RuntimesArgs {
-    /// Takes this wheel of ONNX Runtime instead of asking pip; it must be the pinned one.
+    /// Takes this wheel of the runtime instead of asking pip; it must be the pinned one.
     #[arg(long, value_name = "FILE")]
     wheel: Option<PathBuf>,
     /// Unpacks below this folder instead of `.aegis/runtimes`.
@@ -73,6 +75,9 @@ pub(crate) struct RuntimesArgs {
     /// The runtime for CUDA, and what it needs of CUDA where the system lacks it.
     #[arg(long)]
     cuda: bool,
+    /// TensorRT-RTX instead, and what building the feature `trt` needs.
+    #[arg(long, conflicts_with = "cuda")]
+    trt: bool,
 }
 
 /// Puts the pinned runtimes where the product looks for them.
@@ -84,6 +89,9 @@ pub(crate) fn run(root: &Path, args: &RuntimesArgs) -> anyhow::Result<()> {
     let origin = args.wheel.as_deref().map_or(Origin::Pip, Origin::File);
     if args.cuda {
         return Ok(cuda::run(&into, &origin)?);
+    }
+    if args.trt {
+        return Ok(trt::run(&into, &origin)?);
     }
     let package = package_of_this_machine()?;
     let home = into.join(package.folder());
