@@ -8,12 +8,15 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
-use aegis_backend_trt::{BuildOptions, FOLDER_VARIABLE, Library, build_engine};
+use aegis_backend_trt::{BuildOptions, FOLDER_VARIABLE, Library, RUNTIME, build_engine};
 use aegis_trace::Category;
 
 const MARK: &str = "library: ";
-const FILE: &str = "libtensorrt_rtx.so.1.7.1";
-const PARSER: &str = "libtensorrt_onnxparser_rtx.so.1.7.1";
+/// As `cargo xtask runtimes --trt` fetches them.
+const RTX: &str = "libtensorrt_rtx.so.1.7.1";
+const RTX_PARSER: &str = "libtensorrt_onnxparser_rtx.so.1.7.1";
+/// What this build looks for.
+const FILE: &str = if cfg!(feature = "enterprise") { "libnvinfer.so.11" } else { RTX };
 
 /// Not a test of its own: what the other tests run in a process of its own.
 #[test]
@@ -53,22 +56,22 @@ fn with_library_in(folder: &Path, test: &str) -> String {
 
 fn refused(folder: &Path, words: &str) {
     let line = with_library_in(folder, "say_what_the_library_is");
-    assert!(line.starts_with("the library of TensorRT-RTX is not usable: "), "{line}");
+    let subject = format!("the library of {RUNTIME} is not usable: ");
+    assert!(line.starts_with(&subject), "{line}");
     assert!(line.contains(&folder.join(FILE).display().to_string()), "{line}");
     assert!(line.contains(words), "{line}");
-    let remedy = "; run `cargo xtask runtimes --trt`, or set AEGIS_TENSORRT to the folder of";
-    assert!(line.contains(remedy), "{line}");
+    let fetch = "; run `cargo xtask runtimes --trt`";
+    assert_eq!(line.contains(fetch), cfg!(not(feature = "enterprise")), "{line}");
+    assert!(line.contains(", or set AEGIS_TENSORRT to the folder of"), "{line}");
 }
 
 #[test]
-#[cfg(not(feature = "enterprise"))]
 fn a_missing_library_is_named_with_what_to_run() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     refused(folder.path(), "cannot open shared object file");
 }
 
 #[test]
-#[cfg(not(feature = "enterprise"))]
 fn a_file_that_is_no_library_is_named() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join(FILE), b"no library").expect("a file");
@@ -76,17 +79,16 @@ fn a_file_that_is_no_library_is_named() {
 }
 
 #[test]
-#[cfg(not(feature = "enterprise"))]
 fn another_library_is_told_apart() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    std::fs::copy(fetched(PARSER), folder.path().join(FILE)).expect("a copy");
+    std::fs::copy(fetched(RTX_PARSER), folder.path().join(FILE)).expect("a copy");
     refused(folder.path(), "it has no getInferLibMajorVersion, so it is not TensorRT");
 }
 
 #[test]
 #[cfg(not(feature = "enterprise"))]
 fn the_fetched_library_says_its_release() {
-    let library = fetched(FILE);
+    let library = fetched(RTX);
     let folder = library.parent().expect("it is in a folder");
     let name = with_library_in(folder, "say_what_the_library_is");
     assert!(name.starts_with("TensorRT-RTX 1.7.1."), "{name}");
@@ -96,15 +98,22 @@ fn the_fetched_library_says_its_release() {
 #[cfg(not(feature = "enterprise"))]
 fn a_missing_parser_is_told_when_something_is_built() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    std::os::unix::fs::symlink(fetched(FILE), folder.path().join(FILE)).expect("a link");
+    std::os::unix::fs::symlink(fetched(RTX), folder.path().join(FILE)).expect("a link");
     let name = with_library_in(folder.path(), "say_what_the_library_is");
     assert!(name.starts_with("TensorRT-RTX 1.7.1."), "{name}");
     let line = with_library_in(folder.path(), "say_why_nothing_is_built");
-    assert!(line.contains(PARSER) && line.contains("cannot open shared object file"), "{line}");
+    assert!(line.contains(RTX_PARSER) && line.contains("cannot open shared object file"), "{line}");
+}
+
+#[test]
+#[cfg(feature = "enterprise")]
+fn another_release_is_refused_with_both_numbers() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::os::unix::fs::symlink(fetched(RTX), folder.path().join(FILE)).expect("a link");
+    refused(folder.path(), "it is release 1.7.1.116, and this program was built for 11.4");
 }
 
 /// The library of that name that `cargo xtask runtimes --trt` fetched.
-#[cfg(not(feature = "enterprise"))]
 fn fetched(name: &str) -> std::path::PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let file = root.join(".aegis/runtimes/tensorrt-rtx-1.7.1").join(name);
