@@ -6,12 +6,14 @@
 #![forbid(unsafe_code)]
 
 mod analyse;
+mod build_engine;
 mod chains;
 mod check;
 mod device;
 mod edge;
 mod findings;
 mod histogram;
+mod log;
 mod output;
 mod plan;
 mod profile;
@@ -46,6 +48,8 @@ enum Command {
     Run(run::RunArgs),
     /// Find offsets for a file of tensor lifetimes.
     Plan(plan::PlanArgs),
+    /// Build a serialised engine of TensorRT from an ONNX file, or inspect one.
+    BuildEngine(build_engine::BuildEngineArgs),
     /// Bound an execution time from measured samples, with the confidence it carries.
     Wcet(wcet::WcetArgs),
 }
@@ -58,13 +62,19 @@ enum Answer {
 }
 
 fn main() -> ExitCode {
-    let answer = match Arguments::parse().command {
+    let arguments = Arguments::parse();
+    if let Err(error) = log::start() {
+        report(&error);
+        return ExitCode::from(2);
+    }
+    let answer = match arguments.command {
         Command::Device(args) => device::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Analyse(args) => analyse::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::BuildEngine(args) => build_engine::run(&args),
         Command::Wcet(args) => wcet::run(&args),
     };
     match answer {

@@ -49,7 +49,8 @@
 //!
 //! # Invariants
 //! 1. No type of a foreign library appears in a signature of this crate.
-//! 2. Features only add. Without `onnx` nothing of ONNX Runtime is built.
+//! 2. Features only add. Without `onnx` nothing of ONNX Runtime is built, without `trt` nothing of
+//!    TensorRT. The exception is `trt-enterprise`, which exchanges TensorRT-RTX for TensorRT.
 //! 3. The program `aegis` uses this crate alone.
 #![forbid(unsafe_code)]
 
@@ -58,6 +59,7 @@ mod bargain;
 mod builder;
 mod chain;
 pub mod drive;
+pub mod engine;
 pub mod environment;
 mod error;
 pub mod evidence;

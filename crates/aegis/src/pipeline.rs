@@ -484,8 +484,10 @@ impl Pipeline {
                 sim.stages.iter().map(|cost| with_margin(*cost, margin)).collect()
             }
             (Backend::Sim(sim), _) => sim.stages.clone(),
-            (Backend::Onnx(_), Some(profile)) => profile.costs(),
-            (Backend::Onnx(_), None) => unreachable!("evidence was checked for every real model"),
+            (Backend::Onnx(_) | Backend::Trt(_), Some(profile)) => profile.costs(),
+            (Backend::Onnx(_) | Backend::Trt(_), None) => {
+                unreachable!("evidence was checked for every real model")
+            }
         };
         Terms {
             service: service(model),

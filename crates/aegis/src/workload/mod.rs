@@ -257,6 +257,8 @@ pub struct Server {
 pub enum Backend {
     /// ONNX Runtime.
     Onnx(OnnxModel),
+    /// TensorRT.
+    Trt(TrtModel),
     /// Declared costs instead of a network.
     Sim(SimModel),
 }
@@ -271,6 +273,15 @@ pub struct OnnxModel {
     /// On a GPU, whether matrix products may round the factors of fp32 to ten bits.
     pub tf32: bool,
     /// On a GPU, whether stages are captured into graphs.
+    pub graph: bool,
+}
+
+/// Engines executed by TensorRT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrtModel {
+    /// One serialised engine per stage, in order of execution; from one to [`STAGES_MAX`].
+    pub stages: Vec<ModelFile>,
+    /// Whether stages are captured into graphs.
     pub graph: bool,
 }
 
@@ -416,6 +427,7 @@ impl Backend {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Onnx(_) => "onnx",
+            Self::Trt(_) => "trt",
             Self::Sim(_) => "sim",
         }
     }
@@ -425,6 +437,7 @@ impl Backend {
     pub fn stage_count(&self) -> usize {
         match self {
             Self::Onnx(model) => model.stages.len(),
+            Self::Trt(model) => model.stages.len(),
             Self::Sim(model) => model.stages.len(),
         }
     }
@@ -434,6 +447,7 @@ impl Backend {
     pub fn files(&self) -> &[ModelFile] {
         match self {
             Self::Onnx(model) => &model.stages,
+            Self::Trt(model) => &model.stages,
             Self::Sim(_) => &[],
         }
     }

@@ -253,13 +253,15 @@ pub(super) const CHAIN_KINDS: &[(&str, ChainKind)] =
 pub(super) enum BackendKind {
     /// ONNX Runtime.
     Onnx,
+    /// TensorRT.
+    Trt,
     /// Declared costs.
     Sim,
 }
 
 /// The backends by name.
 pub(super) const BACKENDS: &[(&str, BackendKind)] =
-    &[("onnx", BackendKind::Onnx), ("sim", BackendKind::Sim)];
+    &[("onnx", BackendKind::Onnx), ("trt", BackendKind::Trt), ("sim", BackendKind::Sim)];
 
 /// Periods and deadlines.
 pub(super) const PERIODS: RangeInclusive<Nanos> = super::PERIOD_MIN..=super::PERIOD_MAX;
