@@ -25,6 +25,8 @@ mod memory;
 mod onnx;
 mod partition;
 mod stream;
+#[cfg(feature = "trt")]
+mod trt;
 
 use std::process::ExitCode;
 
@@ -62,6 +64,16 @@ const TESTS: &[Test] = &[
     Test { name: "onnx_faulty_model_is_refused", run: onnx::faulty_model_is_refused },
     Test { name: "onnx_plain_path_gives_the_same", run: onnx::plain_path_gives_the_same },
     Test { name: "onnx_memory_stays_within_the_limit", run: onnx::memory_stays_within_the_limit },
+    #[cfg(feature = "trt")]
+    Test { name: "trt_says_whether_it_runs_on_this_gpu", run: trt::says_whether_it_runs },
+    #[cfg(feature = "trt")]
+    Test { name: "trt_refuses_damaged_and_foreign_plans", run: trt::refuses_damaged_plans },
+    #[cfg(feature = "trt")]
+    Test { name: "trt_outputs_are_the_processors", run: trt::outputs_are_the_processors },
+    #[cfg(feature = "trt")]
+    Test { name: "trt_mock_is_captured_and_replayed", run: trt::mock_is_captured },
+    #[cfg(feature = "trt")]
+    Test { name: "trt_mock_is_held_to_its_memory", run: trt::mock_is_held_to_its_memory },
     Test { name: "fault_illegal_access_is_fatal", run: fault::illegal_is_fatal },
 ];
 
@@ -80,6 +92,11 @@ fn main() -> ExitCode {
         .iter()
         .filter(|test| words.is_empty() || words.iter().any(|word| test.name.contains(*word)))
         .collect();
+    if cfg!(not(feature = "trt")) {
+        println!(
+            "NOT HERE: the tests of TensorRT; this program was built without the feature `trt`"
+        );
+    }
     match Bench::find() {
         Ok(bench) => run_all(&bench, &chosen),
         Err(why) => skip_all(&why, &chosen, required),

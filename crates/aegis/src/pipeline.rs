@@ -87,14 +87,10 @@ impl Pipeline {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let workload = Workload::read(path)?;
         workload.check_files()?;
-        let runs_elsewhere = |model: &&Model| match workload.device.driver {
-            Driver::Host => false,
-            Driver::Sim => needs_evidence(model),
-            Driver::Cuda { .. } => !needs_evidence(model),
-        };
-        if let Some(model) = workload.models.iter().find(runs_elsewhere) {
-            let (model, backend, needs) = (model.name.clone(), model.backend.name(), "host");
-            return Err(Error::WrongDriver { model, backend, needs });
+        if let Some(misplaced) =
+            workload.models.iter().find_map(|model| misplaced(model, &workload))
+        {
+            return Err(misplaced);
         }
         let pipeline = Self { workload, evidence_path: path.with_extension("evidence.json") };
         pipeline.check_memory()?;
@@ -524,8 +520,22 @@ fn service(model: &Model) -> ServiceTerms {
     }
 }
 
+/// The error of a model that cannot run on the device of its workload.
+fn misplaced(model: &Model, workload: &Workload) -> Option<Error> {
+    let needs = match (&model.backend, workload.device.driver) {
+        (Backend::Trt(_), Driver::Cuda { .. }) | (Backend::Sim(_), Driver::Host | Driver::Sim) => {
+            return None;
+        }
+        (Backend::Onnx(_), Driver::Host | Driver::Cuda { .. }) => return None,
+        (Backend::Trt(_), Driver::Host | Driver::Sim) => "cuda",
+        (Backend::Onnx(_), Driver::Sim) | (Backend::Sim(_), Driver::Cuda { .. }) => "host",
+    };
+    let (model, backend) = (model.name.clone(), model.backend.name());
+    Some(Error::WrongDriver { model, backend, needs })
+}
+
 fn needs_evidence(model: &Model) -> bool {
-    matches!(model.backend, Backend::Onnx(_))
+    matches!(model.backend, Backend::Onnx(_) | Backend::Trt(_))
 }
 
 fn evidence_of<'e>(evidence: Option<&'e Evidence>, model: &Model) -> Option<&'e ModelEvidence> {
