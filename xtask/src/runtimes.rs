@@ -112,6 +112,16 @@ pub(crate) fn provide(root: &Path, cuda: bool) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
+/// Makes sure of TensorRT-RTX, and returns the folder of its libraries: where it is below that of a
+/// workspace, and its path here.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn provide_trt(root: &Path) -> anyhow::Result<(&'static str, PathBuf)> {
+    trt::run(&home(root), &Origin::Pip)?;
+    Ok((trt::PLACE, root.join(trt::PLACE)))
+}
+
 /// The library's place in the workspace at `root`, whether it is there or not.
 pub(crate) fn library(root: &Path) -> PathBuf {
     home(root).join(format!("onnxruntime-{VERSION}")).join(LIBRARY)

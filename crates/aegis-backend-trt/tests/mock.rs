@@ -1,5 +1,7 @@
-//! The run-time half against a mock of the library, on the host: what is asked of memory, what is
-//! bound, what runs, and what becomes of a model whose engine misbehaves.
+//! The run-time half against a mock of the library, on the host.
+//!
+//! What is asked of memory, what is bound, what runs, and what becomes of a model whose engine
+//! misbehaves.
 //!
 //! Here the mock copies at once, on the caller's thread, and nothing can be captured. On a GPU the same
 //! mock is captured and replayed by the device: `aegis-gpu-tests`.

@@ -1,5 +1,6 @@
-//! The real TensorRT-RTX, as far as it goes without a GPU: parse, build, serialise, and what it says
-//! of plans that it refuses.
+//! The real TensorRT-RTX, as far as it goes without a GPU.
+//!
+//! It parses, builds and serialises, and says why it refuses a plan.
 //!
 //! Nothing here skips: without the library or the models, a test fails with the command that gets
 //! them. What needs a GPU is in `aegis-gpu-tests`; what needs one that the library supports was run on

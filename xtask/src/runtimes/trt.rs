@@ -24,6 +24,9 @@ use crate::process;
 /// The folder in which the product looks for the libraries, among those of other runtimes.
 const HOME: &str = "tensorrt-rtx-1.7.1";
 
+/// The same, below the folder of a workspace or of a bundle.
+pub(super) const PLACE: &str = ".aegis/runtimes/tensorrt-rtx-1.7.1";
+
 /// TensorRT-RTX and its reader of ONNX files.
 const TENSORRT: Package<'static> = Package {
     name: "onnxruntime-ep-nv-tensorrt-rtx-cu13",
@@ -111,6 +114,11 @@ fn make_executable(_: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_place_is_where_it_is_put() {
+        assert!(PLACE.ends_with(&format!("/{HOME}")));
+    }
 
     #[test]
     fn cargo_is_told_where_the_fetched_libclang_is() {
