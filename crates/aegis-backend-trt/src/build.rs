@@ -72,7 +72,7 @@ pub fn build_engine(options: &BuildOptions) -> Result<BuiltEngine, BackendError>
     library.load_parser()?;
     let logger = ffi::logger().map_err(|reason| BackendError::Runtime { reason })?;
     let (made, heard) = listen(|| Builder::new(logger));
-    let mut builder = made.map_err(|error| refusal::failed(&error.to_string(), &heard))?;
+    let mut builder = ffi::sound(made, &heard)?;
     let (read, heard) = listen(|| {
         let network = builder.create_network(0)?;
         let mut parser = OnnxParser::new(network, logger)?;

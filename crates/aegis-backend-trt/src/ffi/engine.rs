@@ -93,7 +93,23 @@ fn judge(_: &Runtime<'_>, _: &[u8]) -> Header {
 fn runtime() -> Result<Runtime<'static>, BackendError> {
     let logger = logger().map_err(|reason| BackendError::Runtime { reason })?;
     let (made, heard) = listen(|| Runtime::new(logger));
-    made.map_err(|error| refusal::failed(&error.to_string(), &heard))
+    sound(made, &heard)
+}
+
+/// An object of the library, unless it complained while making it. TensorRT 11.4 was seen to answer
+/// with an address that is no object where there is no driver, so such a one is not dropped either.
+///
+/// # Errors
+/// [`BackendError`]: what the library says.
+pub(crate) fn sound<T>(made: trtx::Result<T>, heard: &Heard) -> Result<T, BackendError> {
+    match made {
+        Ok(object) if heard.complaints().is_empty() => Ok(object),
+        Ok(object) => {
+            std::mem::forget(object);
+            Err(refusal::failed("the library could not be set up", heard))
+        }
+        Err(error) => Err(refusal::failed(&error.to_string(), heard)),
+    }
 }
 
 impl Engine {

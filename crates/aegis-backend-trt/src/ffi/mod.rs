@@ -20,5 +20,5 @@ mod loader;
 pub(crate) use device::{copy_in, copy_out, fill_scratch};
 #[cfg(feature = "mock")]
 pub(crate) use device::{gather, scatter};
-pub(crate) use engine::{Addresses, Engine, header};
+pub(crate) use engine::{Addresses, Engine, header, sound};
 pub(crate) use loader::{Version, load_library, load_parser, logger};
