@@ -296,6 +296,14 @@ impl Prepared {
     }
 }
 
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        // The library looks for its GPU on the thread that drops its objects. Where that cannot be
+        // said to it, the device is lost, and with it what there was to free.
+        drop(self.gpu.make_current());
+    }
+}
+
 /// Which way a copy between slot and model goes.
 #[derive(Clone, Copy, Debug)]
 enum Direction {

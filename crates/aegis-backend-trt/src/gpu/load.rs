@@ -19,7 +19,9 @@ use super::memory::{Memory, Named, Regions};
 use super::program::Program;
 use crate::engine::{ALIGNMENT, FIRST_NAMED, ROOM};
 use crate::facts::{self, EngineFacts};
+use crate::log::listen;
 use crate::persistent::Persistent;
+use crate::refusal;
 
 /// The first runs make the library choose and compile kernels, which may take memory.
 const MEASURING_RUNS: usize = 3;
@@ -71,20 +73,33 @@ fn measure_in(files: &[PathBuf], gap: Range<u64>, gpu: &Gpu) -> Result<Measured,
     let aux: Vec<_> = aux.collect::<Result<_, BackendError>>()?;
     drop(claimed); // The bytes stay as they are; they are claimed again piece by piece.
     let mut memory = cut(&gpu.arena, gap, &range, &chain, scratch)?;
-    for (stage, program) in programs.iter_mut().enumerate() {
-        program.place(&memory, &chain, stage, &aux)?;
-    }
-    for _ in 0..MEASURING_RUNS {
-        for program in &mut programs {
-            run(program, gpu, &mut memory, &range)?;
-        }
-    }
-    // The programs go here, before their memory.
-    drop(programs);
+    let tried = place_and_run(&mut programs, gpu, &chain, &aux, &mut memory, &range);
+    drop(programs); // Before their memory, whatever became of them.
+    tried?;
     Ok(Measured { chain, weights: range.taken(), scratch, aux, foreign: None })
 }
 
-/// Runs `program` on the preparation stream and waits for its end.
+fn place_and_run(
+    programs: &mut [Program],
+    gpu: &Gpu,
+    chain: &Chain,
+    aux: &[Arc<CudaStream>],
+    memory: &mut Memory,
+    range: &Persistent,
+) -> Result<(), BackendError> {
+    for (stage, program) in programs.iter_mut().enumerate() {
+        program.place(memory, chain, stage, aux)?;
+    }
+    for _ in 0..MEASURING_RUNS {
+        for program in &mut *programs {
+            run(program, gpu, memory, range)?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs `program` on the preparation stream and waits for its end. What the library says meanwhile is
+/// in the error.
 pub(super) fn run(
     program: &mut Program,
     gpu: &Gpu,
@@ -92,7 +107,11 @@ pub(super) fn run(
     range: &Persistent,
 ) -> Result<(), BackendError> {
     gpu.make_current()?;
-    let enqueued = program.enqueue(&gpu.preparation, memory);
+    let (enqueued, heard) = listen(|| program.enqueue(&gpu.preparation, memory));
+    let enqueued = enqueued.map_err(|error| match error {
+        BackendError::Runtime { reason } => refusal::failed(&reason, &heard),
+        other => other,
+    });
     let ended = gpu.preparation.synchronize();
     judge(enqueued, range)?;
     Ok(ended?)
