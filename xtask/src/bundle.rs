@@ -49,6 +49,10 @@ pub(crate) struct BundleArgs {
     /// Puts ONNX Runtime into the folder: 30 MB, or 300 MB for CUDA.
     #[arg(long)]
     with_runtime: bool,
+    /// Builds TensorRT-RTX in, and puts its libraries into the folder where a runtime is asked for:
+    /// 240 MB.
+    #[arg(long, conflicts_with = "target")]
+    trt: bool,
     /// Builds for this target of rustc instead of for this machine.
     #[arg(long, value_name = "TRIPLE", conflicts_with = "with_runtime")]
     target: Option<String>,
@@ -62,7 +66,7 @@ pub(crate) fn run(root: &Path, args: &BundleArgs) -> anyhow::Result<()> {
     let commit = commit(root)?;
     let output = root.join(&args.output);
     let programs = present(root)?;
-    let built = build(root, args.target.as_deref(), &programs, &commit)?;
+    let built = build(root, args, &programs, &commit)?;
     for program in &programs {
         copy(&built.join(program.name), &output.join("bin").join(program.name))?;
     }
@@ -73,6 +77,10 @@ pub(crate) fn run(root: &Path, args: &BundleArgs) -> anyhow::Result<()> {
     if args.with_runtime {
         let runtime = runtimes::provide(root, args.cuda)?;
         copy_files(&runtime, "", &output.join("lib"))?;
+    }
+    if args.with_runtime && args.trt {
+        let (place, folder) = runtimes::provide_trt(root)?;
+        copy_files(&folder, "", &output.join(place))?;
     }
     write(&output.join("README.md"), README)?;
     write(&output.join("COMMIT"), &format!("{commit}\n"))?;
@@ -96,7 +104,7 @@ fn present(root: &Path) -> anyhow::Result<Vec<&'static Program>> {
 /// Builds `programs`, and returns the folder they are in.
 fn build(
     root: &Path,
-    target: Option<&str>,
+    args: &BundleArgs,
     programs: &[&Program],
     commit: &str,
 ) -> anyhow::Result<PathBuf> {
@@ -105,8 +113,11 @@ fn build(
     for program in programs {
         cargo.args(["--package", program.package, "--bin", program.name]);
     }
+    if args.trt {
+        cargo.args(["--features", "aegis-cli/trt,aegis-gpu-tests/trt"]);
+    }
     let mut folder = tools::target_folder(root)?;
-    if let Some(target) = target {
+    if let Some(target) = &args.target {
         cargo.args(["--target", target]);
         folder.push(target);
     }

@@ -6,6 +6,7 @@
 //! needs of CUDA; read [`cuda`] for that, and [`package`] for how anything is fetched and believed.
 //! With `--perfetto` it is what tests of exported traces need ([`perfetto`]).
 //! With `--tvm` it is Apache TVM, compiler and runtime: [`tvm`].
+//! With `--trt` it is TensorRT-RTX, and what its binding is built with ([`trt`]).
 //!
 //! # Invariants
 //! 1. Nothing is loaded from the folders of this command but what has the pinned hash.
@@ -15,6 +16,7 @@ mod cuda;
 mod package;
 mod perfetto;
 mod system;
+mod trt;
 mod tvm;
 
 use std::path::{Path, PathBuf};
@@ -69,7 +71,7 @@ const fn items(library: &'static str) -> [Item<'static>; 3] {
 /// What `cargo xtask runtimes` may be told.
 #[derive(Args, Default)]
 pub(crate) struct RuntimesArgs {
-    /// Takes this wheel of ONNX Runtime instead of asking pip; it must be the pinned one.
+    /// Takes this wheel of the runtime instead of asking pip; it must be the pinned one.
     #[arg(long, value_name = "FILE")]
     wheel: Option<PathBuf>,
     /// Unpacks below this folder instead of `.aegis/runtimes`.
@@ -87,6 +89,9 @@ pub(crate) struct RuntimesArgs {
     /// Apache TVM: a private Python environment that compiles models, and the libraries.
     #[arg(long, conflicts_with_all = ["wheel", "cuda", "perfetto"])]
     tvm: bool,
+    /// TensorRT-RTX, and what building the feature `trt` needs.
+    #[arg(long, conflicts_with_all = ["cuda", "perfetto", "tvm"])]
+    trt: bool,
 }
 
 impl RuntimesArgs {
@@ -121,6 +126,9 @@ pub(crate) fn run(root: &Path, args: &RuntimesArgs) -> anyhow::Result<()> {
     if args.perfetto {
         return Ok(perfetto::run(&into)?);
     }
+    if args.trt {
+        return Ok(trt::run(&into, &origin)?);
+    }
     let package = package_of_this_machine()?;
     let home = into.join(package.folder());
     let verb = verb(&package.provide(&home, &origin)?);
@@ -146,6 +154,16 @@ pub(crate) fn provide(root: &Path, cuda: bool) -> anyhow::Result<PathBuf> {
 /// As [`run`].
 pub(crate) fn provide_browser(root: &Path) -> anyhow::Result<PathBuf> {
     Ok(browser::provide(&home(root))?)
+}
+
+/// Makes sure of TensorRT-RTX, and returns the folder of its libraries: where it is below that of a
+/// workspace, and its path here.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn provide_trt(root: &Path) -> anyhow::Result<(&'static str, PathBuf)> {
+    trt::run(&home(root), &Origin::Pip)?;
+    Ok((trt::PLACE, root.join(trt::PLACE)))
 }
 
 /// The library's place in the workspace at `root`, whether it is there or not.

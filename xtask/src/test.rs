@@ -60,6 +60,8 @@ enum Step {
     Doctest,
     /// Everything builds without the runtimes.
     BuildMinimal,
+    /// TensorRT: no lint complains with it built in, and its real library builds engines.
+    Trt,
 }
 
 /// The crates that have features, without them. Alone, since any other crate of the workspace that
@@ -68,6 +70,22 @@ const MINIMAL: [&str; 5] = ["--package", "aegis", "--package", PROGRAM, "--no-de
 
 /// The crate of the command `aegis`.
 const PROGRAM: &str = "aegis-cli";
+
+/// The crates that know TensorRT, with it. The same for linting and testing, so that nothing is built
+/// twice.
+const TRT: [&str; 8] = [
+    "--package",
+    "aegis-backend-trt",
+    "--package",
+    PROGRAM,
+    "--package",
+    "aegis-gpu-tests",
+    "--features",
+    "aegis-backend-trt/mock,aegis-cli/trt,aegis-gpu-tests/trt",
+];
+
+/// The tests of the backend, and those of the command that builds engines.
+const TRT_TESTS: &str = "package(aegis-backend-trt) or binary(build_engine)";
 
 /// The sets of models that tests read.
 const MODEL_SETS: [ModelSet; 2] = [ModelSet::Golden, ModelSet::Faulty];
@@ -147,6 +165,7 @@ impl Step {
             Self::Nextest => nextest(root),
             Self::Doctest => doctest(root),
             Self::BuildMinimal => cargo(root, &[["build"].as_slice(), &MINIMAL].concat()),
+            Self::Trt => trt(root),
         }
     }
 }
@@ -199,6 +218,17 @@ fn nextest(root: &Path) -> anyhow::Result<()> {
     nextest.args(["run", "--workspace", "--profile", "ci"]);
     nextest.env("AEGIS_BROWSER", runtimes::provide_browser(root)?);
     Ok(process::show_and_run(with_runtime(root, &mut nextest))?)
+}
+
+/// What is left to the end, since it fetches most and nothing else needs it. TensorRT itself, which
+/// cannot be fetched, is linted only.
+fn trt(root: &Path) -> anyhow::Result<()> {
+    runtimes::provide_trt(root)?;
+    clippy(root, &TRT)?;
+    clippy(root, &["--package", "aegis-backend-trt", "--features", "enterprise"])?;
+    let mut nextest = tools::NEXTEST.command(root)?;
+    nextest.args(["run", "--profile", "ci"]).args(TRT).args(["-E", TRT_TESTS]);
+    Ok(process::show_and_run(&mut nextest)?)
 }
 
 fn doctest(root: &Path) -> anyhow::Result<()> {

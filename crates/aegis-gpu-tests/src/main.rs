@@ -25,6 +25,8 @@ mod memory;
 mod onnx;
 mod partition;
 mod stream;
+#[cfg(feature = "trt")]
+mod trt;
 mod tvm;
 
 use std::process::ExitCode;
@@ -73,6 +75,16 @@ const TESTS: &[Test] = &[
         name: "tvm_module_for_the_processor_is_refused",
         run: tvm::module_for_the_processor_is_refused,
     },
+    #[cfg(feature = "trt")]
+    Test { name: "trt_says_whether_it_runs_on_this_gpu", run: trt::says_whether_it_runs },
+    #[cfg(feature = "trt")]
+    Test { name: "trt_refuses_damaged_and_foreign_plans", run: trt::refuses_damaged_plans },
+    #[cfg(feature = "trt")]
+    Test { name: "trt_outputs_are_the_processors", run: trt::outputs_are_the_processors },
+    #[cfg(feature = "trt")]
+    Test { name: "trt_mock_is_captured_and_replayed", run: trt::mock_is_captured },
+    #[cfg(feature = "trt")]
+    Test { name: "trt_mock_is_held_to_its_memory", run: trt::mock_is_held_to_its_memory },
     Test { name: "fault_illegal_access_is_fatal", run: fault::illegal_is_fatal },
 ];
 
@@ -91,6 +103,11 @@ fn main() -> ExitCode {
         .iter()
         .filter(|test| words.is_empty() || words.iter().any(|word| test.name.contains(*word)))
         .collect();
+    if cfg!(not(feature = "trt")) {
+        println!(
+            "NOT HERE: the tests of TensorRT; this program was built without the feature `trt`"
+        );
+    }
     match Bench::find() {
         Ok(bench) => run_all(&bench, &chosen),
         Err(why) => skip_all(&why, &chosen, required),

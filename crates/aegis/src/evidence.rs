@@ -464,6 +464,11 @@ pub fn fingerprint(source: &ModelSource) -> Result<String, EvidenceError> {
             let manifests: Vec<PathBuf> = modules.iter().map(manifest).collect();
             add_files(&mut hash, &manifests)?;
         }
+        ModelSource::Trt { engines, graph } => {
+            hash.update(b"trt");
+            hash.update([u8::from(*graph)]);
+            add_files(&mut hash, engines)?;
+        }
         ModelSource::Sim { model, costs } => hash.update(format!("{model:?} {costs:?}")),
     }
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())

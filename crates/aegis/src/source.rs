@@ -30,6 +30,13 @@ pub enum ModelSource {
         /// Whether stages are captured into graphs, where they run on a GPU.
         graph: bool,
     },
+    /// Serialised engines of TensorRT: one, or one per stage in order.
+    Trt {
+        /// The files.
+        engines: Vec<PathBuf>,
+        /// Whether stages are captured into graphs.
+        graph: bool,
+    },
     /// Declared costs instead of a network.
     Sim {
         /// What it looks like, and how much memory it takes.
@@ -57,7 +64,7 @@ impl Default for GpuOptions {
 /// Where a model is to be loaded.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(
-    not(any(feature = "onnx", feature = "tvm")),
+    not(any(feature = "onnx", feature = "tvm", feature = "trt")),
     expect(dead_code, reason = "only real runtimes stand on it")
 )]
 pub(crate) struct Ground<'a> {
@@ -81,7 +88,7 @@ pub(crate) struct Preparation {
     )]
     pub(crate) ordinal: u16,
     #[cfg_attr(
-        not(any(feature = "onnx", feature = "tvm")),
+        not(any(feature = "onnx", feature = "tvm", feature = "trt")),
         expect(dead_code, reason = "the runtimes read it")
     )]
     pub(crate) stream: Arc<CudaStream>,
@@ -97,7 +104,9 @@ impl ModelSource {
     /// Its stages in order: the names of their files without folders, or their numbers.
     pub(crate) fn stage_names(&self) -> Vec<String> {
         match self {
-            Self::Onnx { files, .. } | Self::Tvm { modules: files, .. } => files
+            Self::Onnx { files, .. }
+            | Self::Tvm { modules: files, .. }
+            | Self::Trt { engines: files, .. } => files
                 .iter()
                 .map(|file| file.file_name().unwrap_or(file.as_os_str()))
                 .map(|name| name.to_string_lossy().into_owned())
@@ -112,6 +121,7 @@ impl ModelSource {
         match self {
             Self::Onnx { .. } => "onnx",
             Self::Tvm { .. } => "tvm",
+            Self::Trt { .. } => "trt",
             Self::Sim { .. } => "sim",
         }
     }
@@ -130,6 +140,7 @@ impl ModelSource {
         let backend = match self {
             Self::Onnx { files, threads, gpu } => load_onnx(name, files, *threads, *gpu, ground)?,
             Self::Tvm { modules, graph } => load_tvm(name, modules, *graph, ground)?,
+            Self::Trt { engines, graph } => load_trt(name, engines, *graph, ground)?,
             Self::Sim { model, costs } => {
                 let kind = ground.device.kind();
                 Box::new(SimBackend::constant(model.clone(), kind, costs.clone()))
@@ -219,6 +230,39 @@ fn load_tvm(
     _: Ground<'_>,
 ) -> Result<Box<dyn RuntimeBackend>, Error> {
     Err(Error::NotBuilt { what: "TVM", feature: "tvm" })
+}
+
+#[cfg(feature = "trt")]
+fn load_trt(
+    name: &str,
+    engines: &[PathBuf],
+    graph: bool,
+    ground: Ground<'_>,
+) -> Result<Box<dyn RuntimeBackend>, Error> {
+    use aegis_backend_trt::{Gpu, LoadOptions, TrtBackend};
+    let Ground { device, arena, preparation, memory_limit } = ground;
+    let (aegis_cuda::DriverKind::Cuda, Some(Preparation { stream, .. })) =
+        (device.kind(), preparation)
+    else {
+        let (model, backend, needs) = (name.to_owned(), "trt", "cuda");
+        return Err(Error::WrongDriver { model, backend, needs });
+    };
+    let (device, arena) = (device.clone(), arena.clone());
+    let gpu = Gpu { device, arena, preparation: Arc::clone(stream), graph };
+    match TrtBackend::load(&LoadOptions { files: engines.to_vec(), memory_limit, gpu }) {
+        Ok(backend) => Ok(Box::new(backend)),
+        Err(cause) => Err(Error::Load { model: name.to_owned(), cause }),
+    }
+}
+
+#[cfg(not(feature = "trt"))]
+fn load_trt(
+    _: &str,
+    _: &[PathBuf],
+    _: bool,
+    _: Ground<'_>,
+) -> Result<Box<dyn RuntimeBackend>, Error> {
+    Err(Error::NotBuilt { what: "TensorRT", feature: "trt" })
 }
 
 /// A model in memory of its runtime, not yet admitted.

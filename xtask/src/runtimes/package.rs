@@ -83,6 +83,17 @@ pub(super) enum RuntimesError {
         "there is no Node {oldest} or later on PATH, and none is pinned for {os} on {arch}; install it"
     )]
     NoNode { oldest: u32, os: &'static str, arch: &'static str },
+    #[error(
+        "TensorRT-RTX 1.7.1 is pinned for Linux on x86_64, not for {os} on {arch}; where its maker has \
+         it for this machine, name the folder of its libraries in AEGIS_TENSORRT, and a libclang older \
+         than 22 in LIBCLANG_PATH"
+    )]
+    TensorRtPlatform { os: &'static str, arch: &'static str },
+    #[error(
+        "building the binding of TensorRT needs a C++ compiler as `c++`; install one (on Debian: \
+         apt-get install g++), then try again"
+    )]
+    NoCompiler { source: ProcessError },
     #[error("python3 is needed to fetch {package}; install Python 3 with pip, then try again")]
     PythonMissing { package: String },
     #[error(

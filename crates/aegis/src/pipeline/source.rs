@@ -23,6 +23,10 @@ pub(super) fn source(model: &Model) -> ModelSource {
             modules: tvm.stages.iter().map(|file| file.path.clone()).collect(),
             graph: tvm.graph,
         },
+        Backend::Trt(trt) => ModelSource::Trt {
+            engines: trt.stages.iter().map(|file| file.path.clone()).collect(),
+            graph: trt.graph,
+        },
         Backend::Sim(sim) => declared(
             SimNeed { persistent: sim.persistent, scratch: sim.scratch, carried: sim.carried },
             sim.stages.clone(),

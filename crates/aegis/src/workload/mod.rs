@@ -259,6 +259,8 @@ pub enum Backend {
     Onnx(OnnxModel),
     /// Apache TVM.
     Tvm(TvmModel),
+    /// TensorRT.
+    Trt(TrtModel),
     /// Declared costs instead of a network.
     Sim(SimModel),
 }
@@ -282,6 +284,15 @@ pub struct TvmModel {
     /// One module per stage, in order of execution; from one to [`STAGES_MAX`].
     pub stages: Vec<ModelFile>,
     /// On a GPU, whether stages are captured into graphs.
+    pub graph: bool,
+}
+
+/// Engines executed by TensorRT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrtModel {
+    /// One serialised engine per stage, in order of execution; from one to [`STAGES_MAX`].
+    pub stages: Vec<ModelFile>,
+    /// Whether stages are captured into graphs.
     pub graph: bool,
 }
 
@@ -428,6 +439,7 @@ impl Backend {
         match self {
             Self::Onnx(_) => "onnx",
             Self::Tvm(_) => "tvm",
+            Self::Trt(_) => "trt",
             Self::Sim(_) => "sim",
         }
     }
@@ -438,6 +450,7 @@ impl Backend {
         match self {
             Self::Onnx(model) => model.stages.len(),
             Self::Tvm(model) => model.stages.len(),
+            Self::Trt(model) => model.stages.len(),
             Self::Sim(model) => model.stages.len(),
         }
     }
@@ -448,6 +461,7 @@ impl Backend {
         match self {
             Self::Onnx(model) => &model.stages,
             Self::Tvm(model) => &model.stages,
+            Self::Trt(model) => &model.stages,
             Self::Sim(_) => &[],
         }
     }

@@ -26,7 +26,7 @@ use super::reader::{At, Raw, Section, quoted};
 use super::schema::{self, BackendKind};
 use super::{
     Backend, Budget, Device, Driver, Model, ModelFile, OnnxModel, Overheads, Scheduler, SimModel,
-    SourceText, Span, TvmModel, WcetRule, Workload, WorkloadFaults,
+    SourceText, Span, TrtModel, TvmModel, WcetRule, Workload, WorkloadFaults,
 };
 use crate::environment::Property;
 
@@ -383,6 +383,10 @@ impl Parser<'_> {
                 self.refuse_keys(table, &["sim", "threads", "tf32"], ("tvm", span));
                 self.tvm(table).map(Backend::Tvm)
             }
+            Ok(At { value: BackendKind::Trt, span }) => {
+                self.refuse_keys(table, &["sim", "threads", "tf32"], ("trt", span));
+                self.trt(table).map(Backend::Trt)
+            }
             Ok(At { value: BackendKind::Sim, span }) => {
                 self.refuse_keys(
                     table,
@@ -443,6 +447,12 @@ impl Parser<'_> {
         let stages = self.stage_files(table);
         let graph = table.optional(&mut self.findings, "graph", Raw::flag);
         Ok(TvmModel { stages: stages?, graph: or_default(graph?, true) })
+    }
+
+    fn trt(&mut self, table: &Section<'_>) -> Result<TrtModel, Reported> {
+        let stages = self.stage_files(table);
+        let graph = table.optional(&mut self.findings, "graph", Raw::flag);
+        Ok(TrtModel { stages: stages?, graph: or_default(graph?, true) })
     }
 
     fn stage_files(&mut self, table: &Section<'_>) -> Result<Vec<ModelFile>, Reported> {

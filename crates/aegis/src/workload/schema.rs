@@ -255,13 +255,20 @@ pub(super) enum BackendKind {
     Onnx,
     /// Apache TVM.
     Tvm,
+    /// TensorRT.
+    Trt,
     /// Declared costs.
     Sim,
 }
 
 /// The backends by name.
 pub(super) const BACKENDS: &[(&str, BackendKind)] =
-    &[("onnx", BackendKind::Onnx), ("tvm", BackendKind::Tvm), ("sim", BackendKind::Sim)];
+    &[
+        ("onnx", BackendKind::Onnx),
+        ("tvm", BackendKind::Tvm),
+        ("trt", BackendKind::Trt),
+        ("sim", BackendKind::Sim),
+    ];
 
 /// Periods and deadlines.
 pub(super) const PERIODS: RangeInclusive<Nanos> = super::PERIOD_MIN..=super::PERIOD_MAX;
