@@ -98,7 +98,6 @@ impl TrtBackend {
         let state = State::Measured { files: files.clone(), gpu: Box::new(gpu.clone()), aux };
         // A mock does without the library.
         let name = Library::get().map_or_else(|_| format!("{RUNTIME} mock"), Library::name);
-        let foreign = foreign.into_iter().collect();
         Ok(Self { name, chain, description, memory, state, foreign })
     }
 
@@ -188,7 +187,7 @@ impl RuntimeBackend for TrtBackend {
         };
         let request = Request { files: &files, gpu: &gpu, chain: &self.chain, aux: &aux };
         let mut prepared = Prepared::new(&request, memory)?;
-        self.foreign.extend(prepared.foreign.take());
+        self.foreign.append(&mut prepared.foreign);
         self.state = State::Bound(Box::new(prepared));
         Ok(())
     }

@@ -307,7 +307,7 @@ impl RuntimeBackend for TvmBackend {
                 let (manifests, chain) = (&self.manifests, &self.chain);
                 let mut prepared =
                     gpu::bound::Prepared::new(manifests, chain, modules, memory, gpu)?;
-                self.foreign.extend(prepared.foreign.take());
+                self.foreign.append(&mut prepared.foreign);
                 self.remarks.append(&mut prepared.remarks);
                 self.state = State::BoundOnGpu(Box::new(prepared));
                 Ok(())

@@ -21,6 +21,7 @@ pub mod chain;
 pub mod context;
 pub mod description;
 pub mod error;
+pub mod foreign;
 pub mod sample;
 pub mod sim;
 pub mod slot;

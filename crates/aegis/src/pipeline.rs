@@ -519,7 +519,9 @@ impl Pipeline {
                 sim.stages.iter().map(|cost| with_margin(*cost, margin)).collect()
             }
             (Backend::Sim(sim), _) => sim.stages.clone(),
-            (Backend::Onnx(_) | Backend::Tvm(_) | Backend::Trt(_), Some(profile)) => profile.costs(),
+            (Backend::Onnx(_) | Backend::Tvm(_) | Backend::Trt(_), Some(profile)) => {
+                profile.costs()
+            }
             (Backend::Onnx(_) | Backend::Tvm(_) | Backend::Trt(_), None) => {
                 unreachable!("evidence was checked for every real model")
             }

@@ -35,6 +35,7 @@ use std::sync::Arc;
 
 use aegis_context::agreement::{Agreement, Outputs};
 use aegis_context::chain::{Chain, Role};
+use aegis_context::foreign::Meter;
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, TensorSpec, sample};
 use aegis_cuda::{
@@ -44,7 +45,6 @@ use aegis_memory::MemoryBinding;
 use aegis_trace::{Bytes, StageIndex};
 
 use super::Gpu;
-use super::foreign::Meter;
 use super::load::{range_of, sessions};
 use crate::engine::{Named, SCRATCH, accept, missing, place_of, runtime};
 use crate::ffi::{self, Binding, DeviceRange, PlaceMemory};
@@ -168,7 +168,7 @@ impl Prepared {
             foreign: Vec::new(),
         };
         prepared.prepare(chain, plain)?;
-        prepared.foreign = meter.charge_bind()?;
+        prepared.foreign = meter.charge()?;
         Ok(prepared)
     }
 

@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use aegis_context::BackendError;
 use aegis_context::chain::Chain;
+use aegis_context::foreign::Meter;
 use aegis_cuda::{DeviceBuffer, interop};
 use aegis_trace::Bytes;
 
 use super::Gpu;
-use super::foreign::Meter;
 use crate::engine::{ALIGNMENT, FIRST_NAMED, ROOM, accept, chain_of, place_of, runtime};
 use crate::ffi::{Binding, DeviceRange, Kept, Place, PlaceMemory, Provider};
 use crate::library::Library;
@@ -118,7 +118,7 @@ fn run(
         }
     }
     // Refused here, where the sessions still have it, if the limit does not hold it.
-    drop(meter.charge_bind()?);
+    drop(meter.charge()?);
     drop(bindings);
     Ok((chain, taken + ORDER_SLACK, scratch.high_water()))
 }

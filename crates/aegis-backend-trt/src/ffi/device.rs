@@ -4,46 +4,65 @@ use std::sync::Arc;
 
 use aegis_context::slot::JobSlot;
 use aegis_cuda::interop;
-use aegis_cuda::{CudaStream, DeviceBuffer, DeviceError, SharedRegion};
+use aegis_cuda::{CudaGraph, CudaStream, DeviceBuffer, DeviceError, HostBuffer, SharedRegion};
 
-/// Enqueues a copy of input `index` of the job to `target`.
+/// Enqueues, or captures, a copy of `source` to `target`.
 ///
-/// The job's buffers are the orchestration side's from the queueing of the slot to its end
-/// (`aegis_context::slot`, invariant 1), and the slot ends only after the last event of its stages.
-/// `target` is an input of the model, which the stages of one job alone use; the caller keeps both.
+/// Both are the model's: an input that the stages of one job alone use, and either its own staging
+/// buffer or a buffer of the job's slot. The slot's are the orchestration side's from its queueing to
+/// its end (`aegis_context::slot`, invariant 1), and it ends only after the last event of its stages.
 pub(crate) fn copy_in(
     stream: &CudaStream,
-    job: &Arc<JobSlot>,
-    index: usize,
+    source: &HostBuffer,
     target: &mut DeviceBuffer,
 ) -> Result<(), DeviceError> {
-    let io = job.io();
     #[cfg(feature = "mock")]
     if interop::stream_handle(stream).is_none() {
-        return target.write(0, &io.inputs[index]); // On the host a mock does everything at once.
+        return target.write(0, source); // On the host a mock does everything at once.
     }
-    // SAFETY: (1) Both buffers live until the copy is done: the model holds the target and the slot
-    // (`gpu::bound`, invariant 2). (2) Nobody writes the source or uses the target meanwhile: see
-    // above.
-    unsafe { interop::copy_to_device(stream, &io.inputs[index], target) }
+    // SAFETY: (1) Both buffers live until the copy is done: the model holds the target, its staging
+    // buffers and the slot (`gpu::bound`, invariant 2). (2) Nobody writes the source or uses the
+    // target meanwhile: see above.
+    unsafe { interop::copy_to_device(stream, source, target) }
 }
 
-/// Enqueues a copy of `source` to output `index` of the job.
+/// Enqueues, or captures, a copy of `source` to `target`.
 ///
 /// As [`copy_in`]; the copy is enqueued behind the work that writes `source`.
 pub(crate) fn copy_out(
     stream: &CudaStream,
     source: &DeviceBuffer,
-    job: &Arc<JobSlot>,
-    index: usize,
+    target: &mut HostBuffer,
 ) -> Result<(), DeviceError> {
     #[cfg(feature = "mock")]
     if interop::stream_handle(stream).is_none() {
-        return source.read(0, &mut job.io().outputs[index]);
+        return source.read(0, target);
     }
-    let io = job.io();
     // SAFETY: (1) As in `copy_in`. (2) Nobody reads the target before the slot has ended.
-    unsafe { interop::copy_to_host(stream, source, &io.outputs[index]) }
+    unsafe { interop::copy_to_host(stream, source, target) }
+}
+
+/// Makes the copy of `graph` that was captured with `staged` take input `index` of the job.
+pub(crate) fn aim_input(
+    graph: &CudaGraph,
+    staged: &HostBuffer,
+    job: &Arc<JobSlot>,
+    index: usize,
+) -> Result<(), DeviceError> {
+    // SAFETY: (1) The slot lives as long as the graph: it is one of the context's, which drops its
+    // backend, and so the graph, before its slots. (2) Nobody writes the input meanwhile: as in `copy_in`.
+    unsafe { interop::aim_copy(graph, staged, &job.io().inputs[index]) }
+}
+
+/// Makes the copy of `graph` that was captured with `staged` write output `index` of the job.
+pub(crate) fn aim_output(
+    graph: &CudaGraph,
+    staged: &HostBuffer,
+    job: &Arc<JobSlot>,
+    index: usize,
+) -> Result<(), DeviceError> {
+    // SAFETY: (1) As in `aim_input`. (2) Nobody reads the output before the slot has ended.
+    unsafe { interop::aim_copy(graph, staged, &job.io().outputs[index]) }
 }
 
 /// Enqueues that all of `scratch` be set to `byte`.
@@ -66,7 +85,7 @@ pub(crate) fn fill_scratch(
 pub(crate) fn gather(
     stream: &CudaStream,
     source: &DeviceBuffer,
-    staging: &aegis_cuda::HostBuffer,
+    staging: &HostBuffer,
 ) -> Result<(), DeviceError> {
     // SAFETY: (1) Both live as long as the mock that the model holds, and so as any graph of it. (2)
     // The staging buffer is the mock's alone, and runs of a model do not overlap.
@@ -77,7 +96,7 @@ pub(crate) fn gather(
 #[cfg(feature = "mock")]
 pub(crate) fn scatter(
     stream: &CudaStream,
-    staging: &aegis_cuda::HostBuffer,
+    staging: &HostBuffer,
     target: &DeviceBuffer,
 ) -> Result<(), DeviceError> {
     // SAFETY: As in `gather`.

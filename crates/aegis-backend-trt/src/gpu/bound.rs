@@ -6,8 +6,15 @@
 //!
 //! # Plain stages
 //! A stage that cannot be captured is enqueued by the library, kernel by kernel, on the stream of its
-//! job. That takes the orchestration thread for as long as the launches do, which the profile measures.
-//! The reason is in [`Prepared::remarks`].
+//! job. That takes the orchestration thread for as long as the launches do, which the profile measures,
+//! since the stage begins before the first of them. Whether the library waits for the stream nobody
+//! knows, so nothing is to be enqueued behind others that way. The reason is in [`Prepared::remarks`].
+//!
+//! # Captured stages
+//! The graph of the first stage begins with the copies of the inputs, that of the last ends with those
+//! of the outputs: a stage is one call of the driver, and no time of the processor lies within it.
+//! They are captured with host buffers of the model's own and aimed at those of a job's slot when it
+//! is launched.
 //!
 //! # Invariants
 //! 1. Stages of the model run one at a time, in the order of their job.
@@ -21,13 +28,13 @@ use std::sync::Arc;
 
 use aegis_context::agreement::{Agreement, Outputs};
 use aegis_context::chain::{Chain, Role};
+use aegis_context::foreign::Meter;
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, TensorSpec, sample};
-use aegis_cuda::{CudaGraph, CudaStream, ForeignCharge, interop};
+use aegis_cuda::{CudaGraph, CudaStream, DeviceError, ForeignCharge, HostBuffer, interop};
 use aegis_trace::{Bytes, StageIndex};
 
 use super::Gpu;
-use super::foreign::Meter;
 use super::load::{judge, read_all, run};
 use super::memory::{Memory, Named};
 use super::program::Program;
@@ -59,18 +66,26 @@ pub(crate) struct Prepared {
     range: Arc<Persistent>,
     copies_in: Vec<Copy>,
     copies_out: Vec<Copy>,
+    /// What the graphs' copies were captured with: the example, and its outputs.
+    staging: Staging,
     gpu: Gpu,
     _aux: Vec<Arc<CudaStream>>,
     /// What a reader of a report should know.
     pub(crate) remarks: Vec<String>,
     /// What its library took while it was bound.
-    pub(crate) foreign: Option<ForeignCharge>,
+    pub(crate) foreign: Vec<ForeignCharge>,
 }
 
 /// One stage: its program, and its graph where it has one.
 struct Stage {
     graph: Option<CudaGraph>,
     program: Program,
+}
+
+/// Host buffers in the place of a slot's while there is no job; in the order of the copies.
+struct Staging {
+    inputs: Vec<HostBuffer>,
+    outputs: Vec<HostBuffer>,
 }
 
 /// A copy between a slot's buffer and a bound one.
@@ -97,17 +112,21 @@ impl Prepared {
             program.place(&memory, chain, index, aux)?;
             stages.push(Stage { graph: None, program });
         }
+        let copies_in = copies(chain, Direction::In);
+        let copies_out = copies(chain, Direction::Out);
+        let staging = Staging::new(chain, &copies_in, &copies_out, gpu)?;
         let mut prepared = Self {
             stages,
             job: None,
             memory,
             range,
-            copies_in: copies(chain, Direction::In),
-            copies_out: copies(chain, Direction::Out),
+            copies_in,
+            copies_out,
+            staging,
             gpu: (*gpu).clone(),
             _aux: aux.to_vec(),
             remarks: Vec::new(),
-            foreign: None,
+            foreign: Vec::new(),
         };
         prepared.prepare(chain)?;
         prepared.range.seal();
@@ -187,14 +206,26 @@ impl Prepared {
     /// Captures every stage; those of `fills` clear their scratch first.
     fn capture(&mut self, fills: &[bool]) -> Result<(), BackendError> {
         self.gpu.make_current()?;
-        let Self { stages, memory, gpu, range, .. } = self;
-        for (stage, fill) in stages.iter_mut().zip(fills) {
+        let Self { stages, memory, gpu, range, copies_in, copies_out, staging, .. } = self;
+        let last = stages.len() - 1;
+        for (index, (stage, fill)) in stages.iter_mut().zip(fills).enumerate() {
             let Stage { graph, program } = stage;
-            let captured = gpu.preparation.capture(|stream| -> Result<(), BackendError> {
+            let captured = gpu.preparation.capture_stage(|stream| -> Result<(), BackendError> {
+                if index == 0 {
+                    for (copy, source) in copies_in.iter().zip(&staging.inputs) {
+                        ffi::copy_in(stream, source, memory.named[copy.tensor].own())?;
+                    }
+                }
                 if let Some(scratch) = memory.scratch().filter(|_| *fill) {
                     ffi::fill_scratch(stream, scratch, CLEAN)?;
                 }
-                judge(program.enqueue(stream, memory), range)
+                judge(program.enqueue(stream, memory), range)?;
+                if index == last {
+                    for (copy, target) in copies_out.iter().zip(&mut staging.outputs) {
+                        ffi::copy_out(stream, memory.named[copy.tensor].own(), target)?;
+                    }
+                }
+                Ok(())
             })?;
             *graph = Some(captured);
         }
@@ -261,33 +292,69 @@ impl Prepared {
         slot: &Arc<JobSlot>,
         stream: &CudaStream,
     ) -> Result<(), BackendError> {
-        let number = usize::from(index.0);
-        let last = self.stages.len() - 1;
-        let Self { stages, memory, gpu, range, .. } = self;
-        let Some(stage) = stages.get_mut(number) else {
-            return Err(BackendError::Runtime {
-                reason: format!("the model has no stage {index}"),
-            });
-        };
-        if number == 0 {
+        let stage = usize::from(index.0);
+        if stage >= self.stages.len() {
+            let reason = format!("the model has no stage {index}");
+            return Err(BackendError::Runtime { reason });
+        }
+        if stage == 0 {
             self.job = Some(Arc::clone(slot));
-            for copy in &self.copies_in {
-                ffi::copy_in(stream, slot, copy.slot, memory.named[copy.tensor].own())?;
+        }
+        match &self.stages[stage].graph {
+            Some(graph) => {
+                self.aim(stage, graph, slot)?;
+                Ok(stream.enqueue_graph(graph)?)
+            }
+            None => self.enqueue_plain(stage, slot, stream),
+        }
+    }
+
+    /// Makes the copies of a stage's graph those of the job in `slot`.
+    fn aim(&self, stage: usize, graph: &CudaGraph, slot: &Arc<JobSlot>) -> Result<(), DeviceError> {
+        if stage == 0 {
+            for (copy, staged) in self.copies_in.iter().zip(&self.staging.inputs) {
+                ffi::aim_input(graph, staged, slot, copy.slot)?;
             }
         }
-        match &stage.graph {
-            Some(graph) => stream.enqueue_graph(graph)?,
-            None => {
-                gpu.make_current()?;
-                judge(stage.program.enqueue(stream, memory), range)?;
-            }
-        }
-        if number == last {
-            for copy in &self.copies_out {
-                ffi::copy_out(stream, memory.named[copy.tensor].own(), slot, copy.slot)?;
+        if stage + 1 == self.stages.len() {
+            for (copy, staged) in self.copies_out.iter().zip(&self.staging.outputs) {
+                ffi::aim_output(graph, staged, slot, copy.slot)?;
             }
         }
         Ok(())
+    }
+
+    /// Enqueues a stage without a graph kernel by kernel, and its copies.
+    fn enqueue_plain(
+        &mut self,
+        stage: usize,
+        slot: &Arc<JobSlot>,
+        stream: &CudaStream,
+    ) -> Result<(), BackendError> {
+        let last = self.stages.len() - 1;
+        let Self { stages, memory, gpu, range, copies_in, copies_out, .. } = self;
+        if stage == 0 {
+            let io = slot.io();
+            for copy in copies_in {
+                ffi::copy_in(stream, &io.inputs[copy.slot], memory.named[copy.tensor].own())?;
+            }
+        }
+        interop::open_stage(stream)?; // What the library enqueues is no entry of the stream.
+        gpu.make_current()?;
+        judge(stages[stage].program.enqueue(stream, memory), range)?;
+        if stage == last {
+            let mut io = slot.io();
+            for copy in copies_out {
+                let target = &mut io.outputs[copy.slot];
+                ffi::copy_out(stream, memory.named[copy.tensor].own(), target)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every stage is a graph: what one that is not may wait for, nobody knows.
+    pub(crate) fn is_captured(&self) -> bool {
+        self.stages.iter().all(|stage| stage.graph.is_some())
     }
 
     /// The nodes of each stage's graph; none where it has none. For tests and reports.
@@ -301,6 +368,29 @@ impl Drop for Prepared {
         // The library looks for its GPU on the thread that drops its objects. Where that cannot be
         // said to it, the device is lost, and with it what there was to free.
         drop(self.gpu.make_current());
+    }
+}
+
+impl Staging {
+    /// Buffers for all copies, those of the inputs filled with the example.
+    fn new(
+        chain: &Chain,
+        copies_in: &[Copy],
+        copies_out: &[Copy],
+        gpu: &Gpu,
+    ) -> Result<Self, DeviceError> {
+        let buffer = |copy: &Copy| {
+            let spec = &chain.tensors[copy.tensor].spec;
+            gpu.device.host_buffer(spec.bytes()).map(|buffer| (spec, buffer))
+        };
+        let example = |copy: &Copy| -> Result<HostBuffer, DeviceError> {
+            let (spec, mut buffer) = buffer(copy)?;
+            buffer.copy_from_slice(&sample::bytes(spec));
+            Ok(buffer)
+        };
+        let inputs = copies_in.iter().map(example).collect::<Result<_, _>>()?;
+        let outputs = copies_out.iter().map(|copy| buffer(copy).map(|it| it.1));
+        Ok(Self { inputs, outputs: outputs.collect::<Result<_, _>>()? })
     }
 }
 

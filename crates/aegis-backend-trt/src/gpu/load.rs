@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use aegis_context::BackendError;
 use aegis_context::chain::{Chain, StageFace};
+use aegis_context::foreign::Meter;
 use aegis_cuda::{CudaStream, DeviceArena, ForeignCharge, interop};
 use aegis_trace::Bytes;
 
 use super::Gpu;
-use super::foreign::Meter;
 use super::memory::{Memory, Named, Regions};
 use super::program::Program;
 use crate::engine::{ALIGNMENT, FIRST_NAMED, ROOM};
@@ -36,7 +36,7 @@ pub(crate) struct Measured {
     /// The streams beside a job's own, which the stages share since they run one at a time.
     pub(crate) aux: Vec<Arc<CudaStream>>,
     /// What the library took and did not give back when the engines went; `None` where nobody counts.
-    pub(crate) foreign: Option<ForeignCharge>,
+    pub(crate) foreign: Vec<ForeignCharge>,
 }
 
 /// Reads the plans on `gpu`, runs them, and drops them again. What they may take together ends at
@@ -76,7 +76,7 @@ fn measure_in(files: &[PathBuf], gap: Range<u64>, gpu: &Gpu) -> Result<Measured,
     let tried = place_and_run(&mut programs, gpu, &chain, &aux, &mut memory, &range);
     drop(programs); // Before their memory, whatever became of them.
     tried?;
-    Ok(Measured { chain, weights: range.taken(), scratch, aux, foreign: None })
+    Ok(Measured { chain, weights: range.taken(), scratch, aux, foreign: Vec::new() })
 }
 
 fn place_and_run(

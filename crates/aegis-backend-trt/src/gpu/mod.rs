@@ -9,12 +9,11 @@
 //!
 //! # Invariants
 //! 1. Engines take device memory from ranges of the arena alone; what their library takes beside it is
-//!    measured by the driver's count and charged to the device (`foreign`).
+//!    measured by the driver's count and charged to the device (`aegis_context::foreign`).
 //! 2. A graph is launched only after its outputs were seen to be those of the plain run, with its
 //!    scratch full of what is not a number.
 
 pub(crate) mod bound;
-pub(crate) mod foreign;
 pub(crate) mod load;
 pub(crate) mod memory;
 mod program;

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 use aegis_trace::Bytes;
 
-pub(crate) use device::{copy_in, copy_out, fill_scratch};
+pub(crate) use device::{aim_input, aim_output, copy_in, copy_out, fill_scratch};
 use loader::Opened;
 pub(crate) use module::{Module, Place, PlaceMemory, Program, on_stream};
 pub(crate) use nvrtc::{Kernels, compiling_for};

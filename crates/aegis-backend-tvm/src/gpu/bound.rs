@@ -5,9 +5,17 @@
 //! no job runs: before the start (the facade sees to that).
 //!
 //! # Plain stages
-//! A stage that cannot be captured is enqueued by TVM kernel by kernel, on the job's own stream and
-//! without waiting. That takes the orchestration thread for as long as the launches do, and the heap:
-//! what the profile measures, since it measures just that. The reason is in [`Prepared::remarks`].
+//! A stage that cannot be captured is enqueued by TVM kernel by kernel, on the job's own stream. That
+//! takes the orchestration thread for as long as the launches do, and the heap: what the profile
+//! measures, since the stage begins before the first of them. Whether its code waits for the stream
+//! nobody knows, so nothing is to be enqueued behind others that way. The reason is in
+//! [`Prepared::remarks`].
+//!
+//! # Captured stages
+//! The graph of the first stage begins with the copies of the inputs, that of the last ends with those
+//! of the outputs: a stage is one call of the driver, and no time of the processor lies within it.
+//! They are captured with host buffers of the model's own and aimed at those of a job's slot when it
+//! is launched.
 //!
 //! # Invariants
 //! 1. Stages of the model run one at a time, in the order of their job.
@@ -20,13 +28,13 @@ use std::sync::Arc;
 use aegis_context::agreement::{Agreement, Outputs};
 use aegis_context::chain::Chain;
 use aegis_context::context::error_line;
+use aegis_context::foreign::Meter;
 use aegis_context::slot::JobSlot;
-use aegis_context::{BackendError, TensorSpec};
-use aegis_cuda::{CudaGraph, CudaStream, ForeignCharge};
+use aegis_context::{BackendError, TensorSpec, sample};
+use aegis_cuda::{CudaGraph, CudaStream, DeviceError, ForeignCharge, HostBuffer, interop};
 use aegis_trace::{Bytes, StageIndex};
 
 use super::Gpu;
-use super::foreign::Meter;
 use crate::engine::{SCRATCH, accept, runtime};
 use crate::ffi::{self, Module, Program, on_stream};
 use crate::manifest::Manifest;
@@ -48,19 +56,27 @@ pub(crate) struct Prepared {
     memory: Memory,
     copies_in: Vec<Copy>,
     copies_out: Vec<Copy>,
+    /// What the graphs' copies were captured with: the example, and its outputs.
+    staging: Staging,
     /// The outputs, for comparison.
     outputs: Vec<TensorSpec>,
     gpu: Gpu,
     /// What a reader of a report should know.
     pub(crate) remarks: Vec<String>,
     /// What its libraries took while it was bound.
-    pub(crate) foreign: Option<ForeignCharge>,
+    pub(crate) foreign: Vec<ForeignCharge>,
 }
 
 /// One stage: its program, and its graph where it has one.
 struct Stage {
     graph: Option<CudaGraph>,
     program: Program,
+}
+
+/// Host buffers in the place of a slot's while there is no job; in the order of the copies.
+struct Staging {
+    inputs: Vec<HostBuffer>,
+    outputs: Vec<HostBuffer>,
 }
 
 impl Prepared {
@@ -79,16 +95,20 @@ impl Prepared {
         let meter = Meter::start(&gpu.device);
         let programs = place::programs(manifests, chain, modules, &mut memory)?;
         let stage = |program| Stage { graph: None, program };
+        let copies_in = place::copies(chain, true);
+        let copies_out = place::copies(chain, false);
+        let staging = Staging::new(chain, &copies_in, &copies_out, gpu)?;
         let mut prepared = Self {
             stages: programs.into_iter().map(stage).collect(),
             job: None,
             memory,
-            copies_in: place::copies(chain, true),
-            copies_out: place::copies(chain, false),
+            copies_in,
+            copies_out,
+            staging,
             outputs: chain.description().outputs,
             gpu: gpu.clone(),
             remarks: Vec::new(),
-            foreign: None,
+            foreign: Vec::new(),
         };
         prepared.prepare(chain)?;
         prepared.foreign = meter.charge()?;
@@ -159,16 +179,28 @@ impl Prepared {
 
     /// Captures every stage, with the scratch filled first if `fill` says with what.
     fn capture(&mut self, fill: Option<u8>) -> Result<(), BackendError> {
-        let Self { stages, memory, gpu, .. } = self;
-        for Stage { graph, program } in stages {
-            let Memory { scratch, binding, .. } = &mut *memory;
-            let region = binding.as_ref().and_then(|binding| binding.region(SCRATCH));
-            let captured = gpu.preparation.capture(|stream| -> Result<(), BackendError> {
+        let Self { stages, memory, gpu, copies_in, copies_out, staging, .. } = self;
+        let last = stages.len() - 1;
+        for (index, Stage { graph, program }) in stages.iter_mut().enumerate() {
+            let captured = gpu.preparation.capture_stage(|stream| -> Result<(), BackendError> {
+                if index == 0 {
+                    for (copy, source) in copies_in.iter().zip(&staging.inputs) {
+                        ffi::copy_in(stream, source, memory.named[copy.tensor].own())?;
+                    }
+                }
+                let Memory { scratch, binding, .. } = &mut *memory;
+                let region = binding.as_ref().and_then(|binding| binding.region(SCRATCH));
                 if let (Some(byte), Some(region)) = (fill, region) {
                     ffi::fill_scratch(stream, region, byte)?;
                 }
                 let served = on_stream(stream, gpu.ordinal, || program.run(scratch));
-                accept(served.and_then(|it| it).map_err(runtime)?)
+                accept(served.and_then(|it| it).map_err(runtime)?)?;
+                if index == last {
+                    for (copy, target) in copies_out.iter().zip(&staging.outputs) {
+                        ffi::copy_out(stream, memory.named[copy.tensor].own(), target)?;
+                    }
+                }
+                Ok(())
             })?;
             *graph = Some(captured);
         }
@@ -230,32 +262,68 @@ impl Prepared {
         slot: &Arc<JobSlot>,
         stream: &CudaStream,
     ) -> Result<(), BackendError> {
-        let number = usize::from(index.0);
-        let last = self.stages.len();
-        let Self { stages, memory, gpu, copies_in, copies_out, job, .. } = self;
-        let stage = stages.get_mut(number);
-        let stage = stage.ok_or_else(|| runtime(format!("the model has no stage {index}")))?;
-        if number == 0 {
-            *job = Some(Arc::clone(slot));
-            for copy in copies_in {
-                ffi::copy_in(stream, slot, copy.slot, memory.named[copy.tensor].own())?;
+        let stage = usize::from(index.0);
+        if stage >= self.stages.len() {
+            return Err(runtime(format!("the model has no stage {index}")));
+        }
+        if stage == 0 {
+            self.job = Some(Arc::clone(slot));
+        }
+        match &self.stages[stage].graph {
+            Some(graph) => {
+                self.aim(stage, graph, slot)?;
+                Ok(stream.enqueue_graph(graph)?)
+            }
+            None => self.enqueue_plain(stage, slot, stream),
+        }
+    }
+
+    /// Makes the copies of a stage's graph those of the job in `slot`.
+    fn aim(&self, stage: usize, graph: &CudaGraph, slot: &Arc<JobSlot>) -> Result<(), DeviceError> {
+        if stage == 0 {
+            for (copy, staged) in self.copies_in.iter().zip(&self.staging.inputs) {
+                ffi::aim_input(graph, staged, slot, copy.slot)?;
             }
         }
-        match &stage.graph {
-            Some(graph) => stream.enqueue_graph(graph)?,
-            None => {
-                gpu.enter()?;
-                let run = || stage.program.run(&mut memory.scratch);
-                let served = on_stream(stream, gpu.ordinal, run).and_then(|it| it);
-                accept(served.map_err(runtime)?)?;
-            }
-        }
-        if number + 1 == last {
-            for copy in copies_out {
-                ffi::copy_out(stream, memory.named[copy.tensor].own(), slot, copy.slot)?;
+        if stage + 1 == self.stages.len() {
+            for (copy, staged) in self.copies_out.iter().zip(&self.staging.outputs) {
+                ffi::aim_output(graph, staged, slot, copy.slot)?;
             }
         }
         Ok(())
+    }
+
+    /// Enqueues a stage without a graph kernel by kernel, and its copies.
+    fn enqueue_plain(
+        &mut self,
+        stage: usize,
+        slot: &Arc<JobSlot>,
+        stream: &CudaStream,
+    ) -> Result<(), BackendError> {
+        let last = self.stages.len() - 1;
+        let Self { stages, memory, gpu, copies_in, copies_out, .. } = self;
+        let io = slot.io();
+        if stage == 0 {
+            for copy in copies_in {
+                ffi::copy_in(stream, &io.inputs[copy.slot], memory.named[copy.tensor].own())?;
+            }
+        }
+        interop::open_stage(stream)?; // What TVM enqueues is no entry of the stream.
+        gpu.enter()?;
+        let run = || stages[stage].program.run(&mut memory.scratch);
+        let served = on_stream(stream, gpu.ordinal, run).and_then(|it| it);
+        accept(served.map_err(runtime)?)?;
+        if stage == last {
+            for copy in copies_out {
+                ffi::copy_out(stream, memory.named[copy.tensor].own(), &io.outputs[copy.slot])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every stage is a graph: what the code of one that is not may wait for, nobody knows.
+    pub(crate) fn is_captured(&self) -> bool {
+        self.stages.iter().all(|stage| stage.graph.is_some())
     }
 
     /// The furthest end of any block of scratch since the model was bound.
@@ -266,5 +334,28 @@ impl Prepared {
     /// The nodes of each stage's graph; none where it has none. For tests and reports.
     pub(crate) fn nodes(&self) -> Vec<Option<usize>> {
         self.stages.iter().map(|stage| stage.graph.as_ref().map(CudaGraph::nodes)).collect()
+    }
+}
+
+impl Staging {
+    /// Buffers for all copies, those of the inputs filled with the example.
+    fn new(
+        chain: &Chain,
+        copies_in: &[Copy],
+        copies_out: &[Copy],
+        gpu: &Gpu,
+    ) -> Result<Self, DeviceError> {
+        let buffer = |copy: &Copy| {
+            let spec = &chain.tensors[copy.tensor].spec;
+            gpu.device.host_buffer(spec.bytes()).map(|buffer| (spec, buffer))
+        };
+        let example = |copy: &Copy| -> Result<HostBuffer, DeviceError> {
+            let (spec, mut buffer) = buffer(copy)?;
+            buffer.copy_from_slice(&sample::bytes(spec));
+            Ok(buffer)
+        };
+        let inputs = copies_in.iter().map(example).collect::<Result<_, _>>()?;
+        let outputs = copies_out.iter().map(|copy| buffer(copy).map(|it| it.1));
+        Ok(Self { inputs, outputs: outputs.collect::<Result<_, _>>()? })
     }
 }

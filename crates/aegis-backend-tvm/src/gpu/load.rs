@@ -1,11 +1,11 @@
 //! Loading a model for a GPU and measuring it in free memory of the arena.
 
 use aegis_context::BackendError;
+use aegis_context::foreign::Meter;
 use aegis_cuda::ForeignCharge;
 use aegis_trace::Bytes;
 
 use super::Gpu;
-use super::foreign::Meter;
 use crate::engine::{ALIGNMENT, Files, load_module, runtime};
 use crate::ffi::{Module, compiling_for, on_stream};
 use crate::manifest::Manifest;
@@ -14,8 +14,8 @@ use crate::place::{self, Measured};
 /// A model whose modules are loaded.
 pub(crate) struct Loaded {
     pub(crate) measured: Measured,
-    /// What its kernels took; `None` where nobody counts.
-    pub(crate) foreign: Option<ForeignCharge>,
+    /// What its kernels took; empty where nobody counts.
+    pub(crate) foreign: Vec<ForeignCharge>,
 }
 
 /// Loads the modules on `gpu`, compiling their kernels unless they are kept from before, and runs them.

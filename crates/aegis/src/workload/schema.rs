@@ -262,13 +262,12 @@ pub(super) enum BackendKind {
 }
 
 /// The backends by name.
-pub(super) const BACKENDS: &[(&str, BackendKind)] =
-    &[
-        ("onnx", BackendKind::Onnx),
-        ("tvm", BackendKind::Tvm),
-        ("trt", BackendKind::Trt),
-        ("sim", BackendKind::Sim),
-    ];
+pub(super) const BACKENDS: &[(&str, BackendKind)] = &[
+    ("onnx", BackendKind::Onnx),
+    ("tvm", BackendKind::Tvm),
+    ("trt", BackendKind::Trt),
+    ("sim", BackendKind::Sim),
+];
 
 /// Periods and deadlines.
 pub(super) const PERIODS: RangeInclusive<Nanos> = super::PERIOD_MIN..=super::PERIOD_MAX;
