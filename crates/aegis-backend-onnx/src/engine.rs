@@ -344,6 +344,13 @@ impl RuntimeBackend for OnnxBackend {
         Ok(())
     }
 
+    fn enqueues_behind(&self) -> bool {
+        match &self.state {
+            State::BoundOnGpu(prepared) => prepared.is_captured(),
+            _ => true, // A host stream's worker waits, not who enqueues.
+        }
+    }
+
     fn enqueue(
         &mut self,
         stage: StageIndex,

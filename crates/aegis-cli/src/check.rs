@@ -202,9 +202,12 @@ fn grounds(pipeline: &Pipeline, report: &Report) -> String {
         OverrunPolicy::Contain => "; overruns are contained",
         OverrunPolicy::Record => "",
     };
-    let proof = |executor: &ExecutorReport| match executor.test {
-        Some(test) => format!("{} policy, proved by {test}{overruns}", executor.policy),
-        None => format!("{} policy, nothing to prove{overruns}", executor.policy),
+    let proof = |executor: &ExecutorReport| {
+        let ahead = look_ahead(executor);
+        match executor.test {
+            Some(test) => format!("{} policy, proved by {test}{overruns}{ahead}", executor.policy),
+            None => format!("{} policy, nothing to prove{overruns}{ahead}", executor.policy),
+        }
     };
     let used = |executor: &ExecutorReport| {
         format!("utilisation {} without overheads", percent_up(executor.utilisation_ppm))
@@ -241,6 +244,15 @@ pub(crate) fn granted(report: &Report) -> impl Iterator<Item = String> + '_ {
         let asked = of.sms.map_or_else(|| "none in particular".to_owned(), |sms| sms.to_string());
         Some(format!("partition {}: {} SMs granted, {asked} asked for", of.name, of.granted?))
     })
+}
+
+/// That a stage is put behind the running one, and what that costs; empty where none is.
+fn look_ahead(executor: &ExecutorReport) -> String {
+    match executor.look_ahead {
+        None => String::new(),
+        Some(Nanos::ZERO) => "; look-ahead is on and costs no blocking here".into(),
+        Some(charge) => format!("; look-ahead is on: {charge} more of blocking for each model"),
+    }
 }
 
 /// The models without deadlines and how they are served, one a line; empty when there are none.

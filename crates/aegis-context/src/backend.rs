@@ -56,6 +56,13 @@ pub trait RuntimeBackend: Send {
         &[]
     }
 
+    /// Whether [`enqueue`](Self::enqueue) returns at once also while earlier work is still on the
+    /// stream, so that a stage can be put behind one that runs. What keeps the first promise does; a
+    /// runtime that has to wait for the stream says no.
+    fn enqueues_behind(&self) -> bool {
+        true
+    }
+
     /// Takes the memory the model will live in. Called once, before any [`enqueue`](Self::enqueue).
     ///
     /// What was declared as carried comes as a buffer of the model's own or, where its jobs are

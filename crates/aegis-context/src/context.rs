@@ -17,6 +17,9 @@
 //! | Evicted | refused | -          | -       | -       |
 //!
 //! `-` marks a transition that would be a defect of the orchestrator; it panics.
+//!
+//! A second stage of the same job may wait on the device behind the running one
+//! ([`ExecutionContext::launch_behind`]): `stage_done` then leads from Running to Running.
 
 use std::sync::Arc;
 
@@ -63,6 +66,8 @@ pub struct ExecutionContext {
     backend: Box<dyn RuntimeBackend>,
     slots: SlotPool,
     state: ContextState,
+    /// The stage on the device behind the running one, if it is of the same job.
+    behind: Option<StageIndex>,
     account: ComputeAccount,
     last_error: Option<Arc<str>>,
     // Refunds the model's memory when the context goes.
@@ -94,6 +99,7 @@ impl ExecutionContext {
             backend,
             slots,
             state: ContextState::Ready,
+            behind: None,
             account: ComputeAccount::new(budget.compute),
             last_error: None,
             _charge: charge,
@@ -162,6 +168,40 @@ impl ExecutionContext {
         Ok(busy)
     }
 
+    /// Launches one stage behind the one on `busy`, which is of another model or of the same job. Does
+    /// not wait and does not allocate.
+    ///
+    /// # Errors
+    /// As [`launch`](Self::launch); a running context takes the next stage of its job, and no more.
+    pub fn launch_behind(
+        &mut self,
+        stage: StageIndex,
+        slot: &Arc<JobSlot>,
+        busy: &BusyStream,
+    ) -> Result<BusyStream, ContextError> {
+        let follows = match self.state {
+            ContextState::Ready => false,
+            ContextState::Running { stage: before } if self.behind.is_none() => {
+                assert_eq!(stage.0, before.0 + 1, "a stage of another job of {}", self.model);
+                true
+            }
+            ContextState::Running { .. } | ContextState::Faulted | ContextState::Evicted => {
+                let state = self.state.name();
+                return Err(ContextError::NotReady { model: self.model, state });
+            }
+        };
+        let backend = &mut self.backend;
+        let behind = busy.launch_behind(|stream| {
+            backend.enqueue(stage, slot, stream).map_err(ContextError::from)
+        })?;
+        if follows {
+            self.behind = Some(stage);
+        } else {
+            self.state = ContextState::Running { stage };
+        }
+        Ok(behind)
+    }
+
     /// The stage on the device ended well.
     ///
     /// # Panics
@@ -173,7 +213,10 @@ impl ExecutionContext {
             self.model,
             self.state.name()
         );
-        self.state = ContextState::Ready;
+        self.state = match self.behind.take() {
+            Some(stage) => ContextState::Running { stage },
+            None => ContextState::Ready,
+        };
     }
 
     /// Fences the model: nothing more is launched. The reason is kept.

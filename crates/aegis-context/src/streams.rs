@@ -1,7 +1,14 @@
 //! The streams of a partition, lent to one context at a time.
 //!
 //! A loan's state is its type: an [`IdleStream`] has nothing enqueued, a [`BusyStream`] carries
-//! exactly one stage, and the wrong order does not compile.
+//! one stage, and the wrong order does not compile. A second stage can be enqueued behind the one
+//! that runs ([`BusyStream::launch_behind`]); it is a loan of the same stream with events of its own:
+//!
+//! ```text
+//!   stream   begun 0  stage R  ended 0  begun 1  stage K  ended 1  begun 0 ...
+//!   loans    |------- R --------|
+//!                 |----------------- K -----------|
+//! ```
 //!
 //! ```compile_fail,E0382
 //! # use aegis_context::{ContextError, IdleStream};
@@ -13,12 +20,12 @@
 //! ```
 //!
 //! # Invariants
-//! 1. A stream is lent to at most one holder.
+//! 1. A stream is lent to at most one holder, who may have two stages on it in order.
 //! 2. The pool lends a stream again only once the last event recorded on it has fired, so dropping
-//!    a loan early is safe and never blocks.
+//!    a loan early is safe and never blocks. The same holds for each of its two pairs of events.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use aegis_cuda::{CudaEvent, CudaStream, DeviceContext, DeviceError, EventStatus, HostWork};
 use aegis_trace::{StreamId, Timestamp};
@@ -34,25 +41,29 @@ pub struct StreamPool {
 #[derive(Debug)]
 struct Entry {
     stream: CudaStream,
+    /// What the stages on it lie between, in turns.
+    edges: [Edges; 2],
+    /// Loans: those that are held, and those given back with their last event still to fire.
+    loans: AtomicU8,
+}
+
+/// The events at both ends of a stage.
+#[derive(Debug)]
+struct Edges {
     begun: CudaEvent,
     ended: CudaEvent,
-    /// Lent, or given back with its last event still to fire.
-    taken: AtomicBool,
 }
 
 impl StreamPool {
-    /// Creates `count` streams on `device`, with two events each.
+    /// Creates `count` streams on `device`, with two pairs of events each.
     ///
     /// # Errors
     /// [`DeviceError`] when the device has no more streams.
     pub fn new(device: &DeviceContext, count: u32) -> Result<Arc<Self>, DeviceError> {
         let entry = |_| {
-            Ok(Entry {
-                stream: device.create_stream()?,
-                begun: device.create_event()?,
-                ended: device.create_event()?,
-                taken: AtomicBool::new(false),
-            })
+            let stream = device.create_stream()?;
+            let edges = [Edges::on(device)?, Edges::on(device)?];
+            Ok(Entry { stream, edges, loans: AtomicU8::new(0) })
         };
         Ok(Arc::new(Self { entries: (0..count).map(entry).collect::<Result<_, DeviceError>>()? }))
     }
@@ -88,15 +99,27 @@ impl StreamPool {
     /// # Errors
     /// [`ContextError::StreamsExhausted`], Transient.
     pub fn lease(self: &Arc<Self>) -> Result<IdleStream, ContextError> {
-        let free = |entry: &Entry| !entry.taken.swap(true, Ordering::AcqRel);
-        match self.entries.iter().position(free) {
-            Some(index) => Ok(IdleStream { loan: Loan { pool: Arc::clone(self), index } }),
+        match self.entries.iter().position(|entry| entry.take(0)) {
+            Some(index) => {
+                Ok(IdleStream { loan: Loan { pool: Arc::clone(self), index, edges: 0 } })
+            }
             None => Err(ContextError::StreamsExhausted { limit: self.entries.len() }),
         }
     }
 }
 
 impl Entry {
+    /// Adds a loan to the `held` ones, if there are exactly as many.
+    fn take(&self, held: u8) -> bool {
+        self.loans.compare_exchange(held, held + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}
+
+impl Edges {
+    fn on(device: &DeviceContext) -> Result<Self, DeviceError> {
+        Ok(Self { begun: device.create_event()?, ended: device.create_event()? })
+    }
+
     /// The times of the stage that ended at `finished`.
     ///
     /// Its length is the device's own: a GPU tells when work ended only to who looks, but knows
@@ -107,16 +130,31 @@ impl Entry {
     }
 }
 
-/// The right to use one stream; dropping it gives the stream back.
+/// The right to use one stream for one stage; dropping the last of them gives the stream back.
 #[derive(Debug)]
 struct Loan {
     pool: Arc<StreamPool>,
     index: usize,
+    /// Which pair of events the stage lies between.
+    edges: usize,
 }
 
 impl Loan {
     fn entry(&self) -> &Entry {
         &self.pool.entries[self.index]
+    }
+
+    fn edges(&self) -> &Edges {
+        &self.entry().edges[self.edges]
+    }
+
+    fn launch<E: From<DeviceError>>(
+        self,
+        enqueue: impl FnOnce(&CudaStream) -> Result<(), E>,
+    ) -> Result<BusyStream, E> {
+        let Edges { begun, ended } = self.edges();
+        self.entry().stream.between(begun, ended, enqueue)?;
+        Ok(BusyStream { loan: self })
     }
 }
 
@@ -124,8 +162,8 @@ impl Drop for Loan {
     fn drop(&mut self) {
         // A stream with work still on it stays taken: the pool must not lend it again. Only a hung
         // or lost stage leaves one behind, and then its stream is lost with it.
-        if !matches!(self.entry().ended.query(), Ok(EventStatus::Pending)) {
-            self.entry().taken.store(false, Ordering::Release);
+        if !matches!(self.edges().ended.query(), Ok(EventStatus::Pending)) {
+            self.entry().loans.fetch_sub(1, Ordering::Release);
         }
     }
 }
@@ -162,9 +200,7 @@ impl IdleStream {
         self,
         enqueue: impl FnOnce(&CudaStream) -> Result<(), E>,
     ) -> Result<BusyStream, E> {
-        let entry = self.loan.entry();
-        entry.stream.between(&entry.begun, &entry.ended, enqueue)?;
-        Ok(BusyStream { loan: self.loan })
+        self.loan.launch(enqueue)
     }
 }
 
@@ -182,15 +218,32 @@ impl BusyStream {
         self.loan.entry().stream.id()
     }
 
+    /// Enqueues one stage more behind this one, which need not have ended: the device begins it when
+    /// this one is done, without asking anybody.
+    ///
+    /// # Errors
+    /// [`ContextError::StreamsExhausted`], Transient, where a stage has been put behind or before this
+    /// one that has not been given back; what `enqueue` or the device says.
+    pub fn launch_behind<E: From<DeviceError> + From<ContextError>>(
+        &self,
+        enqueue: impl FnOnce(&CudaStream) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let Loan { pool, index, edges } = &self.loan;
+        if !self.loan.entry().take(1) {
+            return Err(ContextError::StreamsExhausted { limit: pool.entries.len() }.into());
+        }
+        Loan { pool: Arc::clone(pool), index: *index, edges: 1 - edges }.launch(enqueue)
+    }
+
     /// Whether the stage has ended, and when; `None` while it runs. Never blocks.
     ///
     /// # Errors
     /// The fault the stage ended with.
     pub fn poll(&self) -> Result<Option<StageTimes>, DeviceError> {
-        let entry = self.loan.entry();
-        match entry.ended.query()? {
+        let edges = self.loan.edges();
+        match edges.ended.query()? {
             EventStatus::Pending => Ok(None),
-            EventStatus::Complete { at } => entry.times(at).map(Some),
+            EventStatus::Complete { at } => edges.times(at).map(Some),
         }
     }
 
@@ -199,8 +252,139 @@ impl BusyStream {
     /// # Errors
     /// The fault the stage ended with.
     pub fn wait(&self) -> Result<StageTimes, DeviceError> {
-        let entry = self.loan.entry();
-        let finished = entry.ended.synchronize()?;
-        entry.times(finished)
+        let edges = self.loan.edges();
+        let finished = edges.ended.synchronize()?;
+        edges.times(finished)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aegis_cuda::{HostConfig, SimConfig, SimFault, SimWork};
+    use aegis_trace::{Bytes, Clock, MonotonicClock, Nanos};
+
+    use super::*;
+
+    fn sim() -> (DeviceContext, Arc<StreamPool>) {
+        let limits = SimConfig { memory_limit: Bytes::ZERO, max_streams: 1, stream_depth: 8 };
+        let device = DeviceContext::sim(limits).expect("a simulated device");
+        let pool = StreamPool::new(&device, 1).expect("its one stream");
+        (device, pool)
+    }
+
+    fn work(cost: u64) -> impl FnOnce(&CudaStream) -> Result<(), ContextError> {
+        failing(cost, None)
+    }
+
+    fn failing(
+        cost: u64,
+        fault: Option<SimFault>,
+    ) -> impl FnOnce(&CudaStream) -> Result<(), ContextError> {
+        move |stream| Ok(stream.enqueue_sim(SimWork { cost: Nanos(cost), fault })?)
+    }
+
+    fn times(busy: &BusyStream) -> Option<(u64, u64)> {
+        let times = busy.poll().expect("no fault")?;
+        Some((times.started.0, times.finished.0))
+    }
+
+    #[test]
+    fn a_stage_behind_another_begins_when_that_ends_and_has_times_of_its_own() {
+        let (device, pool) = sim();
+        let to = |at| device.simulator().expect("simulated").advance_to(Timestamp(at));
+        let mut running = pool.lease().expect("free").launch(work(10)).expect("launched");
+        for round in 0..5u64 {
+            let behind = running.launch_behind(work(7)).expect("room for two");
+            assert_eq!(behind.id(), running.id());
+            let end = 10 + 7 * round;
+            to(end);
+            assert!(times(&running).is_some() && times(&behind).is_none(), "round {round}");
+            running = behind;
+            to(end + 6);
+            assert_eq!(times(&running), None);
+        }
+        to(100);
+        assert_eq!(times(&running), Some((38, 45)));
+    }
+
+    #[test]
+    fn a_stream_takes_two_stages_and_is_lent_again_when_both_are_given_back() {
+        let (device, pool) = sim();
+        let first = pool.lease().expect("free").launch(work(10)).expect("launched");
+        let second = first.launch_behind(work(10)).expect("room for two");
+        for refused in [first.launch_behind(work(1)), second.launch_behind(work(1))] {
+            assert!(matches!(refused, Err(ContextError::StreamsExhausted { limit: 1 })));
+        }
+        device.simulator().expect("simulated").advance_to(Timestamp(10));
+        drop(first);
+        assert!(pool.lease().is_err(), "the second is still on it");
+        device.simulator().expect("simulated").advance_to(Timestamp(20));
+        drop(second);
+        assert!(pool.lease().is_ok());
+    }
+
+    #[test]
+    fn a_loan_with_a_stage_under_way_keeps_the_stream() {
+        let (device, pool) = sim();
+        let first = pool.lease().expect("free").launch(work(10)).expect("launched");
+        let second = first.launch_behind(work(10)).expect("room for two");
+        drop(second);
+        device.simulator().expect("simulated").advance_to(Timestamp(50));
+        drop(first);
+        assert!(pool.lease().is_err(), "it was given back with its event still to fire");
+    }
+
+    #[test]
+    fn a_fault_is_that_of_its_own_stage() {
+        let (device, pool) = sim();
+        let fault = Some(SimFault::ExecutionFailure);
+        let first = pool.lease().expect("free").launch(failing(10, fault)).expect("launched");
+        let second = first.launch_behind(work(10)).expect("room for two");
+        device.simulator().expect("simulated").advance_to(Timestamp(50));
+        assert!(first.poll().is_err());
+        assert!(times(&second).is_some());
+    }
+
+    #[test]
+    fn a_launch_that_fails_behind_a_stage_leaves_that_alone() {
+        let (_device, pool) = sim();
+        let first = pool.lease().expect("free").launch(work(10)).expect("launched");
+        let none = first.launch_behind(failing(1, Some(SimFault::LaunchFailure)));
+        assert!(none.is_err());
+        assert!(first.launch_behind(work(1)).is_ok(), "its place is free again");
+    }
+
+    /// Work that takes no time of its own.
+    struct Nothing;
+
+    impl HostWork for Nothing {
+        fn run(&self) -> Result<(), aegis_cuda::WorkFault> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn on_the_host_too_stages_end_in_their_order() {
+        let clock = MonotonicClock::start();
+        let device = DeviceContext::host(HostConfig {
+            memory_limit: Bytes::ZERO,
+            max_streams: 1,
+            stream_depth: 8,
+            spin: Nanos::ZERO,
+            clock,
+        });
+        let device = device.expect("a host device");
+        let pool = StreamPool::new(&device, 1).expect("its one stream");
+        let launch = |stream: &CudaStream| -> Result<(), ContextError> {
+            Ok(stream.enqueue_host(Arc::new(Nothing))?)
+        };
+        for _ in 0..200 {
+            let first = pool.lease().expect("free").launch(launch).expect("launched");
+            let second = first.launch_behind(launch).expect("room for two");
+            let (before, behind) =
+                (first.wait().expect("no fault"), second.wait().expect("no fault"));
+            assert!(before.started <= before.finished && before.finished <= behind.started);
+            assert!(behind.started <= behind.finished && behind.finished <= clock.now());
+        }
     }
 }

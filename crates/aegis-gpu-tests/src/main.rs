@@ -16,6 +16,7 @@
 //!    skipped.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod bench;
 mod completion;
 mod device;
@@ -58,6 +59,8 @@ const TESTS: &[Test] = &[
     Test { name: "graph_captures_launches_and_updates", run: graph::captures },
     Test { name: "graph_capture_that_fails_leaves_nothing", run: graph::failed_capture },
     Test { name: "graph_of_a_stage_records_and_copies_for_each_job", run: graph::stage },
+    Test { name: "ahead_a_second_stage_is_lent_the_same_stream", run: ahead::lent },
+    Test { name: "ahead_closes_the_gap_between_stages", run: ahead::gap },
     Test { name: "partition_has_sms_of_its_own", run: partition::disjoint },
     Test { name: "partitions_run_at_once", run: partition::overlap },
     Test { name: "partitions_have_signals_of_their_own", run: partition::own_signals },

@@ -63,11 +63,11 @@ struct Stack {
 }
 
 impl Stack {
-    fn new() -> Self {
-        let sim = SimConfig { memory_limit: MEMORY, max_streams: 1, stream_depth: 4 };
+    fn new(look_ahead: bool) -> Self {
+        let sim = SimConfig { memory_limit: MEMORY, max_streams: 1, stream_depth: 8 };
         let device = DeviceContext::sim(sim).expect("a simulated device");
         let arena = device.reserve_arena(MEMORY).expect("all of the memory");
-        let overheads = Overheads::default();
+        let overheads = Overheads { look_ahead, ..Overheads::NONE };
         let admission = AdmissionConfig {
             policy: PolicyKind::Edf,
             overheads,
@@ -150,7 +150,13 @@ impl Stack {
 
 #[test]
 fn a_turn_allocates_nothing() {
-    let mut stack = Stack::new();
+    for look_ahead in [false, true] {
+        turns_allocate_nothing(look_ahead);
+    }
+}
+
+fn turns_allocate_nothing(look_ahead: bool) {
+    let mut stack = Stack::new(look_ahead);
     let guaranteed = |period: u64| ServiceTerms::Guaranteed {
         period: Nanos(period),
         deadline: Nanos(period),

@@ -42,7 +42,8 @@ fn adds_up(explanation: &Explanation) -> (usize, usize) {
             continue;
         };
         let work: Nanos = case.shares.iter().map(|share| share.work()).sum();
-        assert_eq!(work + case.blocking + case.overrun, case.completion, "{task:?}");
+        let held = case.blocking + case.committed + case.overrun;
+        assert_eq!(work + held, case.completion, "{task:?}");
         let response = case.completion + task.jitter - case.visible;
         assert_eq!(task.response, Response::Bounded(response), "{task:?}");
         let own = case.shares.last().expect("its own job");
@@ -52,7 +53,7 @@ fn adds_up(explanation: &Explanation) -> (usize, usize) {
     if let Some(window) = &explanation.window {
         let work: Nanos = window.demand.iter().map(|share| share.work()).sum();
         let work = work + window.overrun;
-        assert!(work + window.blocking > window.length, "{window:?}");
+        assert!(work + window.blocking + window.committed > window.length, "{window:?}");
         let Err(Refusal::DemandExceedsWindow { demand, .. }) = explanation.findings.verdict else {
             panic!("a window without a refusal by demand: {explanation}");
         };
@@ -88,11 +89,13 @@ proptest! {
         wake in 0u64..9,
         background in 0u64..9,
         overrun in prop_oneof![Just(0u64), 1u64..9],
+        look_ahead: bool,
     ) {
         let set = set(&tasks).with_background(Nanos(background));
         for policy in POLICIES {
             for time in [TimeModel::Dense, TimeModel::Discrete] {
-                let overheads = Overheads { dispatch: Nanos(dispatch), wake: Nanos(wake), ..Overheads::NONE };
+                let (dispatch, wake) = (Nanos(dispatch), Nanos(wake));
+                let overheads = Overheads { dispatch, wake, look_ahead, ..Overheads::NONE };
                 let overrun = Nanos(overrun);
                 let setting = Setting { overheads, overrun, ..setting(policy, time) };
                 let explanation = explain(&set, &setting);

@@ -54,9 +54,11 @@ proptest! {
 
     #[test]
     fn every_answer_is_that_of_a_fresh_analysis(
-        steps in prop::collection::vec(step(), 1..14), dispatch in 0u64..3, wake in 0u64..3
+        steps in prop::collection::vec(step(), 1..14), dispatch in 0u64..3, wake in 0u64..3,
+        look_ahead: bool,
     ) {
-        let overheads = Overheads { dispatch: Nanos(dispatch), wake: Nanos(wake), ..Overheads::NONE };
+        let (dispatch, wake) = (Nanos(dispatch), Nanos(wake));
+        let overheads = Overheads { dispatch, wake, look_ahead, ..Overheads::NONE };
         for policy in POLICIES {
             let mut set = AnalysedSet::new(TaskSet::default(), policy, overheads)
                 .expect("nothing to do");

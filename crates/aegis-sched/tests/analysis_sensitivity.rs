@@ -54,7 +54,17 @@ fn set(specs: &[TaskSpec]) -> TaskSet {
 }
 
 fn setting(policy: PolicyKind, time: TimeModel, dispatch: u64) -> Setting {
-    let overheads = Overheads { dispatch: Nanos(dispatch), wake: Nanos::ZERO, ..Overheads::NONE };
+    // With look-ahead in half of the cases, so that what is monotone stays so beside its charge.
+    with_look_ahead(dispatch % 2 == 1, policy, time, dispatch)
+}
+
+fn with_look_ahead(
+    look_ahead: bool,
+    policy: PolicyKind,
+    time: TimeModel,
+    dispatch: u64,
+) -> Setting {
+    let overheads = Overheads { dispatch: Nanos(dispatch), look_ahead, ..Overheads::NONE };
     Setting { time, ..Setting::admission(policy, overheads) }
 }
 
@@ -108,10 +118,10 @@ proptest! {
 
     #[test]
     fn overruns_are_tolerated_up_to_the_margin_and_no_further(
-        specs in specs(4), time in time_model()
+        specs in specs(4), time in time_model(), look_ahead: bool
     ) {
         for policy in MONOTONE {
-            let plain = setting(policy, time, 1);
+            let plain = with_look_ahead(look_ahead, policy, time, 1);
             let with = |overrun: Nanos| decide(&set(&specs), &Setting { overrun, ..plain });
             match overrun_margin(&set(&specs), &plain) {
                 None => prop_assert!(with(Nanos::ZERO).is_err()),
@@ -124,9 +134,11 @@ proptest! {
     }
 
     #[test]
-    fn every_edge_of_a_task_is_one(specs in specs(3), time in time_model()) {
+    fn every_edge_of_a_task_is_one(
+        specs in specs(3), time in time_model(), look_ahead: bool
+    ) {
         for policy in MONOTONE {
-            let setting = setting(policy, time, 1);
+            let setting = with_look_ahead(look_ahead, policy, time, 1);
             let Some(found) = task_sensitivities(&set(&specs), &setting) else {
                 prop_assert!(decide(&set(&specs), &setting).is_err());
                 continue;
@@ -156,7 +168,9 @@ proptest! {
                 };
                 let foreign = edge.longest_foreign_stage;
                 prop_assert!(foreign <= Nanos(1) || meets(foreign), "{policy} {index} {foreign}");
-                prop_assert!(!meets(foreign + Nanos(2)), "{policy} {index} {foreign}");
+                // A task alone is charged for look-ahead beside another task, not beside a piece.
+                let alone = look_ahead && specs.len() == 1;
+                prop_assert!(alone || !meets(foreign + Nanos(2)), "{policy} {index} {foreign}");
             }
         }
     }

@@ -26,6 +26,7 @@ fn case(seed: u64) -> Case {
             wake: Nanos(random.up_to(60)),
             boundary: Nanos(random.up_to(20)),
             copy: Nanos(random.up_to(10)),
+            ..Overheads::NONE
         },
     };
     let policy = POLICIES[usize::try_from(random.up_to(3)).expect("four policies")];

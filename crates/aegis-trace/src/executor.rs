@@ -100,12 +100,22 @@ pub struct Overheads {
     /// Copying: the inputs of a job before its first stage, and its outputs after its last, each.
     /// Zero where the measured costs of those stages contain it, as they do on the host.
     pub copy: Nanos,
+    /// Whether a stage is put on the device behind the running one before that has ended. It closes
+    /// the gap between the two, and costs every task whom a less urgent one can block the longest
+    /// stage of the set once more. Here because what is analysed is what runs: who charges the other
+    /// overheads charges this one, and the dispatcher does it if it is charged.
+    pub look_ahead: bool,
 }
 
 impl Overheads {
     /// Nothing costs anything, which only a simulated device keeps.
-    pub const NONE: Self =
-        Self { dispatch: Nanos::ZERO, wake: Nanos::ZERO, boundary: Nanos::ZERO, copy: Nanos::ZERO };
+    pub const NONE: Self = Self {
+        dispatch: Nanos::ZERO,
+        wake: Nanos::ZERO,
+        boundary: Nanos::ZERO,
+        copy: Nanos::ZERO,
+        look_ahead: false,
+    };
 
     /// What a stage takes on the device beside its cost, as one of `stages`.
     #[must_use]

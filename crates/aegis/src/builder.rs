@@ -55,6 +55,7 @@ pub struct RuntimeBuilder {
     queue_depth: Option<usize>,
     max_models: Option<u16>,
     overheads: Option<Overheads>,
+    look_ahead: bool,
     overrun: OverrunPolicy,
     pressure: Option<PressureThresholds>,
     max_suspended: Option<u32>,
@@ -121,6 +122,13 @@ impl RuntimeBuilder {
     /// What the analysis charges for dispatching and for waking up; every run is held to it.
     pub fn overheads(self, overheads: Overheads) -> Self {
         Self { overheads: Some(overheads), ..self }
+    }
+
+    /// Whether one stage is put on the device behind the running one before that has ended, so that the
+    /// device goes on without waiting for a decision. It costs every model one longest stage more of
+    /// blocking, but under FIFO. Not unless this is called, or the overheads say so.
+    pub fn look_ahead(self, look_ahead: bool) -> Self {
+        Self { look_ahead, ..self }
     }
 
     /// What happens to jobs after an overrun; nothing but recording it unless this is called.
@@ -223,6 +231,7 @@ impl RuntimeBuilder {
         });
         match (device, memory, self.policy, self.overheads) {
             (Some(device), Some(memory), Some(policy), Some(overheads)) if faults.is_empty() => {
+                let look_ahead = self.look_ahead || overheads.look_ahead;
                 Ok(Checked {
                     device,
                     memory,
@@ -231,7 +240,7 @@ impl RuntimeBuilder {
                     policy,
                     queue_depth: queue,
                     max_models: models,
-                    overheads,
+                    overheads: Overheads { look_ahead, ..overheads },
                     overrun: self.overrun,
                     pressure,
                     max_suspended: self.max_suspended,

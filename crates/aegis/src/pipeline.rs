@@ -435,7 +435,7 @@ impl Pipeline {
     }
 
     fn builder(&self) -> RuntimeBuilder {
-        let Workload { device, scheduler, overheads, partitions, models, .. } = &self.workload;
+        let Workload { device, scheduler, partitions, models, .. } = &self.workload;
         let builder = Runtime::builder();
         let builder = device.pressure.into_iter().fold(builder, RuntimeBuilder::pressure);
         let limit = scheduler.max_suspended;
@@ -448,7 +448,7 @@ impl Pipeline {
             .queue_depth(usize::try_from(scheduler.queue_depth).unwrap_or(usize::MAX))
             .max_models(u16::try_from(models.len()).unwrap_or(u16::MAX))
             .overrun(scheduler.overrun)
-            .overheads(overheads.charged())
+            .overheads(self.workload.charged())
             .trace_capacity(TRACE_CAPACITY)
             .spin(SPIN)
             .realtime(true)

@@ -2,8 +2,8 @@
 
 use aegis_cuda::{DeviceContext, DriverMemory, MemoryCount, MemoryUse, Realtime, ThreadSetup};
 use aegis_memory::MemoryOrchestrator;
-use aegis_sched::admission::AdmissionController;
-use aegis_sched::analysis::{Bound, Test};
+use aegis_sched::admission::{AdmissionConfig, AdmissionController};
+use aegis_sched::analysis::{Bound, Setting, Test, look_ahead_charge};
 use aegis_sched::metrics::Snapshot;
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::task::Overheads;
@@ -46,15 +46,21 @@ pub struct ExecutorReport {
     /// The longest stage in the background, overhead left out: it can block every model. Zero for
     /// none.
     pub background: Nanos,
+    /// What look-ahead adds to the blocking of every model, overheads included; `None` where it is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub look_ahead: Option<Nanos>,
 }
 
 impl ExecutorReport {
     pub(crate) fn of(admission: &AdmissionController) -> Self {
+        let AdmissionConfig { policy, overheads, .. } = *admission.config();
+        let setting = Setting::admission(policy, overheads);
         Self {
-            policy: admission.config().policy,
+            policy,
             test: admission.analysis().map(|analysis| analysis.test),
             utilisation_ppm: admission.tasks().utilisation_ppm(),
             background: admission.tasks().background().longest,
+            look_ahead: look_ahead_charge(admission.tasks(), &setting),
         }
     }
 }

@@ -410,6 +410,11 @@ impl Prepared {
         Ok(())
     }
 
+    /// Whether every stage is a graph: running one that is not waits for the stream.
+    pub(crate) fn is_captured(&self) -> bool {
+        self.stages.iter().all(|stage| stage.graph.is_some())
+    }
+
     /// The furthest end of any block of scratch since the model was bound.
     pub(crate) fn scratch_used(&self) -> Bytes {
         self.scratch.high_water()

@@ -6,10 +6,10 @@
 //! demand of every task. Whoever doubts a bound adds up a column.
 //!
 //! # Invariants
-//! 1. For every [`Case`], `blocking + overrun + sum of the shares = completion`, and
+//! 1. For every [`Case`], `blocking + committed + overrun + sum of the shares = completion`, and
 //!    `completion - visible + jitter` is the response that [`super::examine`] gives. Nothing is
 //!    rounded.
-//! 2. For every [`Window`], `blocking + overrun + sum of the demand > length`.
+//! 2. For every [`Window`], `blocking + committed + overrun + sum of the demand > length`.
 
 use std::cmp::Ordering;
 
@@ -88,6 +88,9 @@ pub struct Case {
     pub blocking: Nanos,
     /// Whose stage that is; `None` for the wake-up or a background piece, or when there is nothing.
     pub blocked_by: Option<ModelId>,
+    /// What was on the device when that stage was committed behind it, with look-ahead; at most the
+    /// longest stage of the set.
+    pub committed: Nanos,
     /// By how much jobs exceed their costs, if the setting asks for that.
     pub overrun: Nanos,
     /// All jobs that run up to its end, its own last, in the set's order but for that; tasks
@@ -129,6 +132,8 @@ pub struct Window {
     pub blocking: Nanos,
     /// Whose stage that is; `None` for the wake-up or a background piece, or when there is nothing.
     pub blocked_by: Option<ModelId>,
+    /// What was on the device when that stage was committed behind it, with look-ahead.
+    pub committed: Nanos,
     /// By how much jobs exceed their costs, if the setting asks for that.
     pub overrun: Nanos,
 }
@@ -204,7 +209,9 @@ fn window(workload: &Workload, why: &Refusal) -> Option<Window> {
     let mut due: Vec<&(usize, Charged)> = demand.due_within(window).iter().collect();
     due.sort_unstable_by_key(|(index, _)| *index);
     let demand = due.into_iter().map(|(_, task)| share(task, jobs_due(task, window))).collect();
-    Some(Window { length: window, demand, blocking, blocked_by, overrun: workload.overrun })
+    let Workload { committed, overrun, .. } = *workload;
+    let blocking = blocking.saturating_sub(committed); // The refusal names both as one.
+    Some(Window { length: window, demand, blocking, blocked_by, committed, overrun })
 }
 
 /// Writes worst cases out.
@@ -246,6 +253,7 @@ impl<'a> Cases<'a> {
             due: visible.saturating_add(task.deadline).checked_sub(task.jitter),
             blocking: self.workload.time.held_up(blocker.length),
             blocked_by: blocker.model,
+            committed: if alone { Nanos::ZERO } else { self.workload.committed },
             overrun: if alone { Nanos::ZERO } else { self.workload.overrun },
             shares: if alone { vec![share(task, 1)] } else { self.shares(index, worst) },
             last_stage: task.last_stage,
@@ -323,12 +331,12 @@ fn longest_busy(
     budget: &mut Budget,
 ) -> Option<Nanos> {
     let utilisation = Utilisation::sum(tasks.iter().map(|task| task.load));
-    let (floor, overrun, time) = (blocker, workload.overrun, workload.time);
-    let level = Workload { tasks, floor, overrun, time, utilisation };
+    let Workload { overrun, committed, time, .. } = *workload;
+    let level = Workload { tasks, floor: blocker, overrun, committed, time, utilisation };
     let late = level.tasks.iter().any(|task| task.jitter > Nanos::ZERO);
     let ends = match level.load() {
         Ordering::Less => true,
-        Ordering::Equal => !late && blocker.ticks() == Nanos::ZERO && overrun == Nanos::ZERO,
+        Ordering::Equal => !late && blocker.ticks() == Nanos::ZERO && level.beside() == Nanos::ZERO,
         Ordering::Greater => false,
     };
     let end = ends.then(|| level.busy_window(Nanos::MAX, budget).ok()).flatten()?;

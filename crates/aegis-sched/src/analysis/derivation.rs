@@ -156,7 +156,7 @@ pub enum NotDerived {
     #[error("no inequality about time refused it")]
     NotOfTime,
     /// The setting is not that of admission.
-    #[error("only what admission decides is derived: dense time, and no overrun")]
+    #[error("only dense time is derived, with no overrun and no look-ahead")]
     Setting,
     /// A search found another bound than the one that was promised.
     #[error("the bound of {model} is {promised}, and its search finds {found}")]
@@ -245,7 +245,8 @@ struct Derive {
 
 impl Derive {
     fn new(set: &TaskSet, setting: &Setting) -> Result<Self, NotDerived> {
-        if setting.time != TimeModel::Dense || setting.overrun > Nanos::ZERO {
+        let ahead = setting.overheads.look_ahead;
+        if setting.time != TimeModel::Dense || setting.overrun > Nanos::ZERO || ahead {
             return Err(NotDerived::Setting);
         }
         Ok(Self { workload: Workload::new(set, setting) })

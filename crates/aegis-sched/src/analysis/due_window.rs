@@ -32,9 +32,9 @@ use super::workload::Charged;
 pub(super) struct DueWindow<'a> {
     demand: &'a Demand,
     counts: Vec<Count>,
-    /// Work beyond all costs.
-    overrun: Nanos,
-    /// What is ahead of it, on ticks: what blocks it, and the overrun.
+    /// Work beyond all costs, and what look-ahead adds.
+    beside: Nanos,
+    /// What is ahead of it, on ticks: what blocks it, and what is beside.
     blocking: Nanos,
     /// One less than its length.
     last: Nanos,
@@ -61,7 +61,7 @@ impl<'a> DueWindow<'a> {
     /// From how many tasks on it rules out more work than it costs, as measured.
     pub(super) const PAYS: usize = 64;
 
-    pub(super) fn new(demand: &'a Demand, overrun: Nanos) -> Self {
+    pub(super) fn new(demand: &'a Demand, beside: Nanos) -> Self {
         let count = |(_, task): &(usize, Charged)| Count {
             due: 0,
             next_due: task.first_deadline(),
@@ -71,7 +71,7 @@ impl<'a> DueWindow<'a> {
         Self {
             demand,
             counts: demand.tasks().iter().map(count).collect(),
-            overrun,
+            beside,
             blocking: Nanos::ZERO,
             last: Nanos::ZERO,
             work: Nanos::ZERO,
@@ -81,7 +81,7 @@ impl<'a> DueWindow<'a> {
 
     /// How long the jobs due by `due` keep the device busy; `due` never decreases.
     pub(super) fn until(&mut self, due: Nanos, budget: &mut Budget) -> Result<Nanos, Exhausted> {
-        let blocking = self.demand.blocker(due).ticks().saturating_add(self.overrun);
+        let blocking = self.demand.blocker(due).ticks().saturating_add(self.beside);
         if blocking != self.blocking {
             self.begin(blocking);
         }

@@ -23,6 +23,9 @@
 //! 3. The device never idles while a job is ready, up to the wake-up latency.
 //! 4. Every stage stays within its cost; stages may be shorter.
 //!
+//! Look-ahead changes nothing here: what is committed early came early, is counted, and nothing in the
+//! background is committed.
+//!
 //! Exact for order by observed release, with any number of stages and any deadline; sound for order
 //! by nominal release. Costs `O(n)` without jitter, else `O(n)` terms for each instant.
 //!
@@ -64,7 +67,7 @@ fn worst(workload: &Workload, budget: &mut Budget) -> Result<Vec<Worst>, Exhaust
     for (ready, _) in instants(workload).take_while(|(ready, _)| *ready < end) {
         budget.spend(2 * workload.tasks.len() + Offsets::TERMS)?;
         let blocking =
-            workload.time.held_up(workload.floor.length).saturating_add(workload.overrun);
+            workload.time.held_up(workload.floor.length).saturating_add(workload.beside());
         let queued = workload.tasks.iter().map(|task| work_by(task, ready, task.jitter));
         let queued = queued.fold(blocking, Nanos::saturating_add);
         for (worst, task) in worst.iter_mut().zip(&workload.tasks) {

@@ -12,6 +12,8 @@
 //!   rules out every deadline that promises no more.
 //! - **EDF, a model leaves.** Neither demand nor blocking of any window grows, so the verdict holds.
 //! - **EDF, bounds.** The verdict needs none. They are searched when somebody first asks for them.
+//! - **Look-ahead.** It adds the longest stage of the set to every window; if the change moves that,
+//!   nothing is taken over but, for a model that joins, that no response falls.
 //! - **FIFO.** A bound costs one sum; nothing is kept.
 //!
 //! # Invariants
@@ -172,10 +174,11 @@ impl AnalysedSet {
                 gone.map_or(u64::MAX, |task| urgency(&Charged::new(task, &self.overheads)))
             }
         };
+        let unmoved = self.committed(setting) == workload.committed;
         let known = |index: usize, blocker: Blocker| {
             let bound = self.known(index, change)?;
             let same = bound.blocking == blocker.length && bound.blocked_by == blocker.model;
-            (same && urgency(&workload.tasks[index]) < changed).then_some(*bound)
+            (unmoved && same && urgency(&workload.tasks[index]) < changed).then_some(*bound)
         };
         fixed_bounds(workload, urgency, known, &mut Budget::new(setting.terms))
     }
@@ -189,12 +192,20 @@ impl AnalysedSet {
     ) -> Result<Vec<Nanos>, Refusal> {
         let Change::Joined(model) = change else { return Ok(Vec::new()) };
         let demand = Demand::new(workload);
-        let unchanged = unchanged_below(&demand, charged(&workload.tasks, model));
+        let unchanged = match self.committed(setting) == workload.committed {
+            true => unchanged_below(&demand, charged(&workload.tasks, model)),
+            false => Nanos::ZERO,
+        };
         np_edf::check(workload, &demand, unchanged, &mut Budget::new(setting.terms))?;
         Ok(match self.analysis.get() {
             Some(analysis) => analysis.bounds.iter().map(at_least).collect(),
             None => self.known.clone(),
         })
+    }
+
+    /// What look-ahead added to every window of this set.
+    fn committed(&self, setting: &Setting) -> Nanos {
+        Workload::new(&self.tasks, setting).committed
     }
 
     /// The bound that the task at `index` of the changed set had before.

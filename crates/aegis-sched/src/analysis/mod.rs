@@ -232,6 +232,14 @@ pub fn analyse(
     Ok(Analysis { bounds, test: order.test(), utilisation_ppm: workload.ppm() })
 }
 
+/// What look-ahead adds to the blocking of every task of `set`: the longest stage of the set or of the
+/// background, overheads included. `None` without look-ahead; zero where it costs nothing, under FIFO
+/// and for a task alone. Costs `O(n)`.
+#[must_use]
+pub fn look_ahead_charge(set: &TaskSet, setting: &Setting) -> Option<Nanos> {
+    setting.overheads.look_ahead.then(|| Workload::new(set, setting).committed)
+}
+
 /// Finds out all there is to know about `set`: the verdict, and the worst response of every task
 /// also where the set is refused, as long as its backlog is bounded.
 ///
@@ -249,7 +257,8 @@ pub fn examine(set: &TaskSet, setting: &Setting) -> Findings {
 fn found(set: &TaskSet, setting: &Setting, workload: &Workload, outcomes: &[Outcome]) -> Findings {
     let responses = outcomes.iter().map(Outcome::response).collect();
     let order = Order::of(setting.policy);
-    let exact = order.is_exact(&workload.tasks, set);
+    // What look-ahead adds is an upper bound on what it can cost.
+    let exact = workload.committed == Nanos::ZERO && order.is_exact(&workload.tasks, set);
     let verdict = verdict_of(workload, setting, outcomes);
     Findings { verdict, test: order.test(), exact, responses }
 }
@@ -294,8 +303,7 @@ fn worst_cases(workload: &Workload, policy: PolicyKind, budget: &mut Budget) -> 
 /// The worst response of one task, if a stage of length `foreign` of somebody less urgent could
 /// block it, overhead included. Costs as much as one task's part of [`examine`].
 fn response_of(set: &TaskSet, index: usize, foreign: Nanos, setting: &Setting) -> Response {
-    let mut workload = Workload::new(set, setting);
-    workload.floor = workload.floor.or_longer(Blocker { length: foreign, model: None });
+    let workload = Workload::new(set, setting).beside_foreign(foreign, setting);
     let mut budget = Budget::new(setting.terms);
     let outcome = match Order::of(setting.policy) {
         Order::Release => fifo::outcomes(&workload, &mut budget)[index],

@@ -14,6 +14,9 @@
 //! its windows never end, `h(t) - t` repeats after the least common multiple of the periods once no
 //! task blocks any more, so one such cycle behind the longest `D - J` is the horizon.
 //!
+//! With look-ahead the longest stage of the set is added to `b(t)` everywhere
+//! ([`committed`](super::workload::Workload::committed)), and to the floor in the horizon.
+//!
 //! Since `h + b` never decreases, the windows can be searched downwards in large steps (QPA): a
 //! violation below `t` also shows at or below `h(t) + b(t)`.
 //!
@@ -75,7 +78,7 @@ fn horizon(workload: &Workload, demand: &Demand, budget: &mut Budget) -> Result<
 fn settled(workload: &Workload) -> Option<Nanos> {
     const ONE: u128 = 1 << 64;
     let mut free = ONE;
-    let ahead = workload.floor.length.saturating_add(workload.overrun);
+    let ahead = workload.floor.length.saturating_add(workload.beside());
     let mut ahead = u128::from(ahead.0).checked_mul(ONE)?;
     for task in &workload.tasks {
         let share = (u128::from(task.cost.0) << 64).div_ceil(u128::from(task.period.0));
@@ -138,6 +141,7 @@ impl Windows<'_> {
     fn needed_in(&self, window: Nanos, demand: Nanos) -> Result<Nanos, Refusal> {
         let Blocker { length, model: blocked_by } = self.demand.blocker(window);
         let blocking = self.workload.time.held_up(length);
+        let blocking = blocking.saturating_add(self.workload.committed);
         let demand = demand.saturating_add(self.workload.overrun);
         let needed = demand.saturating_add(blocking);
         if needed > window {

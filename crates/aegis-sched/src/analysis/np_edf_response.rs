@@ -123,7 +123,7 @@ impl<'a> Sweep<'a> {
         budget: &mut Budget,
     ) -> Result<Self, Exhausted> {
         let reach = Reach::of(workload, demand, budget)?;
-        let deadlines = Deadlines::new(demand, reach, workload.overrun);
+        let deadlines = Deadlines::new(demand, reach, workload.beside());
         let memory = Memory { work: GrowingWork::new(), screen: Screen::default() };
         Ok(Self { workload, demand, reach, deadlines, memory })
     }
@@ -195,8 +195,8 @@ struct Deadlines<'a> {
     ahead: Offsets,
     /// The next of them.
     next: Option<(Nanos, Nanos)>,
-    /// Work beyond all costs.
-    overrun: Nanos,
+    /// Work beyond all costs, and what look-ahead adds.
+    beside: Nanos,
     /// The work due before `next`.
     due: Nanos,
     /// How long the jobs due by then keep the device busy.
@@ -215,10 +215,10 @@ struct Seen {
 }
 
 impl<'a> Deadlines<'a> {
-    fn new(demand: &'a Demand, reach: Reach, overrun: Nanos) -> Self {
+    fn new(demand: &'a Demand, reach: Reach, beside: Nanos) -> Self {
         let ahead = Offsets::new(std::iter::empty());
-        let (busy, seen) = (DueWindow::new(demand, overrun), VecDeque::new());
-        Self { demand, reach, ahead, next: None, overrun, due: Nanos::ZERO, busy, seen }
+        let (busy, seen) = (DueWindow::new(demand, beside), VecDeque::new());
+        Self { demand, reach, ahead, next: None, beside, due: Nanos::ZERO, busy, seen }
     }
 
     /// Moves on to the deadlines from `first` to `last`; `first` never decreases.
@@ -236,7 +236,7 @@ impl<'a> Deadlines<'a> {
             };
             self.due = self.due.saturating_add(more);
             let needed = self.due.saturating_add(self.demand.blocker(due).length);
-            let needed = needed.saturating_add(self.overrun);
+            let needed = needed.saturating_add(self.beside);
             let completion = self.reach.completion(needed);
             self.seen.push_back(Seen { due, completion, busy });
             self.next = self.ahead.next();
@@ -335,7 +335,7 @@ impl Search<'_> {
         let Some(start) = start.filter(|start| *start < LONGEST_WINDOW) else { return Ok(true) };
         budget.spend(among / 4)?; // A pass with few divisions.
         let own = cost.saturating_mul(jobs_due(self.task, due)).saturating_sub(last_stage);
-        let base = blocker.ticks().saturating_add(self.workload.overrun).saturating_add(own);
+        let base = blocker.ticks().saturating_add(self.workload.beside()).saturating_add(own);
         Ok(base.saturating_add(screen.before(start, due, among)) > start)
     }
 
@@ -356,7 +356,7 @@ impl Search<'_> {
         let blocker: Blocker = self.demand.blocker(due);
         let job = jobs_due(self.task, due) - 1;
         let own = cost.saturating_mul(job + 1).saturating_sub(last_stage);
-        let base = blocker.ticks().saturating_add(self.workload.overrun).saturating_add(own);
+        let base = blocker.ticks().saturating_add(self.workload.beside()).saturating_add(own);
         let start = work.climb(base, Nanos::ZERO, Nanos::MAX, budget)?;
         // The nominal release is `J` before `since`, which is never before the window's start.
         let since = due - self.task.first_deadline();

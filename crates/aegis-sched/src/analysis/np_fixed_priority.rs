@@ -25,6 +25,9 @@
 //! 3. The device never idles while a job is ready, up to the wake-up latency.
 //! 4. Every stage stays within its cost; stages may be shorter.
 //!
+//! With look-ahead, `Q` of [`committed`](super::workload::Workload::committed) is added to `B - 1` in
+//! both places.
+//!
 //! Exact for tasks of one stage when jobs of equal priority may run in any order. Exact for several
 //! stages without equal priorities (Bril et al.), sound with them.
 //! Costs `O(n)` terms for each window at which some task releases a job, `O(1)` for the others.
@@ -169,7 +172,7 @@ impl<'a> Levels<'a> {
         Level {
             task: self.task(place),
             blocker: self.blocker(place),
-            overrun: self.workload.overrun,
+            beside: self.workload.beside(),
             time: self.workload.time,
         }
     }
@@ -213,7 +216,8 @@ impl Sweep {
 pub(super) struct Level<'a> {
     pub(super) task: &'a Charged,
     pub(super) blocker: Blocker,
-    pub(super) overrun: Nanos,
+    /// Work beyond all costs, and what look-ahead adds.
+    pub(super) beside: Nanos,
     pub(super) time: TimeModel,
 }
 
@@ -303,9 +307,9 @@ impl<'a> Level<'a> {
         self.ahead().saturating_add(own)
     }
 
-    /// The blocker and what runs beyond its cost.
+    /// The blocker and what runs beside it.
     fn ahead(&self) -> Nanos {
-        self.blocker.ticks().saturating_add(self.overrun)
+        self.blocker.ticks().saturating_add(self.beside)
     }
 
     /// The response of `job` from its nominal release, if its last stage starts at `start`.

@@ -9,7 +9,8 @@
 //! tasks are more urgent and which are less, but not on their order among themselves, and because a
 //! task that meets its deadline at a place still does at a more urgent one: moving a task from above
 //! to below replaces its interference, at least one whole job, by the blocking of one stage. Both
-//! conditions hold with several stages, release jitter and any deadline.
+//! conditions hold with several stages, release jitter and any deadline. What look-ahead adds is the
+//! same at every place.
 //!
 //! Costs `O(n^2)` tests of one task at worst, `O(n)` when longer deadlines may be less urgent.
 //!
@@ -94,9 +95,9 @@ impl<'a> Search<'a> {
 
     /// The worst case of one task with all that have no place above it.
     fn outcome(&mut self, index: usize) -> Outcome {
-        let Workload { tasks, overrun, time, .. } = self.workload;
-        let level =
-            Level { task: &tasks[index], blocker: self.blocker, overrun: *overrun, time: *time };
+        let Workload { tasks, time, .. } = self.workload;
+        let (blocker, beside) = (self.blocker, self.workload.beside());
+        let level = Level { task: &tasks[index], blocker, beside, time: *time };
         let open = &self.open;
         let rivals = || open.iter().filter(|rival| **rival != index).map(|rival| &tasks[*rival]);
         level.outcome(rivals, None, Until::Late, &mut self.work, &mut self.budget)

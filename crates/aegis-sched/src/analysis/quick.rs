@@ -68,7 +68,7 @@ pub fn quick_tests(set: &TaskSet, setting: &Setting) -> Vec<QuickTest> {
 /// Whether a quick test accepts `workload`: what a verdict asks first. The hyperbolic bound accepts
 /// whatever the one of Liu and Layland does.
 pub(super) fn accepts(workload: &Workload, policy: PolicyKind) -> bool {
-    let plain = workload.overrun == Nanos::ZERO;
+    let plain = workload.beside() == Nanos::ZERO;
     match policy {
         PolicyKind::Edf => plain && density(workload),
         PolicyKind::Rms => plain && is_plain(workload) && hyperbolic(&rate_monotonic(workload)),
@@ -79,8 +79,8 @@ pub(super) fn accepts(workload: &Workload, policy: PolicyKind) -> bool {
 /// The quick tests that accept `workload`.
 fn accepting(workload: &Workload, policy: PolicyKind) -> Vec<QuickTest> {
     let mut accepted = Vec::new();
-    if workload.overrun > Nanos::ZERO {
-        return accepted; // None of them knows work beyond the costs.
+    if workload.beside() > Nanos::ZERO {
+        return accepted; // None of them knows of it.
     }
     match policy {
         PolicyKind::Edf => accepted.extend(density(workload).then_some(QuickTest::Density)),

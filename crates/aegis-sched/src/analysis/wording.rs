@@ -147,6 +147,7 @@ fn in_case(task: &Argument, case: &Case, at: TimeModel, words: &Words<'_>) -> Ve
     )];
     let mut column = Column { entries: Vec::new() };
     blocked(&mut column, case.blocking, case.blocked_by, at, words);
+    committed(&mut column, case.committed, words);
     overrun(&mut column, case.overrun, words);
     let others = case.shares.len().saturating_sub(1);
     shares(&mut column, &case.shares[..others], words);
@@ -178,9 +179,10 @@ fn in_window(window: &Window, at: TimeModel, words: &Words<'_>) -> Vec<String> {
     let mut lines = vec![format!("  in a window of {}:", time(window.length))];
     let mut column = Column { entries: Vec::new() };
     blocked(&mut column, window.blocking, window.blocked_by, at, words);
+    committed(&mut column, window.committed, words);
     overrun(&mut column, window.overrun, words);
     shares(&mut column, &window.demand, words);
-    let held = window.blocking.saturating_add(window.overrun);
+    let held = window.blocking.saturating_add(window.committed).saturating_add(window.overrun);
     let work = window.demand.iter().map(Share::work).fold(held, Nanos::saturating_add);
     column.add("=", time(work), format!("which is more than {}", time(window.length)));
     lines.extend(column.lines());
@@ -204,6 +206,12 @@ fn blocked(
             format!("a stage of {}", (words.name)(model))
         });
         column.add("+", (words.time)(blocking), format!("blocking by {by} that {since}"));
+    }
+}
+
+fn committed(column: &mut Column, committed: Nanos, words: &Words<'_>) {
+    if committed > Nanos::ZERO {
+        column.add("+", (words.time)(committed), "a stage that look-ahead had put it behind");
     }
 }
 

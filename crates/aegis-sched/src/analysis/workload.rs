@@ -18,6 +18,7 @@ use super::fixed_point::{Budget, Exhausted, LONGEST_WINDOW};
 use super::time::{TimeModel, ticks};
 use super::utilisation::Utilisation;
 use super::window::GrowingWork;
+use crate::policy::PolicyKind;
 use crate::task::{Background, Overheads, Task, TaskSet};
 
 /// A task with the overheads charged.
@@ -102,6 +103,8 @@ pub(super) struct Workload {
     /// one: Prosa's machine-checked analyses of overruns add it in the same two places, to what runs
     /// before a job and to the window's end.
     pub(super) overrun: Nanos,
+    /// What look-ahead adds to every window: see [`committed`].
+    pub(super) committed: Nanos,
     pub(super) time: TimeModel,
     pub(super) utilisation: Utilisation,
 }
@@ -112,8 +115,24 @@ impl Workload {
         let tasks: Vec<Charged> =
             set.tasks().iter().map(|task| Charged::new(task, &setting.overheads)).collect();
         let utilisation = Utilisation::sum(tasks.iter().map(|task| task.load));
-        let floor = floor(set.background(), &setting.overheads);
-        Self { tasks, floor, overrun: setting.overrun, time: setting.time, utilisation }
+        let piece = piece(set.background(), &setting.overheads);
+        let wake = Blocker { length: setting.overheads.wake, model: None };
+        let floor = wake.or_longer(piece);
+        let committed = if looks_ahead(setting) { committed(&tasks, piece) } else { Nanos::ZERO };
+        let (overrun, time) = (setting.overrun, setting.time);
+        Self { tasks, floor, overrun, committed, time, utilisation }
+    }
+
+    /// The same beside a stage of this length of one task more, less urgent than all, that takes
+    /// nothing else of the device. Overhead included; nothing for a length of zero.
+    pub(super) fn beside_foreign(mut self, length: Nanos, setting: &Setting) -> Self {
+        if length > Nanos::ZERO && looks_ahead(setting) {
+            let longest = self.tasks.iter().map(|task| task.longest_stage).max();
+            let longest = longest.unwrap_or(Nanos::ZERO).max(length);
+            self.committed = self.committed.max(longest);
+        }
+        self.floor = self.floor.or_longer(Blocker { length, model: None });
+        self
     }
 
     /// What every policy requires.
@@ -161,7 +180,7 @@ impl Workload {
     }
 
     /// The longest time the device can stay busy without a break, on ticks: the least fixed point
-    /// of `L = floor + overrun + sum ceil((L + J) / T) C`; or any value above `enough`.
+    /// of `L = floor + overrun + committed + sum ceil((L + J) / T) C`; or any value above `enough`.
     ///
     /// There is none when utilisation is 1 and something blocks or is late, and the search then
     /// ends with the budget: ask [`Workload::cycle`] first.
@@ -193,9 +212,14 @@ impl Workload {
         Ok(at.saturating_add(Nanos::EPSILON))
     }
 
+    /// What every window holds beside the costs and the blocker: overruns, and what look-ahead adds.
+    pub(super) fn beside(&self) -> Nanos {
+        self.overrun.saturating_add(self.committed)
+    }
+
     /// What is ahead of every task in a busy window, on ticks.
     fn ahead(&self) -> Nanos {
-        self.floor.ticks().saturating_add(self.overrun)
+        self.floor.ticks().saturating_add(self.beside())
     }
 
     /// After which time everything repeats, if the tasks use the device completely and some window
@@ -213,16 +237,56 @@ impl Workload {
     }
 }
 
-/// What is less urgent than every task: waking up, or a background piece with its dispatch. Only one
-/// of the two can be under way when a window begins.
-fn floor(background: Background, overheads: &Overheads) -> Blocker {
-    let wake = Blocker { length: overheads.wake, model: None };
+/// The longest background piece with what its dispatch takes. It is less urgent than every task, and
+/// so is waking up; only one of the two can be under way when a window begins.
+fn piece(background: Background, overheads: &Overheads) -> Blocker {
     if background.longest == Nanos::ZERO {
-        return wake;
+        return Blocker { length: Nanos::ZERO, model: None };
     }
     // It is not known which stage of its job the piece is: it is charged what any can be.
     let length = background.longest.saturating_add(overheads.most());
-    wake.or_longer(Blocker { length, model: background.of })
+    Blocker { length, model: background.of }
+}
+
+/// Whether a stage that is committed behind the running one can delay a more urgent one. Under FIFO
+/// none is more urgent than what came before it, and nothing else is committed.
+fn looks_ahead(setting: &Setting) -> bool {
+    setting.overheads.look_ahead && setting.policy != PolicyKind::Fifo
+}
+
+/// What look-ahead adds to every window beside what blocks it: the longest stage of the set, or the
+/// longest background piece.
+///
+/// Take a job J and the tasks at least as urgent, or, under EDF, the jobs due no later. A job of
+/// theirs is *pending* from its arrival until its last stage is committed, and while one is pending
+/// nothing less urgent is committed (`dispatch/look_ahead.rs`). Let `t` be the beginning of the
+/// pending interval that holds J's arrival, R what runs at `t`, and K what is committed behind it.
+///
+/// 1. K is as urgent as J. It is the last stage of its job, which was pending until K was committed;
+///    since then that place has been full and nothing was committed. So the device was busy, from the
+///    beginning of *that* pending interval on, with R and what it held then, and with nothing less
+///    urgent that was committed later: begin there, and ask again.
+/// 2. Nothing is committed, and R is as urgent as J: the same, for R has been the last thing that was
+///    committed.
+/// 3. Nothing is committed, and R is less urgent, or the device is idle: what blocks is one stage or
+///    the wake-up, as without look-ahead.
+/// 4. K is less urgent. It is one stage that blocks, as without look-ahead: under EDF it is in `b(t)`,
+///    or else a whole job of its task that is in `h(t)` does not exist. **R comes in addition**: a stage
+///    of anybody, the previous job of J's own task and a background piece included.
+///
+/// From `t` on all that is committed is as urgent as J and was released since `t`. So J's last stage
+/// starts after the blocker, R, and the work that every analysis counts anyway; that what counts is
+/// committed before that start, and not only by it, makes it no more. The stages of a task that is
+/// never suspended follow each other here too, and count as one.
+///
+/// Where the set is one task, nobody is less urgent and the fourth case does not occur. It does not
+/// for the least urgent task of a larger set either, which is charged all the same: that keeps the
+/// test of a task independent of its place, on which Audsley's search relies.
+fn committed(tasks: &[Charged], piece: Blocker) -> Nanos {
+    match tasks {
+        [] | [_] => Nanos::ZERO,
+        tasks => tasks.iter().map(|task| task.longest_stage).fold(piece.length, Nanos::max),
+    }
 }
 
 /// The least common multiple of `periods`.

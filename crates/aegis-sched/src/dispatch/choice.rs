@@ -8,9 +8,10 @@
 //!    stage of a task less urgent than all, and it never starts in a tainted busy period. To a job
 //!    that is never suspended this applies as a whole: its later stages follow the first.
 
-use aegis_context::ContextState;
+use aegis_context::{BusyStream, ContextState};
 use aegis_trace::{DropReason, JobId, Reason, Timestamp, TraceEvent};
 
+use super::audit::Charge;
 use super::running::Running;
 use super::{Dispatcher, lane_of};
 use crate::queue::{Class, Ready};
@@ -45,7 +46,7 @@ impl Dispatcher {
     }
 
     /// Why the chosen job must not run, if so.
-    fn objection(&mut self, now: Timestamp, ready: &Ready) -> Option<DropReason> {
+    pub(super) fn objection(&mut self, now: Timestamp, ready: &Ready) -> Option<DropReason> {
         let lane = lane_of(&mut self.lanes, ready.job.id.model).expect("jobs outlive no lane");
         if lane.context.state() == ContextState::Faulted {
             return Some(DropReason::ModelFenced);
@@ -71,17 +72,28 @@ impl Dispatcher {
             Ok(busy) => busy,
             Err(error) => return self.fail_launch(now, &ready, &error),
         };
-        let why = why.unwrap_or_else(|| self.reason(&ready));
         self.end_idleness(now, job.id);
+        self.running = Some(self.launched(now, ready, busy, charge, why));
+    }
+
+    /// Records that a stage was put on the device.
+    pub(super) fn launched(
+        &mut self,
+        now: Timestamp,
+        ready: Ready,
+        busy: BusyStream,
+        charge: Charge,
+        why: Option<Reason>,
+    ) -> Running {
+        let why = why.unwrap_or_else(|| self.reason(&ready));
         let waiting = self.ready.len() + self.background.len();
         let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
-        let (stage, stream) = (ready.stage, busy.id());
-        let event = TraceEvent::Dispatched { job: job.id, stage, stream, waiting, why };
-        self.recorder.record(now, event);
-        let limit =
+        let (job, stage, stream) = (ready.job.id, ready.stage, busy.id());
+        self.recorder.record(now, TraceEvent::Dispatched { job, stage, stream, waiting, why });
+        let hang_limit =
             charge.total().saturating_mul(self.config.hang_factor).max(self.config.hang_floor);
-        self.running =
-            Some(Running { ready, busy, since: now, charge, hang_limit: limit, reported: false });
+        let (reported, orphaned) = (false, false);
+        Running { ready, busy, since: now, charge, hang_limit, reported, orphaned }
     }
 
     /// The comparison that put `ready` first.

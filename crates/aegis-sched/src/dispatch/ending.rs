@@ -86,8 +86,10 @@ impl Dispatcher {
         self.drop_waiting(now, Ready::has_begun);
     }
 
-    /// Drops every job that waits, begun or not: nothing will run any more.
+    /// Drops every job that waits, begun or not: nothing will run any more. So it ends for its caller
+    /// the job of a stage that waits on the device.
     pub fn drop_all(&mut self, now: Timestamp) {
+        self.abandon_device(now);
         self.drop_waiting(now, |_| false);
     }
 
@@ -116,6 +118,12 @@ impl Dispatcher {
     }
 
     pub(super) fn fail_launch(&mut self, now: Timestamp, ready: &Ready, error: &ContextError) {
+        self.tell_unlaunched(now, ready, error);
+        self.job_ended(now, ready.job.id);
+    }
+
+    /// Ends a job for its caller whose next stage could not be put on the device.
+    pub(super) fn tell_unlaunched(&mut self, now: Timestamp, ready: &Ready, error: &ContextError) {
         // A runtime that enqueues its work itself asks for memory here, and not on the device.
         if let ContextError::Backend(BackendError::OutOfScratch { requested, available }) = error {
             let (model, requested, available) = (ready.job.id.model, *requested, *available);
@@ -124,7 +132,7 @@ impl Dispatcher {
         }
         let (job, stage, category) = (ready.job.id, ready.stage, error.category());
         self.recorder.record(now, TraceEvent::LaunchFailed { job, stage, category });
-        self.fail(now, ready, category, error_line(error));
+        self.tell_failed(now, ready, category, error_line(error));
     }
 
     pub(super) fn fail_device(&mut self, now: Timestamp, running: &Running, error: &DeviceError) {
@@ -134,15 +142,24 @@ impl Dispatcher {
             let event = TraceEvent::AllocationRefused { model, requested, available };
             self.recorder.record(now, event);
         }
-        if running.reported {
-            self.job_ended(now, running.ready.job.id);
-        } else {
-            self.fail(now, &running.ready, error.category(), error_line(error));
+        if !running.is_told() {
+            self.tell_failed(now, &running.ready, error.category(), error_line(error));
+        }
+        match self.continuation(running.ready.job.id) {
+            Some(next) => next.orphaned = true,
+            None => self.job_ended(now, running.ready.job.id),
         }
     }
 
-    /// Ends a job with a fault and fences its model; a fatal fault ends everything.
-    fn fail(&mut self, now: Timestamp, ready: &Ready, category: Category, reason: Arc<str>) {
+    /// Ends a job with a fault for its caller and fences its model; a fatal fault ends everything. The
+    /// job's end is booked when nothing of it is on the device any more.
+    pub(super) fn tell_failed(
+        &mut self,
+        now: Timestamp,
+        ready: &Ready,
+        category: Category,
+        reason: Arc<str>,
+    ) {
         let job = ready.job.id;
         self.recorder.record(now, TraceEvent::Faulted { job, category });
         let lane = lane_of(&mut self.lanes, job.model).expect("jobs outlive no lane");
@@ -154,7 +171,6 @@ impl Dispatcher {
             self.fatal = Some(Arc::clone(&reason));
         }
         self.fence(now, job.model, reason);
-        self.job_ended(now, job);
     }
 
     /// Fences a model: its queued jobs are dropped, nothing more of it is launched.

@@ -5,13 +5,11 @@
 
 use std::cmp::Reverse;
 
-use aegis_context::StageTimes;
-use aegis_cuda::DeviceError;
-use aegis_trace::{JobId, Timestamp};
+use aegis_trace::{JobId, Timestamp, TraceEvent};
 
 use super::intake::Intake;
 use super::running::Running;
-use super::{Dispatcher, Observed, Turn};
+use super::{Dispatcher, Observed, StageEnd, Turn};
 use crate::queue::{Ready, Submission};
 
 impl Dispatcher {
@@ -31,18 +29,27 @@ impl Dispatcher {
         self.accept(intake.seen_from(visible_since), submission);
     }
 
-    /// One turn that finds this `end` on the device, or none.
-    pub(crate) fn turn_logged(
-        &mut self,
-        end: Option<Result<StageTimes, DeviceError>>,
-        now: Timestamp,
-    ) -> Turn {
-        self.turn(Observed { end }, now)
+    /// One turn that finds these ends on the device: of the stage that runs, and of the one behind.
+    pub(crate) fn turn_logged(&mut self, ends: [Option<StageEnd>; 2], now: Timestamp) -> Turn {
+        let [end, behind] = ends;
+        self.turn(Observed { end, behind }, now)
     }
 
     /// The job on the device, with the stage that it runs.
     pub(crate) fn on_device(&self) -> Option<&Ready> {
         self.running.as_ref().map(|running| &running.ready)
+    }
+
+    /// The job of the stage that waits on the device behind the running one.
+    pub(crate) fn behind_on_device(&self) -> Option<&Ready> {
+        self.committed.as_ref().map(|committed| &committed.ready)
+    }
+
+    /// The job of the stage that is on the device since `event`, if that says that it was put there.
+    pub(crate) fn launched_by(&self, event: &TraceEvent) -> Option<&Ready> {
+        let TraceEvent::Dispatched { job, stage, .. } = event else { return None };
+        let on_device = [self.on_device(), self.behind_on_device()].into_iter().flatten();
+        on_device.into_iter().find(|ready| ready.job.id == *job && ready.stage == *stage)
     }
 
     /// Whether a job that became ready now would find the device idle.

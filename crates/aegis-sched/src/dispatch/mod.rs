@@ -12,7 +12,8 @@
 //! ```
 //!
 //! # Invariants
-//! 1. At most one stage is on the device (the partition is serial).
+//! 1. At most one stage runs on the device (the partition is serial); with look-ahead one more waits
+//!    there behind it.
 //! 2. Work-conserving: after a turn, if a job is ready or in the background, a stage is on the
 //!    device.
 //! 3. A policy only orders; what it put first is checked before it is launched, so a bad policy can
@@ -26,6 +27,7 @@ mod ending;
 mod intake;
 mod lane;
 mod log_driven;
+mod look_ahead;
 pub mod orchestrator;
 mod overrun;
 mod running;
@@ -101,6 +103,8 @@ pub struct Dispatcher {
     /// Jobs that run while nothing is ready, in the order of their arrivals.
     background: VecDeque<Ready>,
     running: Option<Running>,
+    /// What the device begins when the running stage ends; only beside one.
+    committed: Option<Running>,
     audit: Audit,
     /// The device was idle and nothing ready at the end of the last turn.
     idle: bool,
@@ -158,6 +162,7 @@ impl Dispatcher {
             held: BinaryHeap::new(),
             background: VecDeque::new(),
             running: None,
+            committed: None,
             audit: Audit::default(),
             idle: true,
             waiting_since: None,
@@ -237,8 +242,11 @@ impl Dispatcher {
     /// Looks at the device. Must come before the clock is read for [`step`](Self::step), so that
     /// nothing that is noticed ended after the point at which it is noticed.
     pub fn observe(&mut self) -> Observed {
-        let Some(running) = &self.running else { return Observed { end: None } };
-        Observed { end: running.busy.poll().transpose() }
+        let ended = |stage: &Option<Running>| stage.as_ref()?.busy.poll().transpose();
+        let end = ended(&self.running);
+        // The stages end in their order, and both ends may have been rung by one ring.
+        let behind = end.as_ref().and_then(|_| ended(&self.committed));
+        Observed { end, behind }
     }
 
     /// Takes what was submitted, then notices what ended, releases what is due and launches what
@@ -267,6 +275,7 @@ impl Dispatcher {
         if self.running.is_none() {
             self.choose_and_launch(now, resumed);
         }
+        self.look_ahead(now);
         self.settle_idle(now);
         Turn { next: self.next_point(), busy: self.running.is_some() }
     }
@@ -316,11 +325,16 @@ impl Dispatcher {
     }
 }
 
+/// How a stage ended.
+pub(crate) type StageEnd = Result<StageTimes, DeviceError>;
+
 /// What the device had to say when it was looked at.
 #[derive(Debug)]
 #[must_use = "what was observed must be handed to `step`"]
 pub struct Observed {
-    end: Option<Result<StageTimes, DeviceError>>,
+    end: Option<StageEnd>,
+    /// The end of the stage behind, if that has ended too.
+    behind: Option<StageEnd>,
 }
 
 /// The lane of `model`, if it is still there. A free function, so that the other fields of the

@@ -9,14 +9,14 @@ use super::audit::Charge;
 use crate::policy::ReadyJob;
 use crate::queue::Ready;
 
-/// The stage on the device.
+/// A stage on the device: the one that runs, or the one behind it.
 #[derive(Debug)]
 pub(crate) struct Running {
     /// Its job.
     pub(crate) ready: Ready,
     /// Its stream.
     pub(crate) busy: BusyStream,
-    /// The decision point that launched it.
+    /// The decision point that launched it, or at which the end of the stage before it was noticed.
     pub(crate) since: Timestamp,
     /// What the analysis charges for it.
     pub(crate) charge: Charge,
@@ -24,9 +24,16 @@ pub(crate) struct Running {
     pub(crate) hang_limit: Nanos,
     /// It was reported as hanging, and its job has ended for its caller.
     pub(crate) reported: bool,
+    /// Its job has ended for its caller because of another of its stages.
+    pub(crate) orphaned: bool,
 }
 
 impl Running {
+    /// Whether its job has ended for its caller.
+    pub(crate) fn is_told(&self) -> bool {
+        self.reported || self.orphaned
+    }
+
     /// Whether it hangs at `now` and was not reported yet.
     pub(crate) fn hangs_at(&self, now: Timestamp) -> bool {
         !self.reported && now.saturating_since(self.since) >= self.hang_limit

@@ -6,18 +6,29 @@ use aegis_context::{JobOutcome, StageTimes};
 use aegis_trace::{Category, DropReason, Timestamp, TraceEvent};
 
 use super::running::Running;
-use super::{Dispatcher, Observed, lane_of};
+use super::{Dispatcher, Observed, StageEnd, lane_of};
 use crate::dispatch::lane::LaneService;
 use crate::queue::{Class, Ready};
 
 impl Dispatcher {
-    /// Books the end of the stage on the device. Gives back the job if it goes on.
+    /// Books the end of the stage on the device, and of the one behind it if that has ended too. Gives
+    /// back the job that goes on.
     pub(super) fn notice_end(&mut self, observed: Observed, now: Timestamp) -> Option<Ready> {
-        let Some(end) = observed.end else {
+        let Observed { end, behind } = observed;
+        let Some(end) = end else {
             self.watch(now);
             return None;
         };
+        let resumed = self.book_end(end, now);
+        match behind {
+            Some(end) => self.book_end(end, now),
+            None => resumed,
+        }
+    }
+
+    fn book_end(&mut self, end: StageEnd, now: Timestamp) -> Option<Ready> {
         let running = self.running.take().expect("a stage that ended was on the device");
+        self.promote(now);
         match end {
             Ok(times) => self.end_stage(now, running, times),
             Err(error) => {
@@ -51,9 +62,14 @@ impl Dispatcher {
         let elapsed = now.saturating_since(running.since);
         let slot = Arc::clone(&running.ready.slot);
         let category = Category::Permanent;
+        let is_told = running.orphaned;
         self.recorder.record(now, TraceEvent::Hanging { job, stage, elapsed });
-        self.recorder.record(now, TraceEvent::Faulted { job, category });
         self.running = Some(running);
+        self.orphan_committed(job);
+        if is_told {
+            return; // With the failure of the stage before it, which fenced its model.
+        }
+        self.recorder.record(now, TraceEvent::Faulted { job, category });
         let reason: Arc<str> = format!("stage {stage} has held the device for {elapsed}").into();
         let lane = lane_of(&mut self.lanes, job.model).expect("a running model is installed");
         lane.metrics.count(|counts| counts.failed += 1);
@@ -64,7 +80,8 @@ impl Dispatcher {
     }
 
     fn end_stage(&mut self, now: Timestamp, running: Running, times: StageTimes) -> Option<Ready> {
-        let Running { mut ready, since, charge, reported, .. } = running;
+        let is_told = running.is_told();
+        let Running { mut ready, since, charge, .. } = running;
         let job = ready.job.id;
         let service = now.saturating_since(since);
         ready.consumed = ready.consumed.saturating_add(service);
@@ -79,9 +96,11 @@ impl Dispatcher {
         }
         self.watch_evidence(now, job, stage, times);
         let lane = lane_of(&mut self.lanes, job.model).expect("a running model is installed");
-        if reported {
+        if is_told {
             // Its caller was told long ago, and its model is fenced.
-            self.job_ended(now, job);
+            if self.continuation(job).is_none() {
+                self.job_ended(now, job);
+            }
             return None;
         }
         if let LaneService::Server(server) = &mut lane.service {
@@ -94,6 +113,13 @@ impl Dispatcher {
 
     /// Ends a job, or gives it back if it goes on.
     fn after_stage(&mut self, now: Timestamp, ready: Ready) -> Option<Ready> {
+        if let Some(next) = self.continuation(ready.job.id) {
+            // It has the device already; whether it used too much is asked when this stage ends.
+            next.ready.consumed = ready.consumed;
+            next.ready.charged = ready.charged;
+            next.ready.execution = ready.execution;
+            return None;
+        }
         let is_over = self.is_over(&ready);
         let lane = lane_of(&mut self.lanes, ready.job.id.model).expect("it was just running");
         let is_whole = usize::from(ready.stage.0) == lane.costs.len();
@@ -133,7 +159,8 @@ impl Dispatcher {
             self.serve(now, now, ready);
             return None;
         }
-        if !self.is_overtaken(&ready) {
+        // Whoever has the device already goes first in any case.
+        if self.running.is_none() && !self.is_overtaken(&ready) {
             return Some(ready);
         }
         let (job, next_stage) = (ready.job.id, ready.stage);
@@ -157,7 +184,7 @@ impl Dispatcher {
     }
 
     /// Whether somebody strictly more urgent waits; to a job in the background everybody else is.
-    fn is_overtaken(&self, ready: &Ready) -> bool {
+    pub(super) fn is_overtaken(&self, ready: &Ready) -> bool {
         let Some((first, _)) = self.ready.first() else { return false };
         match ready.class {
             Class::Background => true,

@@ -340,10 +340,16 @@ impl Tiling<'_> {
         let submitted = self.record.arrival.clamp(from, to);
         push(&mut terms, from, submitted, Piece::NotSubmitted);
         let mut at = submitted;
-        for service in self.of.timeline.between(submitted, to) {
-            let since = service.since.clamp(at, to);
+        let mut services = self.of.timeline.between(submitted, to).iter().peekable();
+        while let Some(service) = services.next() {
+            let since = service.began().clamp(at, to);
             self.wait(&mut terms, at, since, Piece::WakeUp);
-            let until = service.until.unwrap_or(to).clamp(since, to);
+            if self.is_last(service) {
+                own(&mut terms, service, since, to);
+                return terms;
+            }
+            let gone = services.peek().map_or(to, |next| next.began());
+            let until = service.until.unwrap_or(to).min(gone).clamp(since, to);
             if service.job.id == self.job {
                 own(&mut terms, service, since, until);
             } else {
@@ -353,6 +359,13 @@ impl Tiling<'_> {
         }
         self.wait(&mut terms, at, to, Piece::WakeUp);
         terms
+    }
+
+    /// Whether the job does nothing after this stage of it, whose end is noticed when the job ends.
+    fn is_last(&self, service: &Service) -> bool {
+        let last = self.record.services.last().map(|place| &self.of.timeline.services[*place]);
+        let is_own = service.job.id == self.job && service.until.is_some();
+        is_own && last.is_some_and(|last| last.stage == service.stage)
     }
 
     /// A wait that is `what`, except where the job waits for a refill anyhow.
@@ -378,7 +391,7 @@ impl Tiling<'_> {
             }
         };
         let contends = self.record.arrival.max(self.record.release);
-        let why = if service.since < contends {
+        let why = if service.launched < contends {
             Why::Began
         } else if service.why == Reason::Continues {
             Why::WentOn

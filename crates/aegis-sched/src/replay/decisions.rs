@@ -11,21 +11,21 @@
 //! 2. Nothing but the log is an input: no clock, no device, no randomness.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
 
 use aegis_context::StageTimes;
 use aegis_cuda::{DeviceError, RefusedAllocation, WorkFault};
 use aegis_trace::{
-    DropReason, JobId, ModelId, Record, StageIndex, StreamId, Timestamp, TraceCollector, TraceEvent,
+    Category, DropReason, JobId, ModelId, Record, StageIndex, StreamId, Timestamp, TraceCollector,
+    TraceEvent,
 };
 
 use super::error::ReplayError;
 use super::log::{Entry, ExecutorLog};
-use super::stand_in::{Ground, NextLaunch, lane, slot};
+use super::stand_in::{Ground, NextLaunches, lane, slot};
 use super::timeline::{Around, Timeline};
 use super::{Divergence, Extent};
-use crate::dispatch::{Dispatcher, Intake};
-use crate::queue::Submission;
+use crate::dispatch::{Dispatcher, Intake, StageEnd};
+use crate::queue::{Ready, Submission};
 
 /// Events that one decision can record: that of dropping every job of 65 536 models with one each.
 const EVENTS_MAX: usize = 1 << 16;
@@ -41,7 +41,7 @@ pub(super) struct Rerun<'t> {
     cursor: usize,
     /// The decision point at which submissions are taken, while they are.
     intake: Option<(Timestamp, Intake)>,
-    next_launches: BTreeMap<ModelId, NextLaunch>,
+    next_launches: BTreeMap<ModelId, NextLaunches>,
     /// Who is installed where.
     tenants: BTreeMap<u16, ModelId>,
     departed: BTreeSet<ModelId>,
@@ -113,7 +113,7 @@ impl<'t> Rerun<'t> {
             return None;
         }
         self.intake = None;
-        self.dispatcher.turn_logged(None, at);
+        self.dispatcher.turn_logged([None, None], at);
         self.collector.drain().into_iter().next().map(|record| self.on_its_stream(record.event))
     }
 
@@ -156,12 +156,12 @@ impl<'t> Rerun<'t> {
             None => {}
         }
         let (record, what) = *self.log.models.get(&model).expect("the log was checked");
-        let (lane, next_launch) = lane(model, what).map_err(|problem| ReplayError::BadModel {
+        let (lane, next_launches) = lane(model, what).map_err(|problem| ReplayError::BadModel {
             line: super::error::line_of(record),
             model,
             problem,
         })?;
-        self.next_launches.insert(model, next_launch);
+        self.next_launches.insert(model, next_launches);
         self.tenants.insert(model.index, model);
         self.dispatcher.install(lane);
         Ok(())
@@ -198,36 +198,49 @@ impl<'t> Rerun<'t> {
         if self.intake.is_none_or(|(at, _)| at != entry.at) {
             self.dispatcher.open_intake(entry.at);
         }
-        let end = self.end_on_device(entry);
-        let failing = self.failing_launches(entry.at);
-        for (model, category) in &failing {
-            if let Some(next) = self.next_launches.get(model) {
-                *next.lock().unwrap_or_else(PoisonError::into_inner) = Some(*category);
+        let ends = self.ends_on_device();
+        let launches = self.launches();
+        for (model, next) in &launches {
+            if let Some(launches) = self.next_launches.get(model) {
+                launches.set(next.iter().copied());
             }
         }
-        if end.is_some() {
+        if ends[0].is_some() {
             self.ground.end_work();
         }
-        self.dispatcher.turn_logged(end, entry.at);
-        for (model, _) in failing {
-            if let Some(next) = self.next_launches.get(&model) {
-                next.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.dispatcher.turn_logged(ends, entry.at);
+        for model in launches.keys() {
+            if let Some(launches) = self.next_launches.get(model) {
+                launches.set([]);
             }
         }
     }
 
-    /// How the stage on the device ended, if the log says that it did.
-    fn end_on_device(&self, entry: Entry<'_>) -> Option<Result<StageTimes, DeviceError>> {
-        let runs = self.on_device()?;
-        match *entry.event {
-            TraceEvent::StageCompleted { job, stage, started, finished }
-                if runs == (job, stage) =>
+    /// How the stage that runs ended, if that is what comes next in the log, and how the one behind it
+    /// did, if the same decision noticed that: before it launched anything.
+    fn ends_on_device(&self) -> [Option<StageEnd>; 2] {
+        let stage_of = |ready: &Ready| (ready.job.id, ready.stage);
+        let Some(end) = self.on_device().and_then(|runs| self.end_at(self.cursor, runs)) else {
+            return [None, None];
+        };
+        let behind = self.dispatcher.behind_on_device().map(stage_of);
+        let before_launch = self.point(self.cursor).take_while(|(_, event)| !is_launch(event));
+        let mut places = before_launch.map(|(place, _)| place);
+        let noticed = behind.and_then(|of| places.find_map(|place| self.end_at(place, of)));
+        [Some(end), noticed]
+    }
+
+    /// How `stage` ended, if the event at `place` says that it did.
+    fn end_at(&self, place: usize, stage: (JobId, StageIndex)) -> Option<StageEnd> {
+        match *self.log.decisions[place].event {
+            TraceEvent::StageCompleted { job, stage: which, started, finished }
+                if stage == (job, which) =>
             {
                 Some(Ok(StageTimes { started, finished }))
             }
-            TraceEvent::StageFailed { job, stage, category } if runs == (job, stage) => {
+            TraceEvent::StageFailed { job, stage: which, category } if stage == (job, which) => {
                 let message = "it failed when it was recorded";
-                let refused = self.refused_allocation(entry.at, job.model);
+                let refused = self.refused_allocation(place, job.model);
                 let cause = WorkFault { refused, ..WorkFault::new(category, message) };
                 let stream = StreamId::first(0);
                 Some(Err(DeviceError::Work { stream, further: 0, cause }))
@@ -240,33 +253,37 @@ impl<'t> Rerun<'t> {
         self.dispatcher.on_device().map(|ready| (ready.job.id, ready.stage))
     }
 
-    /// What comes next in the log at the same point in time.
-    fn same_point(&self, at: Timestamp) -> impl Iterator<Item = &'t TraceEvent> {
-        let next = &self.log.decisions[self.cursor..];
-        next.iter().take_while(move |entry| entry.at == at).map(|entry| entry.event)
+    /// What the log has from `place` on for the same point in time, with its place.
+    fn point(&self, place: usize) -> impl Iterator<Item = (usize, &'t TraceEvent)> {
+        let at = self.log.decisions[place].at;
+        let next = self.log.decisions.iter().enumerate().skip(place);
+        next.take_while(move |(_, entry)| entry.at == at).map(|(place, entry)| (place, entry.event))
     }
 
-    /// The allocation whose refusal made a stage of `model` fail, if one was refused.
-    fn refused_allocation(&self, at: Timestamp, model: ModelId) -> Option<RefusedAllocation> {
-        let faulted = |event: &&TraceEvent| !matches!(event, TraceEvent::Faulted { .. });
-        self.same_point(at).take_while(faulted).find_map(|event| match *event {
-            TraceEvent::AllocationRefused { model: whose, requested, available }
-                if whose == model =>
-            {
+    /// The allocation whose refusal made the stage of `model` that ended at `place` fail, if one was.
+    fn refused_allocation(&self, place: usize, model: ModelId) -> Option<RefusedAllocation> {
+        let events = self.point(place).map(|(_, event)| event);
+        let until_told = events.take_while(|event| !matches!(event, TraceEvent::Faulted { .. }));
+        until_told.filter(|event| event.model() == Some(model)).find_map(|event| match *event {
+            TraceEvent::AllocationRefused { requested, available, .. } => {
                 Some(RefusedAllocation { requested, available })
             }
             _ => None,
         })
     }
 
-    /// The launches that fail in the turn that is next: all before the one that succeeds.
-    fn failing_launches(&self, at: Timestamp) -> Vec<(ModelId, aegis_trace::Category)> {
-        let pending = |event: &&TraceEvent| !matches!(event, TraceEvent::Dispatched { .. });
-        let failed = |event: &TraceEvent| match *event {
-            TraceEvent::LaunchFailed { job, category, .. } => Some((job.model, category)),
-            _ => None,
-        };
-        self.same_point(at).take_while(pending).filter_map(failed).collect()
+    /// How the launches go that are next, by model.
+    fn launches(&self) -> BTreeMap<ModelId, Vec<Option<Category>>> {
+        let mut launches: BTreeMap<ModelId, Vec<Option<Category>>> = BTreeMap::new();
+        for (_, event) in self.point(self.cursor) {
+            let (job, fails) = match event {
+                TraceEvent::Dispatched { job, .. } => (job, None),
+                TraceEvent::LaunchFailed { job, category, .. } => (job, Some(*category)),
+                _ => continue,
+            };
+            launches.entry(job.model).or_default().push(fails);
+        }
+        launches
     }
 
     /// Holds what was recorded now to what comes next in the log.
@@ -293,8 +310,8 @@ impl<'t> Rerun<'t> {
             if logged.at != at || *logged.event != event {
                 return Ok(Some(self.part(logged, Some(event))));
             }
-            let on_device = self.dispatcher.on_device();
-            self.timeline.note(logged, Around { was_idle, on_device });
+            let launched = self.dispatcher.launched_by(&event);
+            self.timeline.note(logged, Around { was_idle, launched });
             self.cursor += 1;
         }
         Ok(None)
@@ -316,6 +333,10 @@ impl<'t> Rerun<'t> {
         let on_device = self.on_device();
         Divergence { on_device, ..Divergence::at(self.log, entry, replayed) }
     }
+}
+
+fn is_launch(event: &TraceEvent) -> bool {
+    matches!(event, TraceEvent::Dispatched { .. })
 }
 
 /// Whether an event is recorded while submissions are taken, or by the turn that follows at once; not by

@@ -3,6 +3,7 @@
 //! The dispatcher launches on a real stream of a simulated device, whose time never moves. When a
 //! stage ends, and whether it failed, is told by the log.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aegis_context::slot::JobSlot;
@@ -28,6 +29,8 @@ const MEMORY: Bytes = Bytes::from_mib(1);
 const TOO_MUCH: Bytes = Bytes::from_mib(2);
 /// One stage holds the device; a stream more, for one that was left behind.
 const STREAMS: u16 = 2;
+/// Work items a stream holds: two events and a stage, twice, since one stage may wait behind another.
+const STREAM_DEPTH: usize = 8;
 
 /// The device.
 #[derive(Debug)]
@@ -38,7 +41,8 @@ pub(super) struct Ground {
 
 impl Ground {
     pub(super) fn new() -> Result<Self, DeviceError> {
-        let config = SimConfig { memory_limit: MEMORY, max_streams: STREAMS, stream_depth: 4 };
+        let config =
+            SimConfig { memory_limit: MEMORY, max_streams: STREAMS, stream_depth: STREAM_DEPTH };
         let device = DeviceContext::sim(config)?;
         let streams = StreamPool::new(&device, u32::from(STREAMS))?;
         Ok(Self { device, streams })
@@ -49,7 +53,7 @@ impl Ground {
         Ok(DeviceMemory::new(MemoryOrchestrator::new(self.device.reserve_arena(MEMORY)?)))
     }
 
-    /// Ends the work that stands for the stage on the device, so that its stream is free again.
+    /// Ends the work that stands for the stages on the device, so that their stream is free again.
     pub(super) fn end_work(&self) {
         let simulator = self.device.simulator().expect("this device is simulated");
         if let Some(at) = simulator.next_event() {
@@ -58,14 +62,29 @@ impl Ground {
     }
 }
 
-/// How the next launch of a model fails, if it does. Shared with its backend.
-pub(super) type NextLaunch = Arc<Mutex<Option<Category>>>;
+/// How the next launches of a model go: the category of those that fail, `None` for the others. Those
+/// beyond the last succeed. Shared with its backend.
+#[derive(Clone, Debug, Default)]
+pub(super) struct NextLaunches(Arc<Mutex<VecDeque<Option<Category>>>>);
+
+impl NextLaunches {
+    /// Replaces what is to come.
+    pub(super) fn set(&self, next: impl IntoIterator<Item = Option<Category>>) {
+        let mut launches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        launches.clear();
+        launches.extend(next);
+    }
+
+    fn take(&self) -> Option<Category> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front().flatten()
+    }
+}
 
 /// The backend of a model that is known by its log alone.
 pub(super) struct StandIn {
     description: ModelDescription,
     memory: Vec<TensorLifetime>,
-    next_launch: NextLaunch,
+    next_launches: NextLaunches,
 }
 
 impl StandIn {
@@ -73,7 +92,7 @@ impl StandIn {
     pub(super) fn new(stages: usize) -> Self {
         let stages = u16::try_from(stages).unwrap_or(u16::MAX);
         let description = ModelDescription { inputs: vec![], outputs: vec![], stages };
-        Self { description, memory: Vec::new(), next_launch: NextLaunch::default() }
+        Self { description, memory: Vec::new(), next_launches: NextLaunches::default() }
     }
 
     /// The same, which takes more memory than there is.
@@ -113,8 +132,7 @@ impl RuntimeBackend for StandIn {
         _slot: &Arc<JobSlot>,
         stream: &CudaStream,
     ) -> Result<(), BackendError> {
-        let fails = self.next_launch.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match fails {
+        match self.next_launches.take() {
             Some(category) => Err(failure(category, stream).into()),
             None => Ok(stream.enqueue_sim(SimWork { cost: Nanos::ZERO, fault: None })?),
         }
@@ -138,11 +156,11 @@ pub(super) fn terms(service: ServiceTerms, costs: &[Nanos], limits: JobLimits) -
     }
 }
 
-/// The lane of an admitted model with the bound it was promised, and how its next launch fails.
+/// The lane of an admitted model with the bound it was promised, and how its next launches go.
 ///
 /// # Errors
 /// What is wrong with the model, in words.
-pub(super) fn lane(model: ModelId, what: &AdmittedModel) -> Result<(Lane, NextLaunch), String> {
+pub(super) fn lane(model: ModelId, what: &AdmittedModel) -> Result<(Lane, NextLaunches), String> {
     let stages = &what.stages;
     if stages.is_empty() || stages.len() > Task::MOST_STAGES {
         return Err(format!("it has {} stages", stages.len()));
@@ -152,7 +170,7 @@ pub(super) fn lane(model: ModelId, what: &AdmittedModel) -> Result<(Lane, NextLa
     }
     let service = service(model, what)?;
     let backend = StandIn::new(stages.len());
-    let next_launch = Arc::clone(&backend.next_launch);
+    let next_launches = backend.next_launches.clone();
     let terms = terms(what.service, stages, what.limits);
     // Jobs bring slots of their own; the pool only says for how many there is room.
     let slots = SlotPool::new(backend.description(), terms.slots.min(1));
@@ -162,7 +180,7 @@ pub(super) fn lane(model: ModelId, what: &AdmittedModel) -> Result<(Lane, NextLa
     let lane = Lane::new(context, terms.costs, service, metrics, gate);
     let mut lane = lane.suspending(what.limits.may_be_suspended);
     lane.watch(what.watched.iter().copied().map(StageMonitor::watching).collect());
-    Ok((lane, next_launch))
+    Ok((lane, next_launches))
 }
 
 fn service(model: ModelId, what: &AdmittedModel) -> Result<LaneService, String> {

@@ -1,7 +1,7 @@
 //! What one executor did, put together from its log while it is replayed.
 //!
-//! The device's time in a busy period is tiled by *services*: from the decision that launched a stage
-//! to the decision that noticed its end. Everything that is said about a job afterwards is read from
+//! The device's time in a busy period is tiled by *services*: from the decision that launched a stage,
+//! or that noticed the end of the one before it on the device, to the decision that noticed its end. Everything that is said about a job afterwards is read from
 //! the services that lie between its release and its end.
 //!
 //! # Invariants
@@ -52,7 +52,10 @@ pub struct Service {
     pub class: Class,
     /// The stage.
     pub stage: StageIndex,
-    /// The decision that launched it.
+    /// The decision that put it on the device.
+    pub launched: Timestamp,
+    /// From when on the device was its own: since it was launched or, behind another stage, since the
+    /// decision that noticed the end of that.
     pub since: Timestamp,
     /// The decision that noticed its end; `None` where the log ends before.
     pub until: Option<Timestamp>,
@@ -62,6 +65,20 @@ pub struct Service {
     pub failed: Option<Category>,
     /// Why it was chosen.
     pub why: Reason,
+}
+
+impl Service {
+    /// From when on nothing else held the device. A stage that waited behind another one begins when
+    /// that is over, and before the dispatcher notices it.
+    #[must_use]
+    pub fn began(&self) -> Timestamp {
+        match self.device {
+            Some(StageTimes { started, .. }) if self.launched < self.since => {
+                started.min(self.since)
+            }
+            _ => self.since,
+        }
+    }
 }
 
 /// One job from its submission to its end.
@@ -85,8 +102,8 @@ pub struct JobRecord {
     pub first_eligible: Timestamp,
     /// From when on it may run.
     pub eligible: Timestamp,
-    /// How long after that it was seen, where it found the device idle; refills apart.
-    pub wake: Option<Nanos>,
+    /// The decision that saw that; refills apart. `None` where none did.
+    pub look: Option<Look>,
     /// Its services, by place.
     pub services: Vec<usize>,
     /// The stage that could not be launched, if one could not, and why.
@@ -108,8 +125,17 @@ pub struct Refill {
     pub since: Timestamp,
     /// When the budget was full again.
     pub until: Timestamp,
-    /// How long after that the job was seen, where it found the device idle.
-    pub wake: Option<Nanos>,
+    /// The decision that saw that; `None` where none did.
+    pub look: Option<Look>,
+}
+
+/// When it was seen that a job may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// How long after that began.
+    pub delay: Nanos,
+    /// Whether the device was idle.
+    pub was_idle: bool,
 }
 
 /// How a job ended.
@@ -143,8 +169,14 @@ pub struct Broken {
 pub(super) struct Around<'a> {
     /// Whether the device was idle before it.
     pub(super) was_idle: bool,
-    /// What is on the device after it.
-    pub(super) on_device: Option<&'a Ready>,
+    /// What it put on the device, if the event says that it put something there.
+    pub(super) launched: Option<&'a Ready>,
+}
+
+impl Around<'_> {
+    fn look(&self, at: Timestamp, eligible: Timestamp) -> Look {
+        Look { delay: at.saturating_since(eligible), was_idle: self.was_idle }
+    }
 }
 
 impl Timeline {
@@ -160,7 +192,7 @@ impl Timeline {
     pub fn between(&self, from: Timestamp, to: Timestamp) -> &[Service] {
         let ends = |service: &Service| service.until.unwrap_or(Timestamp::NEVER);
         let first = self.services.partition_point(|service| ends(service) <= from);
-        let after = self.services.partition_point(|service| service.since < to);
+        let after = self.services.partition_point(|service| service.began() < to);
         &self.services[first..after.max(first)]
     }
 
@@ -173,8 +205,7 @@ impl Timeline {
             TraceEvent::Submitted { job, arrival, release, deadline } => {
                 let (stamp, claimed) = self.stamped.take().unwrap_or((arrival, None));
                 let eligible = release.max(arrival);
-                let wake = around.was_idle.then(|| at.saturating_since(eligible));
-                let wake = wake.filter(|_| eligible <= at);
+                let look = (eligible <= at).then(|| around.look(at, eligible));
                 let record = JobRecord {
                     stamp,
                     claimed,
@@ -185,7 +216,7 @@ impl Timeline {
                     deadline,
                     first_eligible: eligible,
                     eligible,
-                    wake,
+                    look,
                     services: Vec::new(),
                     launch_failed: None,
                     refills: Vec::new(),
@@ -231,11 +262,11 @@ impl Timeline {
         let at = entry.at;
         let ended = |ending| Some((at, ending));
         match *entry.event {
-            TraceEvent::Released { .. } if around.was_idle => {
-                let wake = Some(at.saturating_since(record.eligible));
+            TraceEvent::Released { .. } => {
+                let look = Some(around.look(at, record.eligible));
                 match record.refills.last_mut() {
-                    Some(refill) => refill.wake = wake,
-                    None => record.wake = wake,
+                    Some(refill) => refill.look = look,
+                    None => record.look = look,
                 }
             }
             TraceEvent::Postponed { release, deadline, .. } => {
@@ -243,7 +274,7 @@ impl Timeline {
                 record.eligible = record.eligible.max(release);
             }
             TraceEvent::OutOfBudget { until, .. } => {
-                record.refills.push(Refill { since: at, until, wake: None });
+                record.refills.push(Refill { since: at, until, look: None });
                 record.eligible = until;
             }
             TraceEvent::LaunchFailed { stage, category, .. } => {
@@ -264,25 +295,33 @@ impl Timeline {
 
     fn launched(
         &mut self,
-        since: Timestamp,
+        launched: Timestamp,
         job: JobId,
         stage: StageIndex,
         why: Reason,
         around: Around<'_>,
     ) {
-        let Some(ready) = around.on_device else { return };
+        let Some(ready) = around.launched else { return };
         if let Some(record) = self.jobs.get_mut(&job) {
             record.services.push(self.services.len());
         }
         let (job, class) = (ReadyJob { id: job, ..ready.job }, ready.class);
         let (until, device, failed) = (None, None, None);
-        self.services.push(Service { job, class, stage, since, until, device, failed, why });
+        let since = launched;
+        let service = Service { job, class, stage, launched, since, until, device, failed, why };
+        self.services.push(service);
     }
 
-    /// The stage on the device left it.
+    /// The stage that ran left the device, which is from now on that of the one behind it.
     fn left(&mut self, at: Timestamp, device: Option<StageTimes>, failed: Option<Category>) {
-        if let Some(service) = self.services.last_mut() {
+        let behind = self.services.len().saturating_sub(2);
+        let on_device = self.services[behind..].iter_mut();
+        let mut on_device = on_device.filter(|service| service.until.is_none());
+        if let Some(service) = on_device.next() {
             (service.until, service.device, service.failed) = (Some(at), device, failed);
+        }
+        if let Some(next) = on_device.next() {
+            next.since = at;
         }
     }
 }

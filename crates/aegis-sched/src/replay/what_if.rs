@@ -3,7 +3,8 @@
 //! The shipped dispatcher decides again under the other policy. Jobs arrive when they arrived, a stage
 //! takes the device as long as it took, its launch and the notice of its end included, and evictions and
 //! the stop come when they came. Decisions come when they can: at the end of a stage and, on an idle
-//! device, as long after a job may run as it took when that job was seen on an idle device.
+//! device, as long after a job may run as it took when that job was seen on an idle device. With
+//! look-ahead they come so also while a stage runs and none waits behind it.
 //!
 //! # What is assumed
 //! 1. The log has no time for a stage that did not run, or whose end it does not have: such a stage takes
@@ -15,7 +16,6 @@
 //! 4. A stage takes as long as it did, whatever ran before it.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
 
 use aegis_context::StageTimes;
 use aegis_cuda::{DeviceError, WorkFault};
@@ -27,8 +27,8 @@ use aegis_trace::{
 use super::admissions::{Answer, Readmission};
 use super::error::ReplayError;
 use super::log::{Entry, ExecutorLog};
-use super::stand_in::{Ground, NextLaunch, lane, slot};
-use super::timeline::{Around, Ending, JobRecord, Timeline};
+use super::stand_in::{Ground, NextLaunches, lane, slot};
+use super::timeline::{Around, Ending, JobRecord, Look, Timeline};
 use super::{ExecutorReplay, Replayed, log};
 use crate::dispatch::Dispatcher;
 use crate::queue::Submission;
@@ -199,7 +199,7 @@ struct Run<'t> {
     pending: Option<Pending>,
     /// The id in the log of each job that was accepted here.
     ids: BTreeMap<JobId, JobId>,
-    next_launches: BTreeMap<ModelId, NextLaunch>,
+    next_launches: BTreeMap<ModelId, NextLaunches>,
     /// Which launch of a model fails, and how; and how many there were.
     failing: BTreeMap<ModelId, (u64, Category)>,
     launches: BTreeMap<ModelId, u64>,
@@ -272,21 +272,29 @@ impl<'t> Run<'t> {
         let stop = recorded.stop.filter(|_| !self.stopped).map(|at| (at, false));
         let work = match &self.pending {
             Some(pending) => {
-                // What is released while the device is busy waits for the end of the stage anyhow.
                 let watch = self.dispatcher.watch_point();
                 let first = watch.map_or(pending.at, |watch| watch.min(pending.at));
-                Some((first, false))
+                let arrival = self.next_ready().filter(|_| self.looks_ahead());
+                Some(arrival.map_or((first, false), |arrival| arrival.min((first, false))))
             }
-            None => {
-                let held = self.dispatcher.held_back().filter_map(|(job, at)| {
-                    let record = recorded.jobs.get(self.ids.get(&job)?)?;
-                    let refill = record.refills.iter().find(|refill| refill.until == at);
-                    Some(self.seen(at, refill.map_or(record.wake, |refill| refill.wake)))
-                });
-                held.chain(self.next_seen()).min()
-            }
+            None => self.next_ready(),
         };
         [eviction, stop, work].into_iter().flatten().min()
+    }
+
+    /// Whether what becomes ready while the device is busy changes anything before the end of the stage.
+    fn looks_ahead(&self) -> bool {
+        self.of.config.overheads.look_ahead && self.dispatcher.behind_on_device().is_none()
+    }
+
+    /// When the next job that becomes ready is seen by an executor that waits for it.
+    fn next_ready(&self) -> Option<(Timestamp, bool)> {
+        let held = self.dispatcher.held_back().filter_map(|(job, at)| {
+            let record = self.of.timeline.jobs.get(self.ids.get(&job)?)?;
+            let refill = record.refills.iter().find(|refill| refill.until == at);
+            Some(self.seen(at, refill.map_or(record.look, |refill| refill.look)))
+        });
+        held.chain(self.next_seen()).min()
     }
 
     /// When the first of the submissions that are not taken is seen by an idle executor. One that is held
@@ -297,15 +305,17 @@ impl<'t> Run<'t> {
             if first.is_some_and(|(at, _)| at < record.arrival) {
                 break;
             }
-            let seen = self.seen(record.first_eligible, record.wake);
+            let seen = self.seen(record.first_eligible, record.look);
             first = Some(first.map_or(seen, |first| first.min(seen)));
         }
         first
     }
 
-    /// When a job that may run from `eligible` on is seen by an idle executor.
-    fn seen(&self, eligible: Timestamp, known: Option<Nanos>) -> (Timestamp, bool) {
-        let wake = known.unwrap_or(self.median_wake);
+    /// When a job that may run from `eligible` on is seen by an executor that waits for it. How late one
+    /// on a busy device sees it tells nothing of an idle one.
+    fn seen(&self, eligible: Timestamp, look: Option<Look>) -> (Timestamp, bool) {
+        let known = look.filter(|look| look.was_idle || self.pending.is_some());
+        let wake = known.map_or(self.median_wake, |look| look.delay);
         (eligible.saturating_add(wake), known.is_none() && wake > Nanos::ZERO)
     }
 
@@ -356,17 +366,20 @@ impl<'t> Run<'t> {
     fn turn(&mut self, now: Timestamp) {
         let ended = self.pending.take_if(|pending| pending.at <= now);
         for (model, (launch, category)) in &self.failing {
-            if self.launches.get(model).copied().unwrap_or(0) == *launch
+            let done = self.launches.get(model).copied().unwrap_or(0);
+            let before = launch.checked_sub(done).and_then(|before| usize::try_from(before).ok());
+            // A turn launches two stages at most.
+            if let Some(before @ 0..=1) = before
                 && let Some(next) = self.next_launches.get(model)
             {
-                *next.lock().unwrap_or_else(PoisonError::into_inner) = Some(*category);
+                next.set(std::iter::repeat_n(None, before).chain([Some(*category)]));
             }
         }
         let end = ended.map(|pending| pending.end.map_err(failure));
         if end.is_some() {
             self.ground.end_work();
         }
-        self.dispatcher.turn_logged(end, now);
+        self.dispatcher.turn_logged([end, None], now);
         self.note(None);
         if self.pending.is_none() {
             self.pending = self.run_stage(now);
@@ -424,10 +437,10 @@ impl<'t> Run<'t> {
                 }
                 _ => {}
             }
+            let launched = self.dispatcher.launched_by(&event);
             let event = with_logged_id(event, &self.ids);
             let entry = Entry { record: 0, at, event: &event };
-            let on_device = self.dispatcher.on_device();
-            self.timeline.note(entry, Around { was_idle: false, on_device });
+            self.timeline.note(entry, Around { was_idle: false, launched });
         }
     }
 
@@ -453,8 +466,8 @@ impl<'t> Run<'t> {
         let unbound = AdmittedModel { bound: what.bound.map(|_| Nanos::MAX), ..what.clone() };
         let line = super::error::line_of(record);
         let bad = |problem| ReplayError::BadModel { line, model, problem };
-        let (lane, next_launch) = lane(model, &unbound).map_err(bad)?;
-        self.next_launches.insert(model, next_launch);
+        let (lane, next_launches) = lane(model, &unbound).map_err(bad)?;
+        self.next_launches.insert(model, next_launches);
         self.tenants.insert(model.index, model);
         self.dispatcher.install(lane);
         Ok(())
@@ -482,8 +495,9 @@ fn failure(category: Category) -> DeviceError {
 
 /// How late a job was seen on an idle device, each time that it was.
 fn wakes(record: &JobRecord) -> impl Iterator<Item = Nanos> {
-    let refills = record.refills.iter().filter_map(|refill| refill.wake);
-    record.wake.into_iter().chain(refills)
+    let refills = record.refills.iter().filter_map(|refill| refill.look);
+    let looks = record.look.into_iter().chain(refills).filter(|look| look.was_idle);
+    looks.map(|look| look.delay)
 }
 
 /// The lower median; zero of nothing.

@@ -52,7 +52,8 @@ pub struct WorldConfig {
     pub policy: PolicyKind,
     /// The overheads the analysis charges.
     pub charged: Overheads,
-    /// The overheads that really occur; above `charged` they break the proof's assumption.
+    /// The overheads that really occur; above `charged` they break the proof's assumption. Whether the
+    /// dispatcher looks ahead is said here; that it is charged, above.
     pub real: Overheads,
     /// What happens to jobs after an overrun.
     pub overrun: OverrunPolicy,
@@ -79,6 +80,8 @@ impl WorldConfig {
 const MAX_MODELS: u16 = 64;
 /// Places in the submission queue.
 const QUEUE_DEPTH: usize = 1024;
+/// Work items a stream holds: two events and a stage, twice.
+const STREAM_DEPTH: usize = 8;
 /// Events between two drains of the trace.
 const TRACE_CAPACITY: usize = 1 << 12;
 /// A stage counts as hanging after this many times its charge.
@@ -112,13 +115,16 @@ impl World {
     /// Never for lack of a device: the simulated one has what is asked of it here.
     #[must_use]
     pub fn new(config: WorldConfig) -> Self {
-        let sim = SimConfig { memory_limit: config.memory, max_streams: 1, stream_depth: 4 };
+        let sim =
+            SimConfig { memory_limit: config.memory, max_streams: 1, stream_depth: STREAM_DEPTH };
         let device = DeviceContext::sim(sim).expect("a simulated device");
         let arena = device.reserve_arena(config.memory).expect("all of its memory");
         let streams = StreamPool::new(&device, 1).expect("its one stream");
         let executor = executor(&config);
         let admission = AdmissionConfig::of(&executor, PartitionId::WHOLE);
         let collector = TraceCollector::new(TRACE_CAPACITY);
+        let overheads = Overheads { look_ahead: config.real.look_ahead, ..config.charged };
+        let dispatcher = ExecutorConfig { overheads, ..executor };
         let signal = Arc::clone(device.signal());
         Self {
             config,
@@ -126,7 +132,7 @@ impl World {
             admission: AdmissionController::new(admission),
             memory: DeviceMemory::new(MemoryOrchestrator::new(arena)),
             dispatcher: Dispatcher::configured(
-                executor,
+                dispatcher,
                 Timestamp::ZERO,
                 streams,
                 collector.recorder(),
@@ -195,6 +201,14 @@ impl World {
         self.step(now);
     }
 
+    /// Ends every job that was accepted, as a runtime does that stops while a stage hangs or after the
+    /// device is lost. Nothing is to follow.
+    pub fn abandon(&mut self) {
+        let now = self.now();
+        self.dispatcher.drop_all(now);
+        self.drain_trace();
+    }
+
     /// Lets `length` of virtual time pass.
     pub fn run_for(&mut self, length: Nanos) {
         let end = self.now() + length;
@@ -242,7 +256,11 @@ impl World {
     fn next_decision(&mut self, end: Timestamp) -> Option<Timestamp> {
         let (cause, latency) = if self.turn.busy {
             let ended = self.simulator().next_event();
-            let cause = ended.into_iter().chain(self.turn.next).chain(self.due).min()?;
+            // What arrives meanwhile is looked at only where it could be committed.
+            let looks = self.config.real.look_ahead;
+            let arrival = self.arrivals.peek().filter(|_| looks).map(|Reverse((at, _))| *at);
+            let seen = ended.into_iter().chain(arrival);
+            let cause = seen.chain(self.turn.next).chain(self.due).min()?;
             (cause, self.config.real.dispatch)
         } else {
             let arrival = self.arrivals.peek().map(|Reverse((at, _))| *at);

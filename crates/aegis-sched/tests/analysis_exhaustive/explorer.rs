@@ -78,14 +78,18 @@ enum Device {
     /// A stage of this task just ended and its job has more.
     BetweenStages(usize),
     Runs(usize, u8),
-    /// The orchestrator was asleep and is not looking, or a piece without a deadline runs.
+    /// The orchestrator was asleep and is not looking.
     Away(u8),
+    /// A piece without a deadline runs.
+    Piece(u8),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State {
     queues: Vec<Queue>,
     device: Device,
+    /// With look-ahead: whose stage the device begins next by itself, and how long it takes.
+    committed: Option<(usize, u8)>,
 }
 
 /// How long stages take.
@@ -119,6 +123,8 @@ pub(crate) struct Rules {
     pub(crate) dispatch: u8,
     pub(crate) costs: Costs,
     pub(crate) fifo_by: FifoBy,
+    /// Whether a stage is committed behind the running one. Not beside stages that take nothing.
+    pub(crate) look_ahead: bool,
 }
 
 impl Rules {
@@ -129,12 +135,14 @@ impl Rules {
         dispatch: 0,
         costs: Costs::Worst,
         fifo_by: FifoBy::Observed,
+        look_ahead: false,
     };
 
     /// For how long the device can be away when no job is ready.
-    fn away(&self) -> impl Iterator<Item = u8> {
-        let piece = if self.background > 0 { self.background + self.dispatch } else { 0 };
-        [self.wake, piece].into_iter().filter(|ticks| *ticks > 0)
+    fn away(&self) -> impl Iterator<Item = Device> {
+        let wake = (self.wake > 0).then_some(Device::Away(self.wake));
+        let piece = Device::Piece(self.background + self.dispatch);
+        wake.into_iter().chain((self.background > 0).then_some(piece))
     }
 }
 
@@ -166,7 +174,9 @@ impl<'a> Explorer<'a> {
         until: Until,
     ) -> Self {
         let idle = |task: &Tiny| Queue { since: task.period, jobs: Vec::new(), stages_done: 0 };
-        let start = State { queues: tasks.iter().map(idle).collect(), device: Device::Idle };
+        assert!(!rules.look_ahead || rules.costs != Costs::Free, "see `Rules::look_ahead`");
+        let queues = tasks.iter().map(idle).collect();
+        let start = State { queues, device: Device::Idle, committed: None };
         let worst = vec![0; tasks.len()];
         let mut explorer = Self { tasks, policy, rules, worst, missed: false };
         let mut seen = HashSet::from([start.clone()]);
@@ -193,6 +203,9 @@ impl<'a> Explorer<'a> {
             states = states.into_iter().flat_map(|state| self.releases(state, task)).collect();
         }
         states = states.into_iter().flat_map(|state| self.dispatches(state)).collect();
+        if self.rules.look_ahead {
+            states = states.into_iter().flat_map(|state| self.commits(state)).collect();
+        }
         states.into_iter().map(|state| self.tick(state)).collect()
     }
 
@@ -222,12 +235,10 @@ impl<'a> Explorer<'a> {
     }
 
     fn dispatches(&mut self, state: State) -> Vec<State> {
-        let ready: Vec<usize> = (0..self.tasks.len())
-            .filter(|task| state.queues[*task].jobs.first().is_some_and(|job| job.ready.is_some()))
-            .collect();
+        let ready = self.ready(&state);
         let most_urgent = ready.iter().map(|task| self.key(&state, *task)).min();
         match (state.device, most_urgent) {
-            (Device::Runs(..) | Device::Away(_), _) => vec![state],
+            (Device::Runs(..) | Device::Away(_) | Device::Piece(_), _) => vec![state],
             (Device::BetweenStages(task), Some(key))
                 if self.policy == PolicyKind::Fifo || self.key(&state, task) <= key =>
             {
@@ -239,7 +250,7 @@ impl<'a> Explorer<'a> {
                 first.into_iter().flat_map(|task| self.starts(&state, task)).collect()
             }
             (_, None) => {
-                let away = self.rules.away().map(Device::Away);
+                let away = self.rules.away();
                 away.map(|device| State { device, ..state.clone() })
                     .chain([state.clone()])
                     .collect()
@@ -247,9 +258,71 @@ impl<'a> Explorer<'a> {
         }
     }
 
-    /// Smaller is more urgent.
+    /// The tasks whose first job may run or runs.
+    fn ready(&self, state: &State) -> Vec<usize> {
+        let is_ready = |queue: &Queue| queue.jobs.first().is_some_and(|job| job.ready.is_some());
+        (0..self.tasks.len()).filter(|task| is_ready(&state.queues[*task])).collect()
+    }
+
+    /// What can be put behind the stage that runs: whoever would be next if it ended now.
+    fn commits(&self, state: State) -> Vec<State> {
+        if state.committed.is_some() {
+            return vec![state];
+        }
+        let running = match state.device {
+            Device::Runs(task, _) => Some(task),
+            Device::Piece(_) => None,
+            Device::Idle | Device::BetweenStages(_) | Device::Away(_) => return vec![state],
+        };
+        let mut others = self.ready(&state);
+        others.retain(|task| Some(*task) != running);
+        let first = others.iter().map(|task| self.key(&state, *task)).min();
+        let goes_on = running.filter(|task| {
+            usize::from(state.queues[*task].stages_done) + 1 < self.tasks[*task].stages.len()
+        });
+        let keeps = |task: &usize| {
+            self.policy == PolicyKind::Fifo
+                || first.is_none_or(|first| self.key(&state, *task) <= first)
+        };
+        if let Some(task) = goes_on.filter(keeps) {
+            return self.committing(&state, task, state.queues[task].stages_done + 1);
+        }
+        let Some(first) = first else { return vec![state] };
+        // The next job of the same task waits for the end of the one before.
+        let own =
+            running.filter(|_| goes_on.is_none()).and_then(|task| self.key_of_next(&state, task));
+        let mut states = Vec::new();
+        if own.is_none_or(|own| first <= own) {
+            for task in others.into_iter().filter(|task| self.key(&state, *task) == first) {
+                states.extend(self.committing(&state, task, state.queues[task].stages_done));
+            }
+        }
+        if own.is_some_and(|own| own <= first) {
+            states.push(state);
+        }
+        states
+    }
+
+    fn committing(&self, state: &State, task: usize, stage: u8) -> Vec<State> {
+        let most = self.tasks[task].stages[usize::from(stage)] + self.rules.dispatch;
+        let least = if self.rules.costs == Costs::Worst { most } else { 1 };
+        let committed = |cost| State { committed: Some((task, cost)), ..state.clone() };
+        (least..=most).map(committed).collect()
+    }
+
+    /// The urgency of the job behind the first of `task`, if it is ready.
+    fn key_of_next(&self, state: &State, task: usize) -> Option<i16> {
+        let next = state.queues[task].jobs.get(1).filter(|job| job.ready.is_some())?;
+        Some(self.key_of(task, *next))
+    }
+
+    /// The urgency of the first job of `task`.
     fn key(&self, state: &State, task: usize) -> i16 {
-        let job = state.queues[task].jobs[0];
+        self.key_of(task, state.queues[task].jobs[0])
+    }
+
+    /// Smaller is more urgent.
+    fn key_of(&self, task: usize, job: Job) -> i16 {
         match self.policy {
             PolicyKind::Fifo if self.rules.fifo_by == FifoBy::Nominal => -i16::from(job.age),
             PolicyKind::Fifo => -i16::from(job.ready.unwrap_or(0)),
@@ -296,8 +369,13 @@ impl<'a> Explorer<'a> {
             Device::Runs(task, 1) => self.stage_ends(&mut state.queues[task], task),
             Device::Runs(task, left) => Device::Runs(task, left - 1),
             Device::Away(left) if left > 1 => Device::Away(left - 1),
+            Device::Piece(left) if left > 1 => Device::Piece(left - 1),
             _ => Device::Idle,
         };
+        let is_free = matches!(state.device, Device::Idle | Device::BetweenStages(_));
+        if let Some((task, cost)) = state.committed.take_if(|_| is_free) {
+            state.device = Device::Runs(task, cost);
+        }
         let late =
             |(queue, task): (&Queue, &Tiny)| queue.jobs.iter().any(|job| job.age > task.deadline);
         self.missed |= state.queues.iter().zip(self.tasks).any(late);

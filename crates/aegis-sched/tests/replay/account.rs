@@ -112,7 +112,8 @@ fn what_a_job_waits_for_is_within_its_bound() {
             assert!(account.broken.is_empty() && account.record.late == Nanos::ZERO);
             if let Some(case) = &argument.case {
                 let parts = case.shares.iter().map(|share| share.work());
-                let work = parts.fold(case.blocking, |sum, part| sum.saturating_add(part));
+                let held_up = case.blocking.saturating_add(case.committed);
+                let work = parts.fold(held_up, |sum, part| sum.saturating_add(part));
                 assert_eq!(work, case.completion, "the bound adds up too");
             }
             jobs += 1;

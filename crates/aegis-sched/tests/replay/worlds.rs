@@ -25,6 +25,7 @@ pub(crate) fn hostile(seed: u64) -> Trace {
         wake: Nanos(random.up_to(60)),
         boundary: Nanos(random.up_to(20)),
         copy: Nanos(random.up_to(10)),
+        look_ahead: random.once_in(2),
     };
     let real = match random.up_to(2) {
         0 => Overheads { dispatch: charged.dispatch * 2, wake: charged.wake * 2, ..charged },

@@ -161,7 +161,7 @@ impl Pipeline {
             totals,
             workload,
             evidence: evidence_hash,
-            overheads: overheads(&self.workload.overheads.charged()),
+            overheads: overheads(&self.workload.charged()),
             memory: context.memory(&models),
             partitions,
             models,
@@ -221,7 +221,7 @@ fn hash(what: &'static str, path: &std::path::Path) -> Result<Digest, Certificat
 }
 
 fn overheads(charged: &Overheads) -> verify::Overheads {
-    let Overheads { dispatch, wake, boundary, copy } = *charged;
+    let Overheads { dispatch, wake, boundary, copy, look_ahead: _ } = *charged;
     let charges = verify::Charges {
         only: charged.of_stage(0, 1),
         first: charged.of_stage(0, 3),

@@ -65,6 +65,11 @@ pub enum PoetError {
         /// Which model.
         model: String,
     },
+    /// Stages that wait on the device.
+    #[error(
+        "a stage is put on the device behind the running one, and POET decides when a job has ended"
+    )]
+    LookAhead,
     /// Releases that are late.
     #[error("{model} has a release jitter of {jitter}, and POET counts responses from the arrival")]
     Jitter {
@@ -84,6 +89,7 @@ impl PoetError {
             | Self::Policy { .. }
             | Self::Empty
             | Self::Staged { .. }
+            | Self::LookAhead
             | Self::Server { .. }
             | Self::Jitter { .. } => Category::Permanent,
         }
@@ -113,6 +119,9 @@ fn yaml(controller: &AdmissionController) -> Result<String, PoetError> {
         PolicyKind::Edf => None,
         policy => return Err(PoetError::Policy { policy }),
     };
+    if config.overheads.look_ahead {
+        return Err(PoetError::LookAhead);
+    }
     let name = |task: &Task| controller.name_of(task.model());
     if set.is_empty() {
         return Err(PoetError::Empty);

@@ -115,10 +115,16 @@ impl TraceFile {
             None => "the wake-up or a piece in the background".into(),
             Some(model) => format!("a stage of {}", self.name_of(model)),
         };
+        let held_up = case.blocking.saturating_add(case.committed);
+        let blocker = match case.committed {
+            Nanos::ZERO => blocker,
+            ahead if blocker.is_empty() => format!("a stage of {ahead} ahead of it on the device"),
+            ahead => format!("{blocker}, behind another stage of {ahead} on the device"),
+        };
         let blocking = sums.blocking.saturating_add(sums.wake_up);
         let none = Nanos::ZERO;
         let lines = [
-            ("blocking and wake-up", blocking, case.blocking, blocker),
+            ("blocking and wake-up", blocking, held_up, blocker),
             ("interference", sums.interference, rivals.0, rivals.1),
             ("earlier jobs of its model", sums.earlier, earlier, String::new()),
             ("its own stages with overheads", own, argument.cost, String::new()),
@@ -309,6 +315,7 @@ fn case_json(account: &Account, case: &Case) -> Value {
     json!({
         "blocking": case.blocking,
         "blocked_by": case.blocked_by,
+        "committed": case.committed,
         "shares": case.shares.iter().map(share).collect::<Vec<_>>(),
         "completion": case.completion,
         "visible": case.visible,

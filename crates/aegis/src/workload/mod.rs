@@ -165,6 +165,8 @@ pub struct Scheduler {
     pub queue_depth: u32,
     /// What happens to jobs after an overrun.
     pub overrun: OverrunPolicy,
+    /// Whether one stage is put on the device behind the running one.
+    pub look_ahead: bool,
     /// How many models of several stages may be suspended between two of them, from none to
     /// [`SUSPENDED_MAX`]; `None` for any number. The file has no more than that, so this is said for
     /// reports.
@@ -187,12 +189,13 @@ pub struct Overheads {
     pub copy: Nanos,
 }
 
-impl Overheads {
-    /// The same, as the analysis charges them.
+impl Workload {
+    /// The overheads as the analysis charges them, look-ahead among them.
     #[must_use]
     pub fn charged(&self) -> aegis_sched::task::Overheads {
-        let Self { dispatch, wake, boundary, copy } = *self;
-        aegis_sched::task::Overheads { dispatch, wake, boundary, copy }
+        let Overheads { dispatch, wake, boundary, copy } = self.overheads;
+        let look_ahead = self.scheduler.look_ahead;
+        aegis_sched::task::Overheads { dispatch, wake, boundary, copy, look_ahead }
     }
 }
 

@@ -166,6 +166,7 @@ impl Parser<'_> {
         let depths = 1..=super::QUEUE_DEPTH_MAX;
         let queue_depth = table.required(found, "queue_depth", |raw| raw.count(depths));
         let overrun = table.optional(found, "overrun", |raw| raw.one_of(schema::OVERRUNS));
+        let look_ahead = table.optional(found, "look_ahead", |raw| raw.flag());
         let limits = 0..=super::SUSPENDED_MAX;
         let max_suspended = table.optional(found, "max_suspended", |raw| raw.count(limits));
         let core = table.optional(found, "core", |raw| raw.count(schema::CORES));
@@ -176,6 +177,7 @@ impl Parser<'_> {
             policy: policy?.value,
             queue_depth: queue_depth?.value,
             overrun: or_default(overrun?, OverrunPolicy::default()),
+            look_ahead: or_default(look_ahead?, false),
             max_suspended: max_suspended?.map(|limit| limit.value),
             core: core?.and_then(|core| u16::try_from(core.value).ok()),
         })

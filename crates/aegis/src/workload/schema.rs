@@ -80,6 +80,7 @@ pub(super) const SCHEDULER: Table = Table {
         key("policy", "\"edf\""),
         key("queue_depth", "64"),
         key("overrun", "\"contain\""),
+        key("look_ahead", "true"),
         key("max_suspended", "1"),
         key("core", "3"),
     ],
