@@ -166,6 +166,17 @@ pub(crate) fn provide_trt(root: &Path) -> anyhow::Result<(&'static str, PathBuf)
     Ok((trt::PLACE, root.join(trt::PLACE)))
 }
 
+/// Makes sure of TVM, and returns the folder of its libraries: where it is below that of a workspace,
+/// and its path here.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn provide_tvm(root: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
+    tvm::run(&home(root))?;
+    let place = Path::new(".aegis/runtimes").join(tvm::folder());
+    Ok((place.clone(), root.join(place)))
+}
+
 /// The library's place in the workspace at `root`, whether it is there or not.
 pub(crate) fn library(root: &Path) -> PathBuf {
     home(root).join(format!("onnxruntime-{VERSION}")).join(LIBRARY)

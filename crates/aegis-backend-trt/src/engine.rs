@@ -192,6 +192,13 @@ impl RuntimeBackend for TrtBackend {
         Ok(())
     }
 
+    fn enqueues_behind(&self) -> bool {
+        match &self.state {
+            State::Bound(prepared) => prepared.is_captured(),
+            State::Measured { .. } | State::Broken => false, // Nothing is enqueued.
+        }
+    }
+
     fn enqueue(
         &mut self,
         stage: StageIndex,

@@ -315,6 +315,13 @@ impl RuntimeBackend for TvmBackend {
         }
     }
 
+    fn enqueues_behind(&self) -> bool {
+        match &self.state {
+            State::BoundOnGpu(prepared) => prepared.is_captured(),
+            State::Loaded(_) | State::Bound(_) => true, // A host stream's worker waits, not who enqueues.
+        }
+    }
+
     fn enqueue(
         &mut self,
         stage: StageIndex,

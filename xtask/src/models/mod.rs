@@ -219,15 +219,25 @@ fn compile_own(args: &ModelsArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes the files of `set` and compiles them for processors.
+/// Writes the networks of `set`, or those of `only`, and compiles them for `targets`. Gives the folder of
+/// the modules.
 ///
 /// # Errors
 /// As [`tvm::compile`].
-pub(crate) fn compile_set(set: ModelSet) -> anyhow::Result<()> {
+pub(crate) fn compile_set(
+    set: ModelSet,
+    targets: &[String],
+    only: Option<&[&str]>,
+) -> anyhow::Result<PathBuf> {
     let dir = default_dir(set);
-    let files: Vec<PathBuf> = write_set(set, &dir)?.into_iter().map(|file| file.path).collect();
-    tvm::compile(root(), &files, &["llvm".to_owned()], &tvm::folder_beside(&dir))?;
-    Ok(())
+    let wanted = |item: &&Item| only.is_none_or(|names| names.contains(&item.name));
+    let mut files = Vec::new();
+    for item in set.networks().iter().filter(wanted) {
+        files.extend(write_item(set, item, &dir)?.into_iter().map(|file| file.path));
+    }
+    let out = tvm::folder_beside(&dir);
+    tvm::compile(root(), &files, targets, &out)?;
+    Ok(out)
 }
 
 /// The repository.
