@@ -133,7 +133,7 @@ fn build(
         cargo.args(["--package", program.package, "--bin", program.name]);
     }
     if args.tvm.is_some() {
-        cargo.args(["--features", "aegis-cli/tvm"]);
+        cargo.args(["--features", "aegis-cli/tvm,aegis-gpu-tests/tvm"]);
     }
     if args.trt {
         cargo.args(["--features", "aegis-cli/trt,aegis-gpu-tests/trt"]);

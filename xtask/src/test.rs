@@ -81,7 +81,7 @@ const TRT: [&str; 8] = [
     "--package",
     "aegis-gpu-tests",
     "--features",
-    "aegis-backend-trt/mock,aegis-cli/trt,aegis-gpu-tests/trt",
+    "aegis-backend-trt/mock,aegis-cli/trt,aegis-gpu-tests/trt,aegis-gpu-tests/tvm",
 ];
 
 /// The tests of the backend, and those of the command that builds engines.

@@ -22,6 +22,7 @@ mod outputs;
 mod plot;
 mod report;
 mod rounding;
+mod runtimes;
 mod session;
 mod setting;
 mod stats;
@@ -92,6 +93,13 @@ enum Command {
     },
     /// Compare the numbers of each model with those of the processor.
     Outputs { workload: PathBuf },
+    /// Run the same networks on several runtimes in one pipeline, and compare times and outputs.
+    Runtimes {
+        workload: PathBuf,
+        /// Jobs of each model.
+        #[arg(long, default_value_t = 1000)]
+        runs: u64,
+    },
     /// Print periods that load the device to a wanted share.
     Tune {
         workload: PathBuf,
@@ -169,6 +177,15 @@ fn run(arguments: Arguments) -> anyhow::Result<Answer> {
             }
             figures::write(&results, "outputs", &compared)?;
             Ok(yes_if(compared.outputs.iter().all(outputs::OutputFigures::holds)))
+        }
+        Command::Runtimes { workload, runs } => {
+            let beside = runtimes::run(&workload, &change, runs)?;
+            print!("{}", report::runtimes(&beside));
+            for model in beside.models.iter().filter(|model| !model.holds()) {
+                println!("WRONG: {model:?}");
+            }
+            figures::write(&results, &format!("runtimes-{}", beside.driver), &beside)?;
+            Ok(yes_if(beside.models.iter().all(runtimes::RuntimeFigures::holds)))
         }
         Command::Tune { workload, load } => {
             tune::run(&workload, &change, load).map(|()| Answer::Yes)

@@ -17,6 +17,7 @@ use aegis_memory::{MemoryOrchestrator, ModelMemory};
 use aegis_trace::{Bytes, ModelId, PartitionId, StageIndex};
 
 use crate::bench::{Bench, Outcome, require};
+use crate::conformance::{Place, Verdicts, on_the_processor};
 use crate::onnx;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -154,6 +155,31 @@ pub(crate) fn refuses_damaged_plans(bench: &Bench) -> Outcome {
         lines.push(format!("{name}: {refused}"));
     }
     Ok(lines.join("\n"))
+}
+
+/// The whole suite for every network of the golden set, where the library runs here.
+pub(crate) fn does_what_every_backend_must(bench: &Bench) -> Outcome {
+    let world = World::on(bench, "conformance")?;
+    if !is_supported(&world.gpu.device)? {
+        return Ok(
+            "NOT RUN: the library does not run on this GPU, see the first of its tests".into()
+        );
+    }
+    let mut verdicts = Verdicts::default();
+    for network in onnx::networks()? {
+        let name = onnx::name(&network);
+        let file = world.write(&name, &engine(&network)?)?;
+        let place = Place::new(bench)?;
+        let (device, arena) = (place.device.clone(), place.arena.clone());
+        let gpu = Gpu { device, arena, preparation: Arc::clone(&place.preparation), graph: true };
+        let load = |memory_limit| -> std::result::Result<Box<dyn RuntimeBackend>, BackendError> {
+            let (files, gpu) = (vec![file.clone()], gpu.clone());
+            Ok(Box::new(TrtBackend::load(&LoadOptions { files, memory_limit, gpu })?))
+        };
+        let reference = |inputs: &Tensors| on_the_processor(&network, inputs);
+        verdicts.add(format!("trt {name}"), &place, &load, &reference);
+    }
+    verdicts.outcome()
 }
 
 /// Every network of the golden set, where the library runs here.

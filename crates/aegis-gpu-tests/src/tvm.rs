@@ -4,23 +4,16 @@
 //! `AEGIS_TVM_MODELS` names, else `.aegis/models/golden-tvm`. The libraries are found as the backend
 //! finds them. Without either, a test fails and says so.
 
-use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use aegis_backend_tvm::{Gpu, LoadOptions, TvmBackend};
-use aegis_conformance::{Fault, Ground, Subject, Tensors, check};
+use aegis_conformance::{Fault, Ground, Tensors};
 use aegis_context::{BackendError, RuntimeBackend};
-use aegis_cuda::{DeviceArena, DeviceContext};
 use aegis_trace::Bytes;
 
 use crate::bench::{Bench, Outcome, require};
-
-/// What the libraries of a few models may take beside the arena.
-const LIBRARIES: Bytes = Bytes::from_mib(1024);
-const ARENA: Bytes = Bytes::from_mib(1024);
-/// How far fp32 outputs may be from the processor's, as a share of the largest.
-const TOLERANCE: f64 = 1e-3;
+use crate::conformance::{Place, Verdicts};
 
 /// The networks, by the modules of their stages.
 const NETWORKS: [&[&str]; 12] = [
@@ -38,26 +31,19 @@ const NETWORKS: [&[&str]; 12] = [
     &["pillars"],
 ];
 
-/// A device with an arena, of which one suite after another makes its grounds.
+/// A GPU for modules.
 struct World {
-    device: DeviceContext,
-    arena: DeviceArena,
+    place: Place,
     gpu: Gpu,
 }
 
 impl World {
     fn new(bench: &Bench) -> Result<Self, Fault> {
-        let device = bench.open_with(|config| config.max_streams = 64)?;
-        let left = device.memory_limit().saturating_sub(device.reserved_memory());
-        let arena = device.reserve_arena(left.saturating_sub(LIBRARIES).min(ARENA))?;
-        let gpu = Gpu {
-            device: device.clone(),
-            ordinal: 0,
-            arena: arena.clone(),
-            preparation: Arc::new(device.create_stream()?),
-            graph: true,
-        };
-        Ok(Self { device, arena, gpu })
+        let place = Place::new(bench)?;
+        let (device, arena) = (place.device.clone(), place.arena.clone());
+        let preparation = Arc::clone(&place.preparation);
+        let gpu = Gpu { device, ordinal: 0, arena, preparation, graph: true };
+        Ok(Self { place, gpu })
     }
 
     /// Loads the modules of `names`, on the GPU or on the processor.
@@ -76,7 +62,7 @@ impl World {
 
     /// The architecture of the GPU, as modules are named by.
     fn target(&self) -> String {
-        let capability = self.device.capabilities().compute_capability();
+        let capability = self.place.device.capabilities().compute_capability();
         capability.map_or_else(|| "sm_90".to_owned(), |it| format!("sm_{}{}", it.major, it.minor))
     }
 
@@ -95,30 +81,17 @@ fn folder() -> PathBuf {
 }
 
 pub(crate) fn does_what_every_backend_must(bench: &Bench) -> Outcome {
-    let mut lines = Vec::new();
-    let mut failed = 0;
+    let mut verdicts = Verdicts::default();
     for names in NETWORKS {
         let world = World::new(bench)?;
-        let foreign = Cell::new(Bytes::ZERO);
         let load = |limit| -> Result<Box<dyn RuntimeBackend>, BackendError> {
-            let backend = world.load(names, true, limit)?;
-            foreign.set(foreign.get().max(backend.foreign_memory()));
-            Ok(Box::new(backend))
+            Ok(Box::new(world.load(names, true, limit)?))
         };
-        let subject = Subject {
-            name: format!("tvm {} on {}", names.join("+"), world.target()),
-            load: &load,
-            reference: Some(&|inputs: &Tensors| world.reference(names, inputs)),
-            tolerance: TOLERANCE,
-        };
-        let ground = || Ground::over(world.device.clone(), world.arena.clone());
-        let report = check(&subject, &ground);
-        failed += usize::from(!report.holds());
-        lines.push(format!("{report}libraries {}", foreign.get()));
+        let reference = |inputs: &Tensors| world.reference(names, inputs);
+        let name = format!("tvm {} on {}", names.join("+"), world.target());
+        verdicts.add(name, &world.place, &load, &reference);
     }
-    let text = lines.join("\n");
-    require(failed == 0, || format!("{failed} networks\n{text}"))?;
-    Ok(text)
+    verdicts.outcome()
 }
 
 pub(crate) fn stages_are_captured(bench: &Bench) -> Outcome {
@@ -126,7 +99,7 @@ pub(crate) fn stages_are_captured(bench: &Bench) -> Outcome {
     let mut plain = 0;
     for names in NETWORKS {
         let world = World::new(bench)?;
-        let mut ground = Ground::over(world.device.clone(), world.arena.clone())?;
+        let mut ground = Ground::over(world.place.device.clone(), world.place.arena.clone())?;
         let mut backend = world.load(names, true, Bytes::from_mib(256))?;
         ground.bind(&mut backend)?;
         let nodes = backend.graph_nodes();
