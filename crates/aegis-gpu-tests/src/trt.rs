@@ -230,8 +230,9 @@ pub(crate) fn mock_is_captured(bench: &Bench) -> Outcome {
     let slot = world.bind(&mut backend, 0)?;
     require(backend.remarks().is_empty(), || format!("{:?}", backend.remarks()))?;
     let nodes = backend.graph_nodes();
-    let all = nodes.iter().all(|nodes| nodes.is_some_and(|nodes| nodes == 3));
-    require(nodes.len() == 2 && all, || format!("a fill and two copies are not {nodes:?}"))?;
+    // The mock's fill and two copies, the copy of the job's input or output, and the stage's two events.
+    let all = nodes.iter().all(|nodes| nodes.is_some_and(|nodes| nodes == 6));
+    require(nodes.len() == 2 && all, || format!("six nodes each are not {nodes:?}"))?;
     for byte in 0..REPEATS {
         let given = vec![vec![byte; 4000]];
         let found = world.run(&mut backend, &slot, &given)?;
