@@ -104,8 +104,8 @@ pub(crate) fn variant(
     cost: Cost,
 ) -> anyhow::Result<Variant> {
     let period = cost.charged.saturating_mul(PERIOD_BY_COST).max(PERIOD_MIN);
-    let alone = Some((name.to_owned(), period));
-    Variant::open(workload, &Change { alone, ..change.clone() })
+    let only = Some((vec![name.to_owned()], period));
+    Variant::open(workload, &Change { only, ..change.clone() })
 }
 
 fn one(variant: &Variant, name: &str, runs: u64) -> anyhow::Result<AloneFigures> {

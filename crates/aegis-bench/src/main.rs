@@ -97,7 +97,7 @@ enum Command {
     Runtimes {
         workload: PathBuf,
         /// Jobs of each model.
-        #[arg(long, default_value_t = 1000)]
+        #[arg(long, default_value_t = 300)]
         runs: u64,
     },
     /// Print periods that load the device to a wanted share.
@@ -141,7 +141,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> anyhow::Result<Answer> {
     let Arguments { results, driver, command } = arguments;
-    let change = Change { driver, alone: None };
+    let change = Change { driver, only: None };
     match command {
         Command::Headline { workload, length, runs } => {
             let observed = headline::run(&workload, &change, length, runs)?;

@@ -1,23 +1,31 @@
-//! The same networks on several runtimes, in one admitted pipeline: how long, how steady, how alike.
+//! The same networks on several runtimes: how long, how steady, how alike.
 //!
-//! The workload names each network once for each runtime, as `NETWORK_BACKEND`. All are admitted
-//! together; then each runs one job, one after the other, round after round, so that what else the
-//! machine does meets all of them. Every round has the same inputs, and the outputs of the last are
-//! compared with those of the first runtime that the workload names for the network.
+//! The workload names each network once for each runtime, as `NETWORK_BACKEND`. First all models are
+//! admitted together and run jobs of equal inputs, and the outputs of each are compared with those of the
+//! first runtime that the workload names for the network. Then each network is admitted on all its
+//! runtimes, at a period well above its costs, and they run one job after the other, round after round,
+//! so that what else the machine does meets all of them: this gives the times.
 
 use std::path::Path;
 
-use aegis::{DType, ModelHandle, Tensor};
+use aegis::{DType, ModelHandle, Nanos, Pipeline, Tensor};
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::costs::{self, Cost};
 use crate::headline::{admit, driver_of};
 use crate::setting::Setting;
 use crate::stats::Quantiles;
 use crate::variant::{Change, Variant};
 
+/// Rounds in which outputs are compared: the last, so that graphs and scratch were used before.
+const COMPARED: u64 = 3;
 /// Rounds before those that count.
 const UNCOUNTED: u64 = 20;
+/// A period is this many times what admission charges for a network on all its runtimes.
+const PERIOD_BY_COST: u64 = 2;
+/// And no shorter than this: beside a tiny cost, waking up takes long.
+const PERIOD_MIN: Nanos = Nanos::from_millis(5);
 /// How far apart outputs may be, in millionths of the largest value: two compilers sum in other orders,
 /// and on a GPU in many.
 const ALLOWED_PPM: u64 = 1_000;
@@ -71,16 +79,55 @@ struct Seen {
 /// An output: its type and its bytes.
 type Output = (DType, Vec<u8>);
 
-/// Runs all models of `workload` for `runs` rounds.
+/// Runs all models of `workload`, each network for `runs` rounds.
 ///
 /// # Errors
 /// The workload has no evidence, a model is refused or fails, or a name is not as said above. Outputs
 /// that differ are figures.
 pub(crate) fn run(workload: &Path, change: &Change, runs: u64) -> anyhow::Result<SideBySide> {
-    let variant = Variant::open(workload, change)?;
-    let pipeline = &variant.pipeline;
-    let driver = change.driver.clone().unwrap_or_else(|| driver_of(pipeline));
+    let whole = Variant::open(workload, change)?;
+    let driver = change.driver.clone().unwrap_or_else(|| driver_of(&whole.pipeline));
     let mut setting = Setting::here(&workload.display().to_string(), &driver);
+    let mut models = compared(&rounds(&whole.pipeline, 0, COMPARED)?)?;
+    let costs = costs::of(&whole.pipeline)?;
+    for index in 0..models.len() {
+        let network = models[index].network.clone();
+        if models[..index].iter().any(|before| before.network == network) {
+            continue; // Its runtimes ran together.
+        }
+        let variant = Variant::open(workload, &only(&network, &models, &costs, change))?;
+        for seen in rounds(&variant.pipeline, UNCOUNTED, runs)? {
+            let is_it = |model: &&mut RuntimeFigures| {
+                model.network == seen.network && model.backend == seen.backend
+            };
+            let model = models.iter_mut().find(is_it).context("it was compared before")?;
+            model.execution = Quantiles::of(&mut seen.executions.clone());
+            model.response = Quantiles::of(&mut seen.responses.clone());
+        }
+        println!("{network}: measured");
+    }
+    setting.end();
+    Ok(SideBySide { setting, driver, models })
+}
+
+/// The change that keeps one network, on all its runtimes, at a period well above its costs.
+fn only(
+    network: &str,
+    models: &[RuntimeFigures],
+    costs: &[(String, Cost)],
+    change: &Change,
+) -> Change {
+    let of_network = models.iter().filter(|model| model.network == network);
+    let names: Vec<String> =
+        of_network.map(|model| format!("{network}_{}", model.backend)).collect();
+    let charged = costs.iter().filter(|(name, _)| names.contains(name));
+    let charged = charged.fold(Nanos::ZERO, |sum, (_, cost)| sum.saturating_add(cost.charged));
+    let period = charged.saturating_mul(PERIOD_BY_COST).max(PERIOD_MIN);
+    Change { only: Some((names, period)), ..change.clone() }
+}
+
+/// Admits all models of `pipeline` and runs them, one job of each in every round.
+fn rounds(pipeline: &Pipeline, uncounted: u64, counted: u64) -> anyhow::Result<Vec<Seen>> {
     let (runtime, verdicts) = admit(pipeline)?;
     let mut all = Vec::new();
     for (stated, verdict) in pipeline.workload().models.iter().zip(verdicts) {
@@ -93,25 +140,22 @@ pub(crate) fn run(workload: &Path, change: &Change, runs: u64) -> anyhow::Result
     }
     runtime.warm_up()?;
     runtime.start()?;
-    for round in 0..UNCOUNTED + runs {
+    for round in 0..uncounted + counted {
         for seen in &mut all {
-            seen.job(round)?;
+            seen.job(round >= uncounted)?;
         }
         drop(runtime.take_trace());
     }
     runtime.stop()?;
-    setting.end();
-    let models = figures(all)?;
-    Ok(SideBySide { setting, driver, models })
+    Ok(all)
 }
 
 impl Seen {
-    fn job(&mut self, round: u64) -> anyhow::Result<()> {
+    fn job(&mut self, counts: bool) -> anyhow::Result<()> {
         let answer = self.model.submit(&self.inputs)?.wait()?;
-        let timing = answer.timing();
-        if round >= UNCOUNTED {
-            self.executions.push(timing.execution.as_nanos());
-            self.responses.push(timing.response.as_nanos());
+        if counts {
+            self.executions.push(answer.timing().execution.as_nanos());
+            self.responses.push(answer.timing().response.as_nanos());
         }
         let outputs = &self.model.description().outputs;
         let output = |spec: &aegis::TensorSpec| Ok((spec.dtype, answer.bytes(&spec.name)?));
@@ -126,26 +170,22 @@ fn network_of<'n>(name: &'n str, backend: &str) -> anyhow::Result<&'n str> {
     stem.with_context(|| format!("{name} runs on {backend}, so its name must end in _{backend}"))
 }
 
-fn figures(all: Vec<Seen>) -> anyhow::Result<Vec<RuntimeFigures>> {
-    let first = |network: &str| all.iter().find(|seen| seen.network == network);
-    let mut models = Vec::new();
-    for seen in &all {
-        let first = first(&seen.network).context("it is one itself")?;
+/// The figures of all models, with their outputs compared and without their times.
+fn compared(all: &[Seen]) -> anyhow::Result<Vec<RuntimeFigures>> {
+    let figures = |seen: &Seen| {
+        let mut of_network = all.iter().filter(|other| other.network == seen.network);
+        let first = of_network.next().context("it is one itself")?;
+        ensure!(of_network.next().is_some(), "{} runs on {} alone", seen.network, seen.backend);
         let is_first = first.backend == seen.backend;
-        let apart = || apart_ppm(&first.outputs, &seen.outputs);
-        models.push(RuntimeFigures {
+        Ok(RuntimeFigures {
             network: seen.network.clone(),
             backend: seen.backend.to_owned(),
-            execution: Quantiles::of(&mut seen.executions.clone()),
-            response: Quantiles::of(&mut seen.responses.clone()),
-            apart_ppm: if is_first { None } else { Some(apart()) },
-        });
-    }
-    for model in &models {
-        let runtimes = models.iter().filter(|other| other.network == model.network).count();
-        ensure!(runtimes > 1, "{} runs on {} alone", model.network, model.backend);
-    }
-    Ok(models)
+            execution: Quantiles::default(),
+            response: Quantiles::default(),
+            apart_ppm: (!is_first).then(|| apart_ppm(&first.outputs, &seen.outputs)),
+        })
+    };
+    all.iter().map(figures).collect()
 }
 
 /// The largest difference in millionths of the largest expected value, rounded up. The largest number

@@ -16,8 +16,8 @@ use toml::{Table, Value};
 pub(crate) struct Change {
     /// The driver of the device.
     pub driver: Option<String>,
-    /// Only this model is kept, with this period, which is its deadline too; chains go.
-    pub alone: Option<(String, Nanos)>,
+    /// Only these models are kept, with this period, which is their deadline too; chains go.
+    pub only: Option<(Vec<String>, Nanos)>,
 }
 
 /// A changed workload, opened.
@@ -35,7 +35,7 @@ impl Variant {
     /// # Errors
     /// The file cannot be read, is not TOML or not a workload, or its folder cannot be written.
     pub(crate) fn open(path: &Path, change: &Change) -> anyhow::Result<Self> {
-        if change.driver.is_none() && change.alone.is_none() {
+        if change.driver.is_none() && change.only.is_none() {
             return Ok(Self { pipeline: Pipeline::open(path)?, made: Vec::new() });
         }
         let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
@@ -82,10 +82,11 @@ fn changed(mut table: Table, change: &Change) -> Table {
         device.remove("ordinal");
         device.remove("wait");
     }
-    if let Some((name, period)) = &change.alone {
+    if let Some((names, period)) = &change.only {
         table.remove("chain");
         if let Some(Value::Array(models)) = table.get_mut("model") {
-            models.retain(|model| model.get("name").and_then(Value::as_str) == Some(name));
+            let is_kept = |name: &str| names.iter().any(|kept| kept == name);
+            models.retain(|model| model.get("name").and_then(Value::as_str).is_some_and(is_kept));
             for model in models.iter_mut().filter_map(Value::as_table_mut) {
                 model.insert("period".into(), Value::String(format!("{}ns", period.as_nanos())));
                 model.remove("deadline");
@@ -106,8 +107,8 @@ mod tests {
 
     #[test]
     fn one_model_stays_with_its_new_period() {
-        let alone = Some(("a".to_owned(), Nanos::from_millis(2)));
-        let change = Change { driver: Some("host".into()), alone };
+        let only = Some((vec!["a".to_owned()], Nanos::from_millis(2)));
+        let change = Change { driver: Some("host".into()), only };
         let table = changed(TEXT.parse().expect("it is TOML"), &change);
         assert_eq!(table["device"]["driver"].as_str(), Some("host"));
         assert!(table.get("chain").is_none());

@@ -90,7 +90,7 @@ runtimes() {
         step "check-$(basename "$file" .toml)" bin/aegis check "$file" || status=$?
         step "run-$(basename "$file" .toml)" bin/aegis run "$file" --for 10s || status=$?
         step "runtimes-$(basename "$file" .toml)" bin/aegis-bench --results "$results" \
-            runtimes "$file" --runs 1000 || status=$?
+            runtimes "$file" --runs 300 || status=$?
     done
     return "$status"
 }
