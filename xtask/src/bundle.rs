@@ -16,6 +16,7 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 use clap::Args;
 
+use crate::models::{self, ModelSet};
 use crate::{process, runtimes, tools};
 
 /// What runs the steps there.
@@ -37,6 +38,16 @@ const PROGRAMS: [Program; 4] = [
     Program { package: "xtask", name: "xtask" },
 ];
 
+/// The networks of `benches/workloads/mixed*.toml`.
+const MIXED: &[&str] = &[
+    "steering_controller",
+    "engine_sound_monitor",
+    "driver_monitor",
+    "lane_segmenter",
+    "gaze_estimator",
+    "scene_classifier",
+];
+
 /// What to bundle.
 #[derive(Args)]
 pub(crate) struct BundleArgs {
@@ -49,6 +60,13 @@ pub(crate) struct BundleArgs {
     /// Puts ONNX Runtime into the folder: 30 MB, or 300 MB for CUDA.
     #[arg(long)]
     with_runtime: bool,
+    /// Builds TVM into the program, and puts its libraries and the modules that tests and workloads name
+    /// into the folder, compiled for the processor and this architecture of GPUs, such as sm_90.
+    #[arg(long, value_name = "ARCHITECTURE", conflicts_with = "target")]
+    tvm: Option<String>,
+    /// Builds TensorRT-RTX in, and puts its libraries into the folder: 240 MB, 95 packed.
+    #[arg(long, conflicts_with = "target")]
+    trt: bool,
     /// Builds for this target of rustc instead of for this machine.
     #[arg(long, value_name = "TRIPLE", conflicts_with = "with_runtime")]
     target: Option<String>,
@@ -62,7 +80,7 @@ pub(crate) fn run(root: &Path, args: &BundleArgs) -> anyhow::Result<()> {
     let commit = commit(root)?;
     let output = root.join(&args.output);
     let programs = present(root)?;
-    let built = build(root, args.target.as_deref(), &programs, &commit)?;
+    let built = build(root, args, &programs, &commit)?;
     for program in &programs {
         copy(&built.join(program.name), &output.join("bin").join(program.name))?;
     }
@@ -73,6 +91,15 @@ pub(crate) fn run(root: &Path, args: &BundleArgs) -> anyhow::Result<()> {
     if args.with_runtime {
         let runtime = runtimes::provide(root, args.cuda)?;
         copy_files(&runtime, "", &output.join("lib"))?;
+    }
+    if args.trt {
+        let (place, folder) = runtimes::provide_trt(root)?;
+        copy_files(&folder, "", &output.join(place))?;
+    }
+    if let Some(architecture) = &args.tvm {
+        let (place, folder) = runtimes::provide_tvm(root)?;
+        copy_files(&folder, "", &output.join(place))?;
+        copy_modules(root, architecture, &output)?;
     }
     write(&output.join("README.md"), README)?;
     write(&output.join("COMMIT"), &format!("{commit}\n"))?;
@@ -96,7 +123,7 @@ fn present(root: &Path) -> anyhow::Result<Vec<&'static Program>> {
 /// Builds `programs`, and returns the folder they are in.
 fn build(
     root: &Path,
-    target: Option<&str>,
+    args: &BundleArgs,
     programs: &[&Program],
     commit: &str,
 ) -> anyhow::Result<PathBuf> {
@@ -105,8 +132,14 @@ fn build(
     for program in programs {
         cargo.args(["--package", program.package, "--bin", program.name]);
     }
+    if args.tvm.is_some() {
+        cargo.args(["--features", "aegis-cli/tvm,aegis-gpu-tests/tvm"]);
+    }
+    if args.trt {
+        cargo.args(["--features", "aegis-cli/trt,aegis-gpu-tests/trt"]);
+    }
     let mut folder = tools::target_folder(root)?;
-    if let Some(target) = target {
+    if let Some(target) = &args.target {
         cargo.args(["--target", target]);
         folder.push(target);
     }
@@ -122,16 +155,45 @@ pub(crate) fn commit(root: &Path) -> anyhow::Result<String> {
     Ok(if changed.trim().is_empty() { commit } else { format!("{commit} with changes") })
 }
 
+/// Compiles what the tests and the workloads of several runtimes run on TVM, and copies it: the target
+/// machine has no compiler of models.
+fn copy_modules(root: &Path, architecture: &str, output: &Path) -> anyhow::Result<()> {
+    let targets = ["llvm".to_owned(), architecture.to_owned()];
+    for (set, only) in [(ModelSet::Golden, None), (ModelSet::Host24, Some(MIXED))] {
+        let folder = models::compile_set(set, &targets, only)?;
+        let place = folder.strip_prefix(root).context("modules lie in the workspace")?;
+        let of_target = |name: &str| targets.iter().any(|it| name.contains(&format!(".{it}.")));
+        copy_those(&folder, &output.join(place), |name| {
+            of_target(name) && only.is_none_or(|all| all.iter().any(|it| is_of(name, it)))
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether the file `name` is of the network `network`, or of a stage of it.
+fn is_of(name: &str, network: &str) -> bool {
+    name.strip_prefix(network).is_some_and(|rest| rest.starts_with('.'))
+}
+
 /// Copies the files of `from` whose names end in `.extension`, or all for none, not going deeper.
 fn copy_files(from: &Path, extension: &str, to: &Path) -> anyhow::Result<()> {
+    let end = format!(".{extension}");
+    copy_those(from, to, |name| extension.is_empty() || name.ends_with(&end))
+}
+
+/// Copies the files of `from` whose names are wanted, not going deeper.
+fn copy_those(from: &Path, to: &Path, wants: impl Fn(&str) -> bool) -> anyhow::Result<()> {
     let entries = fs::read_dir(from).with_context(|| from.display().to_string())?;
     let mut copied = 0;
     for entry in entries {
         let path = entry.with_context(|| from.display().to_string())?.path();
-        let wanted = extension.is_empty() || path.extension().is_some_and(|end| end == extension);
-        let (Some(name), true) = (path.file_name(), wanted && path.is_file()) else { continue };
-        copy(&path, &to.join(name))?;
-        copied += 1;
+        let Some(name) = path.file_name().filter(|name| wants(&name.to_string_lossy())) else {
+            continue;
+        };
+        if path.is_file() {
+            copy(&path, &to.join(name))?;
+            copied += 1;
+        }
     }
     ensure!(copied > 0, "nothing to bundle in {}", from.display());
     Ok(())

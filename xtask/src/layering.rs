@@ -53,6 +53,8 @@ const LAYERS: &[Layer] = &[
     Layer { name: "aegis-backend-onnx", sees: Sees::AboveExcept(BACKENDS) },
     Layer { name: "aegis-backend-tvm", sees: Sees::AboveExcept(BACKENDS) },
     Layer { name: "aegis-backend-trt", sees: Sees::AboveExcept(BACKENDS) },
+    // It judges every backend, and each of them tests itself with it.
+    Layer { name: "aegis-conformance", sees: Sees::Above },
     Layer { name: "aegis-sched", sees: Sees::AboveExcept(BACKENDS) },
     Layer { name: "aegis-verify", sees: Sees::Only(&["aegis-trace"]) },
     Layer { name: "aegis", sees: Sees::Above },

@@ -5,6 +5,8 @@
 //! the product looks for it. With `--cuda` it is the wheel `onnxruntime-gpu`, and what its provider
 //! needs of CUDA; read [`cuda`] for that, and [`package`] for how anything is fetched and believed.
 //! With `--perfetto` it is what tests of exported traces need ([`perfetto`]).
+//! With `--tvm` it is Apache TVM, compiler and runtime: [`tvm`].
+//! With `--trt` it is TensorRT-RTX, and what its binding is built with ([`trt`]).
 //!
 //! # Invariants
 //! 1. Nothing is loaded from the folders of this command but what has the pinned hash.
@@ -14,6 +16,8 @@ mod cuda;
 mod package;
 mod perfetto;
 mod system;
+mod trt;
+mod tvm;
 
 use std::path::{Path, PathBuf};
 
@@ -67,7 +71,7 @@ const fn items(library: &'static str) -> [Item<'static>; 3] {
 /// What `cargo xtask runtimes` may be told.
 #[derive(Args, Default)]
 pub(crate) struct RuntimesArgs {
-    /// Takes this wheel of ONNX Runtime instead of asking pip; it must be the pinned one.
+    /// Takes this wheel of the runtime instead of asking pip; it must be the pinned one.
     #[arg(long, value_name = "FILE")]
     wheel: Option<PathBuf>,
     /// Unpacks below this folder instead of `.aegis/runtimes`.
@@ -82,12 +86,23 @@ pub(crate) struct RuntimesArgs {
     /// Perfetto's own reader of traces, and Node to run it where the system lacks it: for tests.
     #[arg(long, conflicts_with_all = ["cuda", "wheel"])]
     perfetto: bool,
+    /// Apache TVM: a private Python environment that compiles models, and the libraries.
+    #[arg(long, conflicts_with_all = ["wheel", "cuda", "perfetto"])]
+    tvm: bool,
+    /// TensorRT-RTX, and what building the feature `trt` needs.
+    #[arg(long, conflicts_with_all = ["cuda", "perfetto", "tvm"])]
+    trt: bool,
 }
 
 impl RuntimesArgs {
     /// What `--perfetto` asks for.
     pub(crate) fn perfetto() -> Self {
         Self { perfetto: true, ..Self::default() }
+    }
+
+    /// TVM, where it belongs.
+    pub(crate) fn of_tvm() -> Self {
+        Self { tvm: true, ..Self::default() }
     }
 }
 
@@ -97,6 +112,9 @@ impl RuntimesArgs {
 /// As [`RuntimesError`]: each says what is missing and what to do.
 pub(crate) fn run(root: &Path, args: &RuntimesArgs) -> anyhow::Result<()> {
     let into = args.into.clone().unwrap_or_else(|| home(root));
+    if args.tvm {
+        return Ok(tvm::run(&into)?);
+    }
     let origin = args.wheel.as_deref().map_or(Origin::Pip, Origin::File);
     if args.browser {
         println!("browser: {}", browser::provide(&into)?.display());
@@ -107,6 +125,9 @@ pub(crate) fn run(root: &Path, args: &RuntimesArgs) -> anyhow::Result<()> {
     }
     if args.perfetto {
         return Ok(perfetto::run(&into)?);
+    }
+    if args.trt {
+        return Ok(trt::run(&into, &origin)?);
     }
     let package = package_of_this_machine()?;
     let home = into.join(package.folder());
@@ -135,9 +156,38 @@ pub(crate) fn provide_browser(root: &Path) -> anyhow::Result<PathBuf> {
     Ok(browser::provide(&home(root))?)
 }
 
+/// Makes sure of TensorRT-RTX, and returns the folder of its libraries: where it is below that of a
+/// workspace, and its path here.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn provide_trt(root: &Path) -> anyhow::Result<(&'static str, PathBuf)> {
+    trt::run(&home(root), &Origin::Pip)?;
+    Ok((trt::PLACE, root.join(trt::PLACE)))
+}
+
+/// Makes sure of TVM, and returns the folder of its libraries: where it is below that of a workspace,
+/// and its path here.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn provide_tvm(root: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
+    tvm::run(&home(root))?;
+    let place = Path::new(".aegis/runtimes").join(tvm::folder());
+    Ok((place.clone(), root.join(place)))
+}
+
 /// The library's place in the workspace at `root`, whether it is there or not.
 pub(crate) fn library(root: &Path) -> PathBuf {
     home(root).join(format!("onnxruntime-{VERSION}")).join(LIBRARY)
+}
+
+/// The Python that compiles models with TVM.
+///
+/// # Errors
+/// There is none, with what to run.
+pub(crate) fn tvm_python(root: &Path) -> anyhow::Result<PathBuf> {
+    Ok(tvm::python(&home(root))?)
 }
 
 fn home(root: &Path) -> PathBuf {

@@ -36,7 +36,7 @@ pub(crate) struct TestArgs {
 enum Step {
     /// Every file is formatted.
     Fmt,
-    /// The pinned ONNX Runtime and a browser are in place.
+    /// The pinned ONNX Runtime and TVM, and a browser, are in place.
     Runtimes,
     /// Perfetto's own reader of traces is in place, for the tests that ask it.
     Perfetto,
@@ -60,6 +60,8 @@ enum Step {
     Doctest,
     /// Everything builds without the runtimes.
     BuildMinimal,
+    /// TensorRT: no lint complains with it built in, and its real library builds engines.
+    Trt,
 }
 
 /// The crates that have features, without them. Alone, since any other crate of the workspace that
@@ -68,6 +70,22 @@ const MINIMAL: [&str; 5] = ["--package", "aegis", "--package", PROGRAM, "--no-de
 
 /// The crate of the command `aegis`.
 const PROGRAM: &str = "aegis-cli";
+
+/// The crates that know TensorRT, with it. The same for linting and testing, so that nothing is built
+/// twice.
+const TRT: [&str; 8] = [
+    "--package",
+    "aegis-backend-trt",
+    "--package",
+    PROGRAM,
+    "--package",
+    "aegis-gpu-tests",
+    "--features",
+    "aegis-backend-trt/mock,aegis-cli/trt,aegis-gpu-tests/trt,aegis-gpu-tests/tvm",
+];
+
+/// The tests of the backend, and those of the command that builds engines.
+const TRT_TESTS: &str = "package(aegis-backend-trt) or binary(build_engine)";
 
 /// The sets of models that tests read.
 const MODEL_SETS: [ModelSet; 2] = [ModelSet::Golden, ModelSet::Faulty];
@@ -135,10 +153,7 @@ impl Step {
     fn run(self, root: &Path) -> anyhow::Result<()> {
         match self {
             Self::Fmt => cargo(root, &["fmt", "--all", "--check"]),
-            Self::Runtimes => {
-                println!("browser: {}", runtimes::provide_browser(root)?.display());
-                runtimes::run(root, &RuntimesArgs::default())
-            }
+            Self::Runtimes => fetch_runtimes(root),
             Self::Perfetto => runtimes::run(root, &RuntimesArgs::perfetto()),
             Self::Models => write_models(),
             Self::Clippy => clippy(root, &["--workspace"]),
@@ -150,6 +165,7 @@ impl Step {
             Self::Nextest => nextest(root),
             Self::Doctest => doctest(root),
             Self::BuildMinimal => cargo(root, &[["build"].as_slice(), &MINIMAL].concat()),
+            Self::Trt => trt(root),
         }
     }
 }
@@ -163,12 +179,21 @@ fn deny(root: &Path) -> anyhow::Result<()> {
     Ok(process::show_and_run(deny.args(["check", "bans", "licenses", "sources"]))?)
 }
 
+/// ONNX Runtime, TVM and a browser: tests need all. What was fetched before is not fetched again.
+fn fetch_runtimes(root: &Path) -> anyhow::Result<()> {
+    println!("browser: {}", runtimes::provide_browser(root)?.display());
+    runtimes::run(root, &RuntimesArgs::default())?;
+    runtimes::run(root, &RuntimesArgs::of_tvm())
+}
+
+/// Writes what tests read, and compiles the networks with TVM: a minute or two, once.
 fn write_models() -> anyhow::Result<()> {
     for set in MODEL_SETS {
         let folder = models::default_dir(set);
         let written = models::write_set(set, &folder)?;
         println!("{} models in {}", written.len(), folder.display());
     }
+    models::compile_set(ModelSet::Golden, &["llvm".to_owned()], None)?;
     Ok(())
 }
 
@@ -194,6 +219,17 @@ fn nextest(root: &Path) -> anyhow::Result<()> {
     nextest.args(["run", "--workspace", "--profile", "ci"]);
     nextest.env("AEGIS_BROWSER", runtimes::provide_browser(root)?);
     Ok(process::show_and_run(with_runtime(root, &mut nextest))?)
+}
+
+/// What is left to the end, since it fetches most and nothing else needs it. TensorRT itself, which
+/// cannot be fetched, is linted only.
+fn trt(root: &Path) -> anyhow::Result<()> {
+    runtimes::provide_trt(root)?;
+    clippy(root, &TRT)?;
+    clippy(root, &["--package", "aegis-backend-trt", "--features", "enterprise"])?;
+    let mut nextest = tools::NEXTEST.command(root)?;
+    nextest.args(["run", "--profile", "ci"]).args(TRT).args(["-E", TRT_TESTS]);
+    Ok(process::show_and_run(&mut nextest)?)
 }
 
 fn doctest(root: &Path) -> anyhow::Result<()> {

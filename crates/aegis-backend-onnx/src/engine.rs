@@ -21,6 +21,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use aegis_context::chain::{Chain, ChainTensor, Role, Room, StageFace};
 use aegis_context::context::error_line;
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, ModelDescription, RuntimeBackend, TensorSpec};
@@ -31,12 +32,12 @@ use aegis_cuda::{
 use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, StageIndex, TensorId};
 
-use crate::chain::{Chain, ChainTensor, Role, StageFace};
 use crate::ffi::{Binding, Place, PlaceMemory, ScratchRange, Served};
 use crate::gpu::bound::Prepared;
 use crate::gpu::{self, Gpu};
 use crate::heap;
 use crate::library::Library;
+use crate::scratch::OVERREAD;
 use crate::session::{self, LoadedStage};
 
 /// Runs in the measuring range: the first teaches ONNX Runtime the sizes, the later ones use what
@@ -45,6 +46,8 @@ const MEASURING_RUNS: usize = 3;
 
 /// The alignment of every planned tensor: what GPU runtimes expect, so plans carry over.
 pub(crate) const ALIGNMENT: u64 = 256;
+/// What every tensor with a name gets.
+pub(crate) const ROOM: Room = Room { alignment: ALIGNMENT, padding: Bytes(OVERREAD) };
 
 /// The tensor that stands for what the model keeps in the heap.
 pub(crate) const PERSISTENT: TensorId = TensorId::first(0);
@@ -170,7 +173,7 @@ impl OnnxBackend {
         stages: Vec<LoadedStage>,
         limit: Bytes,
     ) -> Result<(Vec<LoadedStage>, Bytes), BackendError> {
-        let named = private_buffers(&self.chain.lifetimes(FIRST_NAMED, ALIGNMENT))?;
+        let named = private_buffers(&self.chain.lifetimes(FIRST_NAMED, ROOM))?;
         let scratch = ScratchRange::to_measure(limit).map_err(runtime)?;
         let memory = Arc::new(Mutex::new(Memory { named, scratch }));
         let work = self.bind_stages(stages, &memory)?;
@@ -210,7 +213,7 @@ impl OnnxBackend {
         if scratch > Bytes::ZERO {
             all.push(total(SCRATCH, TensorClass::Scratch, scratch));
         }
-        all.extend(self.chain.lifetimes(FIRST_NAMED, ALIGNMENT));
+        all.extend(self.chain.lifetimes(FIRST_NAMED, ROOM));
         all
     }
 

@@ -29,7 +29,6 @@
 //! and [`scratch::spilled`] would count it.
 #![deny(unsafe_code)]
 
-mod chain;
 pub mod engine;
 #[allow(unsafe_code, reason = "the foreign calls are here, and only here")]
 mod ffi;

@@ -24,6 +24,7 @@ mod plot;
 mod readback;
 mod report;
 mod rounding;
+mod runtimes;
 mod session;
 mod setting;
 mod split;
@@ -116,6 +117,13 @@ enum Command {
         /// How long a run is.
         #[arg(long = "for", default_value = "9s")]
         length: Nanos,
+    },
+    /// Run the same networks on several runtimes in one pipeline, and compare times and outputs.
+    Runtimes {
+        workload: PathBuf,
+        /// Jobs of each model.
+        #[arg(long, default_value_t = 300)]
+        runs: u64,
     },
     /// Print periods that load the device to a wanted share.
     Tune {
@@ -234,6 +242,15 @@ fn run(arguments: Arguments) -> anyhow::Result<Answer> {
         }
         Command::Faults { workload, fault: None, length } => {
             Ok(Parts { results: &results, change: &change }.faults(&workload, length))
+        }
+        Command::Runtimes { workload, runs } => {
+            let beside = runtimes::run(&workload, &change, runs)?;
+            print!("{}", report::runtimes(&beside));
+            for model in beside.models.iter().filter(|model| !model.holds()) {
+                println!("WRONG: {model:?}");
+            }
+            figures::write(&results, &format!("runtimes-{}", beside.driver), &beside)?;
+            Ok(yes_if(beside.models.iter().all(runtimes::RuntimeFigures::holds)))
         }
         Command::Tune { workload, load } => {
             tune::run(&workload, &change, load).map(|()| Answer::Yes)

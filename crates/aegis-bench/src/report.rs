@@ -15,6 +15,7 @@ use crate::faults::{Fault, Suffered};
 use crate::figures::{self, ModelFigures, Observed};
 use crate::outputs::Compared;
 use crate::plot::{self, Series};
+use crate::runtimes::SideBySide;
 use crate::split::Split;
 use crate::stats::{Quantiles, micros, millis, ratio};
 
@@ -28,6 +29,7 @@ struct Found {
     outputs: Option<Compared>,
     faults: Vec<Suffered>,
     split: Option<Split>,
+    runtimes: Vec<SideBySide>,
 }
 
 /// Reads what is in `results` and writes the report beside it.
@@ -45,6 +47,9 @@ pub(crate) fn run(results: &Path) -> anyhow::Result<()> {
         split: figures::read(results, "split")?,
         ..Found::default()
     };
+    for name in SIDE_BY_SIDE {
+        found.runtimes.extend(figures::read(results, name)?);
+    }
     for kind in Kind::ALL {
         found.baselines.extend(figures::read(results, &format!("baseline-{}", kind.name()))?);
     }
@@ -75,6 +80,7 @@ impl Found {
             ("Two partitions", self.split.as_ref().map(split)),
             ("Faults", self.suffered()),
             ("Numbers against the processor's", self.outputs.as_ref().map(outputs)),
+            ("The same networks on several runtimes", self.side_by_side()),
         ];
         let mut text = String::from("# Measurements\n\n");
         text.push_str(
@@ -150,6 +156,12 @@ impl Found {
         Some(text)
     }
 
+    /// The runtimes beside each other, on the processor and on a GPU.
+    fn side_by_side(&self) -> Option<String> {
+        let all: Vec<String> = self.runtimes.iter().map(runtimes).collect();
+        (!all.is_empty()).then(|| all.join("\n"))
+    }
+
     fn pictures(&self) -> anyhow::Result<Vec<(&'static str, String)>> {
         let mut pictures = Vec::new();
         let all: Vec<&Observed> = self.headline.iter().chain(&self.baselines).collect();
@@ -172,6 +184,9 @@ impl Found {
 }
 
 type Value = fn(&ModelFigures) -> Option<u64>;
+
+/// The measurements of several runtimes, by the driver they ran on.
+pub(crate) const SIDE_BY_SIDE: [&str; 2] = ["runtimes-host", "runtimes-cuda"];
 
 /// The pictures that compare all ways of running: file, title, value in millionths.
 const SHARES: [(&str, &str, Value); 3] = [
@@ -336,6 +351,41 @@ fn alone(alone: &Alone) -> String {
     if let Some(AloneFigures { name, execution, .. }) = worst {
         let _ =
             writeln!(text, "\nThe largest: {:.2} % of `{name}`.", execution.cv_ppm as f64 / 1e4);
+    }
+    text
+}
+
+/// A row for each network and runtime.
+pub(crate) fn runtimes(beside: &SideBySide) -> String {
+    let mut text = format!(
+        "{}\n\nDifferences are in millionths of the largest value that the first runtime gives.\n\n",
+        beside.setting.line()
+    );
+    text.push_str(
+        "| network | runtime | jobs | p50 us | p99 us | max us | CV % | response p50 us | CV % | \
+         p50 to the first | apart ppm | |\n|---|---|",
+    );
+    text.push_str(&"--:|".repeat(9));
+    text.push_str("---|\n");
+    for model in &beside.models {
+        let first = beside.models.iter().find(|other| other.network == model.network);
+        let (seen, response) = (model.execution, model.response);
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {:.2} | {} | {:.2} | {} | {} | {} |",
+            model.network,
+            model.backend,
+            seen.count,
+            micros(seen.p50),
+            micros(seen.p99),
+            micros(seen.max),
+            seen.cv_ppm as f64 / 1e4,
+            micros(response.p50),
+            response.cv_ppm as f64 / 1e4,
+            first.map_or("-".to_owned(), |first| ratio(seen.p50, first.execution.p50)),
+            model.apart_ppm.map_or("-".to_owned(), |apart| apart.to_string()),
+            if model.holds() { "holds" } else { "WRONG" },
+        );
     }
     text
 }

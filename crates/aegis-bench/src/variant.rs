@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use aegis::Pipeline;
+use aegis::{Nanos, Pipeline};
 use anyhow::Context as _;
 use toml::{Table, Value};
 
@@ -35,6 +35,13 @@ pub(crate) enum Models {
         names: Vec<String>,
         /// Another budget of memory for one of them: its name, and the size.
         budget: Option<(String, String)>,
+    },
+    /// Only these, with this period, which is their deadline too. Chains go.
+    AtPeriod {
+        /// Their names.
+        names: Vec<String>,
+        /// Of each.
+        period: Nanos,
     },
 }
 
@@ -106,7 +113,18 @@ fn changed(mut table: Table, change: &Change) -> Table {
             table.remove("chain");
             models(&mut table).for_each(to_background);
         }
-        Models::Only { names, budget } => keep(&mut table, names, budget.as_ref()),
+        Models::Only { names, budget } => {
+            keep(&mut table, names);
+            contain(&mut table, budget.as_ref());
+        }
+        Models::AtPeriod { names, period } => {
+            keep(&mut table, names);
+            for model in models(&mut table) {
+                model.insert("period".into(), Value::String(format!("{}ns", period.as_nanos())));
+                model.remove("deadline");
+                model.remove("jitter");
+            }
+        }
     }
     table
 }
@@ -116,16 +134,17 @@ fn models(table: &mut Table) -> impl Iterator<Item = &mut Table> {
     models.into_iter().flatten().filter_map(Value::as_table_mut)
 }
 
-fn keep(table: &mut Table, names: &[String], budget: Option<&(String, String)>) {
-    let name = |model: &Table| model.get("name").and_then(Value::as_str).map(str::to_owned);
+fn keep(table: &mut Table, names: &[String]) {
     table.remove("chain");
     if let Some(Value::Array(models)) = table.get_mut("model") {
-        let is_kept = |model: &Value| {
-            model.as_table().and_then(name).is_some_and(|name| names.contains(&name))
-        };
-        models.retain(is_kept);
+        let name = |model: &Value| model.get("name").and_then(Value::as_str).map(str::to_owned);
+        models.retain(|model| name(model).is_some_and(|name| names.contains(&name)));
     }
+}
+
+fn contain(table: &mut Table, budget: Option<&(String, String)>) {
     if let Some((whose, size)) = budget {
+        let name = |model: &Table| model.get("name").and_then(Value::as_str).map(str::to_owned);
         for model in models(table).filter(|model| name(model).as_ref() == Some(whose)) {
             let mut budget = Table::new();
             budget.insert("memory".into(), Value::String(size.clone()));
@@ -167,6 +186,16 @@ mod tests {
             assert_eq!(model["best_effort"].as_bool(), Some(true));
             assert!(model.get("deadline").is_none() && model.get("period").is_some());
         }
+    }
+
+    #[test]
+    fn one_model_stays_with_its_new_period() {
+        let period = Nanos::from_millis(2);
+        let table = changed_to(Models::AtPeriod { names: vec!["a".into()], period });
+        assert!(table.get("chain").is_none());
+        let models = table["model"].as_array().expect("models");
+        assert_eq!((models.len(), models[0]["period"].as_str()), (1, Some("2000000ns")));
+        assert!(models[0].get("deadline").is_none());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod analyse;
+mod build_engine;
 mod chains;
 mod check;
 mod device;
@@ -70,6 +71,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Find offsets for a file of tensor lifetimes.
     Plan(plan::PlanArgs),
+    /// Build a serialised engine of TensorRT from an ONNX file, or inspect one.
+    BuildEngine(build_engine::BuildEngineArgs),
     /// Bound an execution time from measured samples, with the confidence it carries.
     Wcet(wcet::WcetArgs),
 }
@@ -95,6 +98,7 @@ impl Command {
             Self::Report(args) => report::run(&args),
             Self::Trace(args) => trace::run(&args),
             Self::Plan(args) => plan::run(&args),
+            Self::BuildEngine(args) => build_engine::run(&args),
             Self::Wcet(args) => wcet::run(&args),
         }
     }

@@ -37,6 +37,22 @@ pub enum BackendError {
         /// What the runtime said.
         reason: String,
     },
+    /// A compiled model is of another version of the runtime.
+    #[error("{path} was not built by this version of its runtime: {reason}")]
+    OtherVersion {
+        /// Which file.
+        path: String,
+        /// What the runtime said.
+        reason: String,
+    },
+    /// A compiled model cannot run on this device, or its runtime on none of this kind.
+    #[error("{path} cannot run on this device: {reason}")]
+    OtherDevice {
+        /// Which file.
+        path: String,
+        /// What the runtime said.
+        reason: String,
+    },
     /// A dimension is not known before the run.
     #[error(
         "{path}: dimension {axis} of `{tensor}` is dynamic{symbol}; AegisRT plans memory and time \
@@ -84,6 +100,12 @@ pub enum BackendError {
         /// What was left.
         available: Bytes,
     },
+    /// The runtime found no memory, of the host or of the device, outside its binding.
+    #[error("the runtime is out of memory: {reason}")]
+    OutOfMemory {
+        /// What it said.
+        reason: String,
+    },
     /// The runtime failed.
     #[error("the runtime failed: {reason}")]
     Runtime {
@@ -103,11 +125,14 @@ impl BackendError {
             Self::Library { .. }
             | Self::File { .. }
             | Self::BadModel { .. }
+            | Self::OtherVersion { .. }
+            | Self::OtherDevice { .. }
             | Self::DynamicShape { .. }
             | Self::UnsupportedType { .. }
             | Self::BrokenChain { .. }
             | Self::BadBinding { .. }
             | Self::OutOfScratch { .. }
+            | Self::OutOfMemory { .. }
             | Self::Runtime { .. } => Category::Permanent,
             Self::Device(cause) => cause.category(),
         }

@@ -14,11 +14,15 @@
 //! 4. Between admission and eviction nothing here allocates on the launch path.
 #![forbid(unsafe_code)]
 
+pub mod agreement;
 pub mod backend;
 pub mod budget;
+pub mod chain;
 pub mod context;
 pub mod description;
 pub mod error;
+pub mod foreign;
+pub mod sample;
 pub mod sim;
 pub mod slot;
 pub mod streams;

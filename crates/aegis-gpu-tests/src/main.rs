@@ -19,6 +19,7 @@
 mod ahead;
 mod bench;
 mod completion;
+mod conformance;
 mod device;
 mod fault;
 mod graph;
@@ -26,6 +27,10 @@ mod memory;
 mod onnx;
 mod partition;
 mod stream;
+#[cfg(feature = "trt")]
+mod trt;
+#[cfg(feature = "tvm")]
+mod tvm;
 
 use std::process::ExitCode;
 
@@ -69,6 +74,28 @@ const TESTS: &[Test] = &[
     Test { name: "onnx_plain_stages_are_timed_whole", run: onnx::plain_stages_are_timed_whole },
     Test { name: "onnx_memory_stays_within_the_limit", run: onnx::memory_stays_within_the_limit },
     Test { name: "onnx_request_beyond_the_range_harms_nobody", run: onnx::beyond_the_range },
+    Test { name: "onnx_does_what_every_backend_must", run: conformance::onnx },
+    #[cfg(feature = "tvm")]
+    Test { name: "tvm_does_what_every_backend_must", run: tvm::does_what_every_backend_must },
+    #[cfg(feature = "tvm")]
+    Test { name: "tvm_stages_are_captured", run: tvm::stages_are_captured },
+    #[cfg(feature = "tvm")]
+    Test {
+        name: "tvm_module_for_the_processor_is_refused",
+        run: tvm::module_for_the_processor_is_refused,
+    },
+    #[cfg(feature = "trt")]
+    Test { name: "trt_says_whether_it_runs_on_this_gpu", run: trt::says_whether_it_runs },
+    #[cfg(feature = "trt")]
+    Test { name: "trt_refuses_damaged_and_foreign_plans", run: trt::refuses_damaged_plans },
+    #[cfg(feature = "trt")]
+    Test { name: "trt_does_what_every_backend_must", run: trt::does_what_every_backend_must },
+    #[cfg(feature = "trt")]
+    Test { name: "trt_outputs_are_the_processors", run: trt::outputs_are_the_processors },
+    #[cfg(feature = "trt")]
+    Test { name: "trt_mock_is_captured_and_replayed", run: trt::mock_is_captured },
+    #[cfg(feature = "trt")]
+    Test { name: "trt_mock_is_held_to_its_memory", run: trt::mock_is_held_to_its_memory },
     Test { name: "fault_illegal_access_is_fatal", run: fault::illegal_is_fatal },
 ];
 
@@ -87,9 +114,19 @@ fn main() -> ExitCode {
         .iter()
         .filter(|test| words.is_empty() || words.iter().any(|word| test.name.contains(*word)))
         .collect();
+    say_what_is_missing();
     match Bench::find() {
         Ok(bench) => run_all(&bench, &chosen),
         Err(why) => skip_all(&why, &chosen, required),
+    }
+}
+
+fn say_what_is_missing() {
+    let all = [("TVM", "tvm", cfg!(feature = "tvm")), ("TensorRT", "trt", cfg!(feature = "trt"))];
+    for (runtime, feature, _) in all.iter().filter(|(.., is_here)| !is_here) {
+        println!(
+            "NOT HERE: the tests of {runtime}; this program was built without the feature `{feature}`"
+        );
     }
 }
 

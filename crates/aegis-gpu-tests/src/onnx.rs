@@ -120,7 +120,7 @@ impl World {
 }
 
 /// The whole networks of the golden set, in order of their names.
-fn networks() -> Result<Vec<PathBuf>> {
+pub(crate) fn networks() -> Result<Vec<PathBuf>> {
     let folder = std::env::var_os("AEGIS_MODELS")
         .map_or_else(|| PathBuf::from(".aegis/models/golden"), PathBuf::from);
     let folder = std::fs::read_dir(&folder).map_err(|error| {
@@ -160,7 +160,7 @@ fn input(spec: &TensorSpec, seed: u32) -> Vec<u8> {
 }
 
 /// The largest difference as a share of the largest value.
-fn distance(one: &Tensors, other: &Tensors) -> f32 {
+pub(crate) fn distance(one: &Tensors, other: &Tensors) -> f32 {
     let floats = |bytes: &Tensors| -> Vec<f32> {
         let float = |it: &[u8]| f32::from_le_bytes(it.try_into().expect("four bytes"));
         bytes.iter().flat_map(|bytes| bytes.chunks_exact(4).map(float)).collect()
@@ -174,8 +174,19 @@ fn distance(one: &Tensors, other: &Tensors) -> f32 {
     one.iter().zip(&other).map(apart).fold(0.0, f32::max)
 }
 
-fn name(file: &Path) -> String {
+pub(crate) fn name(file: &Path) -> String {
     file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
+}
+
+/// Inputs for the network in `file`, and what the processor makes of them.
+#[cfg(feature = "trt")]
+pub(crate) fn on_the_processor(file: &Path) -> Result<(Tensors, Tensors)> {
+    Library::for_gpu()?; // The one that the other tests use: a process has one.
+    let mut processor = World::on_processor()?;
+    let mut model = processor.admit(file)?;
+    let given = inputs(&model, 7);
+    let expected = processor.run(&mut model, &given)?;
+    Ok((given, expected))
 }
 
 pub(crate) fn outputs_are_the_processors(bench: &Bench) -> Outcome {

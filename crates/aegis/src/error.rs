@@ -57,6 +57,9 @@ pub enum Error {
         #[source]
         cause: BackendError,
     },
+    /// No engine was built, or one cannot be read.
+    #[error(transparent)]
+    Engine(BackendError),
     /// The runtime was built without support for this.
     #[error("{what} is not in this build; enable the feature `{feature}` of the crate `aegis`")]
     NotBuilt {
@@ -255,7 +258,7 @@ impl Error {
             Self::Workload(cause) => cause.category(),
             Self::Refused { refusal, .. } => refusal.category(),
             Self::Admission { cause, .. } => cause.category(),
-            Self::Load { cause, .. } => cause.category(),
+            Self::Load { cause, .. } | Self::Engine(cause) => cause.category(),
             Self::Input(cause) => cause.category(),
             Self::Submission { why } => why.category(),
             Self::Failed { category, .. } => *category,

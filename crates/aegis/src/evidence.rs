@@ -453,17 +453,36 @@ pub fn fingerprint(source: &ModelSource) -> Result<String, EvidenceError> {
             if *gpu != GpuOptions::default() {
                 hash.update([u8::from(gpu.tf32), u8::from(gpu.graph)]);
             }
-            for path in files {
-                let failed = |cause| EvidenceError::Io { path: path.clone(), cause };
-                let mut file = fs::File::open(path).map_err(failed)?;
-                let mut of_file = Sha256::new();
-                io::copy(&mut file, &mut HashWriter(&mut of_file)).map_err(failed)?;
-                hash.update(of_file.finalize());
-            }
+            add_files(&mut hash, files)?;
+        }
+        ModelSource::Tvm { modules, graph } => {
+            hash.update(b"tvm");
+            hash.update([u8::from(*graph)]);
+            add_files(&mut hash, modules)?;
+            // A manifest says the hash of the weights, so that it stands for them.
+            let manifest = |module: &PathBuf| module.with_extension("json");
+            let manifests: Vec<PathBuf> = modules.iter().map(manifest).collect();
+            add_files(&mut hash, &manifests)?;
+        }
+        ModelSource::Trt { engines, graph } => {
+            hash.update(b"trt");
+            hash.update([u8::from(*graph)]);
+            add_files(&mut hash, engines)?;
         }
         ModelSource::Sim { model, costs } => hash.update(format!("{model:?} {costs:?}")),
     }
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn add_files(hash: &mut Sha256, files: &[PathBuf]) -> Result<(), EvidenceError> {
+    for path in files {
+        let failed = |cause| EvidenceError::Io { path: path.clone(), cause };
+        let mut file = fs::File::open(path).map_err(failed)?;
+        let mut of_file = Sha256::new();
+        io::copy(&mut file, &mut HashWriter(&mut of_file)).map_err(failed)?;
+        hash.update(of_file.finalize());
+    }
+    Ok(())
 }
 
 /// Feeds what is written to it into a hash.

@@ -49,7 +49,8 @@
 //!
 //! # Invariants
 //! 1. No type of a foreign library appears in a signature of this crate.
-//! 2. Features only add. Without `onnx` nothing of ONNX Runtime is built.
+//! 2. Features only add: without `onnx`, `tvm` or `trt` nothing of that runtime is built. The exception
+//!    is `trt-enterprise`, which exchanges TensorRT-RTX for TensorRT.
 //! 3. The program `aegis` uses this crate alone, and `aegis-verify` to check certificates.
 #![forbid(unsafe_code)]
 
@@ -59,6 +60,7 @@ mod builder;
 mod chain;
 mod device_facts;
 pub mod drive;
+pub mod engine;
 pub mod environment;
 mod error;
 pub mod evidence;

@@ -95,14 +95,10 @@ impl Pipeline {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let workload = Workload::read(path)?;
         workload.check_files()?;
-        let runs_elsewhere = |model: &&Model| match workload.device.driver {
-            Driver::Host => false,
-            Driver::Sim => needs_evidence(model),
-            Driver::Cuda { .. } => !needs_evidence(model),
-        };
-        if let Some(model) = workload.models.iter().find(runs_elsewhere) {
-            let (model, backend, needs) = (model.name.clone(), model.backend.name(), "host");
-            return Err(Error::WrongDriver { model, backend, needs });
+        if let Some(misplaced) =
+            workload.models.iter().find_map(|model| misplaced(model, &workload))
+        {
+            return Err(misplaced);
         }
         let (evidence_path, facts) = (path.with_extension("evidence.json"), OnceLock::new());
         let pipeline = Self { workload, evidence_path, facts };
@@ -530,8 +526,12 @@ impl Pipeline {
                 sim.stages.iter().map(|cost| with_margin(*cost, margin)).collect()
             }
             (Backend::Sim(sim), _) => sim.stages.clone(),
-            (Backend::Onnx(_), Some(profile)) => profile.costs(),
-            (Backend::Onnx(_), None) => unreachable!("evidence was checked for every real model"),
+            (Backend::Onnx(_) | Backend::Tvm(_) | Backend::Trt(_), Some(profile)) => {
+                profile.costs()
+            }
+            (Backend::Onnx(_) | Backend::Tvm(_) | Backend::Trt(_), None) => {
+                unreachable!("evidence was checked for every real model")
+            }
         };
         Terms {
             service: service(model),
@@ -568,8 +568,23 @@ fn service(model: &Model) -> ServiceTerms {
     }
 }
 
+/// The error of a model that cannot run on the device of its workload.
+fn misplaced(model: &Model, workload: &Workload) -> Option<Error> {
+    let needs = match (&model.backend, workload.device.driver) {
+        (Backend::Trt(_), Driver::Cuda { .. }) | (Backend::Sim(_), Driver::Host | Driver::Sim) => {
+            return None;
+        }
+        (Backend::Onnx(_) | Backend::Tvm(_), Driver::Host | Driver::Cuda { .. }) => return None,
+        (Backend::Trt(_), Driver::Host | Driver::Sim) => "cuda",
+        (Backend::Onnx(_) | Backend::Tvm(_), Driver::Sim)
+        | (Backend::Sim(_), Driver::Cuda { .. }) => "host",
+    };
+    let (model, backend) = (model.name.clone(), model.backend.name());
+    Some(Error::WrongDriver { model, backend, needs })
+}
+
 fn needs_evidence(model: &Model) -> bool {
-    matches!(model.backend, Backend::Onnx(_))
+    matches!(model.backend, Backend::Onnx(_) | Backend::Tvm(_) | Backend::Trt(_))
 }
 
 fn evidence_of<'e>(evidence: Option<&'e Evidence>, model: &Model) -> Option<&'e ModelEvidence> {

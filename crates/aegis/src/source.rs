@@ -23,6 +23,20 @@ pub enum ModelSource {
         /// What holds where they run on a GPU.
         gpu: GpuOptions,
     },
+    /// Modules compiled by TVM: one, or one per stage in order.
+    Tvm {
+        /// The files `NAME.so`, each with its manifest `NAME.json` beside it.
+        modules: Vec<PathBuf>,
+        /// Whether stages are captured into graphs, where they run on a GPU.
+        graph: bool,
+    },
+    /// Serialised engines of TensorRT: one, or one per stage in order.
+    Trt {
+        /// The files.
+        engines: Vec<PathBuf>,
+        /// Whether stages are captured into graphs.
+        graph: bool,
+    },
     /// Declared costs instead of a network.
     Sim {
         /// What it looks like, and how much memory it takes.
@@ -49,7 +63,10 @@ impl Default for GpuOptions {
 
 /// Where a model is to be loaded.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(feature = "onnx"), expect(dead_code, reason = "only real runtimes stand on it"))]
+#[cfg_attr(
+    not(any(feature = "onnx", feature = "tvm", feature = "trt")),
+    expect(dead_code, reason = "only real runtimes stand on it")
+)]
 pub(crate) struct Ground<'a> {
     /// The device, or the partition of it.
     pub(crate) device: &'a DeviceContext,
@@ -65,9 +82,15 @@ pub(crate) struct Ground<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct Preparation {
     /// Which GPU.
-    #[cfg_attr(not(feature = "onnx"), expect(dead_code, reason = "the runtimes read it"))]
+    #[cfg_attr(
+        not(any(feature = "onnx", feature = "tvm")),
+        expect(dead_code, reason = "the runtimes read it")
+    )]
     pub(crate) ordinal: u16,
-    #[cfg_attr(not(feature = "onnx"), expect(dead_code, reason = "the runtimes read it"))]
+    #[cfg_attr(
+        not(any(feature = "onnx", feature = "tvm", feature = "trt")),
+        expect(dead_code, reason = "the runtimes read it")
+    )]
     pub(crate) stream: Arc<CudaStream>,
 }
 
@@ -81,7 +104,9 @@ impl ModelSource {
     /// Its stages in order: the names of their files without folders, or their numbers.
     pub(crate) fn stage_names(&self) -> Vec<String> {
         match self {
-            Self::Onnx { files, .. } => files
+            Self::Onnx { files, .. }
+            | Self::Tvm { modules: files, .. }
+            | Self::Trt { engines: files, .. } => files
                 .iter()
                 .map(|file| file.file_name().unwrap_or(file.as_os_str()))
                 .map(|name| name.to_string_lossy().into_owned())
@@ -95,6 +120,8 @@ impl ModelSource {
     pub fn backend(&self) -> &'static str {
         match self {
             Self::Onnx { .. } => "onnx",
+            Self::Tvm { .. } => "tvm",
+            Self::Trt { .. } => "trt",
             Self::Sim { .. } => "sim",
         }
     }
@@ -112,6 +139,8 @@ impl ModelSource {
     ) -> Result<LoadedModel, Error> {
         let backend = match self {
             Self::Onnx { files, threads, gpu } => load_onnx(name, files, *threads, *gpu, ground)?,
+            Self::Tvm { modules, graph } => load_tvm(name, modules, *graph, ground)?,
+            Self::Trt { engines, graph } => load_trt(name, engines, *graph, ground)?,
             Self::Sim { model, costs } => {
                 let kind = ground.device.kind();
                 Box::new(SimBackend::constant(model.clone(), kind, costs.clone()))
@@ -163,6 +192,77 @@ fn load_onnx(
     _: Ground<'_>,
 ) -> Result<Box<dyn RuntimeBackend>, Error> {
     Err(Error::NotBuilt { what: "ONNX Runtime", feature: "onnx" })
+}
+
+#[cfg(feature = "tvm")]
+fn load_tvm(
+    name: &str,
+    modules: &[PathBuf],
+    graph: bool,
+    ground: Ground<'_>,
+) -> Result<Box<dyn RuntimeBackend>, Error> {
+    use aegis_backend_tvm::{Gpu, LoadOptions, TvmBackend};
+    use aegis_cuda::DriverKind;
+    let Ground { device, arena, preparation, memory_limit } = ground;
+    let gpu = match (device.kind(), preparation) {
+        (DriverKind::Host, _) => None,
+        (DriverKind::Cuda, Some(Preparation { ordinal, stream })) => {
+            let (device, arena) = (device.clone(), arena.clone());
+            let (ordinal, preparation) = (*ordinal, Arc::clone(stream));
+            Some(Gpu { device, ordinal, arena, preparation, graph })
+        }
+        _ => {
+            let (backend, needs) = ("tvm", "host or cuda");
+            return Err(Error::WrongDriver { model: name.to_owned(), backend, needs });
+        }
+    };
+    match TvmBackend::load(&LoadOptions { files: modules.to_vec(), memory_limit, gpu }) {
+        Ok(backend) => Ok(Box::new(backend)),
+        Err(cause) => Err(Error::Load { model: name.to_owned(), cause }),
+    }
+}
+
+#[cfg(not(feature = "tvm"))]
+fn load_tvm(
+    _: &str,
+    _: &[PathBuf],
+    _: bool,
+    _: Ground<'_>,
+) -> Result<Box<dyn RuntimeBackend>, Error> {
+    Err(Error::NotBuilt { what: "TVM", feature: "tvm" })
+}
+
+#[cfg(feature = "trt")]
+fn load_trt(
+    name: &str,
+    engines: &[PathBuf],
+    graph: bool,
+    ground: Ground<'_>,
+) -> Result<Box<dyn RuntimeBackend>, Error> {
+    use aegis_backend_trt::{Gpu, LoadOptions, TrtBackend};
+    let Ground { device, arena, preparation, memory_limit } = ground;
+    let (aegis_cuda::DriverKind::Cuda, Some(Preparation { stream, .. })) =
+        (device.kind(), preparation)
+    else {
+        let (model, backend, needs) = (name.to_owned(), "trt", "cuda");
+        return Err(Error::WrongDriver { model, backend, needs });
+    };
+    let (device, arena) = (device.clone(), arena.clone());
+    let gpu = Gpu { device, arena, preparation: Arc::clone(stream), graph };
+    match TrtBackend::load(&LoadOptions { files: engines.to_vec(), memory_limit, gpu }) {
+        Ok(backend) => Ok(Box::new(backend)),
+        Err(cause) => Err(Error::Load { model: name.to_owned(), cause }),
+    }
+}
+
+#[cfg(not(feature = "trt"))]
+fn load_trt(
+    _: &str,
+    _: &[PathBuf],
+    _: bool,
+    _: Ground<'_>,
+) -> Result<Box<dyn RuntimeBackend>, Error> {
+    Err(Error::NotBuilt { what: "TensorRT", feature: "trt" })
 }
 
 /// A model in memory of its runtime, not yet admitted.

@@ -442,7 +442,7 @@ fn stages_are_checked_although_the_backend_is_unknown() {
     check(
         &text,
         expect![[r#"
-        error: folder/edge.toml:6:11: there is no backend `smi`; write one of onnx, sim
+        error: folder/edge.toml:6:11: there is no backend `smi`; write one of onnx, tvm, trt, sim
           |
         6 | backend = "smi"
           |           ^^^^^ did you mean `sim`?
@@ -516,6 +516,27 @@ stages = ["there.onnx", "missing.onnx", "."]"#;
         7 | stages = ["there.onnx", "missing.onnx", "."]
           |                                         ^^^"#]]
     .assert_eq(&rendered);
+}
+
+#[test]
+fn an_engine_of_tensorrt_has_its_own_keys_and_no_others() {
+    let with = |keys: &str| {
+        let model = format!("backend = \"trt\"\n{keys}");
+        SMALL
+            .replace("backend = \"sim\"", &model)
+            .replace("\"sim\", memory", "\"cuda\", memory")
+            .replace("sim.stages = [\"2ms\"]\n", "")
+    };
+    let text = with("stages = [\"a.engine\", \"b.engine\"]\ngraph = false");
+    let workload = parse(&text).unwrap_or_else(|faults| panic!("{faults}"));
+    let Backend::Trt(model) = &workload.models[0].backend else { panic!("an engine") };
+    assert_eq!((model.stages.len(), model.graph), (2, false));
+    assert_eq!(model.stages[1].path, Path::new("folder/b.engine"));
+
+    let faults = faults_of(&with("path = \"a.engine\"\nthreads = 2\ntf32 = true"));
+    let wrong = |key| FaultKind::WrongBackend { key, backend: "trt" };
+    let kinds: Vec<_> = faults.faults().iter().map(|fault| fault.kind.clone()).collect();
+    assert_eq!(kinds, [wrong("threads"), wrong("tf32")]);
 }
 
 #[test]
@@ -759,4 +780,25 @@ fn a_rule_for_costs_states_coverage_confidence_and_what_it_accepts() {
         let faults = read(wrong).expect_err("a faulty rule").to_string();
         assert!(faults.contains(told), "{wrong}: {faults}");
     }
+}
+
+#[test]
+fn a_module_of_tvm_has_its_own_keys_and_no_others() {
+    let with = |keys: &str| {
+        let model = format!("backend = \"tvm\"\n{keys}");
+        SMALL
+            .replace("backend = \"sim\"", &model)
+            .replace("\"sim\", memory", "\"host\", memory")
+            .replace("sim.stages = [\"2ms\"]\n", "")
+    };
+    let text = with("stages = [\"a.llvm.so\", \"b.llvm.so\"]\ngraph = false");
+    let workload = parse(&text).unwrap_or_else(|faults| panic!("{faults}"));
+    let Backend::Tvm(model) = &workload.models[0].backend else { panic!("a module") };
+    assert_eq!((model.stages.len(), model.graph), (2, false));
+    assert_eq!(model.stages[1].path, Path::new("folder/b.llvm.so"));
+
+    let faults = faults_of(&with("path = \"a.llvm.so\"\nthreads = 2\ntf32 = true"));
+    let wrong = |key| FaultKind::WrongBackend { key, backend: "tvm" };
+    let kinds: Vec<_> = faults.faults().iter().map(|fault| fault.kind.clone()).collect();
+    assert_eq!(kinds, [wrong("threads"), wrong("tf32")]);
 }

@@ -2,7 +2,7 @@
 # Runs one step of the measurements, or all of them, on this machine.
 #
 #   ./run.sh device|models|gpu-tests|profile|check|tune|headline|baselines|alone|overhead|outputs|
-#            faults|split|report|all
+#            faults|split|runtimes|report|all
 #
 # Each step runs under a time limit and leaves its output in the folder of results; a step that fails
 # or runs out of time fails the script. These variables change what is done:
@@ -65,11 +65,11 @@ bench() {
         "$command" "$@"
 }
 
-# Writes the models of the workload where they are missing.
-models() {
+# Writes the models that these files name, where they are missing.
+models_of() {
     local set folder
-    for set in host24 edge24; do
-        grep -q "models/$set/" "$workload" || continue
+    for set in golden host24 edge24; do
+        grep -q "models/$set/" "$@" || continue
         folder=.aegis/models/$set
         if [ -f "$folder/complete" ]; then
             continue
@@ -79,11 +79,33 @@ models() {
     done
 }
 
+models() { models_of "$workload"; }
+
+# The same networks on several runtimes, in one pipeline: on the processor, and on the GPU if there is one.
+runtimes() {
+    local file status=0
+    for file in benches/workloads/mixed.toml benches/workloads/mixed-cuda.toml; do
+        models_of "$file" || return
+        if [ ! -f "${file%.toml}.evidence.json" ]; then
+            step "profile-$(basename "$file" .toml)" bin/aegis profile "$file" || { status=$?; continue; }
+        fi
+        step "check-$(basename "$file" .toml)" bin/aegis check "$file" || status=$?
+        step "run-$(basename "$file" .toml)" bin/aegis run "$file" --for 10s || status=$?
+        step "runtimes-$(basename "$file" .toml)" bin/aegis-bench --results "$results" \
+            runtimes "$file" --runs 300 || status=$?
+    done
+    return "$status"
+}
+
 run() {
     case $1 in
     device) models && step device bin/aegis device "$workload" ;;
     models) models ;;
-    gpu-tests) step gpu-tests bin/aegis-gpu-tests ;;
+    gpu-tests)
+        step models-golden bin/xtask models --set golden --out .aegis/models/golden || return
+        step gpu-tests bin/aegis-gpu-tests
+        ;;
+    runtimes) runtimes ;;
     profile) models && step profile bin/aegis profile "$workload" ;;
     check) models && step check bin/aegis check "$workload" ;;
     tune) bench tune tune "$workload" --load "$load" ;;
@@ -107,8 +129,9 @@ run() {
         ;;
     report) step report bin/aegis-bench --results "$results" report ;;
     all)
-        local name failed=0
-        for name in device gpu-tests; do
+        local name failed=0 beside=
+        compgen -G '.aegis/runtimes/tvm-*' >/dev/null && beside=runtimes
+        for name in device gpu-tests $beside; do
             run "$name" || failed=1
         done
         # The parts have no limit of their own in here: together they have that of a step for each.

@@ -4,7 +4,8 @@
 //! weights are as good as trained ones here, and need no download and no licence. A file is equal
 //! to the byte on every run and machine.
 //!
-//! Read [`sets`] for the networks, [`graph`] for how one is built, [`stages`] for how one is cut.
+//! Read [`sets`] for the networks, [`graph`] for how one is built, [`stages`] for how one is cut,
+//! [`tvm`] for how one is compiled.
 //!
 //! # Invariants
 //! 1. A file appears under its name only when it is complete.
@@ -31,6 +32,7 @@ mod schema;
 mod sets;
 mod stages;
 mod transformer;
+mod tvm;
 mod unet;
 mod weights;
 mod workload;
@@ -66,6 +68,12 @@ pub(crate) struct ModelsArgs {
     /// Print the models of the set's workload file instead of writing files.
     #[arg(long, conflicts_with_all = ["out", "only"])]
     workload: bool,
+    /// Compile the models with TVM as well, for this target: `llvm`, or a GPU's as in `sm_90`.
+    #[arg(long, value_name = "TARGET", value_parser = tvm::check_target, conflicts_with_all = ["list", "workload"])]
+    tvm: Vec<String>,
+    /// Compile this ONNX file instead of a set.
+    #[arg(long, value_name = "FILE", requires = "tvm", conflicts_with_all = ["set", "only"])]
+    onnx: Vec<PathBuf>,
 }
 
 /// A set of models that are written together.
@@ -176,6 +184,9 @@ pub(crate) fn run(args: &ModelsArgs) -> anyhow::Result<()> {
         print!("{}", models.with_context(|| format!("{} has no workload", args.set.folder()))?);
         return Ok(());
     }
+    if !args.onnx.is_empty() {
+        return compile_own(args);
+    }
     let dir = args.out.clone().unwrap_or_else(|| default_dir(args.set));
     let start = Instant::now();
     let written = match &args.only {
@@ -192,14 +203,52 @@ pub(crate) fn run(args: &ModelsArgs) -> anyhow::Result<()> {
         bytes as f64 / 1e6,
         start.elapsed().as_secs_f64()
     );
+    if !args.tvm.is_empty() {
+        let files: Vec<PathBuf> = written.into_iter().map(|file| file.path).collect();
+        tvm::compile(root(), &files, &args.tvm, &tvm::folder_beside(&dir))?;
+    }
     Ok(())
+}
+
+/// Compiles the user's own files, beside them unless told otherwise. Here what is not supported is an
+/// error: these are all that was asked for.
+fn compile_own(args: &ModelsArgs) -> anyhow::Result<()> {
+    let out = args.out.clone().or_else(|| args.onnx[0].parent().map(Path::to_path_buf));
+    let tally = tvm::compile(root(), &args.onnx, &args.tvm, &out.unwrap_or_default())?;
+    ensure!(tally.unsupported == 0, "{} files cannot be compiled", tally.unsupported);
+    Ok(())
+}
+
+/// Writes the networks of `set`, or those of `only`, and compiles them for `targets`. Gives the folder of
+/// the modules.
+///
+/// # Errors
+/// As [`tvm::compile`].
+pub(crate) fn compile_set(
+    set: ModelSet,
+    targets: &[String],
+    only: Option<&[&str]>,
+) -> anyhow::Result<PathBuf> {
+    let dir = default_dir(set);
+    let wanted = |item: &&Item| only.is_none_or(|names| names.contains(&item.name));
+    let mut files = Vec::new();
+    for item in set.networks().iter().filter(wanted) {
+        files.extend(write_item(set, item, &dir)?.into_iter().map(|file| file.path));
+    }
+    let out = tvm::folder_beside(&dir);
+    tvm::compile(root(), &files, targets, &out)?;
+    Ok(out)
+}
+
+/// The repository.
+fn root() -> &'static Path {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    root.expect("xtask is a folder of the repository")
 }
 
 /// The folder of `set` in the repository: `.aegis/models/SET`.
 pub(crate) fn default_dir(set: ModelSet) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    let root = root.expect("xtask is a folder of the repository");
-    root.join(".aegis").join("models").join(set.folder())
+    root().join(".aegis").join("models").join(set.folder())
 }
 
 /// Writes every file of `set` into `dir`, which is created; other files there are left alone.

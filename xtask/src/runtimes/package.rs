@@ -83,6 +83,17 @@ pub(super) enum RuntimesError {
         "there is no Node {oldest} or later on PATH, and none is pinned for {os} on {arch}; install it"
     )]
     NoNode { oldest: u32, os: &'static str, arch: &'static str },
+    #[error(
+        "TensorRT-RTX 1.7.1 is pinned for Linux on x86_64, not for {os} on {arch}; where its maker has \
+         it for this machine, name the folder of its libraries in AEGIS_TENSORRT, and a libclang older \
+         than 22 in LIBCLANG_PATH"
+    )]
+    TensorRtPlatform { os: &'static str, arch: &'static str },
+    #[error(
+        "building the binding of TensorRT needs a C++ compiler as `c++`; install one (on Debian: \
+         apt-get install g++), then try again"
+    )]
+    NoCompiler { source: ProcessError },
     #[error("python3 is needed to fetch {package}; install Python 3 with pip, then try again")]
     PythonMissing { package: String },
     #[error(
@@ -116,6 +127,30 @@ pub(super) enum RuntimesError {
     NoBrowser { os: &'static str, arch: &'static str },
     #[error("the wheel holds no file {name}")]
     NotInWheel { name: String },
+    #[error(
+        "TVM is pinned for Linux on x86_64 and aarch64, not for {os} on {arch}; \
+         name the Python of your own installation in AEGIS_TVM_PYTHON"
+    )]
+    TvmPlatform { os: &'static str, arch: &'static str },
+    #[error(
+        "there is no TVM at {}; run `cargo xtask runtimes --tvm`, or name the Python of your own \
+         installation in AEGIS_TVM_PYTHON", place.display()
+    )]
+    NoTvm { place: PathBuf },
+    #[error("{} has no usable apache-tvm with onnx beside it", path.display())]
+    TvmOfPython { path: PathBuf, source: ProcessError },
+    #[error("{} has TVM {version}, but {pinned} or another patch of it is needed", path.display())]
+    OtherTvm { path: PathBuf, version: String, pinned: &'static str },
+    #[error(
+        "python3 could not make an environment; its module venv is needed (on Debian: apt-get \
+         install python3-venv)"
+    )]
+    NoVenv { source: ProcessError },
+    #[error(
+        "pip could not install {package}; check the network and pip's configuration, and that \
+         python3 is 3.11 or newer"
+    )]
+    Environment { package: String, source: ProcessError },
     #[error("{}", path.display())]
     Io { path: PathBuf, source: io::Error },
 }
@@ -246,7 +281,7 @@ impl<'a> Item<'a> {
         fs::rename(file.path(), ready.join(self.name)).map_err(at(&file.path()))
     }
 
-    fn check_in(&self, folder: &Path) -> Result<(), RuntimesError> {
+    pub(super) fn check_in(&self, folder: &Path) -> Result<(), RuntimesError> {
         let path = folder.join(self.name);
         match self.check {
             Check::Hash(pinned) => check_hash(&path, pinned),

@@ -33,19 +33,19 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use aegis_context::agreement::{Agreement, Outputs};
+use aegis_context::chain::{Chain, Role};
+use aegis_context::foreign::Meter;
 use aegis_context::slot::JobSlot;
-use aegis_context::{BackendError, TensorSpec};
+use aegis_context::{BackendError, TensorSpec, sample};
 use aegis_cuda::{
     CudaGraph, CudaStream, DeviceBuffer, DeviceError, ForeignCharge, HostBuffer, interop,
 };
 use aegis_memory::MemoryBinding;
 use aegis_trace::{Bytes, StageIndex};
 
-use super::check::{Agreement, Outputs};
-use super::foreign::Meter;
+use super::Gpu;
 use super::load::{range_of, sessions};
-use super::{Gpu, sample};
-use crate::chain::{Chain, Role};
 use crate::engine::{Named, SCRATCH, accept, missing, place_of, runtime};
 use crate::ffi::{self, Binding, DeviceRange, PlaceMemory};
 use crate::library::Library;
@@ -168,7 +168,7 @@ impl Prepared {
             foreign: Vec::new(),
         };
         prepared.prepare(chain, plain)?;
-        prepared.foreign = meter.charge_bind()?;
+        prepared.foreign = meter.charge()?;
         Ok(prepared)
     }
 

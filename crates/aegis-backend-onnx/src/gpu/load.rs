@@ -9,13 +9,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use aegis_context::BackendError;
+use aegis_context::chain::Chain;
+use aegis_context::foreign::Meter;
 use aegis_cuda::{DeviceBuffer, interop};
 use aegis_trace::Bytes;
 
 use super::Gpu;
-use super::foreign::Meter;
-use crate::chain::Chain;
-use crate::engine::{ALIGNMENT, FIRST_NAMED, accept, chain_of, place_of, runtime};
+use crate::engine::{ALIGNMENT, FIRST_NAMED, ROOM, accept, chain_of, place_of, runtime};
 use crate::ffi::{Binding, DeviceRange, Kept, Place, PlaceMemory, Provider};
 use crate::library::Library;
 use crate::session::{self, LoadedStage};
@@ -94,7 +94,7 @@ fn run(
     let _weights = gpu.arena.buffer(gap.start..weights_end)?;
     let mut end = weights_end;
     let mut named = Vec::with_capacity(chain.tensors.len());
-    for lifetime in chain.lifetimes(FIRST_NAMED, ALIGNMENT) {
+    for lifetime in chain.lifetimes(FIRST_NAMED, ROOM) {
         let next = end.saturating_add(aligned(lifetime.size.0));
         if next > gap.end {
             let (requested, available) = (lifetime.size, Bytes(gap.end - end));
@@ -118,7 +118,7 @@ fn run(
         }
     }
     // Refused here, where the sessions still have it, if the limit does not hold it.
-    drop(meter.charge_bind()?);
+    drop(meter.charge()?);
     drop(bindings);
     Ok((chain, taken + ORDER_SLACK, scratch.high_water()))
 }

@@ -9,15 +9,12 @@
 //!
 //! # Invariants
 //! 1. Sessions take device memory from ranges of the arena alone; what their libraries take beside it
-//!    is measured by the driver's count and charged to the device (`foreign`).
+//!    is measured by the driver's count and charged to the device (`aegis_context::foreign`).
 //! 2. A graph is launched only after its outputs were seen to be those of the plain run, with its
 //!    scratch full of what is not a number.
 
 pub(crate) mod bound;
-mod check;
-pub(crate) mod foreign;
 pub(crate) mod load;
-mod sample;
 
 use std::sync::Arc;
 

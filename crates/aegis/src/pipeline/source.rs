@@ -19,6 +19,14 @@ pub(super) fn source(model: &Model) -> ModelSource {
             threads: u16::try_from(onnx.threads).unwrap_or(u16::MAX),
             gpu: GpuOptions { tf32: onnx.tf32, graph: onnx.graph },
         },
+        Backend::Tvm(tvm) => ModelSource::Tvm {
+            modules: tvm.stages.iter().map(|file| file.path.clone()).collect(),
+            graph: tvm.graph,
+        },
+        Backend::Trt(trt) => ModelSource::Trt {
+            engines: trt.stages.iter().map(|file| file.path.clone()).collect(),
+            graph: trt.graph,
+        },
         Backend::Sim(sim) => declared(
             SimNeed { persistent: sim.persistent, scratch: sim.scratch, carried: sim.carried },
             sim.stages.clone(),

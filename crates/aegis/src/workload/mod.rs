@@ -245,6 +245,10 @@ pub struct Server {
 pub enum Backend {
     /// ONNX Runtime.
     Onnx(OnnxModel),
+    /// Apache TVM.
+    Tvm(TvmModel),
+    /// TensorRT.
+    Trt(TrtModel),
     /// Declared costs instead of a network.
     Sim(SimModel),
 }
@@ -259,6 +263,24 @@ pub struct OnnxModel {
     /// On a GPU, whether matrix products may round the factors of fp32 to ten bits.
     pub tf32: bool,
     /// On a GPU, whether stages are captured into graphs.
+    pub graph: bool,
+}
+
+/// Modules compiled by TVM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TvmModel {
+    /// One module per stage, in order of execution; from one to [`STAGES_MAX`].
+    pub stages: Vec<ModelFile>,
+    /// On a GPU, whether stages are captured into graphs.
+    pub graph: bool,
+}
+
+/// Engines executed by TensorRT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrtModel {
+    /// One serialised engine per stage, in order of execution; from one to [`STAGES_MAX`].
+    pub stages: Vec<ModelFile>,
+    /// Whether stages are captured into graphs.
     pub graph: bool,
 }
 
@@ -392,6 +414,8 @@ impl Backend {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Onnx(_) => "onnx",
+            Self::Tvm(_) => "tvm",
+            Self::Trt(_) => "trt",
             Self::Sim(_) => "sim",
         }
     }
@@ -401,6 +425,8 @@ impl Backend {
     pub fn stage_count(&self) -> usize {
         match self {
             Self::Onnx(model) => model.stages.len(),
+            Self::Tvm(model) => model.stages.len(),
+            Self::Trt(model) => model.stages.len(),
             Self::Sim(model) => model.stages.len(),
         }
     }
@@ -410,6 +436,8 @@ impl Backend {
     pub fn files(&self) -> &[ModelFile] {
         match self {
             Self::Onnx(model) => &model.stages,
+            Self::Tvm(model) => &model.stages,
+            Self::Trt(model) => &model.stages,
             Self::Sim(_) => &[],
         }
     }

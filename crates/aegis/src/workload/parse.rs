@@ -26,7 +26,7 @@ use super::reader::{At, Raw, Section, quoted};
 use super::schema::{self, BackendKind};
 use super::{
     Backend, Budget, Device, Driver, Model, ModelFile, OnnxModel, Overheads, Scheduler, SimModel,
-    SourceText, Span, WcetRule, Workload, WorkloadFaults,
+    SourceText, Span, TrtModel, TvmModel, WcetRule, Workload, WorkloadFaults,
 };
 use crate::environment::Property;
 
@@ -383,6 +383,14 @@ impl Parser<'_> {
                 self.refuse_keys(table, &["sim"], ("onnx", span));
                 self.onnx(table).map(Backend::Onnx)
             }
+            Ok(At { value: BackendKind::Tvm, span }) => {
+                self.refuse_keys(table, &["sim", "threads", "tf32"], ("tvm", span));
+                self.tvm(table).map(Backend::Tvm)
+            }
+            Ok(At { value: BackendKind::Trt, span }) => {
+                self.refuse_keys(table, &["sim", "threads", "tf32"], ("trt", span));
+                self.trt(table).map(Backend::Trt)
+            }
             Ok(At { value: BackendKind::Sim, span }) => {
                 self.refuse_keys(
                     table,
@@ -437,6 +445,18 @@ impl Parser<'_> {
             tf32: or_default(tf32?, true),
             graph: or_default(graph?, true),
         })
+    }
+
+    fn tvm(&mut self, table: &Section<'_>) -> Result<TvmModel, Reported> {
+        let stages = self.stage_files(table);
+        let graph = table.optional(&mut self.findings, "graph", Raw::flag);
+        Ok(TvmModel { stages: stages?, graph: or_default(graph?, true) })
+    }
+
+    fn trt(&mut self, table: &Section<'_>) -> Result<TrtModel, Reported> {
+        let stages = self.stage_files(table);
+        let graph = table.optional(&mut self.findings, "graph", Raw::flag);
+        Ok(TrtModel { stages: stages?, graph: or_default(graph?, true) })
     }
 
     fn stage_files(&mut self, table: &Section<'_>) -> Result<Vec<ModelFile>, Reported> {

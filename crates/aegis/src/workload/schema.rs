@@ -254,13 +254,21 @@ pub(super) const CHAIN_KINDS: &[(&str, ChainKind)] =
 pub(super) enum BackendKind {
     /// ONNX Runtime.
     Onnx,
+    /// Apache TVM.
+    Tvm,
+    /// TensorRT.
+    Trt,
     /// Declared costs.
     Sim,
 }
 
 /// The backends by name.
-pub(super) const BACKENDS: &[(&str, BackendKind)] =
-    &[("onnx", BackendKind::Onnx), ("sim", BackendKind::Sim)];
+pub(super) const BACKENDS: &[(&str, BackendKind)] = &[
+    ("onnx", BackendKind::Onnx),
+    ("tvm", BackendKind::Tvm),
+    ("trt", BackendKind::Trt),
+    ("sim", BackendKind::Sim),
+];
 
 /// Periods and deadlines.
 pub(super) const PERIODS: RangeInclusive<Nanos> = super::PERIOD_MIN..=super::PERIOD_MAX;

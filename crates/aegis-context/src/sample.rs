@@ -5,10 +5,14 @@
 //! rows. A model of tables with one row is prepared with
 //! what its runtime makes of an index beyond the end.
 
-use aegis_context::{DType, TensorSpec};
+use crate::description::{DType, TensorSpec};
 
-/// The bytes of one input.
-pub(super) fn bytes(spec: &TensorSpec) -> Vec<u8> {
+/// The bytes of one input, elements packed in row-major order.
+///
+/// # Panics
+/// Never: sixteen bits fit sixteen bits.
+#[must_use]
+pub fn bytes(spec: &TensorSpec) -> Vec<u8> {
     let mut state = 0x2545_f491_u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -1,12 +1,14 @@
-//! What libraries take of the GPU outside the arena, by the driver's count.
+//! What runtimes take of a GPU outside the arena, by the driver's count.
 //!
-//! Handles of cuBLAS and cuDNN, modules of kernels, and the pools of graphs are none of our
-//! allocations: the driver's figure for the process grows by them while everything else stands
-//! still, and the growth is charged to the model that caused it.
+//! Handles of libraries, modules of kernels, and the pools of graphs are none of our allocations: the
+//! driver's figure for the process grows by them while everything else stands still, and the growth is
+//! charged to the model that caused it.
 //!
 //! ```text
-//!   load   sessions made, run, dropped    what stays is loaded once in a process: modules
-//!   bind   sessions made, run, captured   what the graphs' pool grew by: graphs; the rest: libraries
+//!   ONNX Runtime   load   sessions made, run, dropped    what stays is loaded once in a process: modules
+//!                  bind   sessions made, run, captured   the pool's growth: graphs; the rest: libraries
+//!   TVM, TensorRT  load   kernels loaded, or engines run  as at bind, for as long as the model lives
+//!                  bind   run, captured                  the pool's growth: graphs; the rest: libraries
 //! ```
 //! The first model that uses a module pays for it. One that a library loads at bind or at run time
 //! counts among the libraries, or is found as growth since the start (`aegis`, report of memory).
@@ -19,7 +21,7 @@ use aegis_trace::Bytes;
 
 /// A reading of the driver's count before something is done.
 #[derive(Debug)]
-pub(crate) struct Meter {
+pub struct Meter {
     device: DeviceContext,
     before: Option<Reading>,
 }
@@ -32,7 +34,9 @@ struct Reading {
 }
 
 impl Meter {
-    pub(crate) fn start(device: &DeviceContext) -> Self {
+    /// Reads what the driver counts on `device`.
+    #[must_use]
+    pub fn start(device: &DeviceContext) -> Self {
         Self { device: device.clone(), before: Reading::of(device) }
     }
 
@@ -41,16 +45,17 @@ impl Meter {
     ///
     /// # Errors
     /// [`DeviceError::OutOfMemory`]: the limit of the device does not hold it.
-    pub(crate) fn charge_load(&self) -> Result<Bytes, DeviceError> {
+    pub fn charge_load(&self) -> Result<Bytes, DeviceError> {
         let Some((graphs, rest)) = self.grown() else { return Ok(Bytes::ZERO) };
         self.device.charge_foreign_as(ForeignUse::Modules, graphs + rest).map(ForeignCharge::keep)
     }
 
-    /// Charges what binding took; empty where nobody counts.
+    /// Charges what was taken until the charges are dropped: what the graphs' pool grew by, and the rest
+    /// as of libraries. Empty where nobody counts.
     ///
     /// # Errors
     /// As [`Meter::charge_load`]; nothing is charged then.
-    pub(crate) fn charge_bind(&self) -> Result<Vec<ForeignCharge>, DeviceError> {
+    pub fn charge(&self) -> Result<Vec<ForeignCharge>, DeviceError> {
         let Some((graphs, rest)) = self.grown() else { return Ok(Vec::new()) };
         [(ForeignUse::Graphs, graphs), (ForeignUse::Libraries, rest)]
             .into_iter()

@@ -4,19 +4,21 @@
 //! indices) does not even without a graph. And a library may choose another kernel while it is
 //! captured, since it is given its workspace in another way: one that sums in another order. Such
 //! outputs are held to a tolerance, which what is not a number never meets.
+//!
+//! For backends that prepare a model in more than one way, such as plainly and as a captured graph.
 
-use aegis_context::{DType, TensorSpec};
+use crate::description::{DType, TensorSpec};
 
 /// How far a value may be from the plain run's, as a share of the largest, where a network does not
 /// repeat itself: eight unit roundoffs of half precision, the coarsest that a network computes in.
 const TOLERANCE: f64 = 8.0 / 2048.0;
 
 /// The outputs of one run, in the order of the model's.
-pub(super) type Outputs = Vec<Vec<u8>>;
+pub type Outputs = Vec<Vec<u8>>;
 
 /// How a model's runs are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Agreement {
+pub enum Agreement {
     /// Bit for bit.
     Bits,
     /// To a tolerance: two plain runs differed too.
@@ -25,12 +27,14 @@ pub(super) enum Agreement {
 
 impl Agreement {
     /// The one that two plain runs have.
-    pub(super) fn of(one: &Outputs, other: &Outputs) -> Self {
+    #[must_use]
+    pub fn of(one: &Outputs, other: &Outputs) -> Self {
         if one == other { Self::Bits } else { Self::Close }
     }
 
     /// The strictest in which `found` is what `expected` says, if one is no stricter than this.
-    pub(super) fn at_most(
+    #[must_use]
+    pub fn at_most(
         self,
         specs: &[TensorSpec],
         expected: &Outputs,
@@ -39,8 +43,9 @@ impl Agreement {
         [self, Self::Close].into_iter().find(|way| way.holds(specs, expected, found))
     }
 
-    /// Whether `found` is what `expected` says.
-    pub(super) fn holds(self, specs: &[TensorSpec], expected: &Outputs, found: &Outputs) -> bool {
+    /// Whether `found` is what `expected` says, for outputs of `specs`, in their order.
+    #[must_use]
+    pub fn holds(self, specs: &[TensorSpec], expected: &Outputs, found: &Outputs) -> bool {
         match self {
             Self::Bits => expected == found,
             Self::Close => {

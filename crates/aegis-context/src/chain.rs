@@ -1,14 +1,22 @@
 //! Stages linked by the names of their tensors.
+//!
+//! For backends whose models are a chain of files, one for each stage: which tensor is the caller's,
+//! which one passes from stage to stage, and how long each must be kept.
+//!
+//! # Invariants
+//! 1. Every tensor of a chain has one name, one type and one shape.
+//! 2. An input is taken by some stage and given by none; an output is given and taken by none; what is
+//!    carried is given once and taken later.
 
-use aegis_context::{BackendError, ModelDescription, TensorSpec};
 use aegis_memory::{Lifespan, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, StageIndex, TensorId};
 
-use crate::scratch::OVERREAD;
+use crate::description::{ModelDescription, TensorSpec};
+use crate::error::BackendError;
 
 /// What a named tensor is to the model as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+pub enum Role {
     /// The caller gives it; the index into the description's inputs.
     Input(usize),
     /// The caller gets it; the index into the description's outputs.
@@ -19,38 +27,59 @@ pub(crate) enum Role {
 
 /// A named tensor of the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ChainTensor {
-    pub(crate) spec: TensorSpec,
-    pub(crate) role: Role,
+pub struct ChainTensor {
+    /// Its name, type and shape.
+    pub spec: TensorSpec,
+    /// What it is to the model.
+    pub role: Role,
     /// The stage that writes it first; zero for inputs, which are written before the first stage.
-    pub(crate) from: u16,
+    pub from: u16,
     /// The last stage that reads it; the last of all for outputs, which outlive the job.
-    pub(crate) to: u16,
+    pub to: u16,
 }
 
 /// Which tensors each stage takes and gives, as indices into one list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Chain {
-    pub(crate) tensors: Vec<ChainTensor>,
-    pub(crate) takes: Vec<Vec<usize>>,
-    pub(crate) gives: Vec<Vec<usize>>,
+pub struct Chain {
+    /// Every tensor with a name, in the order in which the stages name them.
+    pub tensors: Vec<ChainTensor>,
+    /// What each stage takes, as indices into `tensors`.
+    pub takes: Vec<Vec<usize>>,
+    /// What each stage gives, likewise.
+    pub gives: Vec<Vec<usize>>,
 }
 
 /// The interface of one stage.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct StageFace<'a> {
-    pub(crate) inputs: &'a [TensorSpec],
-    pub(crate) outputs: &'a [TensorSpec],
+pub struct StageFace<'a> {
+    /// What it takes.
+    pub inputs: &'a [TensorSpec],
+    /// What it gives.
+    pub outputs: &'a [TensorSpec],
+}
+
+/// How the memory of a named tensor is to be cut.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// In bytes; a power of two.
+    pub alignment: u64,
+    /// What a kernel may read beyond the end.
+    pub padding: Bytes,
 }
 
 impl Chain {
     /// Links stages in order. A tensor that is both carried and wanted by the caller does not
-    /// occur: what a later stage takes is not an output of the model.
+    /// occur: what a later stage takes is not an output of the model. Cost O(n^2) in the number of
+    /// names.
     ///
     /// # Errors
-    /// [`BackendError::BrokenChain`] when a stage takes a tensor of a name that an earlier stage
-    /// gives, or another stage takes, with another type or shape; or when two stages give one name.
-    pub(crate) fn link(stages: &[StageFace<'_>]) -> Result<Self, BackendError> {
+    /// [`BackendError::BrokenChain`], Permanent, when a stage takes a tensor of a name that an
+    /// earlier stage gives, or another stage takes, with another type or shape; or when two stages
+    /// give one name.
+    ///
+    /// # Panics
+    /// With more than 65535 stages.
+    pub fn link(stages: &[StageFace<'_>]) -> Result<Self, BackendError> {
         let mut chain = Self { tensors: Vec::new(), takes: Vec::new(), gives: Vec::new() };
         for (stage, face) in (0u16..).zip(stages) {
             let takes = face.inputs.iter().map(|spec| chain.take(stage, spec));
@@ -117,7 +146,8 @@ impl Chain {
     }
 
     /// The model from outside.
-    pub(crate) fn description(&self) -> ModelDescription {
+    #[must_use]
+    pub fn description(&self) -> ModelDescription {
         let specs = |wanted: fn(&Role) -> bool| {
             let tensors = self.tensors.iter().filter(|tensor| wanted(&tensor.role));
             tensors.map(|tensor| tensor.spec.clone()).collect()
@@ -129,8 +159,14 @@ impl Chain {
         }
     }
 
-    /// The lifetimes of all named tensors, numbered from `first`. Steps are stages.
-    pub(crate) fn lifetimes(&self, first: u16, alignment: u64) -> Vec<TensorLifetime> {
+    /// The lifetimes of all named tensors, numbered from `first`, each of `room.padding` more bytes
+    /// than the tensor has. Steps are stages.
+    ///
+    /// # Panics
+    /// Of a chain that [`Chain::link`] did not make, which may be read before it is written.
+    #[must_use]
+    pub fn lifetimes(&self, first: u16, room: Room) -> Vec<TensorLifetime> {
+        let Room { alignment, padding } = room;
         let last = self.stages();
         let lifetime = |(index, tensor): (u16, &ChainTensor)| {
             let (class, span) = match tensor.role {
@@ -143,7 +179,7 @@ impl Chain {
                 span: Lifespan::new(u32::from(span.0), u32::from(span.1))
                     .expect("a tensor is read no earlier than it is written"),
                 // A tensor of no elements still needs an address to bind.
-                size: Bytes((tensor.spec.bytes() as u64).max(1).saturating_add(OVERREAD)),
+                size: Bytes((tensor.spec.bytes() as u64).max(1).saturating_add(padding.0)),
                 alignment,
             }
         };
@@ -158,7 +194,7 @@ fn broken(stage: u16, tensor: String) -> BackendError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aegis_context::DType;
+    use crate::description::DType;
 
     fn spec(name: &str, size: usize) -> TensorSpec {
         TensorSpec { name: name.into(), dtype: DType::F32, shape: vec![size] }
@@ -179,7 +215,7 @@ mod tests {
         let carried = chain.tensors.iter().filter(|t| t.role == Role::Carried).count();
         assert_eq!(carried, 2);
         let spans: Vec<_> = chain
-            .lifetimes(2, 256)
+            .lifetimes(2, Room { alignment: 256, padding: Bytes::ZERO })
             .iter()
             .map(|lifetime| (lifetime.tensor.index, lifetime.class))
             .collect();

@@ -1,0 +1,533 @@
+//! A model of one or several compiled modules: load, describe, bind, execute.
+//!
+//! Loading reads the manifests, makes a virtual machine for each module and runs the model a few times
+//! in memory of its own. That gives its requirements: the weights are known, and what the machines
+//! allocate is the highest scratch address of any run. Admission then plans the memory, and
+//! [`TvmBackend::bind`](RuntimeBackend::bind) puts weights, inputs, outputs and scratch where the plan
+//! says. From then on a run that asks for more than was measured ends as that model's fault.
+//!
+//! The measured inputs are small fractions and ones. What a machine allocates depends on shapes, and all
+//! shapes are static, so it does not depend on them.
+//!
+//! # Stages
+//! Each module is one stage, linked by the names of tensors as in `aegis_context::chain`.
+//!
+//! # Invariants
+//! 1. The stages of a model run one at a time, on whichever stream: each holds the lock of the
+//!    model's memory from its first copy to its last.
+//! 2. Every program is dropped before the memory it was made in.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aegis_context::chain::{Chain, ChainTensor, Role, Room, StageFace};
+use aegis_context::context::error_line;
+use aegis_context::slot::JobSlot;
+use aegis_context::{BackendError, ModelDescription, RuntimeBackend};
+use aegis_cuda::{
+    CudaStream, DeviceArena, DeviceContext, ForeignCharge, HostWork, RefusedAllocation, SimConfig,
+    WorkFault,
+};
+use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
+use aegis_trace::{Bytes, StageIndex, TensorId};
+
+use crate::ffi::{Module, Program, ScratchRange, Served, heap_in_use};
+use crate::gpu::{self, Gpu};
+use crate::library::Library;
+use crate::manifest::{Machine, Manifest};
+use crate::place::{self, Memory};
+
+/// The alignment of every planned tensor.
+pub(crate) const ALIGNMENT: u64 = 256;
+/// How the tensors with names are cut: TVM's kernels read nothing beyond a tensor's end.
+pub(crate) const ROOM: Room = Room { alignment: ALIGNMENT, padding: Bytes::ZERO };
+
+/// The weights of all stages.
+pub(crate) const WEIGHTS: TensorId = TensorId::first(0);
+/// What runs allocate.
+pub(crate) const SCRATCH: TensorId = TensorId::first(1);
+/// What stands for what TVM keeps in the heap; on the processor alone.
+const HEAP: TensorId = TensorId::first(2);
+/// The number of the first tensor with a name.
+pub(crate) const FIRST_NAMED: u16 = 3;
+
+/// How to load a model.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// The model's module, or the modules of its stages in order: `NAME.so`, each with its manifest
+    /// `NAME.json` beside it.
+    pub files: Vec<PathBuf>,
+    /// What the model may take while it is measured.
+    pub memory_limit: Bytes,
+    /// The GPU it is to run on; `None` for the processor.
+    pub gpu: Option<Gpu>,
+}
+
+/// One model on TVM.
+pub struct TvmBackend {
+    chain: Chain,
+    manifests: Vec<Manifest>,
+    description: ModelDescription,
+    memory: Vec<TensorLifetime>,
+    state: State,
+    gpu: Option<Gpu>,
+    interface: String,
+    remarks: Vec<String>,
+    /// What its libraries took of a GPU and keep. Declared after the state, which goes first.
+    foreign: Vec<ForeignCharge>,
+}
+
+/// Before and after the memory is known.
+enum State {
+    Loaded(Vec<Module>),
+    Bound(Vec<Arc<StageWork>>),
+    BoundOnGpu(Box<gpu::bound::Prepared>),
+}
+
+/// What the files of a model promise together.
+pub(crate) struct Files {
+    pub(crate) manifests: Vec<Manifest>,
+    pub(crate) chain: Chain,
+}
+
+impl TvmBackend {
+    /// Loads a model and measures what it needs. Blocks for as long as loading takes, plus three runs,
+    /// and on a GPU the compilation of its kernels unless it is kept from before; allocates. Other
+    /// threads that allocate meanwhile blur the measurement of the heap.
+    ///
+    /// # Errors
+    /// [`BackendError`]: `Library`, `File`, `BadModel`, `DynamicShape`, `BrokenChain`, `Runtime`, or
+    /// `OutOfScratch` when a run needs more than the limit; all Permanent.
+    pub fn load(options: &LoadOptions) -> Result<Self, BackendError> {
+        let machine = if options.gpu.is_some() { Machine::Gpu } else { Machine::Processor };
+        let files = Files::read(&options.files, machine)?;
+        match &options.gpu {
+            None => Self::load_on_processor(files, options),
+            Some(gpu) => Self::load_on_gpu(files, options, gpu),
+        }
+    }
+
+    fn load_on_processor(files: Files, options: &LoadOptions) -> Result<Self, BackendError> {
+        let library = Library::get()?;
+        let before = heap_in_use();
+        let load = |manifest: &Manifest| load_module(manifest, None);
+        let modules: Vec<Module> = files.manifests.iter().map(load).collect::<Result<_, _>>()?;
+        // Code is mapped and not in the heap; it is counted by the size of its files.
+        let kept = heap_in_use().saturating_sub(before) + size_of(&options.files)?;
+        let arena = private_arena(&files, options.memory_limit)?;
+        let whole = 0..arena.size().0;
+        let measured =
+            place::measure(&files, modules, &arena, whole, |program, scratch, learn| {
+                if learn { program.learn(scratch) } else { program.run(scratch) }.map_err(runtime)
+            })?;
+        let mut backend = Self::of(files, library, None);
+        backend.memory = backend.requirements(measured.scratch, kept);
+        backend.state = State::Loaded(measured.modules);
+        Ok(backend)
+    }
+
+    fn load_on_gpu(files: Files, options: &LoadOptions, gpu: &Gpu) -> Result<Self, BackendError> {
+        let library = Library::for_gpu()?;
+        let loaded = gpu::load::measure(&files, options.memory_limit, gpu)?;
+        let mut backend = Self::of(files, library, Some(gpu.clone()));
+        backend.memory = backend.requirements(loaded.measured.scratch, Bytes::ZERO);
+        backend.state = State::Loaded(loaded.measured.modules);
+        backend.foreign.extend(loaded.foreign);
+        Ok(backend)
+    }
+
+    fn of(files: Files, library: &Library, gpu: Option<Gpu>) -> Self {
+        let Files { manifests, chain } = files;
+        let description = chain.description();
+        let (state, interface) = (State::Loaded(Vec::new()), library.interface().to_owned());
+        let (memory, remarks, foreign) = (Vec::new(), Vec::new(), Vec::new());
+        Self { chain, manifests, description, memory, state, gpu, interface, remarks, foreign }
+    }
+
+    /// The lifetimes of everything: the totals first, then every tensor with a name.
+    fn requirements(&self, scratch: Bytes, heap: Bytes) -> Vec<TensorLifetime> {
+        let span = Lifespan::new(0, u32::from(self.description.stages)).expect("a stage at least");
+        let total = |tensor, class, size: Bytes| {
+            let alignment = ALIGNMENT;
+            (size > Bytes::ZERO).then_some(TensorLifetime { tensor, class, span, size, alignment })
+        };
+        let weights = place::weights_size(&self.manifests);
+        let totals = [
+            total(WEIGHTS, TensorClass::Persistent, weights),
+            total(SCRATCH, TensorClass::Scratch, scratch),
+            total(HEAP, TensorClass::Persistent, heap),
+        ];
+        let named = self.chain.lifetimes(FIRST_NAMED, ROOM);
+        totals.into_iter().flatten().chain(named).collect()
+    }
+
+    /// The furthest end of any block of scratch in the runs since the model was bound; zero before.
+    /// For tests and diagnosis: blocks while a stage runs.
+    #[must_use]
+    pub fn scratch_used(&self) -> Bytes {
+        match &self.state {
+            State::Loaded(_) => Bytes::ZERO,
+            State::Bound(stages) => lock(&stages[0].memory).scratch.high_water(),
+            State::BoundOnGpu(prepared) => prepared.scratch_used(),
+        }
+    }
+
+    /// The nodes of each stage's graph: none for a stage without a graph, and no stages before the
+    /// model is bound on a GPU.
+    #[must_use]
+    pub fn graph_nodes(&self) -> Vec<Option<usize>> {
+        match &self.state {
+            State::BoundOnGpu(prepared) => prepared.nodes(),
+            State::Loaded(_) | State::Bound(_) => Vec::new(),
+        }
+    }
+
+    /// Takes the memory of the whole model out of `binding`, each part as large as was declared.
+    fn take(&self, mut binding: MemoryBinding) -> Result<Memory, BackendError> {
+        let declared = |wanted: TensorId| {
+            self.memory.iter().find(move |need| need.tensor == wanted).map(|need| need.size)
+        };
+        let scratch = match declared(SCRATCH) {
+            Some(needed) => {
+                let region = binding.region(SCRATCH).ok_or_else(|| missing("scratch"))?;
+                check_size("scratch", Bytes(region.len()), needed)?;
+                place::range_of_region(region, self.gpu.as_ref())
+            }
+            None => ScratchRange::new(0, 0, self.gpu.as_ref().map(|gpu| gpu.ordinal)),
+        };
+        let take = |(number, tensor): (u16, &ChainTensor)| {
+            let (id, name) = (TensorId::first(number), &tensor.spec.name);
+            let needed = declared(id).expect("every named tensor was declared");
+            if let Some(region) = binding.region(id).filter(|_| tensor.role == Role::Carried) {
+                check_size(name, Bytes(region.len()), needed)?;
+                return Ok(place::Named::Shared(id));
+            }
+            let buffer = binding.buffer(id).ok_or_else(|| missing(name))?;
+            check_size(name, Bytes(buffer.len()), needed)?;
+            Ok(place::Named::Own(buffer))
+        };
+        let named = (FIRST_NAMED..).zip(&self.chain.tensors).map(take);
+        let named = named.collect::<Result<_, BackendError>>()?;
+        let weights = match declared(WEIGHTS) {
+            Some(needed) => {
+                let buffer = binding.buffer(WEIGHTS).ok_or_else(|| missing("weights"))?;
+                check_size("weights", Bytes(buffer.len()), needed)?;
+                Some(buffer)
+            }
+            None => None,
+        };
+        Ok(Memory { scratch, named, weights, binding: Some(binding) })
+    }
+
+    fn bind_on_processor(
+        &mut self,
+        modules: Vec<Module>,
+        mut memory: Memory,
+    ) -> Result<(), BackendError> {
+        let programs = place::programs(&self.manifests, &self.chain, modules, &mut memory)?;
+        let memory = Arc::new(Mutex::new(memory));
+        let last = programs.len() - 1;
+        let work = |(index, program): (usize, Program)| {
+            Arc::new(StageWork {
+                program: Mutex::new(program),
+                job: Mutex::new(None),
+                read: if index == 0 { place::copies(&self.chain, true) } else { Vec::new() },
+                write: if index == last { place::copies(&self.chain, false) } else { Vec::new() },
+                memory: Arc::clone(&memory),
+            })
+        };
+        self.state = State::Bound(programs.into_iter().enumerate().map(work).collect());
+        Ok(())
+    }
+}
+
+impl Files {
+    fn read(files: &[PathBuf], machine: Machine) -> Result<Self, BackendError> {
+        if files.is_empty() {
+            let (path, reason) = ("a model of no files".into(), "it has no stage".into());
+            return Err(BackendError::BadModel { path, reason });
+        }
+        let read = |file: &PathBuf| {
+            let manifest = Manifest::of(file)?;
+            manifest.check_machine(machine)?;
+            Ok(manifest)
+        };
+        let manifests: Vec<Manifest> =
+            files.iter().map(read).collect::<Result<_, BackendError>>()?;
+        let faces: Vec<StageFace<'_>> = manifests
+            .iter()
+            .map(|manifest| StageFace { inputs: &manifest.inputs, outputs: &manifest.outputs })
+            .collect();
+        let chain = Chain::link(&faces)?;
+        Ok(Self { manifests, chain })
+    }
+}
+
+/// Loads the module of `manifest` for the processor, or for GPU `gpu`.
+pub(crate) fn load_module(manifest: &Manifest, gpu: Option<u16>) -> Result<Module, BackendError> {
+    let contents = manifest.read_module()?;
+    let path = manifest.module_path().display().to_string();
+    Module::load(&contents, gpu).map_err(|reason| BackendError::BadModel { path, reason })
+}
+
+impl RuntimeBackend for TvmBackend {
+    fn runtime_name(&self) -> String {
+        let provider = if self.gpu.is_some() { "CUDA" } else { "CPU" };
+        format!("TVM {} ({provider}, interface {})", crate::library::TESTED_VERSION, self.interface)
+    }
+
+    fn description(&self) -> &ModelDescription {
+        &self.description
+    }
+
+    fn memory(&self) -> &[TensorLifetime] {
+        &self.memory
+    }
+
+    fn foreign_memory(&self) -> Bytes {
+        self.foreign.iter().map(ForeignCharge::bytes).sum()
+    }
+
+    fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    fn bind(&mut self, binding: MemoryBinding) -> Result<(), BackendError> {
+        let bound = || BackendError::BadBinding { reason: "the model is bound already".into() };
+        let State::Loaded(modules) = &mut self.state else { return Err(bound()) };
+        if modules.is_empty() {
+            return Err(BackendError::BadBinding { reason: "an earlier binding failed".into() });
+        }
+        let memory = self.take(binding)?; // Where it does not fit, another binding may.
+        let State::Loaded(modules) = &mut self.state else { return Err(bound()) };
+        let modules = std::mem::take(modules);
+        match &self.gpu {
+            None => self.bind_on_processor(modules, memory),
+            Some(gpu) => {
+                let (manifests, chain) = (&self.manifests, &self.chain);
+                let mut prepared =
+                    gpu::bound::Prepared::new(manifests, chain, modules, memory, gpu)?;
+                self.foreign.append(&mut prepared.foreign);
+                self.remarks.append(&mut prepared.remarks);
+                self.state = State::BoundOnGpu(Box::new(prepared));
+                Ok(())
+            }
+        }
+    }
+
+    fn enqueues_behind(&self) -> bool {
+        match &self.state {
+            State::BoundOnGpu(prepared) => prepared.is_captured(),
+            State::Loaded(_) | State::Bound(_) => true, // A host stream's worker waits, not who enqueues.
+        }
+    }
+
+    fn enqueue(
+        &mut self,
+        stage: StageIndex,
+        slot: &Arc<JobSlot>,
+        stream: &CudaStream,
+    ) -> Result<(), BackendError> {
+        let stages = match &mut self.state {
+            State::BoundOnGpu(prepared) => return prepared.enqueue(stage, slot, stream),
+            State::Bound(stages) => stages,
+            State::Loaded(_) => {
+                return Err(BackendError::BadBinding { reason: "the model is not bound".into() });
+            }
+        };
+        let work = stages.get(usize::from(stage.0));
+        let work = work.ok_or_else(|| runtime(format!("the model has no stage {stage}")))?;
+        work.give(slot)?;
+        let queued: Arc<dyn HostWork> = Arc::<StageWork>::clone(work);
+        stream.enqueue_host(queued).inspect_err(|_| work.take_back())?;
+        Ok(())
+    }
+}
+
+/// One stage on the processor, ready to run any number of times.
+struct StageWork {
+    program: Mutex<Program>,
+    /// The job the next run belongs to.
+    job: Mutex<Option<Arc<JobSlot>>>,
+    read: Vec<place::Copy>,
+    write: Vec<place::Copy>,
+    // Dropped after the program, which points into it.
+    memory: Arc<Mutex<Memory>>,
+}
+
+impl StageWork {
+    /// Says whose job the next run is.
+    fn give(&self, slot: &Arc<JobSlot>) -> Result<(), BackendError> {
+        let mut job = lock(&self.job);
+        if job.is_some() {
+            return Err(runtime("the stage is enqueued already and has not begun".into()));
+        }
+        *job = Some(Arc::clone(slot));
+        Ok(())
+    }
+
+    /// Forgets the job of a run that was not enqueued.
+    fn take_back(&self) {
+        lock(&self.job).take();
+    }
+
+    /// Runs once. Every lock here is this model's own or its job's, and free unless two of the model's
+    /// stages were enqueued on different streams.
+    fn execute(&self) -> Result<(), BackendError> {
+        let job = lock(&self.job).take().ok_or_else(|| runtime("it has no job".into()))?;
+        let Memory { named, scratch, .. } = &mut *lock(&self.memory);
+        {
+            let io = job.io();
+            for copy in &self.read {
+                named[copy.tensor].own().write(0, &io.inputs[copy.slot])?;
+            }
+        }
+        accept(lock(&self.program).run(scratch).map_err(runtime)?)?;
+        let mut io = job.io();
+        for copy in &self.write {
+            named[copy.tensor].own().read(0, &mut io.outputs[copy.slot])?;
+        }
+        Ok(())
+    }
+}
+
+impl HostWork for StageWork {
+    fn run(&self) -> Result<(), WorkFault> {
+        self.execute().map_err(|error| {
+            let line = error_line(&error);
+            match error {
+                BackendError::OutOfScratch { requested, available } => {
+                    WorkFault::out_of_memory(RefusedAllocation { requested, available }, &*line)
+                }
+                other => WorkFault::new(other.category(), &*line),
+            }
+        })
+    }
+}
+
+/// What became of a run: its own result, unless its scratch was too small or it kept some.
+pub(crate) fn accept(served: Served<Result<(), String>>) -> Result<(), BackendError> {
+    let Served { result, refused, kept } = served;
+    if let Some(refused) = refused {
+        let (requested, available) = (refused.requested, refused.available);
+        return Err(BackendError::OutOfScratch { requested, available });
+    }
+    result.map_err(runtime)?;
+    if kept > Bytes::ZERO {
+        return Err(runtime(format!("it kept {kept} of scratch beyond its run")));
+    }
+    Ok(())
+}
+
+/// Memory outside the device's arena to measure in: address space, backed where it is touched.
+fn private_arena(files: &Files, limit: Bytes) -> Result<DeviceArena, BackendError> {
+    let named = files.chain.lifetimes(FIRST_NAMED, ROOM);
+    let aligned = |size: Bytes| size.checked_align_up(ALIGNMENT).unwrap_or(size);
+    let named: Bytes = named.iter().map(|need| aligned(need.size)).sum();
+    let memory_limit = limit + named + place::weights_size(&files.manifests);
+    // A simulated device is memory without workers.
+    let device = DeviceContext::sim(SimConfig { memory_limit, max_streams: 1, stream_depth: 1 })?;
+    Ok(device.reserve_arena(memory_limit)?)
+}
+
+fn size_of(files: &[PathBuf]) -> Result<Bytes, BackendError> {
+    let size = |file: &PathBuf| match std::fs::metadata::<&Path>(file.as_ref()) {
+        Ok(metadata) => Ok(Bytes(metadata.len())),
+        Err(cause) => Err(BackendError::File { path: file.display().to_string(), cause }),
+    };
+    files.iter().map(size).sum()
+}
+
+fn check_size(tensor: &str, given: Bytes, needed: Bytes) -> Result<(), BackendError> {
+    if given >= needed {
+        return Ok(());
+    }
+    let reason = format!("`{tensor}` needs {needed} and was given {given}");
+    Err(BackendError::BadBinding { reason })
+}
+
+pub(crate) fn missing(tensor: &str) -> BackendError {
+    BackendError::BadBinding { reason: format!("`{tensor}` has no place in it") }
+}
+
+pub(crate) fn runtime(reason: String) -> BackendError {
+    BackendError::Runtime { reason }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ffi::{Place, PlaceMemory};
+
+    /// The compiled network of the golden set. Without it, or without the libraries, the test fails.
+    fn golden(name: &str) -> PathBuf {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("it is below");
+        let file = root.join(".aegis/models/golden-tvm").join(format!("{name}.llvm.so"));
+        assert!(file.is_file(), "run `cargo xtask models --set golden --tvm llvm`");
+        file
+    }
+
+    /// A program of `mlp` in memory of its own, and scratch of `scratch` bytes.
+    fn program(
+        scratch: usize,
+    ) -> (DeviceArena, Vec<aegis_cuda::DeviceBuffer>, Program, ScratchRange) {
+        Library::get().expect("run `cargo xtask runtimes --tvm`");
+        let files = Files::read(&[golden("mlp")], Machine::Processor).expect("it is whole");
+        let manifest = &files.manifests[0];
+        let memory_limit = Bytes::from_mib(1);
+        let config = SimConfig { memory_limit, max_streams: 1, stream_depth: 1 };
+        let device = DeviceContext::sim(config).expect("limits are stated");
+        let arena = device.reserve_arena(memory_limit).expect("address space");
+        let buffer =
+            |from: u64, length: u64| arena.buffer(from..from + length).expect("it is free");
+        let mut buffers = vec![buffer(0, 64 << 10), buffer(64 << 10, 4096), buffer(68 << 10, 4096)];
+        manifest.load_weights(&mut buffers[0], 0).expect("they are whole");
+        let rest = buffer(128 << 10, scratch.max(256) as u64);
+        let start = aegis_cuda::interop::buffer_ptr(&rest).as_ptr().expose_provenance();
+        buffers.push(rest);
+        let own = |spec, index: usize| Place { spec, memory: PlaceMemory::Own(&buffers[index]) };
+        let mut inputs = vec![own(&manifest.inputs[0], 1)];
+        for (spec, offset) in &manifest.tensors {
+            inputs.push(Place { spec, memory: PlaceMemory::Part(&buffers[0], *offset) });
+        }
+        let outputs = [own(&manifest.outputs[0], 2)];
+        let module = load_module(manifest, None).expect("it is a module");
+        let program = Program::new(module, &inputs, &outputs).expect("everything fits");
+        (arena, buffers, program, ScratchRange::new(start, scratch, None))
+    }
+
+    #[test]
+    fn a_run_beyond_its_scratch_ends_with_numbers_and_the_next_is_whole() {
+        let (_arena, _buffers, mut program, mut scratch) = program(64 << 10);
+        accept(program.learn(&mut scratch).expect("nobody else runs")).expect("it fits");
+        accept(program.run(&mut scratch).expect("nobody else runs")).expect("it fits");
+        let needed = scratch.high_water();
+        assert!(needed > Bytes::ZERO, "two hidden layers need storage");
+
+        let (_arena, _buffers, mut program, mut small) = self::program(0);
+        let served = program.run(&mut small).expect("nobody else runs");
+        let error = accept(served).expect_err("nothing fits");
+        let BackendError::OutOfScratch { requested, available } = error else { panic!("{error}") };
+        assert!(requested > Bytes::ZERO && available == Bytes::ZERO);
+    }
+
+    #[test]
+    fn the_heap_does_not_grow_with_the_runs() {
+        let (_arena, _buffers, mut program, mut scratch) = program(64 << 10);
+        accept(program.learn(&mut scratch).expect("nobody else runs")).expect("it fits");
+        let mut run = |times: usize| {
+            for _ in 0..times {
+                accept(program.run(&mut scratch).expect("nobody else runs")).expect("it fits");
+            }
+            heap_in_use().0
+        };
+        let before = run(100);
+        let after = run(10_000);
+        // Other tests of this process use the heap too; a block kept by each run would be 10 000.
+        assert!(after < before + 400_000, "{before} bytes, then {after}");
+    }
+}

@@ -1,0 +1,72 @@
+//! Copies and fills that the device makes, for the one backend that upholds their conditions.
+
+use std::sync::Arc;
+
+use aegis_context::slot::JobSlot;
+use aegis_cuda::interop;
+use aegis_cuda::{CudaGraph, CudaStream, DeviceBuffer, DeviceError, HostBuffer, SharedRegion};
+
+/// Enqueues, or captures, a copy of `source` to `target`.
+///
+/// Both are the model's: an input that the stages of one job alone use, and either its own staging
+/// buffer or a buffer of the job's slot. The slot's are the orchestration side's from its queueing to
+/// its end (`aegis_context::slot`, invariant 1), and it ends only after the last event of its stages.
+pub(crate) fn copy_in(
+    stream: &CudaStream,
+    source: &HostBuffer,
+    target: &DeviceBuffer,
+) -> Result<(), DeviceError> {
+    // SAFETY: (1) Both buffers live until the copy is done: the model holds the target, its staging
+    // buffers and the slot (`gpu::bound`, invariant 2). (2) Nobody writes the source or uses the
+    // target meanwhile: see above.
+    unsafe { interop::copy_to_device(stream, source, target) }
+}
+
+/// Enqueues, or captures, a copy of `source` to `target`.
+///
+/// As [`copy_in`]; the copy is enqueued behind the work that writes `source`.
+pub(crate) fn copy_out(
+    stream: &CudaStream,
+    source: &DeviceBuffer,
+    target: &HostBuffer,
+) -> Result<(), DeviceError> {
+    // SAFETY: (1) As in `copy_in`. (2) Nobody reads the target before the slot has ended.
+    unsafe { interop::copy_to_host(stream, source, target) }
+}
+
+/// Makes the copy of `graph` that was captured with `staged` take input `index` of the job.
+pub(crate) fn aim_input(
+    graph: &CudaGraph,
+    staged: &HostBuffer,
+    job: &Arc<JobSlot>,
+    index: usize,
+) -> Result<(), DeviceError> {
+    // SAFETY: (1) The slot lives as long as the graph: it is one of the context's, which drops its
+    // backend, and so the graph, before its slots. (2) Nobody writes the input meanwhile: as in `copy_in`.
+    unsafe { interop::aim_copy(graph, staged, &job.io().inputs[index]) }
+}
+
+/// Makes the copy of `graph` that was captured with `staged` write output `index` of the job.
+pub(crate) fn aim_output(
+    graph: &CudaGraph,
+    staged: &HostBuffer,
+    job: &Arc<JobSlot>,
+    index: usize,
+) -> Result<(), DeviceError> {
+    // SAFETY: (1) As in `aim_input`. (2) Nobody reads the output before the slot has ended.
+    unsafe { interop::aim_copy(graph, staged, &job.io().outputs[index]) }
+}
+
+/// Enqueues that all of a model's scratch be set to `byte`.
+///
+/// The scratch is the model's for as long as its stage runs, of which this becomes a part.
+pub(crate) fn fill_scratch(
+    stream: &CudaStream,
+    scratch: &SharedRegion,
+    byte: u8,
+) -> Result<(), DeviceError> {
+    // SAFETY: (1) The region lives as long as the model, and so as any graph that holds the fill. (2) The
+    // bytes are the model's whenever its stage runs, which is when the graph is launched; while it is
+    // bound, no stage of another model runs in them: see `gpu::bound`, "While it is prepared".
+    unsafe { interop::fill_region(stream, scratch, byte) }
+}
