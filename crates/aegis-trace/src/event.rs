@@ -126,6 +126,13 @@ pub enum TraceEvent {
         started: Timestamp,
         /// When the device ended it.
         finished: Timestamp,
+        /// How long its inputs took to arrive, from `started` on; zero where it has none of its own, or
+        /// where the device does not tell.
+        #[serde(default, skip_serializing_if = "Nanos::is_zero")]
+        upload: Nanos,
+        /// The same for its outputs, up to `finished`. Both together are at most the time between.
+        #[serde(default, skip_serializing_if = "Nanos::is_zero")]
+        download: Nanos,
     },
     /// The device or the runtime ended a stage with a fault.
     StageFailed {

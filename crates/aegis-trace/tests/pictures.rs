@@ -158,6 +158,7 @@ fn a_stream_that_stays_open_for_ever_is_refused_and_not_kept() {
 fn jobs_of_a_trace_with_losses_are_drawn_from_what_is_left() {
     let job = JobId { model: ModelId::first(3), sequence: 9 };
     let (started, finished) = (Timestamp(20), Timestamp(30));
+    let (upload, download) = (aegis_trace::Nanos(3), aegis_trace::Nanos(2));
     let stage = StageIndex(0);
     let left = [
         TraceEvent::Dispatched {
@@ -167,7 +168,7 @@ fn jobs_of_a_trace_with_losses_are_drawn_from_what_is_left() {
             waiting: 0,
             why: aegis_trace::Reason::OnlyReady,
         },
-        TraceEvent::StageCompleted { job, stage, started, finished },
+        TraceEvent::StageCompleted { job, stage, started, finished, upload, download },
     ];
     let records: Vec<_> = left
         .into_iter()

@@ -121,8 +121,10 @@ fn tell_of_job(event: &TraceEvent, names: &Names) -> String {
             names.job(*job),
             reason(*why)
         ),
-        TraceEvent::StageCompleted { job, stage, started, finished } => {
-            format!("{} stage {stage} ran for {}", names.job(*job), length(*started, *finished))
+        TraceEvent::StageCompleted { job, stage, started, finished, upload, download } => {
+            let ran = length(*started, *finished);
+            let copies = copies(*upload, *download);
+            format!("{} stage {stage} ran for {ran}{copies}", names.job(*job))
         }
         TraceEvent::Suspended { job, next_stage } => {
             format!("{} gives way before stage {next_stage}", names.job(*job))
@@ -203,6 +205,14 @@ pub fn reason(why: Reason) -> String {
         Reason::Background => "in the background, nothing else ready".into(),
         other => format!("{other:?}"),
     }
+}
+
+/// Of which copies took so long, where they were told apart.
+fn copies(upload: Nanos, download: Nanos) -> String {
+    let of = |what, length: Nanos| (!length.is_zero()).then(|| format!("{length} {what}"));
+    let told: Vec<String> =
+        [of("uploading", upload), of("downloading", download)].into_iter().flatten().collect();
+    if told.is_empty() { String::new() } else { format!(" ({})", told.join(", ")) }
 }
 
 fn length(started: Timestamp, finished: Timestamp) -> Nanos {

@@ -104,7 +104,9 @@ impl Story {
     fn stage_done(&mut self, from: u64, to: u64, by: u32, job: JobId, stage: u16) {
         let (started, finished) = (Timestamp(from * MS + 50_000), Timestamp(to * MS - 10_000));
         let stage = StageIndex(stage);
-        self.at(to, by, TraceEvent::StageCompleted { job, stage, started, finished });
+        let (upload, download) = (Nanos::ZERO, Nanos::ZERO);
+        let done = TraceEvent::StageCompleted { job, stage, started, finished, upload, download };
+        self.at(to, by, done);
     }
 
     fn complete(&mut self, at: u64, by: u32, job: JobId, release: u64, execution: u64) {

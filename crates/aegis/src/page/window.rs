@@ -134,7 +134,7 @@ impl Worst {
             TraceEvent::Dispatched { job, stream, why, .. } => {
                 self.job(*job, |job| job.chosen = Some((*stream, *why)));
             }
-            TraceEvent::StageCompleted { job, stage, started, finished } => {
+            TraceEvent::StageCompleted { job, stage, started, finished, .. } => {
                 let UnderWay { release, deadline, chosen } =
                     self.under_way.get(job).copied().unwrap_or_default();
                 let (job, stage, started, finished) = (*job, *stage, *started, *finished);
@@ -253,7 +253,8 @@ mod tests {
 
     fn ran(job: JobId, from: u64, to: u64) -> (u64, TraceEvent) {
         let (started, finished) = (Timestamp(from), Timestamp(to));
-        (to, TraceEvent::StageCompleted { job, stage: StageIndex(0), started, finished })
+        let (stage, upload, download) = (StageIndex(0), Nanos::ZERO, Nanos::ZERO);
+        (to, TraceEvent::StageCompleted { job, stage, started, finished, upload, download })
     }
 
     fn completed(job: JobId, at: u64, response: u64) -> (u64, TraceEvent) {

@@ -121,7 +121,7 @@ impl<C: Canvas> Timeline<C> {
                 self.decided(at, *job, *stage, *waiting, *why)?;
                 self.dispatched(at, *job, *stage, *stream)
             }
-            TraceEvent::StageCompleted { job, stage, started, finished } => {
+            TraceEvent::StageCompleted { job, stage, started, finished, .. } => {
                 self.stage_completed(at, *job, *stage, [*started, *finished])
             }
             TraceEvent::Suspended { job, .. } => self.waits_again(at, *job, Word::Suspended),
