@@ -170,7 +170,7 @@ fn what_is_no_trace_is_refused_and_costs_no_older_picture() {
     said += &complaint("huge.jsonl", &vec![b'x'; 3 << 20]);
     expect_test::expect![[r#"
         error: foreign.jsonl is no trace: the trace has no header line
-        error: later.jsonl is no trace: the trace has format version 77, this program reads 2
+        error: later.jsonl is no trace: the trace has format version 77, this program reads 2 to 3
         error: huge.jsonl is no trace: the trace has no header line
     "#]]
     .assert_eq(&said);

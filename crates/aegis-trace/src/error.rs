@@ -116,12 +116,14 @@ pub enum TraceError {
         cause: LineFault,
     },
     /// The trace was written by another version of the format.
-    #[error("the trace has format version {found}, this program reads {expected}")]
+    #[error("the trace has format version {found}, this program reads {oldest} to {newest}")]
     Version {
         /// The version in the file.
         found: u32,
-        /// The version this program reads.
-        expected: u32,
+        /// The oldest version that this program reads,
+        oldest: u32,
+        /// and the newest.
+        newest: u32,
     },
     /// The first line is not a header.
     #[error("the trace has no header line")]

@@ -103,7 +103,9 @@ pub struct Overheads {
     /// Whether a stage is put on the device behind the running one before that has ended. It closes
     /// the gap between the two, and costs every task whom a less urgent one can block the longest
     /// stage of the set once more. Here because what is analysed is what runs: who charges the other
-    /// overheads charges this one, and the dispatcher does it if it is charged.
+    /// overheads charges this one, and the dispatcher does it if it is charged. Traces of version 2
+    /// come from dispatchers that did not.
+    #[serde(default)]
     pub look_ahead: bool,
 }
 

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use aegis_trace::export::convert::{ConvertError, Converted, convert};
 use aegis_trace::export::format::{TraceFormat, TraceWriter};
 use aegis_trace::export::json::{Ending, Place, Reader, VERSION};
-use aegis_trace::{JobId, ModelId, Record, StageIndex, Timestamp, TraceError, TraceEvent};
+use aegis_trace::{
+    JobId, ModelId, Nanos, Reason, Record, StageIndex, StreamId, Timestamp, TraceError, TraceEvent,
+};
 use decoder::Reading;
 use expect_test::expect_file;
 use proptest::prelude::*;
@@ -62,6 +64,98 @@ fn both_pictures_have_the_same_slices() {
     let begun = chrome(&written(TraceFormat::Chrome, &records, 0));
     let begun = begun.iter().filter(|event| event["ph"] == "B").count();
     assert_eq!(begun, Reading::of(&written(TraceFormat::Perfetto, &records, 0)).slices);
+}
+
+/// While a stage waits on the device behind another, its job waits; it has the executor's row from the
+/// end of the other on, and the device's from when it began.
+#[test]
+fn with_look_ahead_a_stage_is_shown_from_the_end_of_the_one_before_it_on() {
+    let job = |model| JobId { model: ModelId::first(model), sequence: 0 };
+    let at = |at, event| Record { at: Timestamp(at), by: 0, event };
+    let submitted = |model, time| {
+        let (arrival, release) = (Timestamp(time), Timestamp(time));
+        at(time, TraceEvent::Submitted { job: job(model), arrival, release, deadline: None })
+    };
+    let dispatched = |model, time| {
+        let (stage, stream) = (StageIndex(0), StreamId::first(0));
+        let (waiting, why) = (0, Reason::OnlyReady);
+        at(time, TraceEvent::Dispatched { job: job(model), stage, stream, waiting, why })
+    };
+    let ran = |model, noticed, started, finished| {
+        let (started, finished) = (Timestamp(started), Timestamp(finished));
+        let (job, stage) = (job(model), StageIndex(0));
+        let (upload, download) = (Nanos::ZERO, Nanos::ZERO);
+        at(noticed, TraceEvent::StageCompleted { job, stage, started, finished, upload, download })
+    };
+    let completed = |model, time| {
+        let (response, execution) = (Nanos(1), Nanos(1));
+        at(time, TraceEvent::Completed { job: job(model), response, execution })
+    };
+    let config = TraceEvent::Configured { what: Box::new(records::executor(true)) };
+    let records = [
+        at(0, config),
+        submitted(0, 1_000),
+        dispatched(0, 1_000),
+        submitted(1, 2_000),
+        dispatched(1, 3_000),
+        ran(0, 30_000, 1_500, 28_000),
+        completed(0, 30_000),
+        ran(1, 52_000, 28_000, 50_000),
+        completed(1, 52_000),
+    ];
+    let events = chrome(&written(TraceFormat::Chrome, &records, 0));
+    let track = |named: &str| {
+        let named = events.iter().find(|event| event["args"]["name"] == named).expect("a track");
+        named["tid"].clone()
+    };
+    let slices = |named: &str| {
+        let track = track(named);
+        let slices = events.iter().filter(|event| event["tid"] == track);
+        let slices = slices.filter(|event| event["ph"] == "B" || event["ph"] == "E");
+        slices.map(|event| event["ts"].as_f64().expect("a time")).collect::<Vec<_>>()
+    };
+    assert_eq!(slices("device"), [1.0, 30.0, 30.0, 52.0]);
+    assert_eq!(slices("stream s0"), [1.5, 28.0, 28.0, 50.0]);
+    // The job, its waiting until the end of the other one, its stage.
+    assert_eq!(slices("model m1"), [2.0, 2.0, 30.0, 30.0, 52.0, 52.0]);
+}
+
+/// Copies are slices in that of their stage; those of a damaged trace are cut to it.
+#[test]
+fn copies_are_shown_within_their_stage() {
+    let job = JobId { model: ModelId::first(0), sequence: 0 };
+    let (stage, stream) = (StageIndex(0), aegis_trace::StreamId::first(0));
+    let drawn = |[started, finished]: [u64; 2], [upload, download]: [u64; 2]| {
+        let why = aegis_trace::Reason::OnlyReady;
+        let dispatched = TraceEvent::Dispatched { job, stage, stream, waiting: 0, why };
+        let (started, finished) = (Timestamp(started), Timestamp(finished));
+        let (upload, download) = (Nanos(upload), Nanos(download));
+        let ran = TraceEvent::StageCompleted { job, stage, started, finished, upload, download };
+        let records = [(1_000, dispatched), (60_000, ran)].map(|(at, event)| Record {
+            at: Timestamp(at),
+            by: 0,
+            event,
+        });
+        let events = chrome(&written(TraceFormat::Chrome, &records, 0));
+        let stream = events.iter().find(|event| event["args"]["name"] == "stream s0");
+        let track = stream.expect("a track")["tid"].clone();
+        let slices = events
+            .iter()
+            .filter(|event| event["tid"] == track && (event["ph"] == "B" || event["ph"] == "E"));
+        let told = |event: &Value| match event["name"].as_str() {
+            Some(name) => format!("{name} {}", event["ts"]),
+            None => format!("{}", event["ts"]),
+        };
+        slices.map(told).collect::<Vec<_>>().join(", ")
+    };
+    let whole = drawn([2_000, 50_000], [7_000, 3_000]);
+    assert_eq!(whole, "m0 2.0, upload 2.0, 9.0, download 47.0, 50.0, 50.0");
+    assert_eq!(drawn([2_000, 50_000], [0, 3_000]), "m0 2.0, download 47.0, 50.0, 50.0");
+    assert_eq!(drawn([2_000, 50_000], [0, 0]), "m0 2.0, 50.0");
+    let too_long = drawn([2_000, 50_000], [40_000, 30_000]);
+    assert_eq!(too_long, "m0 2.0, upload 2.0, 42.0, download 42.0, 50.0, 50.0");
+    assert_eq!(drawn([2_000, 50_000], [u64::MAX, u64::MAX]), "m0 2.0, upload 2.0, 50.0, 50.0");
+    assert_eq!(drawn([50_000, 2_000], [5, 5]), "m0 50.0, 50.0", "it ended before it began");
 }
 
 #[test]
@@ -158,7 +252,7 @@ fn a_stream_that_stays_open_for_ever_is_refused_and_not_kept() {
 fn jobs_of_a_trace_with_losses_are_drawn_from_what_is_left() {
     let job = JobId { model: ModelId::first(3), sequence: 9 };
     let (started, finished) = (Timestamp(20), Timestamp(30));
-    let (upload, download) = (aegis_trace::Nanos(3), aegis_trace::Nanos(2));
+    let (upload, download) = (Nanos(3), Nanos(2));
     let stage = StageIndex(0);
     let left = [
         TraceEvent::Dispatched {

@@ -452,7 +452,7 @@ impl Pipeline {
             .queue_depth(usize::try_from(scheduler.queue_depth).unwrap_or(usize::MAX))
             .max_models(u16::try_from(models.len()).unwrap_or(u16::MAX))
             .overrun(scheduler.overrun)
-            .overheads(self.workload.charged())
+            .overheads(self.workload.overheads)
             .trace_capacity(TRACE_CAPACITY)
             .spin(SPIN)
             .realtime(true)

@@ -53,10 +53,14 @@ fn admit(
     runtime.admit(model, &Terms { costs: costs.to_vec(), slots: 4, ..terms })
 }
 
+/// On a busy machine a job may overrun, and one after it pays for that; the log has that too.
 fn submit(models: &[&ModelHandle], rounds: usize) {
     for _ in 0..rounds {
         let jobs: Vec<_> = models.iter().map(|model| model.submit(&[]).expect("a slot")).collect();
-        jobs.into_iter().for_each(|job| drop(job.wait().expect("it completes")));
+        for job in jobs {
+            let outcome = job.wait().map(drop);
+            assert!(matches!(outcome, Ok(()) | Err(aegis::Error::Dropped { .. })), "{outcome:?}");
+        }
     }
 }
 
@@ -211,7 +215,7 @@ fn a_foreign_file_is_named_for_what_it_is() {
     };
     expect!["t could not be read: the trace has no header line"].assert_eq(&error(""));
     expect!["t could not be read: the trace has no header line"].assert_eq(&error("<html>\n"));
-    expect!["t could not be read: the trace has format version 1, this program reads 2"]
+    expect!["t could not be read: the trace has format version 1, this program reads 2 to 3"]
         .assert_eq(&error("{\"aegis_trace\":1}\n"));
     expect!["t: the trace is cut short after line 1; `--cut` replays what there is"]
         .assert_eq(&error("{\"aegis_trace\":2}\n"));

@@ -52,7 +52,7 @@ fn the_documented_example_is_read_as_it_says() {
     assert_eq!(workload.device.memory, Bytes::from_gib(2));
     assert_eq!(workload.scheduler.policy, PolicyKind::Edf);
     assert_eq!(workload.scheduler.overrun, OverrunPolicy::Contain);
-    assert!(workload.scheduler.look_ahead);
+    assert!(workload.overheads.look_ahead);
     let [detector, segmenter, planner, map_builder] = workload.models.as_slice() else {
         panic!("four models, not {}", workload.models.len())
     };
@@ -177,12 +177,11 @@ fn what_is_not_stated_has_its_documented_default() {
     assert_eq!(workload.device.streams, 1);
     let (dispatch, wake) = (Nanos::from_micros(300), Nanos::from_millis(1));
     let (boundary, copy) = (Nanos::ZERO, Nanos::ZERO);
-    assert_eq!(workload.overheads, Overheads { dispatch, wake, boundary, copy });
+    assert_eq!(workload.overheads, Overheads { dispatch, wake, boundary, copy, look_ahead: false });
     assert_eq!(workload.wcet, WcetRule { samples: 100, margin_percent: 20, ..WcetRule::default() });
     assert_eq!(workload.scheduler.overrun, OverrunPolicy::Record);
-    assert!(!workload.scheduler.look_ahead && !workload.charged().look_ahead);
     let looking = SMALL.replace("queue_depth = 8", "queue_depth = 8, look_ahead = true");
-    assert!(parse(&looking).unwrap_or_else(|faults| panic!("{faults}")).charged().look_ahead);
+    assert!(parse(&looking).unwrap_or_else(|faults| panic!("{faults}")).overheads.look_ahead);
     let camera = &workload.models[0];
     assert_eq!(camera.best_effort, None);
     assert_eq!((camera.deadline, camera.jitter), (Nanos::from_millis(33), Nanos::ZERO));

@@ -1,9 +1,10 @@
 //! Records of every kind, drawn at random.
 
 use aegis_trace::{
-    AdmittedModel, Assumption, Bytes, Category, DropReason, JobId, JobLimits, ModelId, Nanos,
-    PressureLevel, Reason, Record, Refusal, RefusedModel, ServiceTerms, StageIndex, Staleness,
-    StreamId, SubmitRefusal, Timestamp, TraceEvent,
+    AdmittedModel, Assumption, Bytes, Category, DropReason, ExecutorConfig, JobId, JobLimits,
+    ModelId, Nanos, Overheads, OverrunPolicy, PolicyKind, PressureLevel, Reason, Record, Refusal,
+    RefusedModel, ServiceTerms, StageIndex, Staleness, StreamId, SubmitRefusal, Timestamp,
+    TraceEvent,
 };
 use proptest::prelude::*;
 
@@ -50,6 +51,23 @@ fn copy() -> impl Strategy<Value = Nanos> {
 
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![4 => "[a-z_]{1,12}", 1 => any::<String>(), 1 => "é{200}"]
+}
+
+/// An executor of the whole device.
+pub(crate) fn executor(look_ahead: bool) -> ExecutorConfig {
+    ExecutorConfig {
+        partition: None,
+        policy: PolicyKind::Edf,
+        overheads: Overheads { look_ahead, ..Overheads::NONE },
+        overrun: OverrunPolicy::Record,
+        streams: 1,
+        queue_depth: 8,
+        first_model: 0,
+        max_models: 4,
+        max_suspended: None,
+        hang_factor: 8,
+        hang_floor: Nanos::ZERO,
+    }
 }
 
 fn event() -> BoxedStrategy<TraceEvent> {
@@ -260,6 +278,8 @@ fn of_the_runtime() -> BoxedStrategy<TraceEvent> {
         Just(TraceEvent::Stopped),
         Just(TraceEvent::Stopping),
         model().prop_map(|model| TraceEvent::Freed { model }),
+        any::<bool>()
+            .prop_map(|look_ahead| TraceEvent::Configured { what: Box::new(executor(look_ahead)) }),
         job().prop_map(|job| TraceEvent::Released { job }),
         (job(), time(), prop::option::of(time()))
             .prop_map(|(job, stamp, claimed)| TraceEvent::Stamped { job, stamp, claimed }),

@@ -64,6 +64,7 @@ struct UnderWay {
     release: Option<Timestamp>,
     deadline: Option<Timestamp>,
     chosen: Option<(StreamId, Reason)>,
+    next: Option<(StreamId, Reason)>,
 }
 
 impl Window {
@@ -132,11 +133,19 @@ impl Worst {
                 (job.release, job.deadline) = (Some(*release), Some(*deadline));
             }),
             TraceEvent::Dispatched { job, stream, why, .. } => {
-                self.job(*job, |job| job.chosen = Some((*stream, *why)));
+                let chosen = Some((*stream, *why));
+                // With look-ahead a job's next stage is chosen before this one has ended.
+                self.job(*job, |job| match job.chosen {
+                    None => job.chosen = chosen,
+                    Some(_) => job.next = chosen,
+                });
             }
             TraceEvent::StageCompleted { job, stage, started, finished, .. } => {
-                let UnderWay { release, deadline, chosen } =
+                let UnderWay { release, deadline, chosen, next } =
                     self.under_way.get(job).copied().unwrap_or_default();
+                if let Some(job) = self.under_way.get_mut(job) {
+                    (job.chosen, job.next) = (next, None);
+                }
                 let (job, stage, started, finished) = (*job, *stage, *started, *finished);
                 self.ran(Slice { job, stage, chosen, started, finished, release, deadline });
             }

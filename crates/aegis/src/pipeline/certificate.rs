@@ -161,7 +161,7 @@ impl Pipeline {
             totals,
             workload,
             evidence: evidence_hash,
-            overheads: overheads(&self.workload.charged()),
+            overheads: overheads(&self.workload.overheads),
             memory: context.memory(&models),
             partitions,
             models,

@@ -134,7 +134,7 @@ impl<'a> Kept<'a> {
 
     /// The tasks of all kept models, the last of which is new.
     fn with_jitters(&self) -> Result<TaskSet, NotKept> {
-        let overheads = self.workload.charged();
+        let overheads = self.workload.overheads;
         let mut tasks = Vec::with_capacity(self.places.len());
         let mut background = Background::default();
         for (model, place) in self.ids().zip(&self.places) {

@@ -34,6 +34,8 @@ use aegis_sched::dispatch::OverrunPolicy;
 use aegis_sched::policy::PolicyKind;
 use aegis_trace::{Bytes, Nanos};
 
+/// The `[overheads]` table, with `scheduler.look_ahead` among them.
+pub use aegis_sched::task::Overheads;
 pub use chain::{CHAINS_MAX, Chain, ChainFault, ChainKind, MEMBERS_MIN};
 pub use fault::{FaultKind, Place, Quantity, Related, WorkloadFault, WorkloadFaults};
 pub use partition::{PARTITIONS_MAX, Partition, PartitionFault, SMS_MAX};
@@ -165,8 +167,6 @@ pub struct Scheduler {
     pub queue_depth: u32,
     /// What happens to jobs after an overrun.
     pub overrun: OverrunPolicy,
-    /// Whether one stage is put on the device behind the running one.
-    pub look_ahead: bool,
     /// How many models of several stages may be suspended between two of them, from none to
     /// [`SUSPENDED_MAX`]; `None` for any number. The file has no more than that, so this is said for
     /// reports.
@@ -176,28 +176,13 @@ pub struct Scheduler {
     pub core: Option<u16>,
 }
 
-/// The `[overheads]` table: costs of the runtime itself, at most [`OVERHEAD_MAX`] each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Overheads {
-    /// Deciding about a stage, launching it and noticing its end; charged once per stage.
-    pub dispatch: Nanos,
-    /// How late a job that finds the device idle may be seen; charged as blocking of every model.
-    pub wake: Nanos,
-    /// What a stage that follows another takes on the device beside its cost; charged once each.
-    pub boundary: Nanos,
-    /// Copying a job's inputs, and its outputs; charged to its first stage and to its last.
-    pub copy: Nanos,
-}
-
-impl Workload {
-    /// The overheads as the analysis charges them, look-ahead among them.
-    #[must_use]
-    pub fn charged(&self) -> aegis_sched::task::Overheads {
-        let Overheads { dispatch, wake, boundary, copy } = self.overheads;
-        let look_ahead = self.scheduler.look_ahead;
-        aegis_sched::task::Overheads { dispatch, wake, boundary, copy, look_ahead }
-    }
-}
+/// The overheads where the file states none: the constants named `*_OVERHEAD_DEFAULT`. Measured costs
+/// contain what a boundary and the copies take.
+pub const OVERHEADS_DEFAULT: Overheads = Overheads {
+    dispatch: DISPATCH_OVERHEAD_DEFAULT,
+    wake: WAKE_OVERHEAD_DEFAULT,
+    ..Overheads::NONE
+};
 
 /// One `[[model]]` table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -386,18 +371,6 @@ impl Workload {
             }
         }
         if findings.is_empty() { Ok(()) } else { Err(findings.located_in(self.source.clone())) }
-    }
-}
-
-/// The constants named `*_OVERHEAD_DEFAULT`.
-impl Default for Overheads {
-    fn default() -> Self {
-        Self {
-            dispatch: DISPATCH_OVERHEAD_DEFAULT,
-            wake: WAKE_OVERHEAD_DEFAULT,
-            boundary: Nanos::ZERO, // Measured costs contain both.
-            copy: Nanos::ZERO,
-        }
     }
 }
 

@@ -61,6 +61,7 @@ struct Facts {
     /// The span is `None` when the default applies.
     streams: Option<(u32, Option<Span>)>,
     policy: Option<At<PolicyKind>>,
+    look_ahead: bool,
     /// That of the model being read, which its partition may have for itself.
     own_policy: Option<At<PolicyKind>>,
     names: BTreeMap<String, Span>,
@@ -172,32 +173,33 @@ impl Parser<'_> {
         let core = table.optional(found, "core", |raw| raw.count(schema::CORES));
         self.facts.core = core.ok().flatten();
         self.facts.policy = policy.ok();
+        self.facts.look_ahead = matches!(look_ahead, Ok(Some(At { value: true, .. })));
         self.facts.max_suspended = max_suspended.ok().flatten();
         Ok(Scheduler {
             policy: policy?.value,
             queue_depth: queue_depth?.value,
             overrun: or_default(overrun?, OverrunPolicy::default()),
-            look_ahead: or_default(look_ahead?, false),
             max_suspended: max_suspended?.map(|limit| limit.value),
             core: core?.and_then(|core| u16::try_from(core.value).ok()),
         })
     }
 
     fn overheads(&mut self, top: &Section<'_>) -> Result<Overheads, Reported> {
-        let found = &mut self.findings;
+        let (found, look_ahead) = (&mut self.findings, self.facts.look_ahead);
         let Some(table) = top.table(found, "overheads", &schema::OVERHEADS)? else {
-            return Ok(Overheads::default());
+            return Ok(Overheads { look_ahead, ..super::OVERHEADS_DEFAULT });
         };
         let dispatch = table.optional(found, "dispatch", |raw| raw.time(schema::OVERHEAD));
         let wake = table.optional(found, "wake", |raw| raw.time(schema::OVERHEAD));
         let boundary = table.optional(found, "boundary", |raw| raw.time(schema::OVERHEAD));
         let copy = table.optional(found, "copy", |raw| raw.time(schema::OVERHEAD));
-        let default = Overheads::default();
+        let default = super::OVERHEADS_DEFAULT;
         Ok(Overheads {
             dispatch: or_default(dispatch?, default.dispatch),
             wake: or_default(wake?, default.wake),
             boundary: or_default(boundary?, default.boundary),
             copy: or_default(copy?, default.copy),
+            look_ahead,
         })
     }
 

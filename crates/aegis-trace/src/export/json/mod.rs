@@ -1,7 +1,7 @@
 //! JSON Lines: one header line, one line per record, one closing line.
 //!
 //! ```text
-//! {"aegis_trace":2}
+//! {"aegis_trace":3}
 //! {"at":1200,"by":0,"event":"started"}
 //! ...
 //! {"end":{"records":2041,"dropped":0}}
@@ -31,7 +31,7 @@ use crate::query::Trace;
 
 /// The version of this format that is written. A new kind of event, a new key or a change of meaning
 /// raises it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The oldest version that is still read; every one from it to [`VERSION`] is.
 pub const OLDEST: u32 = 2;
@@ -107,12 +107,33 @@ mod tests {
     #[test]
     fn the_format_is_pinned() {
         expect_test::expect![[r#"
-            {"aegis_trace":2}
+            {"aegis_trace":3}
             {"at":1,"by":0,"event":"started"}
             {"at":18446744073709551615,"by":1,"event":"missed_deadline","job":"m1#3","late":4}
             {"end":{"records":2,"dropped":2}}
         "#]]
         .assert_eq(&written());
+    }
+
+    /// A dispatcher of that time did not look ahead, and its log did not say so.
+    #[test]
+    fn a_log_of_version_2_is_read() {
+        let overheads = r#"{"dispatch":1,"wake":2,"boundary":0,"copy":0}"#;
+        let text = format!(
+            concat!(
+                "{{\"aegis_trace\":2}}\n",
+                r#"{{"at":0,"by":0,"event":"configured","what":{{"policy":"edf","overheads":{},"#,
+                r#""overrun":"record","streams":1,"queue_depth":8,"first_model":0,"max_models":4,"#,
+                r#""max_suspended":null,"hang_factor":8,"hang_floor":0}}}}"#,
+                "\n{{\"end\":{{\"records\":1,\"dropped\":0}}}}\n"
+            ),
+            overheads
+        );
+        let back = read(text.as_bytes()).expect("an older log");
+        let TraceEvent::Configured { what } = &back.trace.records[0].event else {
+            panic!("the configuration")
+        };
+        assert!(!what.overheads.look_ahead && what.overheads.wake == Nanos(2));
     }
 
     #[test]
@@ -159,7 +180,7 @@ mod tests {
         said += &complaint(&format!("{header}{end}{{\"at\":1,\"by\":0,\"event\":\"idle\"}}\n"));
         said += &complaint(&format!("{header}{}\n", "x".repeat(LINE_MAX)));
         expect_test::expect![[r#"
-            the trace has format version 9, this program reads 2
+            the trace has format version 9, this program reads 2 to 3
             the trace has no header line
             the trace has no header line
             line 2 of the trace is not an event (byte 25 of the file): missing field `by`

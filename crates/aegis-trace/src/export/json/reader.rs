@@ -72,7 +72,11 @@ impl<R: BufRead> Reader<R> {
             serde_json::from_slice(&reader.line).map_err(|_| TraceError::NoHeader)?;
         reader.version = header.aegis_trace;
         if !(OLDEST..=VERSION).contains(&reader.version) {
-            return Err(TraceError::Version { found: reader.version, expected: VERSION });
+            return Err(TraceError::Version {
+                found: reader.version,
+                oldest: OLDEST,
+                newest: VERSION,
+            });
         }
         Ok(reader)
     }

@@ -23,6 +23,7 @@ mod load;
 mod model;
 mod partition;
 mod remark;
+mod stages;
 mod strip;
 mod word;
 
@@ -35,12 +36,13 @@ use self::job::{Job, JobText, Phase};
 use self::load::Load;
 use self::model::{Model, Submission};
 use self::partition::Partition;
+use self::stages::OnDevice;
 use self::strip::Strip;
 pub(crate) use self::word::Word;
 use crate::collector::Record;
 use crate::error::TraceError;
-use crate::event::{Reason, TraceEvent};
-use crate::id::{JobId, ModelId, StageIndex, StreamId};
+use crate::event::TraceEvent;
+use crate::id::{JobId, ModelId, StreamId};
 use crate::model::AdmittedModel;
 use crate::unit::{Nanos, Timestamp};
 
@@ -121,8 +123,9 @@ impl<C: Canvas> Timeline<C> {
                 self.decided(at, *job, *stage, *waiting, *why)?;
                 self.dispatched(at, *job, *stage, *stream)
             }
-            TraceEvent::StageCompleted { job, stage, started, finished, .. } => {
-                self.stage_completed(at, *job, *stage, [*started, *finished])
+            TraceEvent::StageCompleted { job, stage, started, finished, upload, download } => {
+                let device = OnDevice::new([*started, *finished], *upload, *download);
+                self.stage_completed(at, *job, *stage, device)
             }
             TraceEvent::Suspended { job, .. } => self.waits_again(at, *job, Word::Suspended),
             TraceEvent::OutOfBudget { job, .. } => {
@@ -153,6 +156,11 @@ impl<C: Canvas> Timeline<C> {
                 self.remark(at, record)
             }
             TraceEvent::Admitted { model, what } => self.admitted(at, *model, what),
+            TraceEvent::Configured { what } if what.overheads.look_ahead => {
+                let partition = self.partition(what.partition.as_deref())?;
+                self.partitions[partition].looks_ahead = true;
+                Ok(())
+            }
             TraceEvent::BoundChanged { model, bound } => {
                 let slot = self.model(*model)?;
                 self.models[slot].as_mut().expect("just made").bound = Some(*bound);
@@ -213,79 +221,6 @@ impl<C: Canvas> Timeline<C> {
         self.queue(slot, what.at, 1)
     }
 
-    fn dispatched(
-        &mut self,
-        at: Timestamp,
-        id: JobId,
-        stage: StageIndex,
-        stream: StreamId,
-    ) -> Result<(), TraceError> {
-        if self.find(id).is_none() {
-            // Its submission was lost, so it is drawn from here on.
-            self.submitted(id, Submission { at, arrival: at, release: at, deadline: None })?;
-        }
-        let (slot, index) = self.find(id).expect("just made");
-        let model = self.models[slot].as_mut().expect("it was found");
-        let was = model.jobs[index].phase;
-        if was == Phase::Ended {
-            return Ok(());
-        }
-        model.jobs[index].stream = stream;
-        let shown = Some(Name::Stage(stage.0));
-        model.turn(&mut self.canvas, index, at, Phase::Running, shown)?;
-        let row = &mut self.partitions[model.partition].row;
-        row.abandon(&mut self.canvas, at)?; // A serial executor: nothing is open but by a defect.
-        let mark = Mark { on: row.track, at, name: model.label(), args: &[], flow: None };
-        row.begin(&mut self.canvas, mark)?;
-        if was == Phase::Waiting { self.queue(slot, at, -1) } else { Ok(()) }
-    }
-
-    fn stage_completed(
-        &mut self,
-        at: Timestamp,
-        id: JobId,
-        stage: StageIndex,
-        device: [Timestamp; 2],
-    ) -> Result<(), TraceError> {
-        let Some((slot, index)) = self.find(id) else { return Ok(()) };
-        self.on_stream(slot, index, stage, device.map(|point| point.min(LAST)))?;
-        let model = self.models[slot].as_mut().expect("it was found");
-        self.partitions[model.partition].row.end(&mut self.canvas, at, &[])?;
-        if model.jobs[index].phase == Phase::Ended {
-            self.forget(slot, index); // It hung, and only now lets go of the device.
-            return Ok(());
-        }
-        let was = model.jobs[index].phase;
-        model.turn(&mut self.canvas, index, at, Phase::Between, None)?;
-        if was == Phase::Waiting { self.queue(slot, at, -1) } else { Ok(()) }
-    }
-
-    /// Draws the device time of a stage.
-    fn on_stream(
-        &mut self,
-        slot: usize,
-        index: usize,
-        stage: StageIndex,
-        [started, finished]: [Timestamp; 2],
-    ) -> Result<(), TraceError> {
-        let stream = self.models[slot].as_ref().expect("it was found").jobs[index].stream;
-        self.add_stream(slot, stream)?;
-        let model = self.models[slot].as_ref().expect("it was found");
-        let job = &model.jobs[index];
-        let partition = &mut self.partitions[model.partition];
-        let row = partition.streams.get_mut(&stream).expect("just made");
-        let args = [
-            Arg(Word::Job, job.text.as_str().into()),
-            Arg(Word::Stage, u32::from(stage.0).into()),
-            Arg(Word::Execution, finished.saturating_since(started).into()),
-        ];
-        let flow = Some(Flow { id: job.flow, step: Step::Passes });
-        let mark = Mark { on: row.track, at: started, name: model.label(), args: &args, flow };
-        row.begin(&mut self.canvas, mark)?;
-        row.end(&mut self.canvas, finished, &[])?;
-        partition.load.add(&mut self.canvas, started, finished)
-    }
-
     fn waits_again(&mut self, at: Timestamp, id: JobId, shown: Word) -> Result<(), TraceError> {
         let Some((slot, index)) = self.find(id) else { return Ok(()) };
         let model = self.models[slot].as_mut().expect("it was found");
@@ -336,11 +271,12 @@ impl<C: Canvas> Timeline<C> {
         if was == Phase::Running && hangs {
             return Ok(()); // The device is still held.
         }
-        if was == Phase::Running {
-            self.partitions[model.partition].row.end(&mut self.canvas, at, &[])?;
-        }
         self.forget(slot, index);
-        if was == Phase::Waiting { self.queue(slot, at, -1) } else { Ok(()) }
+        match was {
+            Phase::Running => self.left(slot, at),
+            Phase::Waiting => self.queue(slot, at, -1),
+            Phase::Between | Phase::Ended => Ok(()),
+        }
     }
 
     fn admitted(
@@ -521,6 +457,8 @@ impl<C: Canvas> Timeline<C> {
         self.partitions.push(Partition {
             name: name.map(str::to_owned),
             row,
+            looks_ahead: false,
+            behind: None,
             streams: BTreeMap::new(),
             queue,
             waiting: 0,
@@ -557,32 +495,6 @@ impl<C: Canvas> Timeline<C> {
             self.executors.insert(by, partition);
         }
         Ok(())
-    }
-
-    /// Draws a decision of the policy with its reason.
-    fn decided(
-        &mut self,
-        at: Timestamp,
-        id: JobId,
-        stage: StageIndex,
-        waiting: u32,
-        why: Reason,
-    ) -> Result<(), TraceError> {
-        let slot = self.model(id.model)?;
-        let model = self.models[slot].as_ref().expect("just made");
-        let (reason, chosen, next) = remark::reason(why);
-        let text = JobText::of(id);
-        let args = [
-            Arg(Word::Job, text.as_str().into()),
-            Arg(Word::Stage, u32::from(stage.0).into()),
-            Arg(Word::Waiting, waiting.into()),
-            Arg(Word::Reason, reason.into()),
-            Arg(Word::Chosen, chosen.into()),
-            Arg(Word::Next, next.into()),
-        ];
-        let on = self.partitions[model.partition].row.track;
-        let name = Name::Word(Word::Dispatch);
-        self.canvas.instant(Mark { on, at, name, args: &args, flow: None })
     }
 }
 

@@ -102,7 +102,7 @@ impl Context<'_> {
     fn model(&self, place: usize, before: &[verify::Model]) -> Result<verify::Model, Error> {
         let (asked, terms) = (&self.pipeline.workload().models[place], &self.terms[place]);
         let verdict = &self.verdicts[place];
-        let overheads = self.pipeline.workload().charged();
+        let overheads = self.pipeline.workload().overheads;
         let evidence = evidence_of(self.evidence, asked);
         let partition = self.pipeline.partition_name(asked);
         let source = stand_in(asked, evidence);

@@ -127,7 +127,7 @@ impl Context<'_> {
         if task.model() == self.verdicts[place].id {
             return model.charge.share;
         }
-        let overheads = self.pipeline.workload().charged();
+        let overheads = self.pipeline.workload().overheads;
         let cost = match task.is_server() {
             true => task.cost(),
             false => overheads.total(task.stages()),
