@@ -64,7 +64,7 @@ struct Stack {
 
 impl Stack {
     fn new(look_ahead: bool) -> Self {
-        let sim = SimConfig { memory_limit: MEMORY, max_streams: 1, stream_depth: 8 };
+        let sim = SimConfig { memory_limit: MEMORY, max_streams: 1, stream_depth: 16 };
         let device = DeviceContext::sim(sim).expect("a simulated device");
         let arena = device.reserve_arena(MEMORY).expect("all of the memory");
         let overheads = Overheads { look_ahead, ..Overheads::NONE };
