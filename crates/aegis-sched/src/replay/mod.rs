@@ -23,6 +23,7 @@ mod admissions;
 mod decisions;
 mod error;
 mod log;
+mod outcome;
 mod stand_in;
 mod timeline;
 mod what_if;
