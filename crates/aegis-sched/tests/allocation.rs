@@ -5,7 +5,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aegis_context::{ModelDescription, ResourceBudget, SimBackend, SimModel, StreamPool};
+use aegis_context::{
+    ModelDescription, ResourceBudget, SimBackend, SimCopies, SimModel, StreamPool,
+};
 use aegis_cuda::{DeviceContext, SimConfig, SimWork};
 use aegis_memory::MemoryOrchestrator;
 use aegis_sched::admission::{
@@ -98,7 +100,7 @@ impl Stack {
         }
     }
 
-    /// Admits a model of two stages of 10 ns; every `late`-th launch of the first takes 40 ns more.
+    /// Admits a model of two stages of 10 ns, copies included; every `late`-th launch of the first takes 40 ns more.
     fn admit(&mut self, name: &str, service: ServiceTerms, late: u64) {
         let description = ModelDescription { inputs: vec![], outputs: vec![], stages: 2 };
         let carried = Bytes::ZERO;
@@ -110,7 +112,9 @@ impl Stack {
         let budget = ResourceBudget { memory: MEMORY, streams: 1, compute: Nanos::MAX };
         let (declared, may_be_suspended) = (vec![Nanos(10); 2], true);
         let terms = Terms { service, costs: declared, may_be_suspended, budget, slots: SLOTS };
-        let backend = Box::new(SimBackend::new(model, self.device.kind(), Box::new(costs)));
+        let copies = SimCopies { upload: Nanos(2), download: Nanos(1) };
+        let backend = SimBackend::new(model, self.device.kind(), Box::new(costs)).copying(copies);
+        let backend = Box::new(backend);
         let request = AdmissionRequest { name: name.into(), terms, backend };
         let admitted = self.admission.admit(request, &mut self.memory);
         let mut admitted = admitted.expect("there is room");
