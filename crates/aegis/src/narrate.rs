@@ -255,6 +255,23 @@ mod tests {
     }
 
     #[test]
+    fn a_stage_tells_its_copies_where_they_are_known() {
+        let ran = |upload, download| TraceEvent::StageCompleted {
+            job: JOB,
+            stage: StageIndex(0),
+            started: Timestamp(1_000),
+            finished: Timestamp(501_000),
+            upload: Nanos(upload),
+            download: Nanos(download),
+        };
+        check(&ran(0, 0), Weight::Detail, "m0#7 stage 0 ran for 500 us");
+        let told = "m0#7 stage 0 ran for 500 us (20 us uploading, 3 us downloading)";
+        check(&ran(20_000, 3_000), Weight::Detail, told);
+        let told = "m0#7 stage 0 ran for 500 us (3 us downloading)";
+        check(&ran(0, 3_000), Weight::Detail, told);
+    }
+
+    #[test]
     fn a_bound_without_a_cause_is_our_fault_and_said_to_be() {
         let exceeded = |cause| TraceEvent::BoundExceeded {
             job: JOB,
