@@ -34,10 +34,13 @@ const COVERAGE: &str = "wcet_coverage";
 pub(crate) struct BenchArgs {
     /// Measures only what has this in its name.
     filter: Option<String>,
-    /// Runs this workload on its device instead, and the same models without AegisRT beside it; see
-    /// `aegis-bench`. It must have been profiled here.
+    /// Makes all measurements of this workload on its device instead; see `aegis-bench all`. One that
+    /// was not profiled here is.
     #[arg(long, value_name = "WORKLOAD", conflicts_with = "filter")]
     device: Option<PathBuf>,
+    /// And those of this workload of the split device.
+    #[arg(long, value_name = "WORKLOAD", requires = "device")]
+    split: Option<PathBuf>,
     /// Where the report of that goes.
     #[arg(long, value_name = "FOLDER", default_value = "out/results", requires = "device")]
     results: PathBuf,
@@ -119,20 +122,23 @@ pub(crate) fn run(root: &Path, args: &BenchArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds `aegis-bench` and has it compare AegisRT with what people do without it.
+/// Builds `aegis-bench` and has it make all measurements.
 ///
 /// The runtime is the one that `ORT_DYLIB_PATH` names (`cargo xtask runtimes --cuda` prints the line
 /// for a GPU), or else that for the processor.
 fn run_on_device(root: &Path, workload: &Path, args: &BenchArgs) -> anyhow::Result<()> {
-    let mut compare = tools::cargo(root);
-    compare.args(["run", "--release", "--package", "aegis-bench", "--", "compare"]);
-    compare.arg(workload).args(["--for", &args.length, "--results"]).arg(&args.results);
-    compare.env("AEGIS_COMMIT", bundle::commit(root)?);
+    let mut measure = tools::cargo(root);
+    measure.args(["run", "--release", "--package", "aegis-bench", "--", "all"]);
+    measure.arg(workload).args(["--for", &args.length, "--results"]).arg(&args.results);
+    if let Some(split) = &args.split {
+        measure.arg("--split").arg(split);
+    }
+    measure.env("AEGIS_COMMIT", bundle::commit(root)?);
     if env::var_os("ORT_DYLIB_PATH").is_none() {
         runtimes::run(root, &RuntimesArgs::default())?;
-        compare.env("ORT_DYLIB_PATH", runtimes::library(root));
+        measure.env("ORT_DYLIB_PATH", runtimes::library(root));
     }
-    process::show_and_run(&mut compare)?;
+    process::show_and_run(&mut measure)?;
     Ok(())
 }
 

@@ -1,30 +1,33 @@
-//! Each model by itself.
+//! Each model by itself, and what a job adds to a bare run.
 //!
-//! How steady is its execution, and what does a job add to a bare call?
+//! All models are loaded once and admitted in the background: nothing is promised then, so all are
+//! admitted at any load, and a job runs as soon as it is submitted. Then each model has its turn while
+//! the others do nothing.
 //!
-//! A model is admitted without any other, with a period well above its cost, and its jobs are
-//! submitted one by one, each once the one before has ended. For the overhead the same network is then
-//! called in a bare loop: launched in the same way (the same graph with the same copies) and waited
-//! for, one call after the other, with nothing of the product in between.
+//! ```text
+//!   bare   slot with inputs -> [ launch the graph, wait for its end ] x n       before the start
+//!   job    [ submit -> queue -> dispatcher -> launch, notice the end -> client ] x n
+//! ```
+//! Both launch the same graph with the same copies and inputs on the same stream, one right after the
+//! other: the client looks for the end of its job without sleeping and submits the next at once, as the
+//! bare loop does. What differs is the runtime, as it ships. A job's time is its response, from its
+//! submission to the end that the dispatcher noticed.
 
 use std::path::Path;
+use std::thread;
 
-use aegis::{Nanos, Tensor};
-use anyhow::Context as _;
+use aegis::{ModelHandle, Nanos, Runtime, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::costs::{self, Cost};
 use crate::headline::{admit, driver_of};
 use crate::setting::Setting;
 use crate::stats::Quantiles;
-use crate::variant::{Change, Variant};
+use crate::variant::{Change, Models, Variant};
 
-/// A period is this many times the cost that admission charges.
-const PERIOD_BY_COST: u64 = 3;
-/// And no shorter than this: beside a tiny cost, waking up takes long.
-const PERIOD_MIN: Nanos = Nanos::from_millis(5);
-/// Jobs before those that count.
+/// Runs before those that count.
 const UNCOUNTED: u64 = 20;
+/// Jobs between two drains of the trace, whose rings hold thousands of events.
+const TAKE_EVERY: u64 = 500;
 
 /// What was seen of all models, each alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,9 +54,11 @@ pub(crate) struct AloneFigures {
 }
 
 impl AloneFigures {
-    /// What a job adds to a bare call: the difference of the medians; zero where it adds nothing.
-    pub(crate) fn added(&self) -> Option<u64> {
-        self.bare.map(|bare| self.response.p50.saturating_sub(bare.p50))
+    /// What a job adds to a bare call: the differences of the medians and of the 99th percentiles; zero
+    /// where it adds nothing.
+    pub(crate) fn added(&self) -> Option<[u64; 2]> {
+        let (job, bare) = (self.response, self.bare?);
+        Some([job.p50.saturating_sub(bare.p50), job.p99.saturating_sub(bare.p99)])
     }
 }
 
@@ -62,7 +67,7 @@ impl AloneFigures {
 pub(crate) enum Beside {
     /// Only the jobs.
     Nothing,
-    /// Bare calls after them.
+    /// Bare calls before them.
     BareCalls,
 }
 
@@ -76,72 +81,90 @@ pub(crate) fn run(
     runs: u64,
     beside: Beside,
 ) -> anyhow::Result<Alone> {
-    let whole = Variant::open(workload, change)?;
-    let driver = change.driver.clone().unwrap_or_else(|| driver_of(&whole.pipeline));
+    let change = Change { models: Models::InBackground, ..change.clone() };
+    let variant = Variant::open(workload, &change)?;
+    let driver = change.driver.clone().unwrap_or_else(|| driver_of(&variant.pipeline));
     let mut setting = Setting::here(&workload.display().to_string(), &driver);
-    let mut models = Vec::new();
-    for (name, cost) in costs::of(&whole.pipeline)? {
-        let variant = variant(workload, change, &name, cost)?;
-        let mut figures = one(&variant, &name, runs)?;
-        if beside == Beside::BareCalls {
-            figures.bare = Some(bare(&variant, runs)?);
-        }
-        println!("{name}: {} us on the device (median)", figures.execution.p50 / 1000);
-        models.push(figures);
-    }
-    setting.end();
-    Ok(Alone { setting, models })
-}
-
-/// The workload with this model alone, at a period well above its cost.
-///
-/// # Errors
-/// As [`Variant::open`].
-pub(crate) fn variant(
-    workload: &Path,
-    change: &Change,
-    name: &str,
-    cost: Cost,
-) -> anyhow::Result<Variant> {
-    let period = cost.charged.saturating_mul(PERIOD_BY_COST).max(PERIOD_MIN);
-    let alone = Some((name.to_owned(), period));
-    Variant::open(workload, &Change { alone, ..change.clone() })
-}
-
-fn one(variant: &Variant, name: &str, runs: u64) -> anyhow::Result<AloneFigures> {
     let (runtime, verdicts) = admit(&variant.pipeline)?;
-    let model = verdicts.into_iter().next().and_then(|verdict| verdict.outcome.ok());
-    let model = model.context("a variant of one model has one")?;
-    let inputs: Vec<Tensor> =
-        model.description().inputs.iter().map(aegis::drive::sample_input).collect();
+    let models: Vec<Model> =
+        verdicts.into_iter().filter_map(|verdict| verdict.outcome.ok()).map(Model::new).collect();
+    println!("{} models loaded", models.len());
     runtime.warm_up()?;
+    let bare = |model: &Model| match beside {
+        Beside::Nothing => Ok(None),
+        Beside::BareCalls => model.bare(&runtime, runs).map(Some),
+    };
+    let bare: Vec<_> = models.iter().map(bare).collect::<anyhow::Result<_>>()?;
     runtime.start()?;
-    let (mut executions, mut responses, mut others) = (Vec::new(), Vec::new(), Vec::new());
-    for run in 0..UNCOUNTED + runs {
-        let timing = *model.submit(&inputs)?.wait()?.timing();
-        drop(runtime.take_trace());
-        if run >= UNCOUNTED {
-            executions.push(timing.execution.as_nanos());
-            responses.push(timing.response.as_nanos());
-            others.push(timing.response.saturating_sub(timing.execution).as_nanos());
-        }
+    let mut all = Vec::with_capacity(models.len());
+    for (model, bare) in models.iter().zip(bare) {
+        let figures = AloneFigures { bare, ..model.jobs(&runtime, runs)? };
+        println!(
+            "{}: {} us on the device (median), CV {:.2} %",
+            figures.name,
+            figures.execution.p50 / 1000,
+            figures.execution.cv_ppm as f64 / 1e4
+        );
+        all.push(figures);
     }
     runtime.stop()?;
-    Ok(AloneFigures {
-        name: name.to_owned(),
-        execution: Quantiles::of(&mut executions),
-        response: Quantiles::of(&mut responses),
-        beside_device: Quantiles::of(&mut others),
-        bare: None,
-    })
+    setting.end();
+    Ok(Alone { setting, models: all })
 }
 
-/// The bare loop. Each call is timed from before its launch until its end is noticed.
-fn bare(variant: &Variant, runs: u64) -> anyhow::Result<Quantiles> {
-    let calls = usize::try_from(UNCOUNTED + runs)?;
-    let all = variant.pipeline.bare_calls(calls)?;
-    let times = all.first().context("one model is kept")?;
-    let counted = &times[usize::try_from(UNCOUNTED)?..];
-    let mut counted: Vec<u64> = counted.iter().map(|time| time.as_nanos()).collect();
-    Ok(Quantiles::of(&mut counted))
+/// An admitted model and what it is called with.
+struct Model {
+    handle: ModelHandle,
+    inputs: Vec<Tensor>,
+}
+
+impl Model {
+    fn new(handle: ModelHandle) -> Self {
+        let inputs = handle.description().inputs.iter().map(aegis::drive::sample_input).collect();
+        Self { handle, inputs }
+    }
+
+    /// The bare loop.
+    fn bare(&self, runtime: &Runtime, runs: u64) -> anyhow::Result<Quantiles> {
+        let uncounted = usize::try_from(UNCOUNTED)?;
+        let times =
+            runtime.bare_runs(&self.handle, &self.inputs, uncounted + usize::try_from(runs)?)?;
+        let mut counted: Vec<u64> = times[uncounted..].iter().map(|time| time.as_nanos()).collect();
+        Ok(Quantiles::of(&mut counted))
+    }
+
+    /// The jobs.
+    fn jobs(&self, runtime: &Runtime, runs: u64) -> anyhow::Result<AloneFigures> {
+        let (mut executions, mut responses, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..UNCOUNTED {
+            self.job()?;
+        }
+        for run in 0..runs {
+            if run % TAKE_EVERY == 0 {
+                drop(runtime.take_trace());
+                self.job()?; // Meanwhile the orchestrator went to sleep.
+            }
+            let (execution, response) = self.job()?;
+            executions.push(execution.as_nanos());
+            responses.push(response.as_nanos());
+            others.push(response.saturating_sub(execution).as_nanos());
+        }
+        Ok(AloneFigures {
+            name: self.handle.name().to_owned(),
+            execution: Quantiles::of(&mut executions),
+            response: Quantiles::of(&mut responses),
+            beside_device: Quantiles::of(&mut others),
+            bare: None,
+        })
+    }
+
+    /// One job: how long it held the device, and its response.
+    fn job(&self) -> anyhow::Result<(Nanos, Nanos)> {
+        let job = self.handle.submit(&self.inputs)?;
+        while !job.has_ended() {
+            thread::yield_now(); // On a machine with few cores the orchestrator needs this one.
+        }
+        let timing = *job.wait()?.timing();
+        Ok((timing.execution, timing.response))
+    }
 }

@@ -108,6 +108,11 @@ impl Observed {
         self.models.iter().map(|model| model.missed + model.lost).sum()
     }
 
+    /// Whether every deadline was met, and every response within its bound.
+    pub(crate) fn kept_its_promises(&self) -> bool {
+        self.misses() == 0 && self.models.iter().all(|model| model.over_bound == 0)
+    }
+
     /// Jobs in a thousand seconds.
     pub(crate) fn per_kilosecond(&self) -> u64 {
         let jobs = u128::from(self.completed()) * 1_000_000_000_000;

@@ -15,15 +15,18 @@
 mod alone;
 mod baseline;
 mod costs;
+mod faults;
 mod figures;
 mod headline;
 mod network;
 mod outputs;
 mod plot;
+mod readback;
 mod report;
 mod rounding;
 mod session;
 mod setting;
+mod split;
 mod stats;
 mod stream;
 mod tune;
@@ -39,7 +42,8 @@ use clap::{Parser, Subcommand};
 
 use crate::alone::Beside;
 use crate::baseline::Kind;
-use crate::variant::Change;
+use crate::faults::Fault;
+use crate::variant::{Change, Variant};
 
 /// Measures AegisRT on this machine, beside what people do without it.
 #[derive(Parser)]
@@ -59,6 +63,17 @@ struct Arguments {
 enum Command {
     /// Run the workload through AegisRT.
     Headline {
+        workload: PathBuf,
+        /// How long a run is.
+        #[arg(long = "for", default_value = "60s")]
+        length: Nanos,
+        /// How many runs, one after the other.
+        #[arg(long, default_value_t = 1)]
+        runs: u64,
+    },
+    /// Run a workload of a split device, and set how much its partitions slow each other beside what was
+    /// profiled.
+    Split {
         workload: PathBuf,
         /// How long a run is.
         #[arg(long = "for", default_value = "60s")]
@@ -92,6 +107,16 @@ enum Command {
     },
     /// Compare the numbers of each model with those of the processor.
     Outputs { workload: PathBuf },
+    /// Run a few of the models with a fault in one of them.
+    Faults {
+        workload: PathBuf,
+        /// This fault alone; all of them otherwise, each in a process of its own.
+        #[arg(long, value_enum)]
+        fault: Option<Fault>,
+        /// How long a run is.
+        #[arg(long = "for", default_value = "9s")]
+        length: Nanos,
+    },
     /// Print periods that load the device to a wanted share.
     Tune {
         workload: PathBuf,
@@ -109,6 +134,23 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         runs: u64,
     },
+    /// Measure everything, each part in a process of its own, and report: the outputs, each model alone
+    /// beside its bare loop, the faults, the headline, every baseline and the split device. A workload
+    /// without evidence is profiled first. What fails is said, and the rest is measured.
+    All {
+        workload: PathBuf,
+        /// A workload of the split device.
+        #[arg(long)]
+        split: Option<PathBuf>,
+        /// How long a run of each is.
+        #[arg(long = "for", default_value = "60s")]
+        length: Nanos,
+        /// Runs of the headline.
+        #[arg(long, default_value_t = 1)]
+        runs: u64,
+    },
+    /// Measure what each model takes, and leave the evidence beside the workload.
+    Profile { workload: PathBuf },
     /// Make one report of all results.
     Report,
 }
@@ -118,6 +160,12 @@ enum Command {
 enum Answer {
     Yes,
     No,
+}
+
+impl Answer {
+    fn and(self, other: Self) -> Self {
+        yes_if(self == Self::Yes && other == Self::Yes)
+    }
 }
 
 fn main() -> ExitCode {
@@ -133,13 +181,18 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> anyhow::Result<Answer> {
     let Arguments { results, driver, command } = arguments;
-    let change = Change { driver, alone: None };
+    let change = Change { driver, ..Change::default() };
     match command {
         Command::Headline { workload, length, runs } => {
             let observed = headline::run(&workload, &change, length, runs)?;
             figures::write(&results, "headline", &observed)?;
-            let over: u64 = observed.models.iter().map(|model| model.over_bound).sum();
-            Ok(yes_if(observed.misses() == 0 && over == 0))
+            Ok(yes_if(observed.kept_its_promises()))
+        }
+        Command::Split { workload, length, runs } => {
+            let split = split::run(&workload, &change, length, runs)?;
+            print!("{}", report::interference(&split));
+            figures::write(&results, "split", &split)?;
+            Ok(yes_if(split.observed.kept_its_promises()))
         }
         Command::Baseline { workload, kind, length } => {
             let observed = baseline::run(&workload, &change, kind, length)?;
@@ -170,12 +223,29 @@ fn run(arguments: Arguments) -> anyhow::Result<Answer> {
             figures::write(&results, "outputs", &compared)?;
             Ok(yes_if(compared.outputs.iter().all(outputs::OutputFigures::holds)))
         }
+        Command::Faults { workload, fault: Some(fault), length } => {
+            let suffered = faults::run(&workload, &change, fault, length, &results)?;
+            println!("{fault} in {}: {}", suffered.victim, suffered.said);
+            for check in &suffered.checks {
+                println!("{} {}", if check.holds { "ok    " } else { "WRONG " }, check.what);
+            }
+            figures::write(&results, &format!("fault-{fault}"), &suffered)?;
+            Ok(yes_if(suffered.holds()))
+        }
+        Command::Faults { workload, fault: None, length } => {
+            Ok(Parts { results: &results, change: &change }.faults(&workload, length))
+        }
         Command::Tune { workload, load } => {
             tune::run(&workload, &change, load).map(|()| Answer::Yes)
         }
         Command::Compare { workload, length, runs } => {
-            compare(&results, &change, &workload, length, runs)
+            Parts { results: &results, change: &change }.compare(&workload, length, runs)
         }
+        Command::All { workload, split, length, runs } => {
+            let parts = Parts { results: &results, change: &change };
+            Ok(parts.all(&workload, split.as_deref(), length, runs))
+        }
+        Command::Profile { workload } => profile(&workload, &change),
         Command::Report => report::run(&results).map(|()| Answer::Yes),
     }
 }
@@ -184,32 +254,102 @@ fn yes_if(kept: bool) -> Answer {
     if kept { Answer::Yes } else { Answer::No }
 }
 
-/// Runs this program again for each part, so that each has a process of its own.
-fn compare(
-    results: &Path,
-    change: &Change,
-    workload: &Path,
-    length: Nanos,
-    runs: u64,
-) -> anyhow::Result<Answer> {
-    let length = format!("{}ns", length.as_nanos());
-    let runs = runs.to_string();
-    let part = |arguments: &[&str]| -> anyhow::Result<Answer> {
+/// Measurements that are each made by this program anew, in a process of its own.
+struct Parts<'a> {
+    results: &'a Path,
+    change: &'a Change,
+}
+
+impl Parts<'_> {
+    /// Runs this program with these arguments.
+    fn run(&self, command: &str, workload: &Path, more: &[&str]) -> anyhow::Result<Answer> {
         let program = env::current_exe().context("this program does not know where it is")?;
-        let mut command = process::Command::new(program);
-        command.arg("--results").arg(results);
-        if let Some(driver) = &change.driver {
-            command.args(["--driver", driver]);
+        let mut child = process::Command::new(program);
+        child.arg("--results").arg(self.results);
+        if let Some(driver) = &self.change.driver {
+            child.args(["--driver", driver]);
         }
-        command.args(&arguments[..1]).arg(workload).args(&arguments[1..]);
-        let status = command.args(["--for", &length]).status()?;
-        anyhow::ensure!(matches!(status.code(), Some(0 | 1)), "{} failed: {status}", arguments[0]);
+        let status = child.arg(command).arg(workload).args(more).status()?;
+        anyhow::ensure!(matches!(status.code(), Some(0 | 1)), "{command} failed: {status}");
         Ok(yes_if(status.success()))
-    };
-    let answer = part(&["headline", "--runs", &runs])?;
-    for kind in Kind::ALL {
-        part(&["baseline", "--kind", kind.name()])?;
     }
-    report::run(results)?;
-    Ok(answer)
+
+    /// As [`Parts::run`]; a part that could not be measured is said, and is a no.
+    fn attempt(&self, command: &str, workload: &Path, more: &[&str]) -> Answer {
+        self.run(command, workload, more).unwrap_or_else(|error| {
+            eprintln!("not measured: {error:#}");
+            Answer::No
+        })
+    }
+
+    fn all(&self, workload: &Path, split: Option<&Path>, length: Nanos, runs: u64) -> Answer {
+        let (length, runs) = (text(length), runs.to_string());
+        let mut all = Answer::Yes;
+        for profiled in [Some(workload), split].into_iter().flatten() {
+            if !profiled.with_extension("evidence.json").is_file() {
+                all = all.and(self.attempt("profile", profiled, &[]));
+            }
+        }
+        for (command, more) in [
+            ("outputs", &[][..]),
+            ("overhead", &[]),
+            ("faults", &[]),
+            ("headline", &["--for", &length, "--runs", &runs]),
+        ] {
+            all = all.and(self.attempt(command, workload, more));
+        }
+        for kind in Kind::ALL {
+            let more = ["--kind", kind.name(), "--for", &length];
+            all = all.and(self.attempt("baseline", workload, &more));
+        }
+        if let Some(split) = split {
+            all = all.and(self.attempt("split", split, &["--for", &length]));
+        }
+        let reported = report::run(self.results);
+        if let Err(error) = &reported {
+            eprintln!("no report: {error:#}");
+        }
+        all.and(yes_if(reported.is_ok()))
+    }
+
+    fn compare(&self, workload: &Path, length: Nanos, runs: u64) -> anyhow::Result<Answer> {
+        let (length, runs) = (text(length), runs.to_string());
+        let answer = self.run("headline", workload, &["--for", &length, "--runs", &runs])?;
+        for kind in Kind::ALL {
+            self.run("baseline", workload, &["--kind", kind.name(), "--for", &length])?;
+        }
+        report::run(self.results)?;
+        Ok(answer)
+    }
+
+    fn faults(&self, workload: &Path, length: Nanos) -> Answer {
+        let mut all = Answer::Yes;
+        for fault in Fault::ALL {
+            let more = ["--fault", fault.name(), "--for", &text(length)];
+            all = all.and(self.attempt("faults", workload, &more));
+        }
+        all
+    }
+}
+
+/// Measures every model, and leaves the evidence beside the workload itself.
+fn profile(workload: &Path, change: &Change) -> anyhow::Result<Answer> {
+    let variant = Variant::open(workload, change)?;
+    variant.pipeline.profile(|done, of| {
+        if done == of || done % 100 == 0 {
+            println!("profile: {done} of {of} rounds");
+        }
+    })?;
+    let (made, stays) =
+        (variant.pipeline.evidence_path(), workload.with_extension("evidence.json"));
+    if made != stays {
+        std::fs::copy(made, &stays).with_context(|| stays.display().to_string())?;
+    }
+    println!("evidence: {}", stays.display());
+    Ok(Answer::Yes)
+}
+
+/// A length as the command line takes it.
+fn text(length: Nanos) -> String {
+    format!("{}ns", length.as_nanos())
 }

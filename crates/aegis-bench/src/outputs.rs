@@ -2,7 +2,8 @@
 //!
 //! The reference is ONNX Runtime's own CPU provider, called without AegisRT, in this process. The
 //! device's numbers come through AegisRT: one job of each model, with the inputs of the load
-//! generator.
+//! generator, all models loaded once. One run of each network on the processor takes by far the
+//! longest, so the networks are shared out among its cores, one thread each, and each runs once.
 //!
 //! Two errors are held to what rounding can do ([`crate::rounding`]), both by the spread of
 //! the reference, its deviation from its own mean: what is the same in all elements, such as a bias or
@@ -12,20 +13,20 @@
 //! there it is their own size.
 
 use std::path::Path;
+use std::sync::Mutex;
+use std::thread;
 
-use aegis::Tensor;
-use aegis::workload::{Backend, Driver};
+use aegis::workload::{Backend, Driver, Model};
+use aegis::{ModelHandle, Outputs, Tensor};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::alone;
-use crate::costs;
 use crate::headline::{admit, driver_of};
 use crate::network::{BEFORE, End, Network};
 use crate::rounding::{self, Precision};
-use crate::session::{Bare, Call, Provider};
+use crate::session::Bare;
 use crate::setting::Setting;
-use crate::variant::{Change, Variant};
+use crate::variant::{Change, Models, Variant};
 
 /// Fewer elements than this have no spread.
 const SPREAD_MIN: usize = 32;
@@ -99,35 +100,70 @@ impl OutputFigures {
 /// # Errors
 /// The workload, a model that is refused, or a run that fails. Numbers that differ are figures.
 pub(crate) fn run(workload: &Path, change: &Change) -> anyhow::Result<Compared> {
-    let variant = Variant::open(workload, change)?;
+    let change = Change { models: Models::InBackground, ..change.clone() };
+    let variant = Variant::open(workload, &change)?;
     let driver = change.driver.clone().unwrap_or_else(|| driver_of(&variant.pipeline));
     let mut setting = Setting::here(&workload.display().to_string(), &driver);
-    let mut outputs = Vec::new();
-    for (name, cost) in costs::of(&variant.pipeline)? {
-        let alone = alone::variant(workload, change, &name, cost)?;
-        outputs.extend(one(&alone, &name)?);
+    let (runtime, verdicts) = admit(&variant.pipeline)?;
+    runtime.warm_up()?;
+    runtime.start()?;
+    let models = &variant.pipeline.workload().models;
+    let mut answers = Vec::with_capacity(models.len());
+    for (model, verdict) in models.iter().zip(verdicts) {
+        answers.push((model, answer(&verdict.outcome?)?));
     }
     setting.end();
-    Ok(Compared { setting, outputs })
+    println!("{} models answered; now the processor", answers.len());
+    let outputs = shared_out(&answers, |(model, answer)| {
+        one(model, answer, &variant.pipeline.workload().device.driver)
+    })?;
+    drop(answers);
+    runtime.stop()?;
+    Ok(Compared { setting, outputs: outputs.into_iter().flatten().collect() })
+}
+
+/// What the device makes of the inputs of the load generator.
+fn answer(handle: &ModelHandle) -> anyhow::Result<Outputs> {
+    let inputs: Vec<Tensor> =
+        handle.description().inputs.iter().map(aegis::drive::sample_input).collect();
+    Ok(handle.submit(&inputs)?.wait()?)
+}
+
+/// Does `work` for each of `all` on as many threads as there are cores; the results, in order, or the
+/// first error.
+fn shared_out<T: Sync, R: Send>(
+    all: &[T],
+    work: impl Fn(&T) -> anyhow::Result<R> + Sync,
+) -> anyhow::Result<Vec<R>> {
+    let left = Mutex::new(all.iter().enumerate());
+    let done = Mutex::new(Vec::with_capacity(all.len()));
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..cores.min(all.len()) {
+            scope.spawn(|| {
+                loop {
+                    let next = left.lock().expect("nothing panics with it").next();
+                    let Some((place, item)) = next else { return };
+                    let result = work(item);
+                    done.lock().expect("nothing panics with it").push((place, result));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().expect("nothing panicked with it");
+    done.sort_unstable_by_key(|(place, _)| *place);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// The outputs of one model.
-fn one(variant: &Variant, name: &str) -> anyhow::Result<Vec<OutputFigures>> {
-    let workload = variant.pipeline.workload();
-    let model = workload.models.first().context("one model is kept")?;
+fn one(model: &Model, answer: &Outputs, driver: &Driver) -> anyhow::Result<Vec<OutputFigures>> {
+    let name = &model.name;
     let [file] = model.backend.files() else {
         anyhow::bail!("{name} is not one file, and the reference runs one");
     };
     let network = Network::read(&file.path)?;
-    let precision = precision(&model.backend, &workload.device.driver, &network);
-    let (runtime, verdicts) = admit(&variant.pipeline)?;
-    let handle = verdicts.into_iter().next().context("one model is kept")?.outcome?;
-    runtime.warm_up()?;
-    runtime.start()?;
-    let inputs: Vec<Tensor> =
-        handle.description().inputs.iter().map(aegis::drive::sample_input).collect();
-    let answer = handle.submit(&inputs)?.wait()?;
-    let all = reference(&network, &file.path)?;
+    let precision = precision(&model.backend, driver, &network);
+    let all = reference(name, &network, &file.path)?;
     let values = |name: &str| all.iter().find(|(known, _)| known == name).map(|(_, it)| &it[..]);
     let compared = network.roundings.iter().map(|(output, roundings)| {
         let (roundings, longest_sum) = (*roundings, network.longest_sum);
@@ -137,19 +173,21 @@ fn one(variant: &Variant, name: &str) -> anyhow::Result<Vec<OutputFigures>> {
         let before = values(&format!("{output}{BEFORE}")).unwrap_or(reference);
         let seen = answer.f32(output)?;
         let figures = compare(path, end, Runs { reference, before, seen: &seen });
-        Ok(OutputFigures { model: name.to_owned(), output: output.clone(), ..figures })
+        Ok(OutputFigures { model: name.clone(), output: output.clone(), ..figures })
     });
-    let compared = compared.collect();
-    runtime.stop()?;
-    compared
+    compared.collect()
 }
 
 /// The outputs of the processor, and what goes into the functions at their ends.
-fn reference(network: &Network, file: &Path) -> anyhow::Result<Vec<(String, Vec<f32>)>> {
+fn reference(
+    model: &str,
+    network: &Network,
+    file: &Path,
+) -> anyhow::Result<Vec<(String, Vec<f32>)>> {
     // Beside the original, so that it is on a disk with room for it; gone when this returns.
-    let opened = file.with_extension(format!("{}.onnx", std::process::id()));
+    let opened = file.with_extension(format!("{model}.{}.onnx", std::process::id()));
     std::fs::write(&opened, network.opened(file)?).with_context(|| opened.display().to_string())?;
-    let outputs = Bare::new(&opened, Provider::Cpu, Call::Plain).and_then(|mut it| it.outputs());
+    let outputs = Bare::reference(&opened).and_then(|mut it| it.outputs());
     std::fs::remove_file(&opened)?;
     outputs
 }
@@ -305,6 +343,16 @@ mod tests {
         let mut seen = floats(off(&values, ERROR, 3));
         change(&mut seen);
         holds(&reference, &seen)
+    }
+
+    #[test]
+    fn what_is_shared_out_comes_back_in_order_or_with_its_first_error() {
+        let all: Vec<u64> = (0..100).collect();
+        let doubled = shared_out(&all, |it| Ok(it * 2)).expect("nothing fails");
+        assert_eq!(doubled, (0..100).map(|it| it * 2).collect::<Vec<_>>());
+        let odd = |it: &u64| if it % 2 == 1 { Err(anyhow::anyhow!("{it}")) } else { Ok(()) };
+        assert_eq!(shared_out(&all, odd).expect_err("half of them").to_string(), "1");
+        assert!(shared_out(&[], odd).expect("none").is_empty());
     }
 
     #[test]

@@ -11,10 +11,12 @@ use serde::Serialize;
 
 use crate::alone::{Alone, AloneFigures};
 use crate::baseline::Kind;
+use crate::faults::{Fault, Suffered};
 use crate::figures::{self, ModelFigures, Observed};
 use crate::outputs::Compared;
 use crate::plot::{self, Series};
-use crate::stats::{micros, millis, ratio};
+use crate::split::Split;
+use crate::stats::{Quantiles, micros, millis, ratio};
 
 /// Everything that was found in the folder of results.
 #[derive(Default, Serialize)]
@@ -24,6 +26,8 @@ struct Found {
     alone: Option<Alone>,
     overhead: Option<Alone>,
     outputs: Option<Compared>,
+    faults: Vec<Suffered>,
+    split: Option<Split>,
 }
 
 /// Reads what is in `results` and writes the report beside it.
@@ -38,10 +42,14 @@ pub(crate) fn run(results: &Path) -> anyhow::Result<()> {
         alone: figures::read(results, "alone")?.or_else(|| overhead.clone()),
         overhead,
         outputs: figures::read(results, "outputs")?,
+        split: figures::read(results, "split")?,
         ..Found::default()
     };
     for kind in Kind::ALL {
         found.baselines.extend(figures::read(results, &format!("baseline-{}", kind.name()))?);
+    }
+    for fault in Fault::ALL {
+        found.faults.extend(figures::read(results, &format!("fault-{fault}"))?);
     }
     for (name, picture) in found.pictures()? {
         write(&results.join(name), &picture)?;
@@ -64,6 +72,8 @@ impl Found {
             ("Beside what people do without it", self.beside()),
             ("Each model alone", self.alone.as_ref().map(alone)),
             ("What a job adds to a bare call", self.overhead.as_ref().map(overhead)),
+            ("Two partitions", self.split.as_ref().map(split)),
+            ("Faults", self.suffered()),
             ("Numbers against the processor's", self.outputs.as_ref().map(outputs)),
         ];
         let mut text = String::from("# Measurements\n\n");
@@ -107,6 +117,35 @@ impl Found {
         for observed in &self.baselines {
             let _ = write!(text, "\n### {}\n\n{}\n\n", observed.how, observed.setting.line());
             text.push_str(&models(observed, ours));
+        }
+        Some(text)
+    }
+
+    /// The faults, where there are any.
+    fn suffered(&self) -> Option<String> {
+        let first = self.faults.first()?;
+        let mut text = format!("{}\n\n", first.setting.line());
+        text.push_str("| fault | in | events | jobs of the others | late | what came of it | |\n");
+        text.push_str("|---|---|--:|--:|--:|---|---|\n");
+        for suffered in &self.faults {
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {} | {} | {} | {} |",
+                suffered.fault,
+                suffered.victim,
+                suffered.events,
+                suffered.others_completed,
+                suffered.others_missed,
+                suffered.said.replace('|', "/"),
+                if suffered.holds() { "as it must be" } else { "WRONG" },
+            );
+        }
+        text.push_str("\nHeld to, for each:\n\n");
+        for suffered in &self.faults {
+            for check in &suffered.checks {
+                let holds = if check.holds { "holds" } else { "WRONG" };
+                let _ = writeln!(text, "- {}: {}: {holds}", suffered.fault, check.what);
+            }
         }
         Some(text)
     }
@@ -202,6 +241,43 @@ fn headline(observed: &Observed) -> String {
     text + &models(observed, None)
 }
 
+fn split(split: &Split) -> String {
+    headline(&split.observed) + "\n" + &interference(split)
+}
+
+/// How much the partitions slow each other.
+pub(crate) fn interference(split: &Split) -> String {
+    let mut text = String::from(
+        "Time on the device: alone and with the other partitions as busy as can be, both as profiled, and \
+         in the run. A factor is the ratio of the median to that alone.\n\n| model | partition | alone p50 \
+         us | profiled p50 us | p99 us | max us | factor | run p50 us | p99 us | max us | factor |\n|---|---|",
+    );
+    text.push_str(&"--:|".repeat(9));
+    text.push('\n');
+    for model in &split.models {
+        let factors = model.factors_ppm();
+        let factor = |which: usize| {
+            factors.map_or("-".to_owned(), |it| format!("{:.2}", it[which] as f64 / 1e6))
+        };
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            model.name,
+            model.partition,
+            micros(model.alone.p50),
+            micros(model.beside.p50),
+            micros(model.beside.p99),
+            micros(model.beside.max),
+            factor(0),
+            micros(model.run.p50),
+            micros(model.run.p99),
+            micros(model.run.max),
+            factor(1),
+        );
+    }
+    text
+}
+
 /// A row for each model; with the ratio of its tails to those of `ours`, where there are any.
 fn models(observed: &Observed, ours: Option<&Observed>) -> String {
     let mut text = String::from(
@@ -269,33 +345,45 @@ fn alone(alone: &Alone) -> String {
 
 fn overhead(overhead: &Alone) -> String {
     let mut text = format!(
-        "{}\n\nA job copies its inputs and outputs, the bare call does not.\n\n",
+        "{}\n\nThe same graph with the same copies and inputs on the same stream, one right after the \
+         other: launched and waited for in a bare loop, and as jobs, whose time is their response.\n\n",
         overhead.setting.line()
     );
     text.push_str(
-        "| model | runs | bare p50 us | bare p99 us | job p50 us | job p99 us | added us | ratio | \
-         beside the device p50 us | p99 us | max us |\n|---|",
+        "| model | runs | bare p50 us | bare p99 us | job p50 us | job p99 us | added p50 us | added \
+         p99 us | ratio | beside the device p50 us | p99 us | max us |\n|---|",
     );
-    text.push_str(&"--:|".repeat(10));
+    text.push_str(&"--:|".repeat(11));
     text.push('\n');
     for model in &overhead.models {
         let bare = model.bare.unwrap_or_default();
+        let added = |which: usize| model.added().map_or("-".to_owned(), |it| micros(it[which]));
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             model.name,
             bare.count,
             micros(bare.p50),
             micros(bare.p99),
             micros(model.response.p50),
             micros(model.response.p99),
-            model.added().map_or("-".to_owned(), micros),
+            added(0),
+            added(1),
             ratio(model.response.p50, bare.p50),
             micros(model.beside_device.p50),
             micros(model.beside_device.p99),
             micros(model.beside_device.max),
         );
     }
+    let mut added: Vec<u64> =
+        overhead.models.iter().filter_map(|model| Some(model.added()?[0])).collect();
+    let all = Quantiles::of(&mut added);
+    let _ = writeln!(
+        text,
+        "\nAdded in the median: {} us for the median of the models, {} us for the worst.",
+        micros(all.p50),
+        micros(all.max)
+    );
     text
 }
 

@@ -61,6 +61,27 @@ impl Bare {
             (Provider::Cuda, Call::GraphAt(rank)) => Some(PriorityStream::new(rank)?),
             _ => None,
         };
+        let mut bare = Self::cold(file, provider, call, stream)?;
+        for _ in 0..WARM_UP_RUNS {
+            bare.call()?;
+        }
+        Ok(bare)
+    }
+
+    /// Loads `file` on the processor to ask it once, for numbers and not for times.
+    ///
+    /// # Errors
+    /// As [`Bare::new`].
+    pub(crate) fn reference(file: &Path) -> anyhow::Result<Self> {
+        Self::cold(file, Provider::Cpu, Call::Plain, None)
+    }
+
+    fn cold(
+        file: &Path,
+        provider: Provider,
+        call: Call,
+        stream: Option<PriorityStream>,
+    ) -> anyhow::Result<Self> {
         let session = session(file, provider, call, stream.as_ref())
             .with_context(|| file.display().to_string())?;
         let values = sample_values(&session)?;
@@ -72,11 +93,7 @@ impl Bare {
                 Bound::Binding(Box::new(bind(&session, provider, &values)?))
             }
         };
-        let mut bare = Self { session, how, _stream: stream };
-        for _ in 0..WARM_UP_RUNS {
-            bare.call()?;
-        }
-        Ok(bare)
+        Ok(Self { session, how, _stream: stream })
     }
 
     /// One inference, from the call to the return, when it is over on the device too.

@@ -251,7 +251,8 @@ pub(crate) fn model_over_budget_is_refused(bench: &Bench) -> Outcome {
 }
 
 /// A model is refused for scratch that exceeds all it may have: no kernel ran on the address that it
-/// did not get, or the device would be lost for all that follows.
+/// did not get, or the device would be lost for all that follows; and no call that failed meanwhile is
+/// held against what the same thread loads next, which is the same model where there is room.
 pub(crate) fn beyond_the_range(bench: &Bench) -> Outcome {
     let mut gpu = World::on_gpu(bench)?;
     let (mut lines, mut sound) = (Vec::new(), None);
@@ -272,6 +273,7 @@ pub(crate) fn beyond_the_range(bench: &Bench) -> Outcome {
             Err(other) => return Err(other.into()),
             Ok(_) => sound = Some(name(&file)), // The slack of its weights was enough.
         }
+        gpu.load(&file, Bytes::from_gib(1))?;
     }
     require(!lines.is_empty(), || format!("no model was refused, {sound:?} neither"))?;
     // Work of a healthy model, on the same streams and in the same memory.

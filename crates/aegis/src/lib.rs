@@ -63,6 +63,8 @@ pub mod environment;
 mod error;
 pub mod evidence;
 mod handle;
+#[cfg(feature = "fault-injection")]
+mod inject;
 pub mod live;
 pub mod log;
 mod margin;
@@ -116,6 +118,8 @@ pub use chain::{ChainRefusal, ChainReport};
 pub use device_facts::{DeviceFacts, MemoryOutlook};
 pub use error::Error;
 pub use handle::{Job, ModelHandle, Outputs, Timing};
+#[cfg(feature = "fault-injection")]
+pub use inject::{FaultSwitch, InjectedFault};
 pub use margin::{CounterOffer, Margins, ModelSensitivity};
 pub use observer::TraceObserver;
 pub use partition::PartitionSpec;

@@ -2,6 +2,8 @@
 
 mod bare;
 pub mod certificate;
+#[cfg(feature = "fault-injection")]
+mod fault;
 mod plan;
 pub mod poet;
 mod source;
@@ -145,15 +147,6 @@ impl Pipeline {
         Ok(evidence)
     }
 
-    /// Runs each model `calls` times in a bare loop, as [`profile::bare_calls`] does.
-    ///
-    /// # Errors
-    /// What [`profile::bare_calls`] says; [`Error::NothingToProfile`].
-    pub fn bare_calls(&self, calls: usize) -> Result<Vec<Vec<Nanos>>, Error> {
-        let (subjects, options) = self.to_profile()?;
-        profile::bare_calls(&subjects, &options, calls)
-    }
-
     /// What is measured, and how.
     fn to_profile(&self) -> Result<(Vec<Subject>, ProfileOptions), Error> {
         if self.workload.device.driver == Driver::Sim {
@@ -213,7 +206,16 @@ impl Pipeline {
     /// # Errors
     /// [`Error::VirtualTime`] on a simulated device, [`Error::Evidence`] when evidence is missing or
     /// stale, [`Error::Load`], [`Error::Device`].
-    pub fn admit(&self, mut progress: impl FnMut(&str)) -> Result<(Runtime, Vec<Verdict>), Error> {
+    pub fn admit(&self, progress: impl FnMut(&str)) -> Result<(Runtime, Vec<Verdict>), Error> {
+        self.admit_prepared(progress, |_, loaded| Ok(loaded))
+    }
+
+    /// Loads, prepares and admits every model.
+    fn admit_prepared(
+        &self,
+        mut progress: impl FnMut(&str),
+        mut prepare: impl FnMut(&Runtime, LoadedModel) -> Result<LoadedModel, Error>,
+    ) -> Result<(Runtime, Vec<Verdict>), Error> {
         if self.workload.device.driver == Driver::Sim {
             return Err(Error::VirtualTime);
         }
@@ -243,6 +245,7 @@ impl Pipeline {
             let evidence = evidence_of(evidence.as_ref(), model);
             let partition = self.partition_name(model);
             let loaded = runtime.load_on(&model.name, &source(model), partition)?;
+            let loaded = prepare(&runtime, loaded)?;
             if !self.workload.wcet.accept.contains(&Property::Runtime) {
                 same_runtime(model, evidence, &loaded.runtime_name())?;
             }

@@ -140,26 +140,6 @@ pub fn profile_under_load(
     bench.evidence(models, after, cold)
 }
 
-/// Runs each model by itself, `calls` times in a bare loop: launched as the runtime launches it (the
-/// same graph with the same copies, on a stream like its own), and waited for by the calling thread.
-/// What a job takes beyond such a call is what the runtime adds. Gives the time of each call, from
-/// before the launch until its end was noticed, in the order of `models`, partition by partition.
-/// Blocks throughout.
-///
-/// # Errors
-/// As [`profile`].
-pub fn bare_calls(
-    models: &[Subject],
-    options: &ProfileOptions,
-    calls: usize,
-) -> Result<Vec<Vec<Nanos>>, Error> {
-    let mut bench = Bench::new(models, options)?;
-    for _ in 0..WARM_UP_ROUNDS {
-        bench.warm_up()?;
-    }
-    bench.bare_calls(calls)
-}
-
 /// Some rounds of one scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Block {

@@ -1,5 +1,6 @@
 //! The runtime: load, admit, start, submit, evict, stop.
 
+mod bare;
 mod insight;
 #[cfg(test)]
 mod launch_fault;
@@ -190,6 +191,12 @@ impl Runtime {
     /// What the runtime keeps of a partition that one of its models or controllers names.
     fn partition(&self, partition: PartitionId) -> &Partition {
         &self.partitions[usize::from(partition.index)]
+    }
+
+    /// The device, or the partition of it, that the models of `partition` run on.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fn device_of(&self, partition: PartitionId) -> &DeviceContext {
+        &self.partition(partition).device
     }
 
     /// Admits a loaded model, or says which inequality fails, with its numbers. On *yes* every

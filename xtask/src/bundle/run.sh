@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Runs one step of the measurements, or all of them, on this machine.
 #
-#   ./run.sh device|models|gpu-tests|profile|check|tune|headline|baselines|alone|overhead|outputs|report|all
+#   ./run.sh device|models|gpu-tests|profile|check|tune|headline|baselines|alone|overhead|outputs|
+#            faults|split|report|all
 #
 # Each step runs under a time limit and leaves its output in the folder of results; a step that fails
 # or runs out of time fails the script. These variables change what is done:
 #
 #   WORKLOAD   the workload file           (benches/workloads/edge24.toml)
+#   SPLIT      the one of the split device (benches/workloads/edge-split.toml)
 #   RESULTS    the folder of results       (results)
 #   RUNS       runs of the headline        (8)
 #   SECONDS_EACH  length of a run, and of each baseline, in seconds (60)
@@ -17,6 +19,7 @@ set -u
 
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
 workload=${WORKLOAD:-benches/workloads/edge24.toml}
+split=${SPLIT:-benches/workloads/edge-split.toml}
 results=${RESULTS:-results}
 runs=${RUNS:-8}
 seconds=${SECONDS_EACH:-60}
@@ -59,7 +62,7 @@ bench() {
     shift 2
     # shellcheck disable=SC2086 # Without a driver there is no word.
     step "$name" bin/aegis-bench --results "$results" ${DRIVER:+--driver "$DRIVER"} \
-        "$command" "$workload" "$@"
+        "$command" "$@"
 }
 
 # Writes the models of the workload where they are missing.
@@ -83,33 +86,39 @@ run() {
     gpu-tests) step gpu-tests bin/aegis-gpu-tests ;;
     profile) models && step profile bin/aegis profile "$workload" ;;
     check) models && step check bin/aegis check "$workload" ;;
-    tune) bench tune tune --load "$load" ;;
-    headline) models && bench headline headline --for "${seconds}s" --runs "$runs" ;;
+    tune) bench tune tune "$workload" --load "$load" ;;
+    headline) models && bench headline headline "$workload" --for "${seconds}s" --runs "$runs" ;;
     baselines)
         models || return
         local kind status=0
         for kind in threads graphs priorities; do
-            bench "baseline-$kind" baseline --kind "$kind" --for "${seconds}s" || status=$?
+            bench "baseline-$kind" baseline "$workload" --kind "$kind" --for "${seconds}s" || status=$?
         done
         return "$status"
         ;;
-    alone) models && bench alone alone --runs 1000 ;;
-    overhead) models && bench overhead overhead --runs 1000 ;;
-    outputs) models && bench outputs outputs ;;
+    alone) models && bench alone alone "$workload" --runs 1000 ;;
+    overhead) models && bench overhead overhead "$workload" --runs 1000 ;;
+    outputs) models && bench outputs outputs "$workload" ;;
+    faults) models && bench faults faults "$workload" ;;
+    split)
+        models || return
+        [ -f "${split%.toml}.evidence.json" ] || bench split-profile profile "$split" || return
+        bench split split "$split" --for "${seconds}s"
+        ;;
     report) step report bin/aegis-bench --results "$results" report ;;
     all)
         local name failed=0
-        for name in device gpu-tests outputs headline baselines alone overhead report; do
-            if [ "$name" = outputs ] && [ ! -f "${workload%.toml}.evidence.json" ]; then
-                run profile || failed=1
-                run check || failed=1
-            fi
+        for name in device gpu-tests; do
             run "$name" || failed=1
         done
+        # The parts have no limit of their own in here: together they have that of a step for each.
+        limit=$((limit * 10))
+        models && bench all all "$workload" --split "$split" --for "${seconds}s" --runs "$runs" ||
+            failed=1
         return "$failed"
         ;;
     *)
-        sed -n '2,16p' run.sh
+        sed -n '2,18p' run.sh
         return 2
         ;;
     esac

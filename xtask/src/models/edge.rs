@@ -15,9 +15,9 @@ use super::mobilenet3::MobileNet3;
 use super::pillars::{Pillars, Placement};
 use super::pose::PoseNet;
 use super::resnet::Depth;
-use super::sets::{Network, bert, controller, efficientnet, encoder, mobilenet, resnet, unet};
+use super::sets::{Network, bert, efficientnet, encoder, mobilenet, resnet, unet};
 use super::transformer::{Encoder, Pooling, Vit};
-use super::yolo::{Heads, Yolo};
+use super::yolo::{Growth, Heads, Yolo};
 
 /// What a model is for, which says how often it must run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +85,8 @@ impl EdgeRole {
 }
 
 const fn yolo(width: usize, depth: usize) -> Network {
-    Network::Yolo(Yolo { size: [640, 640], width, depth, classes: 80, heads: Heads::Apart })
+    let (size, heads, growth) = ([640, 640], Heads::Apart, Growth::Bounded);
+    Network::Yolo(Yolo { size, width, depth, classes: 80, heads, growth })
 }
 
 const fn vit(size: [usize; 2], encoder: Encoder, classes: usize) -> Network {
@@ -104,59 +105,60 @@ const fn lstm(window: [usize; 2], layers: usize, hidden: usize, outputs: usize) 
 const IMAGE: [usize; 2] = [224, 224];
 const LANES: LaneNet = LaneNet { size: [320, 1600], columns: 200, rows: 72, lanes: 4 };
 
-/// The models of `edge24`, by class.
+/// The models of `edge24`, by class. The controllers look at the last eight samples, 80 ms, as learned
+/// controllers do that have to tell a disturbance from noise.
 pub(crate) const EDGE_ROLES: [EdgeRole; 24] = [
-    EdgeRole::single("steering_controller", 501, controller(48, 4, 512, 2)).control(10_000),
-    EdgeRole::single("speed_controller", 502, controller(32, 3, 1024, 1)).control(10_000),
-    EdgeRole::single("suspension_controller", 503, controller(64, 6, 768, 4)).control(10_000),
+    EdgeRole::single("steering_controller", 501, lstm([8, 48], 1, 128, 2)).control(10_000),
+    EdgeRole::single("speed_controller", 502, lstm([8, 32], 1, 128, 1)).control(10_000),
+    EdgeRole::single("suspension_controller", 503, lstm([8, 64], 1, 128, 4)).control(10_000),
     EdgeRole::single("slip_estimator", 504, lstm([8, 12], 1, 128, 4)).control(10_000),
-    EdgeRole::single("front_detector", 505, yolo(100, 100)).half().camera().perception(16_700),
-    EdgeRole::single("rear_detector", 506, yolo(75, 67)).camera().perception(20_600),
-    EdgeRole::single("surround_detector", 507, yolo(100, 100)).half().camera().perception(20_600),
+    EdgeRole::single("front_detector", 505, yolo(100, 100)).half().camera().perception(17_600),
+    EdgeRole::single("rear_detector", 506, yolo(75, 67)).camera().perception(21_700),
+    EdgeRole::single("surround_detector", 507, yolo(100, 100)).half().camera().perception(21_700),
     EdgeRole::single("lane_detector", 508, Network::LaneNet(LANES))
         .half()
         .camera()
-        .perception(27_400),
+        .perception(28_900),
     EdgeRole::single("drivable_segmenter", 509, unet([512, 1024], 32, 4))
         .camera()
-        .perception(27_400),
+        .perception(28_900),
     EdgeRole::single("depth_estimator", 510, Network::DepthNet(DepthNet { size: [384, 1280] }))
         .camera()
-        .perception(20_600),
-    EdgeRole::single("lidar_pillars", 511, pillars([496, 432], 12_000, 20)).perception(41_100),
-    EdgeRole::single("radar_pillars", 512, pillars([320, 320], 4000, 16)).perception(41_100),
+        .perception(21_700),
+    EdgeRole::single("lidar_pillars", 511, pillars([496, 432], 12_000, 20)).perception(43_400),
+    EdgeRole::single("radar_pillars", 512, pillars([320, 320], 4000, 16)).perception(43_400),
     EdgeRole::single("traffic_light_classifier", 513, resnet(Depth::D34, IMAGE, 100, 6))
-        .perception(41_100),
+        .perception(43_400),
     EdgeRole::single(
         "traffic_sign_classifier",
         514,
         Network::MobileNet3(MobileNet3 { size: IMAGE, classes: 43 }),
     )
-    .perception(41_100),
+    .perception(43_400),
     EdgeRole::single("driver_monitor", 515, efficientnet([300, 300], 120, 140, 10))
-        .perception(41_100),
-    EdgeRole::single("occupant_monitor", 516, mobilenet(IMAGE, 100, 8)).perception(41_100),
+        .perception(43_400),
+    EdgeRole::single("occupant_monitor", 516, mobilenet(IMAGE, 100, 8)).perception(43_400),
     EdgeRole::single("gaze_estimator", 517, vit([384, 384], encoder(12, 384, 6), 3))
         .half()
-        .perception(41_100),
+        .perception(43_400),
     EdgeRole::single(
         "pedestrian_keypoints",
         518,
         Network::PoseNet(PoseNet { size: [384, 288], joints: 17 }),
     )
     .half()
-    .perception(41_100),
+    .perception(43_400),
     EdgeRole::single("vehicle_identity", 519, resnet(Depth::D50, [384, 128], 100, 512))
-        .perception(41_100),
-    EdgeRole::single("trajectory_predictor", 520, lstm([20, 32], 2, 256, 60)).perception(41_100),
+        .perception(43_400),
+    EdgeRole::single("trajectory_predictor", 520, lstm([20, 32], 2, 256, 60)).perception(43_400),
     EdgeRole::single("scene_classifier", 521, resnet(Depth::D101, IMAGE, 100, 365))
         .half()
-        .background(200_000),
+        .background(211_000),
     EdgeRole::single("voice_command_encoder", 522, bert(128, 30522, encoder(8, 512, 8)))
         .half()
-        .background(410_100),
+        .background(432_700),
     EdgeRole::single("map_encoder", 523, vit([384, 384], encoder(12, 192, 3), 1000))
-        .background(410_100),
+        .background(432_700),
     EdgeRole::single("road_surface_classifier", 524, efficientnet([300, 300], 120, 140, 7))
-        .background(820_100),
+        .background(865_200),
 ];

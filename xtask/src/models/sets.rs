@@ -22,7 +22,7 @@ use super::recurrent::Gru;
 use super::resnet::{Depth, ResNet};
 use super::transformer::{Bert, Encoder, Pooling, Vit};
 use super::unet::UNet;
-use super::yolo::{Heads, Yolo};
+use super::yolo::{Growth, Heads, Yolo};
 
 /// A network with its size.
 #[derive(Clone, Copy)]
@@ -172,7 +172,8 @@ pub(crate) const fn unet(size: [usize; 2], channels: usize, classes: usize) -> N
 }
 
 const fn yolo(size: [usize; 2], width: usize, depth: usize, classes: usize) -> Network {
-    Network::Yolo(Yolo { size, width, depth, classes, heads: Heads::Joined })
+    let (heads, growth) = (Heads::Joined, Growth::Doubling);
+    Network::Yolo(Yolo { size, width, depth, classes, heads, growth })
 }
 
 const fn vit(size: [usize; 2], patch: usize, encoder: Encoder, classes: usize) -> Network {

@@ -7,6 +7,8 @@
 //! - Bochkovskiy, Wang, Liao, "YOLOv4", 2020: this backbone, neck and pooling pyramid.
 //! - Wang, Liao, Yeh, Wu, Chen, Hsieh, "CSPNet", CVPR Workshops 2020: the partial blocks.
 //! - Liu, Qi, Qin, Shi, Jia, "Path Aggregation Network", CVPR 2018: the neck.
+//! - Zhang, Dauphin, Ma, "Fixup Initialization", ICLR 2019: what a residual block adds must shrink with
+//!   their number, or features double in variance with each.
 
 use super::graph::{Graph, Tensor};
 use super::layers::{Activation, Conv, scaled};
@@ -26,6 +28,17 @@ pub(crate) struct Yolo {
     pub depth: usize,
     pub classes: usize,
     pub heads: Heads,
+    pub growth: Growth,
+}
+
+/// What the features do where residual blocks follow each other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Growth {
+    /// Their variance doubles with each block. Of a deep network every score is then 0 or 1, which says
+    /// nothing of the numbers before it.
+    Doubling,
+    /// The blocks of a row add together what one would.
+    Bounded,
 }
 
 /// How the boxes of the three scales leave the network.
@@ -121,10 +134,16 @@ impl Yolo {
         let half = Conv::new(block.out / 2, 1);
         let mut deep = self.unit(g, &format!("{name}.deep"), x, half);
         let by = self.unit(g, &format!("{name}.by"), x, half);
-        for repeat in 0..((block.repeats * self.depth + 50) / 100).max(1) {
+        let repeats = ((block.repeats * self.depth + 50) / 100).max(1);
+        let filter = Conv { kernel: 3, ..half };
+        let filter = match self.growth {
+            Growth::Bounded if block.residual => filter.gain(half.gain / repeats as f32),
+            Growth::Bounded | Growth::Doubling => filter,
+        };
+        for repeat in 0..repeats {
             let at = format!("{name}.{repeat}");
             let y = self.unit(g, &format!("{at}.narrow"), &deep, half);
-            let y = self.unit(g, &format!("{at}.filter"), &y, Conv { kernel: 3, ..half });
+            let y = self.unit(g, &format!("{at}.filter"), &y, filter);
             deep = if block.residual { g.add(&at, &deep, &y) } else { y };
         }
         let joined = g.concat(&format!("{name}.join"), &[&deep, &by], 1);

@@ -2,10 +2,12 @@
 //!
 //! # Invariants
 //! 1. A capture that was begun is ended, by [`Capture::end`] or the drop.
+//! 2. What a discarded one made the calls of CUDA's runtime library fail with is forgotten, so that it
+//!    fails nobody else on the thread (`runtime_library`).
 
 use super::completion::Lane;
 use super::context::Machine;
-use super::error;
+use super::{error, runtime_library};
 use crate::error::DeviceError;
 
 /// `CU_STREAM_CAPTURE_MODE_THREAD_LOCAL`: other threads go on as if nothing were captured.
@@ -64,6 +66,7 @@ impl Drop for Capture<'_> {
     fn drop(&mut self) {
         if self.open {
             self.machine.defer(self.discard());
+            runtime_library::forget_last_error();
         }
         self.lane.set_capturing(false);
     }

@@ -1,6 +1,14 @@
-//! The version of CUDA's runtime library, which this crate does not use but backends stand on.
+//! CUDA's runtime library, on which backends stand: its version, and the last error that it keeps.
+//!
+//! # What it remembers
+//! The code of the last call that failed stays with the thread that made it until somebody asks. ONNX
+//! Runtime asks behind every operator and takes what it finds for that operator's failure. So a call
+//! that a capture forbids, made by one model whose work is thrown away, would fail the next model that
+//! the same thread runs: whoever ends a broken capture has to ask, too.
 
 use std::ffi::c_int;
+
+use libloading::os::unix;
 
 /// The names of the library, the newest first. Each release has its own.
 const NAMES: [&str; 4] =
@@ -14,6 +22,24 @@ const NAMES: [&str; 4] =
 #[must_use]
 pub fn cuda_runtime_version() -> Option<String> {
     NAMES.into_iter().find_map(version_of)
+}
+
+/// Forgets what the last failed call of a runtime library left with the calling thread. Loads no
+/// library: where the process has none, there is nothing to forget.
+pub(super) fn forget_last_error() {
+    NAMES.into_iter().for_each(forget_last_error_of);
+}
+
+fn forget_last_error_of(name: &str) {
+    let flags = unix::RTLD_NOW | libc::RTLD_NOLOAD;
+    // SAFETY: (1) With this flag nothing is loaded, and so no initialiser runs.
+    let Ok(library) = (unsafe { unix::Library::open(Some(name), flags) }) else { return };
+    // SAFETY: (1) The symbol, if it is there, is a function of the type that the manual gives it.
+    let call = unsafe { library.get::<unsafe extern "C" fn() -> c_int>(b"cudaGetLastError\0") };
+    if let Ok(call) = call {
+        // SAFETY: (1) The call takes nothing. (2) The library is loaded as long as `library` lives.
+        let _forgotten = unsafe { call() };
+    }
 }
 
 fn version_of(name: &str) -> Option<String> {
@@ -45,6 +71,18 @@ mod tests {
         assert_eq!(as_text(13_000), "13.0");
         assert_eq!(as_text(12_090), "12.9");
         assert_eq!(as_text(11_080), "11.8");
+    }
+
+    #[test]
+    fn forgetting_loads_nothing() {
+        let is_loaded = || {
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+            maps.contains("libcudart")
+        };
+        let before = is_loaded();
+        forget_last_error();
+        forget_last_error_of("libc.so.6"); // A library that is there, and has no such function.
+        assert_eq!(is_loaded(), before);
     }
 
     #[test]

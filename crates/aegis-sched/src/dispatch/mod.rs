@@ -22,6 +22,7 @@
 //! 5. Between installing a lane and evicting it, no call allocates, except to report a fault.
 
 mod audit;
+mod bare;
 mod choice;
 mod ending;
 mod intake;

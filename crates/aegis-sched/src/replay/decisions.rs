@@ -21,7 +21,7 @@ use aegis_trace::{
 
 use super::error::ReplayError;
 use super::log::{Entry, ExecutorLog};
-use super::stand_in::{Ground, NextLaunches, lane, slot};
+use super::stand_in::{FailedLaunch, Ground, NextLaunches, lane, slot};
 use super::timeline::{Around, Timeline};
 use super::{Divergence, Extent};
 use crate::dispatch::{Dispatcher, Intake, StageEnd};
@@ -277,13 +277,24 @@ impl<'t> Rerun<'t> {
         })
     }
 
-    /// How the launches go that are next, by model.
-    fn launches(&self) -> BTreeMap<ModelId, Vec<Option<Category>>> {
-        let mut launches: BTreeMap<ModelId, Vec<Option<Category>>> = BTreeMap::new();
+    /// How the launches go that are next, by model. A request for memory that was refused stands before
+    /// the launch that it made fail.
+    fn launches(&self) -> BTreeMap<ModelId, Vec<Option<FailedLaunch>>> {
+        let mut launches: BTreeMap<ModelId, Vec<Option<FailedLaunch>>> = BTreeMap::new();
+        let mut before: Option<(ModelId, RefusedAllocation)> = None;
         for (_, event) in self.point(self.cursor) {
             let (job, fails) = match event {
+                TraceEvent::AllocationRefused { model, requested, available } => {
+                    let (requested, available) = (*requested, *available);
+                    before = Some((*model, RefusedAllocation { requested, available }));
+                    continue;
+                }
                 TraceEvent::Dispatched { job, .. } => (job, None),
-                TraceEvent::LaunchFailed { job, category, .. } => (job, Some(*category)),
+                TraceEvent::LaunchFailed { job, category, .. } => {
+                    let own = before.take().filter(|(model, _)| *model == job.model);
+                    let refused = own.map(|(_, refused)| refused);
+                    (job, Some(FailedLaunch { category: *category, refused }))
+                }
                 _ => continue,
             };
             launches.entry(job.model).or_default().push(fails);

@@ -11,7 +11,9 @@ use aegis_context::{
     BackendError, ExecutionContext, MemoryLedger, ModelDescription, ResourceBudget, RuntimeBackend,
     SlotPool, StreamPool,
 };
-use aegis_cuda::{CudaStream, DeviceContext, DeviceError, SimConfig, SimWork, WorkFault};
+use aegis_cuda::{
+    CudaStream, DeviceContext, DeviceError, RefusedAllocation, SimConfig, SimWork, WorkFault,
+};
 use aegis_memory::{Lifespan, MemoryBinding, MemoryOrchestrator, TensorClass, TensorLifetime};
 use aegis_trace::{
     AdmittedModel, Bytes, Category, JobLimits, ModelId, Nanos, ServiceTerms, StageIndex, TensorId,
@@ -62,20 +64,28 @@ impl Ground {
     }
 }
 
-/// How the next launches of a model go: the category of those that fail, `None` for the others. Those
+/// How a launch failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FailedLaunch {
+    pub(super) category: Category,
+    /// The request for memory that was refused, if that was it.
+    pub(super) refused: Option<RefusedAllocation>,
+}
+
+/// How the next launches of a model go: how those fail that do, `None` for the others. Those
 /// beyond the last succeed. Shared with its backend.
 #[derive(Clone, Debug, Default)]
-pub(super) struct NextLaunches(Arc<Mutex<VecDeque<Option<Category>>>>);
+pub(super) struct NextLaunches(Arc<Mutex<VecDeque<Option<FailedLaunch>>>>);
 
 impl NextLaunches {
     /// Replaces what is to come.
-    pub(super) fn set(&self, next: impl IntoIterator<Item = Option<Category>>) {
+    pub(super) fn set(&self, next: impl IntoIterator<Item = Option<FailedLaunch>>) {
         let mut launches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         launches.clear();
         launches.extend(next);
     }
 
-    fn take(&self) -> Option<Category> {
+    fn take(&self) -> Option<FailedLaunch> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front().flatten()
     }
 }
@@ -133,7 +143,11 @@ impl RuntimeBackend for StandIn {
         stream: &CudaStream,
     ) -> Result<(), BackendError> {
         match self.next_launches.take() {
-            Some(category) => Err(failure(category, stream).into()),
+            Some(FailedLaunch { refused: Some(refused), .. }) => {
+                let RefusedAllocation { requested, available } = refused;
+                Err(BackendError::OutOfScratch { requested, available })
+            }
+            Some(FailedLaunch { category, refused: None }) => Err(failure(category, stream).into()),
             None => Ok(stream.enqueue_sim(SimWork { cost: Nanos::ZERO, fault: None })?),
         }
     }

@@ -28,7 +28,7 @@ use super::admissions::{Answer, Readmission};
 use super::error::ReplayError;
 use super::log::{Entry, ExecutorLog};
 use super::outcome::told;
-use super::stand_in::{Ground, NextLaunches, lane, slot};
+use super::stand_in::{FailedLaunch, Ground, NextLaunches, lane, slot};
 use super::timeline::{Around, JobRecord, Look, Timeline};
 use super::{ExecutorReplay, Replayed, log};
 use crate::dispatch::Dispatcher;
@@ -373,7 +373,8 @@ impl<'t> Run<'t> {
             if let Some(before @ 0..=1) = before
                 && let Some(next) = self.next_launches.get(model)
             {
-                next.set(std::iter::repeat_n(None, before).chain([Some(*category)]));
+                let failed = FailedLaunch { category: *category, refused: None };
+                next.set(std::iter::repeat_n(None, before).chain([Some(failed)]));
             }
         }
         let end = ended.map(|pending| pending.end.map_err(failure));

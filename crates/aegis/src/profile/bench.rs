@@ -98,20 +98,6 @@ impl Bench {
         Ok(Self { context: device, device: fingerprint, clock, groups, _memory: memory })
     }
 
-    /// `calls` of each model by itself, one right after the other: from before each launch until its
-    /// end is noticed, with no part of the product between the calls.
-    pub(super) fn bare_calls(&mut self, calls: usize) -> Result<Vec<Vec<Nanos>>, Error> {
-        let clock = Arc::clone(&self.clock);
-        let mut all = Vec::new();
-        for group in &mut self.groups {
-            for model in 0..group.models.len() {
-                let call = |_| group.run(model, &*clock, None).map(Nanos::from);
-                all.push((0..calls).map(call).collect::<Result<_, _>>()?);
-            }
-        }
-        Ok(all)
-    }
-
     /// What the device says of itself now.
     pub(super) fn state(&self) -> DeviceState {
         self.context.state()

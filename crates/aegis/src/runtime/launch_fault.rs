@@ -8,8 +8,9 @@ use aegis_cuda::{CudaStream, DriverKind};
 use aegis_memory::{MemoryBinding, TensorLifetime};
 use aegis_sched::admission::Terms;
 use aegis_sched::policy::PolicyKind;
+use aegis_sched::replay::{self, Extent};
 use aegis_sched::task::Overheads;
-use aegis_trace::{Bytes, Category, EventKind, Nanos, PartitionId, StageIndex, TraceEvent};
+use aegis_trace::{Bytes, Category, EventKind, Nanos, PartitionId, StageIndex, Trace, TraceEvent};
 
 use super::Runtime;
 use crate::error::Error;
@@ -85,12 +86,12 @@ fn a_request_beyond_the_scratch_is_recorded_and_is_that_models_fault_alone() {
     assert!(matches!(run(&greedy), Err(Error::Submission { .. })), "it is fenced");
     run(&sound).expect("nobody else notices");
     runtime.stop().expect("nothing hangs");
-    let refused: Vec<_> = runtime
-        .take_trace()
-        .into_iter()
-        .map(|record| record.event)
-        .filter(|event| event.kind() == EventKind::AllocationRefused)
-        .collect();
+    let trace = Trace { records: runtime.take_trace(), dropped: 0 };
+    let replayed = replay::replay(&trace, Extent::Whole).expect("it is whole");
+    assert!(replayed.divergence.is_none(), "{:?}", replayed.divergence);
+    let events = trace.records.into_iter().map(|record| record.event);
+    let refused: Vec<_> =
+        events.filter(|event| event.kind() == EventKind::AllocationRefused).collect();
     let (model, requested, available) = (greedy.id(), REQUESTED, AVAILABLE);
     assert_eq!(refused, [TraceEvent::AllocationRefused { model, requested, available }]);
 }
