@@ -15,8 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aegis_context::StageTimes;
 use aegis_cuda::{DeviceError, RefusedAllocation, WorkFault};
 use aegis_trace::{
-    Category, DropReason, JobId, ModelId, Record, StageIndex, StreamId, Timestamp, TraceCollector,
-    TraceEvent,
+    DropReason, JobId, ModelId, Record, StageIndex, StreamId, Timestamp, TraceCollector, TraceEvent,
 };
 
 use super::error::ReplayError;
