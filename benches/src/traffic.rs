@@ -49,6 +49,7 @@ fn job(number: u64) -> [Record; 5] {
     let (started, finished) = (at + Nanos(9_000 + odd / 10), at + Nanos(800_000 + odd));
     let done = finished + Nanos(4_000 + odd / 20);
     let deadline = at + Nanos(PERIOD * u64::from(MODELS));
+    let (upload, download) = (Nanos(20_000 + odd / 25), Nanos(3_000));
     let stage = StageIndex(0);
     let record = |at, event| Record { at, by: 0, event };
     [
@@ -66,7 +67,10 @@ fn job(number: u64) -> [Record; 5] {
                 why: Reason::EarliestDeadline { chosen: deadline, next: deadline + Nanos(odd) },
             },
         ),
-        record(done, TraceEvent::StageCompleted { job: id, stage, started, finished }),
+        record(
+            done,
+            TraceEvent::StageCompleted { job: id, stage, started, finished, upload, download },
+        ),
         record(
             done,
             TraceEvent::Completed { job: id, response: done - at, execution: finished - started },

@@ -82,6 +82,13 @@ pub(crate) struct Memory {
 pub(crate) struct DeviceFigures {
     /// Device time of all stages by wall time, in millionths.
     pub busy_ppm: u64,
+    /// Of the device time of all stages, the copies of inputs, in millionths; zero where they are not
+    /// told apart.
+    #[serde(default)]
+    pub upload_ppm: u64,
+    /// The same for the copies of outputs.
+    #[serde(default)]
+    pub download_ppm: u64,
     /// From the end of a stage to the begin of the next, where its job was waiting; nanoseconds.
     pub gap: Quantiles,
     /// Assumptions of the proof that did not hold.

@@ -134,8 +134,32 @@ struct Tally {
     stages: Vec<[u64; 3]>,
     gaps: Vec<u64>,
     busy: u64,
+    /// Device time of all stages, those of several partitions added up, and of their copies.
+    copied: Copied,
     wall: Duration,
     figures: DeviceFigures,
+}
+
+/// Lengths, summed over stages.
+#[derive(Default)]
+struct Copied {
+    stages: Nanos,
+    uploads: Nanos,
+    downloads: Nanos,
+}
+
+impl Copied {
+    fn add(&mut self, stage: Nanos, upload: Nanos, download: Nanos) {
+        self.stages = self.stages.saturating_add(stage);
+        self.uploads = self.uploads.saturating_add(upload);
+        self.downloads = self.downloads.saturating_add(download);
+    }
+
+    /// The part of all stages that `copies` are.
+    fn ppm(&self, copies: Nanos) -> u64 {
+        let ppm = u128::from(copies.0) * 1_000_000 / u128::from(self.stages.0.max(1));
+        u64::try_from(ppm).unwrap_or(u64::MAX)
+    }
 }
 
 #[derive(Default)]
@@ -159,7 +183,8 @@ impl Tally {
             TraceEvent::Submitted { job, release, .. } => {
                 self.releases.insert(job, release.0);
             }
-            TraceEvent::StageCompleted { job, started, finished, .. } => {
+            TraceEvent::StageCompleted { job, started, finished, upload, download, .. } => {
+                self.copied.add(finished.saturating_since(started), upload, download);
                 let release = self.releases.get(&job).copied().unwrap_or(u64::MAX);
                 self.stages.push([started.0, finished.0, release]);
             }
@@ -214,6 +239,8 @@ impl Tally {
         let busy = u128::from(self.busy) * 1_000_000 / u128::from(wall.max(1));
         let device = DeviceFigures {
             busy_ppm: u64::try_from(busy).unwrap_or(u64::MAX),
+            upload_ppm: self.copied.ppm(self.copied.uploads),
+            download_ppm: self.copied.ppm(self.copied.downloads),
             gap: Quantiles::of(&mut self.gaps),
             ..self.figures
         };
@@ -241,6 +268,15 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn copies_are_a_part_of_all_stages() {
+        let mut copied = Copied::default();
+        assert_eq!(copied.ppm(copied.uploads), 0, "no stage ran");
+        copied.add(Nanos(300), Nanos(30), Nanos(5));
+        copied.add(Nanos(100), Nanos(0), Nanos(5));
+        assert_eq!((copied.ppm(copied.uploads), copied.ppm(copied.downloads)), (75_000, 25_000));
+    }
 
     #[test]
     fn gaps_count_only_where_a_job_waited_and_overlaps_count_once() {

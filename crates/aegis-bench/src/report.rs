@@ -227,7 +227,8 @@ fn headline(observed: &Observed) -> String {
             text,
             "Device busy {:.2} % of the wall time. Assumptions broken: {}; trace events lost: {}. \
              From the end of a stage to the begin of the next where its job waited, us: median {}, \
-             p99 {}, p99.9 {}, maximum {} ({} times).",
+             p99 {}, p99.9 {}, maximum {} ({} times). Of the stages' time, {:.2} % copied inputs and \
+             {:.2} % outputs.",
             device.busy_ppm as f64 / 1e4,
             device.broken,
             device.events_lost,
@@ -236,6 +237,8 @@ fn headline(observed: &Observed) -> String {
             micros(device.gap.p999),
             micros(device.gap.max),
             device.gap.count,
+            device.upload_ppm as f64 / 1e4,
+            device.download_ppm as f64 / 1e4,
         );
     }
     let _ = writeln!(

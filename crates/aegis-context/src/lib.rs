@@ -32,6 +32,6 @@ pub use budget::{Charge, ComputeAccount, MemoryLedger, ResourceBudget};
 pub use context::{ContextState, ExecutionContext};
 pub use description::{DType, ModelDescription, TensorSpec};
 pub use error::{BackendError, ContextError, InputError};
-pub use sim::{SimBackend, SimModel};
+pub use sim::{SimBackend, SimCopies, SimModel};
 pub use slot::{JobOutcome, JobSlot, SlotPool};
 pub use streams::{BusyStream, IdleStream, StageTimes, StreamPool};

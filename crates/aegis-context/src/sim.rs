@@ -2,13 +2,16 @@
 //!
 //! On the `sim` device a stage takes exactly the virtual time its [`CostModel`] declares. On the
 //! `host` device it keeps the stream's worker thread busy for that long, so schedulers and
-//! examples can run against real time without any runtime installed. Outputs echo the inputs:
+//! examples can run against real time without any runtime installed. On `sim` its copies can be told
+//! from its work ([`SimBackend::copying`]). Outputs echo the inputs:
 //! byte `i` of output `k` is byte `i` of input `k`, or zero where there is none.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aegis_cuda::{CudaStream, DriverKind, HostWork, SimFault, SimWork, WorkFault};
+use aegis_cuda::{
+    CopyMark, CudaStream, DeviceError, DriverKind, HostWork, SimFault, SimWork, WorkFault,
+};
 use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, Category, Nanos, StageIndex, TensorId};
 
@@ -44,8 +47,19 @@ pub struct SimBackend {
     memory: Vec<TensorLifetime>,
     device: DriverKind,
     cost: CostModel,
+    copies: SimCopies,
     launches: Vec<u64>,
     binding: Option<MemoryBinding>,
+}
+
+/// How long the copies of a job take at most: they lie within the costs of its stages, and are shorter
+/// where those are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SimCopies {
+    /// At the beginning of the first stage; zero for none.
+    pub upload: Nanos,
+    /// At the end of the last one; zero for none.
+    pub download: Nanos,
 }
 
 impl SimBackend {
@@ -57,7 +71,45 @@ impl SimBackend {
         assert!(model.description.stages > 0, "a model runs in at least one stage");
         let memory = lifetimes(&model);
         let launches = vec![0; usize::from(model.description.stages)];
-        Self { model, memory, device, cost, launches, binding: None }
+        let copies = SimCopies::default();
+        Self { model, memory, device, cost, copies, launches, binding: None }
+    }
+
+    /// The same backend, whose jobs copy for as long as `copies` says. On `sim` alone: on the host one
+    /// thread copies and computes as one piece of work.
+    #[must_use]
+    pub fn copying(self, copies: SimCopies) -> Self {
+        Self { copies, ..self }
+    }
+
+    /// Enqueues the stage as its upload, its work and its download, marked.
+    fn enqueue_parts(
+        &self,
+        stage: StageIndex,
+        work: SimWork,
+        stream: &CudaStream,
+    ) -> Result<(), DeviceError> {
+        let is_last = stage.0 + 1 == self.model.description.stages;
+        let upload = if stage.0 == 0 { self.copies.upload } else { Nanos::ZERO };
+        let download = if is_last { self.copies.download } else { Nanos::ZERO };
+        let upload = upload.min(work.cost);
+        let download = download.min(work.cost.saturating_sub(upload));
+        let cost = work.cost.saturating_sub(upload).saturating_sub(download);
+        // What cannot be launched leaves nothing behind.
+        if work.fault == Some(SimFault::LaunchFailure) {
+            return stream.enqueue_sim(work);
+        }
+        let copy = |cost| stream.enqueue_sim(SimWork { cost, fault: None });
+        if upload > Nanos::ZERO {
+            copy(upload)?;
+            stream.mark(CopyMark::Uploaded)?;
+        }
+        stream.enqueue_sim(SimWork { cost, ..work })?;
+        if download > Nanos::ZERO {
+            stream.mark(CopyMark::Downloading)?;
+            copy(download)?;
+        }
+        Ok(())
     }
 
     /// A backend whose stages always take these `costs`.
@@ -101,7 +153,7 @@ impl RuntimeBackend for SimBackend {
         }
         match self.device {
             DriverKind::Host => stream.enqueue_host(Arc::new(BusyWork(work)))?,
-            DriverKind::Sim => stream.enqueue_sim(work)?,
+            DriverKind::Sim => self.enqueue_parts(stage, work, stream)?,
             other => {
                 let reason = format!("SimBackend does not run on {other}");
                 return Err(BackendError::Runtime { reason });

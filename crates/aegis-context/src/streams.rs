@@ -27,8 +27,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use aegis_cuda::{CudaEvent, CudaStream, DeviceContext, DeviceError, EventStatus, HostWork};
-use aegis_trace::{StreamId, Timestamp};
+use aegis_cuda::{CudaStream, DeviceContext, DeviceError, HostWork, StageEvents, StageLengths};
+use aegis_trace::{Nanos, StreamId, Timestamp};
 
 use crate::error::ContextError;
 
@@ -42,27 +42,20 @@ pub struct StreamPool {
 struct Entry {
     stream: CudaStream,
     /// What the stages on it lie between, in turns.
-    edges: [Edges; 2],
+    edges: [StageEvents; 2],
     /// Loans: those that are held, and those given back with their last event still to fire.
     loans: AtomicU8,
 }
 
-/// The events at both ends of a stage.
-#[derive(Debug)]
-struct Edges {
-    begun: CudaEvent,
-    ended: CudaEvent,
-}
-
 impl StreamPool {
-    /// Creates `count` streams on `device`, with two pairs of events each.
+    /// Creates `count` streams on `device`, with the events of two stages each.
     ///
     /// # Errors
     /// [`DeviceError`] when the device has no more streams.
     pub fn new(device: &DeviceContext, count: u32) -> Result<Arc<Self>, DeviceError> {
         let entry = |_| {
             let stream = device.create_stream()?;
-            let edges = [Edges::on(device)?, Edges::on(device)?];
+            let edges = [StageEvents::on(device)?, StageEvents::on(device)?];
             Ok(Entry { stream, edges, loans: AtomicU8::new(0) })
         };
         Ok(Arc::new(Self { entries: (0..count).map(entry).collect::<Result<_, DeviceError>>()? }))
@@ -115,19 +108,13 @@ impl Entry {
     }
 }
 
-impl Edges {
-    fn on(device: &DeviceContext) -> Result<Self, DeviceError> {
-        Ok(Self { begun: device.create_event()?, ended: device.create_event()? })
-    }
-
-    /// The times of the stage that ended at `finished`.
-    ///
-    /// Its length is the device's own: a GPU tells when work ended only to who looks, but knows
-    /// itself how long it took. On the other drivers both are the same.
-    fn times(&self, finished: Timestamp) -> Result<StageTimes, DeviceError> {
-        let execution = self.ended.elapsed_since(&self.begun)?;
-        Ok(StageTimes { started: finished.saturating_sub(execution), finished })
-    }
+/// The times of the stage between `edges` that ended at `finished`.
+///
+/// Its lengths are the device's own: a GPU tells when work ended only to who looks, but knows itself
+/// how long it took. On the other drivers both are the same.
+fn times(edges: &StageEvents, finished: Timestamp) -> Result<StageTimes, DeviceError> {
+    let StageLengths { whole, upload, download } = edges.lengths()?;
+    Ok(StageTimes { started: finished.saturating_sub(whole), finished, upload, download })
 }
 
 /// The right to use one stream for one stage; dropping the last of them gives the stream back.
@@ -144,7 +131,7 @@ impl Loan {
         &self.pool.entries[self.index]
     }
 
-    fn edges(&self) -> &Edges {
+    fn edges(&self) -> &StageEvents {
         &self.entry().edges[self.edges]
     }
 
@@ -152,8 +139,7 @@ impl Loan {
         self,
         enqueue: impl FnOnce(&CudaStream) -> Result<(), E>,
     ) -> Result<BusyStream, E> {
-        let Edges { begun, ended } = self.edges();
-        self.entry().stream.between(begun, ended, enqueue)?;
+        self.entry().stream.between(self.edges(), enqueue)?;
         Ok(BusyStream { loan: self })
     }
 }
@@ -162,7 +148,7 @@ impl Drop for Loan {
     fn drop(&mut self) {
         // A stream with work still on it stays taken: the pool must not lend it again. Only a hung
         // or lost stage leaves one behind, and then its stream is lost with it.
-        if !matches!(self.edges().ended.query(), Ok(EventStatus::Pending)) {
+        if !matches!(self.edges().poll(), Ok(None)) {
             self.entry().loans.fetch_sub(1, Ordering::Release);
         }
     }
@@ -175,6 +161,10 @@ pub struct StageTimes {
     pub started: Timestamp,
     /// The last of its work was seen to end.
     pub finished: Timestamp,
+    /// How long its inputs took to arrive, from `started` on; zero where that is not told apart.
+    pub upload: Nanos,
+    /// How long its outputs took to leave, up to `finished`; zero where that is not told apart.
+    pub download: Nanos,
 }
 
 /// A leased stream with nothing enqueued.
@@ -241,10 +231,7 @@ impl BusyStream {
     /// The fault the stage ended with.
     pub fn poll(&self) -> Result<Option<StageTimes>, DeviceError> {
         let edges = self.loan.edges();
-        match edges.ended.query()? {
-            EventStatus::Pending => Ok(None),
-            EventStatus::Complete { at } => edges.times(at).map(Some),
-        }
+        edges.poll()?.map(|finished| times(edges, finished)).transpose()
     }
 
     /// Blocks until the stage has ended.
@@ -253,8 +240,7 @@ impl BusyStream {
     /// The fault the stage ended with.
     pub fn wait(&self) -> Result<StageTimes, DeviceError> {
         let edges = self.loan.edges();
-        let finished = edges.ended.synchronize()?;
-        edges.times(finished)
+        times(edges, edges.ended().synchronize()?)
     }
 }
 

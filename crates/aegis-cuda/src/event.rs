@@ -12,6 +12,7 @@
 //!   PENDING     COMPLETE    the device         the ticket is still the recorded one
 //!   PENDING     FAULTED     the device         the same; the fault is stored under the lock
 //!   PENDING     PENDING     a blocked waiter   sets the awaited bit, under the lock
+//!   any         UNRECORDED  forget
 //! ```
 //!
 //! # Invariants
@@ -70,6 +71,11 @@ impl CudaEvent {
 
     pub(crate) fn of_driver(core: Arc<DeviceCore>, driver: DriverEvent) -> Self {
         Self { core, cell: Arc::new(EventCell::new()), driver: Some(driver) }
+    }
+
+    /// The shared state.
+    pub(crate) fn cell(&self) -> &Arc<EventCell> {
+        &self.cell
     }
 
     /// The driver's event, on `cuda`.
@@ -219,6 +225,12 @@ impl EventCell {
         ticket
     }
 
+    /// Turns the event into one that was never recorded; what is queued of it ends nothing.
+    pub(crate) fn forget(&self) {
+        let before = self.state.swap(UNRECORDED, Ordering::AcqRel);
+        self.wake_waiters_of(before); // They look again, and find nothing to wait for.
+    }
+
     /// Completes the recording `ticket` at `at`, unless the event was recorded again since.
     pub(crate) fn complete(&self, ticket: Ticket, at: Timestamp) {
         let at = at.min(HORIZON);
@@ -348,6 +360,20 @@ mod tests {
         assert!(cell.is_pending() && cell.awaits(newer) && !cell.awaits(stale));
         cell.complete(newer, Timestamp(1));
         assert!(!cell.is_pending() && !cell.awaits(newer));
+    }
+
+    #[test]
+    fn a_forgotten_recording_ends_nothing_and_a_new_one_ends() {
+        let cell = EventCell::new();
+        let forgotten = cell.begin();
+        cell.forget();
+        cell.complete(forgotten, Timestamp(1));
+        cell.fail(forgotten, failure("late"));
+        assert!(matches!(cell.look(), Look::Unrecorded));
+        cell.complete(cell.begin(), Timestamp(2));
+        assert!(matches!(cell.look(), Look::Complete(Timestamp(2))));
+        cell.forget();
+        assert!(matches!(cell.look(), Look::Unrecorded));
     }
 
     #[test]

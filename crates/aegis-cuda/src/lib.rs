@@ -67,6 +67,7 @@ pub mod memory;
 pub mod realtime;
 pub mod signal;
 pub mod sim;
+pub mod stage;
 pub mod state;
 pub mod stream;
 mod sync;
@@ -78,7 +79,7 @@ pub use capability::{
 #[cfg(feature = "test-kernels")]
 pub use cuda::kernels::{SMS_MAX, TestKernels};
 #[cfg(feature = "test-kernels")]
-pub use cuda::probe::{ProbeJob, StageProbe};
+pub use cuda::probe::{ProbeJob, ProbeMarks, StageProbe};
 pub use cuda::{
     CompletionWait, CudaConfig, CudaGraph, GpuObserver, GraphUpdate, cuda_runtime_version,
 };
@@ -95,6 +96,7 @@ pub use memory::{DeviceArena, DeviceBuffer, SharedRegion};
 pub use realtime::{Realtime, RealtimePriority, RealtimeWork};
 pub use signal::Signal;
 pub use sim::{SimConfig, SimDevice, SimFault, SimWork};
+pub use stage::{CopyMark, StageEvents, StageLengths};
 pub use state::{ClockRange, DeviceState, ThrottleReason};
 pub use stream::{CudaStream, StreamPriority};
 pub use thread_setup::{ThreadRequest, ThreadSetup};

@@ -13,6 +13,8 @@
 //! 4. Work that hangs has no end, so it is never due and [`SimDevice::advance_to`] does not look
 //!    for one: each step of its loop removes an entry, and it ends after at most
 //!    `max_streams * stream_depth` steps.
+//! 5. A mark of a stage's copies ([`CudaStream::mark`](crate::CudaStream::mark)) reports no fault: that
+//!    is left to the event behind the stage.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -120,6 +122,7 @@ struct Lane {
 enum Entry {
     Work(SimWork),
     Record(Arc<EventCell>, Ticket),
+    Mark(Arc<EventCell>, Ticket),
 }
 
 impl SimDevice {
@@ -234,15 +237,18 @@ impl Inner {
     /// Completes the events at the head of `lane` and starts the work behind them.
     fn settle(&self, lane: &mut Lane) {
         let now = self.clock.now();
-        while let Some(Entry::Record(..)) = lane.entries.front() {
-            let Some(Entry::Record(cell, ticket)) = lane.entries.pop_front() else {
-                unreachable!("the head was just seen");
-            };
-            match lane.unreported.take(lane.id) {
-                None => cell.complete(ticket, now),
-                failure => cell.fail(ticket, failure),
+        while let Some(Entry::Record(..) | Entry::Mark(..)) = lane.entries.front() {
+            match lane.entries.pop_front() {
+                Some(Entry::Mark(cell, ticket)) => cell.complete(ticket, now), // Nobody waits for it.
+                Some(Entry::Record(cell, ticket)) => {
+                    match lane.unreported.take(lane.id) {
+                        None => cell.complete(ticket, now),
+                        failure => cell.fail(ticket, failure),
+                    }
+                    self.core.signal().notify();
+                }
+                Some(Entry::Work(_)) | None => unreachable!("the head was just seen"),
             }
-            self.core.signal().notify();
         }
         lane.due = match lane.entries.front() {
             Some(Entry::Work(work)) => end_of(*work, now),
@@ -257,7 +263,7 @@ impl Inner {
             let Some(lane) = place else { continue };
             lane.due = Timestamp::NEVER;
             for entry in lane.entries.drain(..) {
-                if let Entry::Record(cell, ticket) = entry {
+                if let Entry::Record(cell, ticket) | Entry::Mark(cell, ticket) = entry {
                     cell.fail(ticket, None);
                 }
             }
@@ -313,9 +319,22 @@ impl SimStream {
     }
 
     pub(crate) fn record(&self, cell: &Arc<EventCell>) -> Result<(), DeviceError> {
+        self.enter(cell, Entry::Record)
+    }
+
+    /// Records `cell`, which will not report a fault.
+    pub(crate) fn mark(&self, cell: &Arc<EventCell>) -> Result<(), DeviceError> {
+        self.enter(cell, Entry::Mark)
+    }
+
+    fn enter(
+        &self,
+        cell: &Arc<EventCell>,
+        entry: fn(Arc<EventCell>, Ticket) -> Entry,
+    ) -> Result<(), DeviceError> {
         self.with_room(|inner, lane| {
             let ticket = cell.begin();
-            lane.entries.push_back(Entry::Record(Arc::clone(cell), ticket));
+            lane.entries.push_back(entry(Arc::clone(cell), ticket));
             if lane.entries.len() == 1 {
                 inner.settle(lane);
             }

@@ -21,12 +21,14 @@ use std::sync::Arc;
 use aegis_trace::StreamId;
 
 use crate::capability::DriverKind;
-use crate::cuda::{CudaGraph, CudaLane, Edges, FrameEvents};
+use crate::cuda::{CudaGraph, CudaLane};
 use crate::device_core::DeviceCore;
 use crate::error::DeviceError;
 use crate::event::CudaEvent;
 use crate::host::{HostStream, HostWork};
 use crate::sim::{SimStream, SimWork};
+use crate::stage::{CopyCells, CopyMark, StageEvents};
+use crate::sync::{Mutex, lock};
 
 /// A queue of work that one device executes in order.
 ///
@@ -37,10 +39,12 @@ use crate::sim::{SimStream, SimWork};
 pub struct CudaStream {
     core: Arc<DeviceCore>,
     lane: Lane,
+    /// Where the copies of the stage that is being enqueued are marked, on `sim`.
+    marks: Mutex<Option<CopyCells>>,
 }
 
 /// Why an event that was found to be of a GPU has the driver's.
-const HAS_DRIVERS: &str = "an event of this device has the driver's";
+pub(crate) const HAS_DRIVERS: &str = "an event of this device has the driver's";
 
 enum Lane {
     Host(HostStream),
@@ -62,15 +66,15 @@ impl StreamPriority {
 
 impl CudaStream {
     pub(crate) fn host(core: Arc<DeviceCore>, stream: HostStream) -> Self {
-        Self { core, lane: Lane::Host(stream) }
+        Self { core, lane: Lane::Host(stream), marks: Mutex::new(None) }
     }
 
     pub(crate) fn sim(core: Arc<DeviceCore>, stream: SimStream) -> Self {
-        Self { core, lane: Lane::Sim(stream) }
+        Self { core, lane: Lane::Sim(stream), marks: Mutex::new(None) }
     }
 
     pub(crate) fn cuda(core: Arc<DeviceCore>, stream: CudaLane) -> Self {
-        Self { core, lane: Lane::Cuda(stream) }
+        Self { core, lane: Lane::Cuda(stream), marks: Mutex::new(None) }
     }
 
     /// The driver's side, on `cuda`.
@@ -158,8 +162,8 @@ impl CudaStream {
     /// Captures what `enqueue` puts on the stream as the whole of a stage.
     ///
     /// As [`CudaStream::capture`]. Launched within [`CudaStream::between`], before anything else, the
-    /// graph records the two events itself: the stage is one call of the driver, and the time between
-    /// the events is the GPU's alone. Copies to and from host buffers that `enqueue` makes can be
+    /// graph records the events itself, those of [`CudaStream::mark`] within `enqueue` included: the
+    /// stage is one call of the driver, and the time between the events is the GPU's alone. Copies to and from host buffers that `enqueue` makes can be
     /// aimed at other buffers of the same size ([`crate::interop::aim_copy`]).
     ///
     /// # Errors
@@ -172,38 +176,55 @@ impl CudaStream {
         self.on_gpu()?.capture_stage(|| enqueue(self))
     }
 
-    /// Records `begun`, what `enqueue` puts on the stream, and `ended`, in this order.
+    /// Records the beginning of a stage, what `enqueue` puts on the stream, and the end, in this order.
     ///
-    /// Both events turn pending. Returns at once; allocates nothing. One thread at a time: what
-    /// another enqueues meanwhile may fall on either side of an event.
+    /// The events of both ends turn pending, those of the copies are as if never recorded until
+    /// `enqueue` [marks](Self::mark) them. Returns at once; allocates nothing. One thread at a time:
+    /// what another enqueues meanwhile may fall on either side of an event.
     ///
     /// # Errors
     /// What `enqueue` says, and then what it enqueued stays on the stream, and the events may or may
     /// not be recorded; else as [`CudaStream::record`].
     pub fn between<E: From<DeviceError>>(
         &self,
-        begun: &CudaEvent,
-        ended: &CudaEvent,
+        events: &StageEvents,
         enqueue: impl FnOnce(&CudaStream) -> Result<(), E>,
     ) -> Result<(), E> {
+        let copies = events.copies_on(&self.core)?;
+        copies.forget();
         let Lane::Cuda(stream) = &self.lane else {
-            self.record(begun)?;
-            enqueue(self)?;
-            return Ok(self.record(ended)?);
+            self.record(events.begun())?;
+            *lock(&self.marks) = Some(copies);
+            let enqueued = enqueue(self);
+            *lock(&self.marks) = None;
+            enqueued?;
+            return Ok(self.record(events.ended())?);
         };
-        stream.begin_stage(Edges {
-            begun: Arc::clone(begun.cell_on(&self.core)?),
-            ended: Arc::clone(ended.cell_on(&self.core)?),
-            events: FrameEvents {
-                begun: Arc::clone(begun.driver_event().expect(HAS_DRIVERS)),
-                ended: Arc::clone(ended.driver_event().expect(HAS_DRIVERS)),
-            },
-        });
+        stream.begin_stage(events.edges_on(&self.core)?);
         if let Err(error) = enqueue(self) {
             stream.leave_stage();
             return Err(error);
         }
         Ok(stream.end_stage()?)
+    }
+
+    /// Says, while a stage is enqueued or captured, that what follows on the stream comes behind its
+    /// uploads, or is its downloads. Returns at once; allocates nothing.
+    ///
+    /// Does nothing outside a stage; and on `host`, where one thread copies and computes as one piece
+    /// of work. Never reports a fault of the work before it.
+    ///
+    /// # Errors
+    /// As [`CudaStream::record`].
+    pub fn mark(&self, mark: CopyMark) -> Result<(), DeviceError> {
+        match &self.lane {
+            Lane::Host(_) => Ok(()),
+            Lane::Sim(stream) => {
+                let marks = lock(&self.marks);
+                marks.as_ref().map_or(Ok(()), |cells| stream.mark(cells.of(mark)))
+            }
+            Lane::Cuda(stream) => stream.mark(mark),
+        }
     }
 
     /// Enqueues captured work as one entry. Returns at once; allocates nothing of ours.

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use aegis_context::{ContextError, StreamPool};
-use aegis_cuda::{CudaEvent, CudaGraph, CudaStream, DeviceContext, TestKernels};
+use aegis_cuda::{CudaGraph, CudaStream, DeviceContext, StageEvents, TestKernels};
 use aegis_trace::Nanos;
 
 use crate::bench::{Bench, Outcome, Spread, require, wait_for};
@@ -55,20 +55,19 @@ fn gaps(
     stages: &[CudaGraph; 2],
     look_ahead: bool,
 ) -> Result<Spread, Box<dyn Error>> {
-    let events = || Ok::<_, Box<dyn Error>>([device.create_event()?, device.create_event()?]);
-    let (first, second) = (events()?, events()?);
-    let launch = |graph: &CudaGraph, [begun, ended]: &[CudaEvent; 2]| {
-        stream.between(begun, ended, |stream| stream.enqueue_graph(graph))
+    let (first, second) = (StageEvents::on(device)?, StageEvents::on(device)?);
+    let launch = |graph: &CudaGraph, events: &StageEvents| {
+        stream.between(events, |stream| stream.enqueue_graph(graph))
     };
     let mut gaps = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
         launch(&stages[0], &first)?;
         if !look_ahead {
-            wait_for(device, &first[1])?;
+            wait_for(device, first.ended())?;
         }
         launch(&stages[1], &second)?;
-        wait_for(device, &second[1])?;
-        gaps.push(second[0].elapsed_since(&first[1])?);
+        wait_for(device, second.ended())?;
+        gaps.push(second.begun().elapsed_since(first.ended())?);
     }
     Ok(Spread::of(gaps))
 }

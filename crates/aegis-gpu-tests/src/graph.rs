@@ -3,8 +3,8 @@
 use std::error::Error;
 
 use aegis_cuda::{
-    CudaEvent, CudaGraph, CudaStream, DeviceContext, DeviceError, GraphUpdate, PartitionShare,
-    ProbeJob, StageProbe, TestKernels,
+    CudaGraph, CudaStream, DeviceContext, DeviceError, GraphUpdate, PartitionShare, ProbeJob,
+    ProbeMarks, StageEvents, StageLengths, StageProbe, TestKernels,
 };
 use aegis_trace::{Bytes, Nanos};
 
@@ -88,10 +88,6 @@ fn probe_job(device: &DeviceContext, fill: u8) -> Result<ProbeJob, DeviceError> 
     Ok(ProbeJob { input, output: device.host_buffer(PROBED)? })
 }
 
-fn events(device: &DeviceContext) -> Result<[CudaEvent; 2], DeviceError> {
-    Ok([device.create_event()?, device.create_event()?])
-}
-
 pub(crate) fn stage(bench: &Bench) -> Outcome {
     let device = bench.open()?;
     let whole = stage_on(&device)?;
@@ -107,33 +103,52 @@ fn stage_on(device: &DeviceContext) -> Outcome {
     let arena = device.reserve_arena(Bytes(PROBED as u64))?;
     let middle = arena.buffer(0..PROBED as u64)?;
     let length = Nanos::from_micros(500);
-    let probe = StageProbe::capture(&kernels, &stream, probe_job(device, 1)?, middle, length)?;
-    let (first, second) = (events(device)?, events(device)?);
+    let (marks, captured) = (ProbeMarks::Copies, probe_job(device, 1)?);
+    let probe = StageProbe::capture(&kernels, &stream, captured, middle, length, marks)?;
+    let (first, second) = (StageEvents::on(device)?, StageEvents::on(device)?);
     let mut took = Vec::new();
     for (job, of) in [(7, &first), (9, &second), (11, &first)] {
         let mut buffers = probe_job(device, job)?;
-        probe.run(&stream, [&of[0], &of[1]], &mut buffers, None)?;
-        wait_for(device, &of[1])?;
+        probe.run(&stream, of, &mut buffers, None)?;
+        wait_for(device, of.ended())?;
         let came_back = buffers.output.iter().all(|byte| *byte == job);
         require(came_back, || format!("job {job} got the outputs of another"))?;
-        let elapsed = of[1].elapsed_since(&of[0])?;
-        require(elapsed >= length, || format!("{elapsed} between the events of {length}"))?;
-        took.push(elapsed);
+        took.push(told_apart(of.lengths()?, length)?);
     }
     let mut buffers = probe_job(device, 13)?;
-    probe.run(&stream, [&first[0], &first[1]], &mut buffers, Some(length))?;
-    wait_for(device, &first[1])?;
-    let both = first[1].elapsed_since(&first[0])?;
+    probe.run(&stream, &first, &mut buffers, Some(length))?;
+    wait_for(device, first.ended())?;
+    let StageLengths { whole: both, upload, download } = first.lengths()?;
     require(both >= length * 2, || format!("with a kernel before: {both}"))?;
+    let untold = upload == Nanos::ZERO && download == Nanos::ZERO;
+    require(untold, || format!("copies of an earlier stage: {upload}, {download}"))?;
     let untouched = probe.captured().output.iter().all(|byte| *byte == 0);
     require(untouched, || "what it was captured with was written".into())?;
-    let beside = stage_overhead(device, &kernels, &stream)?;
-    let took: Vec<String> = took.iter().map(ToString::to_string).collect();
-    Ok(format!("{}; with a kernel before {both}\n{beside}", took.join(", ")))
+    let beside = stage_overhead(device, &kernels, &stream, ProbeMarks::Copies)?;
+    let unmarked = stage_overhead(device, &kernels, &stream, ProbeMarks::Nothing)?;
+    let took = took.join(", ");
+    Ok(format!("{took}; with a kernel before {both}\nmarked: {beside}\nunmarked: {unmarked}"))
+}
+
+/// Requires that the copies of a probe of `length` were told from its kernel, both ways.
+fn told_apart(of: StageLengths, length: Nanos) -> Outcome {
+    let StageLengths { whole, upload, download } = of;
+    let copies = upload.saturating_add(download);
+    let work = whole.saturating_sub(copies);
+    // At a hundred gigabytes a second, more than any bus has, a copy takes this long.
+    let least = Nanos(PROBED as u64 / 100);
+    let told = upload >= least && download >= least && work >= length && work < length * 2;
+    require(told, || format!("{upload} in, {download} out of {whole}, a kernel of {length}"))?;
+    Ok(format!("{whole} (in {upload}, out {download})"))
 }
 
 /// What a stage takes beside its kernel: on the device and for who launches it.
-fn stage_overhead(device: &DeviceContext, kernels: &TestKernels, stream: &CudaStream) -> Outcome {
+fn stage_overhead(
+    device: &DeviceContext,
+    kernels: &TestKernels,
+    stream: &CudaStream,
+    marks: ProbeMarks,
+) -> Outcome {
     const ROUNDS: usize = 3000;
     let room = device.reserve_arena(Bytes(64 << 10))?;
     let buffers = || -> Result<ProbeJob, DeviceError> {
@@ -141,19 +156,29 @@ fn stage_overhead(device: &DeviceContext, kernels: &TestKernels, stream: &CudaSt
     };
     let length = Nanos::from_micros(100);
     let middle = room.buffer(0..64 << 10)?;
-    let probe = StageProbe::capture(kernels, stream, buffers()?, middle, length)?;
-    let [begun, ended] = events(device)?;
+    let probe = StageProbe::capture(kernels, stream, buffers()?, middle, length, marks)?;
+    let events = StageEvents::on(device)?;
     let mut job = buffers()?;
     let (mut on_device, mut beside) = (Vec::new(), Vec::new());
+    let mut asking = Vec::new();
     for _ in 0..ROUNDS {
         let wall = time(|| {
-            probe.run(stream, [&begun, &ended], &mut job, None)?;
-            wait_for(device, &ended)
+            probe.run(stream, &events, &mut job, None)?;
+            wait_for(device, events.ended())
         })?;
-        let elapsed = ended.elapsed_since(&begun)?;
-        on_device.push(elapsed);
-        beside.push(wall.saturating_sub(elapsed));
+        let mut told = None;
+        asking.push(time(|| {
+            told = Some(events.lengths()?);
+            Ok(())
+        })?);
+        let whole = told.ok_or("the lengths were asked for")?.whole;
+        on_device.push(whole);
+        beside.push(wall.saturating_sub(whole));
     }
-    let (on_device, beside) = (Spread::of(on_device), Spread::of(beside));
-    Ok(format!("{ROUNDS} stages of 100 us and copies: {on_device}\n  beside it: {beside}"))
+    let (on_device, beside, asking) =
+        (Spread::of(on_device), Spread::of(beside), Spread::of(asking));
+    Ok(format!(
+        "{ROUNDS} stages of 100 us and copies: {on_device}\n  beside it: {beside}\n  asking for \
+         the lengths: {asking}"
+    ))
 }

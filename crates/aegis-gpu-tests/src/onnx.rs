@@ -11,7 +11,7 @@ use std::sync::Arc;
 use aegis_backend_onnx::{Gpu, Library, LoadOptions, OnnxBackend};
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, DType, RuntimeBackend, TensorSpec};
-use aegis_cuda::{CudaStream, DeviceArena, DeviceContext, HostConfig};
+use aegis_cuda::{CudaStream, DeviceArena, DeviceContext, HostConfig, StageEvents, StageLengths};
 use aegis_memory::{MemoryOrchestrator, ModelMemory, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, ModelId, MonotonicClock, Nanos, PartitionId, StageIndex};
 
@@ -332,7 +332,7 @@ pub(crate) fn plain_stages_are_timed_whole(bench: &Bench) -> Outcome {
     let stages = (0..3).map(|stage| folder.join(format!("unet.stage{stage}.onnx"))).collect();
     let backend = gpu.load_stages(stages, Bytes::from_gib(1))?;
     let mut model = gpu.bind(backend)?;
-    let (begun, ended) = (gpu.device.create_event()?, gpu.device.create_event()?);
+    let events = StageEvents::on(&gpu.device)?;
     let mut lines = Vec::new();
     for round in 0..2 {
         for stage in 0..3 {
@@ -340,10 +340,16 @@ pub(crate) fn plain_stages_are_timed_whole(bench: &Bench) -> Outcome {
             let took = time(|| {
                 let enqueue =
                     |stream: &CudaStream| backend.enqueue(StageIndex(stage), slot, stream);
-                Ok(gpu.stream.between(&begun, &ended, enqueue)?)
+                Ok(gpu.stream.between(&events, enqueue)?)
             })?;
-            ended.synchronize()?;
-            let measured = ended.elapsed_since(&begun)?;
+            events.ended().synchronize()?;
+            let StageLengths { whole: measured, upload, download } = events.lengths()?;
+            let (copies_in, copies_out) = (upload > Nanos::ZERO, download > Nanos::ZERO);
+            require((copies_in, copies_out) == (stage == 0, stage == 2), || {
+                format!("stage {stage} copied for {upload} and {download}")
+            })?;
+            let copies = upload.saturating_add(download);
+            require(copies < measured, || format!("{copies} of {measured} in stage {stage}"))?;
             // Behind the second event only the call's return is left, before the first its entry.
             require(measured * 2 >= took, || {
                 format!("stage {stage} took {took} on the thread and {measured} by its events")

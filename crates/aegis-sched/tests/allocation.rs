@@ -5,7 +5,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aegis_context::{ModelDescription, ResourceBudget, SimBackend, SimModel, StreamPool};
+use aegis_context::{
+    ModelDescription, ResourceBudget, SimBackend, SimCopies, SimModel, StreamPool,
+};
 use aegis_cuda::{DeviceContext, SimConfig, SimWork};
 use aegis_memory::MemoryOrchestrator;
 use aegis_sched::admission::{
@@ -64,7 +66,7 @@ struct Stack {
 
 impl Stack {
     fn new(look_ahead: bool) -> Self {
-        let sim = SimConfig { memory_limit: MEMORY, max_streams: 1, stream_depth: 8 };
+        let sim = SimConfig { memory_limit: MEMORY, max_streams: 1, stream_depth: 16 };
         let device = DeviceContext::sim(sim).expect("a simulated device");
         let arena = device.reserve_arena(MEMORY).expect("all of the memory");
         let overheads = Overheads { look_ahead, ..Overheads::NONE };
@@ -98,7 +100,7 @@ impl Stack {
         }
     }
 
-    /// Admits a model of two stages of 10 ns; every `late`-th launch of the first takes 40 ns more.
+    /// Admits a model of two stages of 10 ns, copies included; every `late`-th launch of the first takes 40 ns more.
     fn admit(&mut self, name: &str, service: ServiceTerms, late: u64) {
         let description = ModelDescription { inputs: vec![], outputs: vec![], stages: 2 };
         let carried = Bytes::ZERO;
@@ -110,7 +112,9 @@ impl Stack {
         let budget = ResourceBudget { memory: MEMORY, streams: 1, compute: Nanos::MAX };
         let (declared, may_be_suspended) = (vec![Nanos(10); 2], true);
         let terms = Terms { service, costs: declared, may_be_suspended, budget, slots: SLOTS };
-        let backend = Box::new(SimBackend::new(model, self.device.kind(), Box::new(costs)));
+        let copies = SimCopies { upload: Nanos(2), download: Nanos(1) };
+        let backend = SimBackend::new(model, self.device.kind(), Box::new(costs)).copying(copies);
+        let backend = Box::new(backend);
         let request = AdmissionRequest { name: name.into(), terms, backend };
         let admitted = self.admission.admit(request, &mut self.memory);
         let mut admitted = admitted.expect("there is room");

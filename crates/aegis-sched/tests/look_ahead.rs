@@ -152,7 +152,7 @@ impl Device {
                     device.stages.push((job, stage));
                     assert!(device.stages.len() <= 2, "{}: {device:?}", place());
                 }
-                TraceEvent::StageCompleted { job, stage, started, finished } => {
+                TraceEvent::StageCompleted { job, stage, started, finished, .. } => {
                     assert_eq!(device.stages.remove(0), (job, stage), "{}", place());
                     assert!(started >= device.finished, "{}: {job} {stage}", place());
                     device.finished = finished;

@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use crate::collector::Record;
-use crate::event::{EventKind, TraceEvent};
+use crate::event::TraceEvent;
 use crate::id::ModelId;
+use crate::kind::EventKind;
 use crate::unit::Timestamp;
 
 /// Records in order of time, with the count of those that were lost.

@@ -54,6 +54,12 @@ impl Nanos {
         Self(n * 1_000_000_000)
     }
 
+    /// Whether it is no time at all.
+    #[must_use]
+    pub const fn is_zero(&self) -> bool {
+        self.0 == 0
+    }
+
     /// The count of nanoseconds.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {

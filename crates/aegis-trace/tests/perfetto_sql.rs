@@ -78,6 +78,7 @@ fn slices_are_where_and_as_long_as_the_run_was() {
     let answers = ask(&path, &[SLICES_BY_NAME, on_device]);
     expect![[r#"
         5 | camera | 30880000
+        3 | download | 300000
         7 | job | 95140000
         6 | lidar "front" | 105820000
         4 | logger | 21880000
@@ -86,18 +87,45 @@ fn slices_are_where_and_as_long_as_the_run_was() {
         6 | stage 0 | 69000000
         2 | stage 1 | 6000000
         1 | suspended | 4000000
+        4 | upload | 1200000
     "#]]
     .assert_eq(&lines(&answers[0]));
     expect![[r#"
         2050000 | 3940000 | lidar "front" | partition left
+        2050000 | 300000 | upload | partition left
         3050000 | 8940000 | logger | partition right
         6050000 | 3940000 | camera | partition left
+        6050000 | 300000 | upload | partition left
+        9890000 | 100000 | download | partition left
         10050000 | 3940000 | lidar "front" | partition left
+        13890000 | 100000 | download | partition left
         20050000 | 1940000 | logger | partition right
         30050000 | 10940000 | camera | partition left
+        30050000 | 300000 | upload | partition left
+        40890000 | 100000 | download | partition left
         50050000 | 44940000 | lidar "front" | partition left
+        50050000 | 300000 | upload | partition left
     "#]]
     .assert_eq(&lines(&answers[1]));
+}
+
+#[test]
+fn copies_lie_in_the_slice_of_their_stage() {
+    let (_folder, path) = picture(TraceFormat::Perfetto, "story.pftrace");
+    let copies = "
+        SELECT stage.name AS a_model, copy.name AS b_copy, count(*) AS c_n, sum(copy.dur) AS d_total,
+            sum(copy.ts = stage.ts) AS e_first,
+            sum(copy.ts + copy.dur = stage.ts + stage.dur) AS f_last
+        FROM slice copy JOIN slice stage ON copy.parent_id = stage.id
+        WHERE copy.name IN ('upload', 'download') GROUP BY 1, 2 ORDER BY 1, 2";
+    let answers = ask(&path, &[copies]);
+    expect![[r#"
+        camera | download | 2 | 200000 | 0 | 2
+        camera | upload | 2 | 600000 | 2 | 0
+        lidar "front" | download | 1 | 100000 | 0 | 1
+        lidar "front" | upload | 2 | 600000 | 2 | 0
+    "#]]
+    .assert_eq(&lines(&answers[0]));
 }
 
 #[test]

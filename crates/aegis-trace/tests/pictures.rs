@@ -84,7 +84,8 @@ fn with_look_ahead_a_stage_is_shown_from_the_end_of_the_one_before_it_on() {
     let ran = |model, noticed, started, finished| {
         let (started, finished) = (Timestamp(started), Timestamp(finished));
         let (job, stage) = (job(model), StageIndex(0));
-        at(noticed, TraceEvent::StageCompleted { job, stage, started, finished })
+        let (upload, download) = (Nanos::ZERO, Nanos::ZERO);
+        at(noticed, TraceEvent::StageCompleted { job, stage, started, finished, upload, download })
     };
     let completed = |model, time| {
         let (response, execution) = (Nanos(1), Nanos(1));
@@ -117,6 +118,44 @@ fn with_look_ahead_a_stage_is_shown_from_the_end_of_the_one_before_it_on() {
     assert_eq!(slices("stream s0"), [1.5, 28.0, 28.0, 50.0]);
     // The job, its waiting until the end of the other one, its stage.
     assert_eq!(slices("model m1"), [2.0, 2.0, 30.0, 30.0, 52.0, 52.0]);
+}
+
+/// Copies are slices in that of their stage; those of a damaged trace are cut to it.
+#[test]
+fn copies_are_shown_within_their_stage() {
+    let job = JobId { model: ModelId::first(0), sequence: 0 };
+    let (stage, stream) = (StageIndex(0), aegis_trace::StreamId::first(0));
+    let drawn = |[started, finished]: [u64; 2], [upload, download]: [u64; 2]| {
+        let why = aegis_trace::Reason::OnlyReady;
+        let dispatched = TraceEvent::Dispatched { job, stage, stream, waiting: 0, why };
+        let (started, finished) = (Timestamp(started), Timestamp(finished));
+        let (upload, download) = (Nanos(upload), Nanos(download));
+        let ran = TraceEvent::StageCompleted { job, stage, started, finished, upload, download };
+        let records = [(1_000, dispatched), (60_000, ran)].map(|(at, event)| Record {
+            at: Timestamp(at),
+            by: 0,
+            event,
+        });
+        let events = chrome(&written(TraceFormat::Chrome, &records, 0));
+        let stream = events.iter().find(|event| event["args"]["name"] == "stream s0");
+        let track = stream.expect("a track")["tid"].clone();
+        let slices = events
+            .iter()
+            .filter(|event| event["tid"] == track && (event["ph"] == "B" || event["ph"] == "E"));
+        let told = |event: &Value| match event["name"].as_str() {
+            Some(name) => format!("{name} {}", event["ts"]),
+            None => format!("{}", event["ts"]),
+        };
+        slices.map(told).collect::<Vec<_>>().join(", ")
+    };
+    let whole = drawn([2_000, 50_000], [7_000, 3_000]);
+    assert_eq!(whole, "m0 2.0, upload 2.0, 9.0, download 47.0, 50.0, 50.0");
+    assert_eq!(drawn([2_000, 50_000], [0, 3_000]), "m0 2.0, download 47.0, 50.0, 50.0");
+    assert_eq!(drawn([2_000, 50_000], [0, 0]), "m0 2.0, 50.0");
+    let too_long = drawn([2_000, 50_000], [40_000, 30_000]);
+    assert_eq!(too_long, "m0 2.0, upload 2.0, 42.0, download 42.0, 50.0, 50.0");
+    assert_eq!(drawn([2_000, 50_000], [u64::MAX, u64::MAX]), "m0 2.0, upload 2.0, 50.0, 50.0");
+    assert_eq!(drawn([50_000, 2_000], [5, 5]), "m0 50.0, 50.0", "it ended before it began");
 }
 
 #[test]
@@ -213,6 +252,7 @@ fn a_stream_that_stays_open_for_ever_is_refused_and_not_kept() {
 fn jobs_of_a_trace_with_losses_are_drawn_from_what_is_left() {
     let job = JobId { model: ModelId::first(3), sequence: 9 };
     let (started, finished) = (Timestamp(20), Timestamp(30));
+    let (upload, download) = (Nanos(3), Nanos(2));
     let stage = StageIndex(0);
     let left = [
         TraceEvent::Dispatched {
@@ -222,7 +262,7 @@ fn jobs_of_a_trace_with_losses_are_drawn_from_what_is_left() {
             waiting: 0,
             why: aegis_trace::Reason::OnlyReady,
         },
-        TraceEvent::StageCompleted { job, stage, started, finished },
+        TraceEvent::StageCompleted { job, stage, started, finished, upload, download },
     ];
     let records: Vec<_> = left
         .into_iter()

@@ -23,8 +23,9 @@ use crate::partition::{Partition, PartitionSpec};
 use crate::runtime::{Parts, Runtime};
 use crate::source::Preparation;
 
-/// Work items a stream holds: two events and a stage, twice, so that it never fills.
-const STREAM_DEPTH: usize = 8;
+/// Work items a stream holds: two events, a stage, and two copies with their marks, twice, so that it
+/// never fills.
+const STREAM_DEPTH: usize = 16;
 /// The same on a GPU, where each input and each output of a job is a copy of its own.
 const GPU_STREAM_DEPTH: usize = 1024;
 /// What the modules of libraries take once in a process: 220 MiB were seen with 24 networks.

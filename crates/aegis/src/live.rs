@@ -295,7 +295,9 @@ mod tests {
     fn stage(number: u64, from: u64, to: u64) -> TraceEvent {
         let job = JobId { model: MODEL, sequence: number };
         let stage = StageIndex(0);
-        TraceEvent::StageCompleted { job, stage, started: at(from), finished: at(to) }
+        let (started, finished) = (at(from), at(to));
+        let (upload, download) = (Nanos::ZERO, Nanos::ZERO);
+        TraceEvent::StageCompleted { job, stage, started, finished, upload, download }
     }
 
     fn fed(events: impl IntoIterator<Item = (u64, TraceEvent)>) -> LiveState {

@@ -121,8 +121,10 @@ fn tell_of_job(event: &TraceEvent, names: &Names) -> String {
             names.job(*job),
             reason(*why)
         ),
-        TraceEvent::StageCompleted { job, stage, started, finished } => {
-            format!("{} stage {stage} ran for {}", names.job(*job), length(*started, *finished))
+        TraceEvent::StageCompleted { job, stage, started, finished, upload, download } => {
+            let ran = length(*started, *finished);
+            let copies = copies(*upload, *download);
+            format!("{} stage {stage} ran for {ran}{copies}", names.job(*job))
         }
         TraceEvent::Suspended { job, next_stage } => {
             format!("{} gives way before stage {next_stage}", names.job(*job))
@@ -205,6 +207,14 @@ pub fn reason(why: Reason) -> String {
     }
 }
 
+/// Of which copies took so long, where they were told apart.
+fn copies(upload: Nanos, download: Nanos) -> String {
+    let of = |what, length: Nanos| (!length.is_zero()).then(|| format!("{length} {what}"));
+    let told: Vec<String> =
+        [of("uploading", upload), of("downloading", download)].into_iter().flatten().collect();
+    if told.is_empty() { String::new() } else { format!(" ({})", told.join(", ")) }
+}
+
 fn length(started: Timestamp, finished: Timestamp) -> Nanos {
     Nanos(finished.0.saturating_sub(started.0))
 }
@@ -242,6 +252,23 @@ mod tests {
         let tie = Reason::EarliestDeadline { chosen: Timestamp(10), next: Timestamp(10) };
         let told = "m0#7 stage 1 on s0: earliest deadline, by a tie; 2 waiting";
         check(&dispatched(tie), Weight::Decision, told);
+    }
+
+    #[test]
+    fn a_stage_tells_its_copies_where_they_are_known() {
+        let ran = |upload, download| TraceEvent::StageCompleted {
+            job: JOB,
+            stage: StageIndex(0),
+            started: Timestamp(1_000),
+            finished: Timestamp(501_000),
+            upload: Nanos(upload),
+            download: Nanos(download),
+        };
+        check(&ran(0, 0), Weight::Detail, "m0#7 stage 0 ran for 500 us");
+        let told = "m0#7 stage 0 ran for 500 us (20 us uploading, 3 us downloading)";
+        check(&ran(20_000, 3_000), Weight::Detail, told);
+        let told = "m0#7 stage 0 ran for 500 us (3 us downloading)";
+        check(&ran(0, 3_000), Weight::Detail, told);
     }
 
     #[test]

@@ -86,7 +86,9 @@ fn event(n: u64) -> TraceEvent {
             job,
             stage,
             started: Timestamp(n),
-            finished: Timestamp(n + 1),
+            finished: Timestamp(n + 3),
+            upload: Nanos(1),
+            download: Nanos(1),
         },
         _ => TraceEvent::Completed { job, response: Nanos(9), execution: Nanos(1) },
     }

@@ -22,7 +22,7 @@
 //! The graph of the first stage begins with the copies of the inputs, that of the last ends with those
 //! of the outputs: a stage is one call of the driver, and no time of the processor lies within it.
 //! They are captured with host buffers of the model's own and aimed at those of a job's slot when it
-//! is launched.
+//! is launched. Where the copies end and begin is recorded, here as in a plain stage.
 //!
 //! # Invariants
 //! 1. Stages of the model run one at a time, in the order of their job.
@@ -39,7 +39,7 @@ use aegis_context::foreign::Meter;
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, TensorSpec, sample};
 use aegis_cuda::{
-    CudaGraph, CudaStream, DeviceBuffer, DeviceError, ForeignCharge, HostBuffer, interop,
+    CopyMark, CudaGraph, CudaStream, DeviceBuffer, DeviceError, ForeignCharge, HostBuffer, interop,
 };
 use aegis_memory::MemoryBinding;
 use aegis_trace::{Bytes, StageIndex};
@@ -265,6 +265,7 @@ impl Prepared {
                     for (copy, source) in copies_in.iter().zip(&staging.inputs) {
                         ffi::copy_in(stream, source, memory.named[copy.tensor].own())?;
                     }
+                    mark(stream, copies_in, CopyMark::Uploaded)?;
                 }
                 if *fill {
                     ffi::fill_scratch(stream, &memory.binding, SCRATCH, CLEAN)?;
@@ -273,6 +274,7 @@ impl Prepared {
                     ffi::while_capturing(|| binding.enqueue(scratch, stream)).map_err(runtime)?,
                 )?;
                 if index == last {
+                    mark(stream, copies_out, CopyMark::Downloading)?;
                     for (copy, target) in copies_out.iter().zip(&staging.outputs) {
                         ffi::copy_out(stream, memory.named[copy.tensor].own(), target)?;
                     }
@@ -392,12 +394,14 @@ impl Prepared {
                 let io = slot.io();
                 ffi::copy_in(stream, &io.inputs[copy.slot], self.memory.named[copy.tensor].own())?;
             }
+            mark(stream, &self.copies_in, CopyMark::Uploaded)?;
         }
         // Also a stage without copies begins here, and not once it has run on its session's stream.
         interop::open_stage(stream)?;
         stream.synchronize()?; // The inputs are there before another stream reads them.
         self.run_stage(stage)?;
         if stage + 1 == self.stages.len() {
+            mark(stream, &self.copies_out, CopyMark::Downloading)?;
             for copy in &self.copies_out {
                 let io = slot.io();
                 ffi::copy_out(
@@ -437,6 +441,11 @@ impl Memory {
             }
         }
     }
+}
+
+/// Says on which side of here the stage's `copies` lie, if there are any.
+fn mark(stream: &CudaStream, copies: &[Copy], mark: CopyMark) -> Result<(), DeviceError> {
+    if copies.is_empty() { Ok(()) } else { stream.mark(mark) }
 }
 
 fn copies(chain: &Chain, inputs: bool) -> Vec<Copy> {

@@ -45,6 +45,7 @@ use crate::device_core::DeviceCore;
 use crate::error::DeviceError;
 use crate::event::{EventCell, Ticket};
 use crate::signal::Signal;
+use crate::stage::CopyCells;
 use crate::sync::lock;
 
 /// One recording whose end nobody has seen yet.
@@ -55,10 +56,13 @@ struct Mark {
     event: Arc<RawEvent>,
     /// Its place among the entries: all before it end with it.
     position: Position,
-    /// The recording at the beginning of its stage, which ends with it: the stage is one graph, and
-    /// nobody asks the driver when it began.
-    begun: Option<(Arc<EventCell>, Ticket)>,
+    /// The recordings within its stage, which end with it: the stage is one graph, and nobody asks the
+    /// driver when it came by.
+    within: [Option<(Arc<EventCell>, Ticket)>; WITHIN],
 }
+
+/// Recordings of a stage before its last: its beginning, and around its copies.
+const WITHIN: usize = 3;
 
 impl Mark {
     /// Whether somebody may still ask for this recording.
@@ -68,7 +72,7 @@ impl Mark {
 
     /// Completes its recordings, the earlier one first.
     fn complete(&self, at: Timestamp) {
-        if let Some((cell, ticket)) = &self.begun {
+        for (cell, ticket) in self.within.iter().flatten() {
             cell.complete(*ticket, at);
         }
         self.cell.complete(self.ticket, at); // Nothing, where it is stale.
@@ -76,18 +80,18 @@ impl Mark {
 
     /// Ends its recordings with the loss of the device.
     fn lose(&self) {
-        if let Some((cell, ticket)) = &self.begun {
+        for (cell, ticket) in self.within.iter().flatten() {
             cell.fail(*ticket, None);
         }
         self.cell.fail(self.ticket, None);
     }
 }
 
-/// The two events of a stage on their way into its stream.
-#[derive(Clone)]
+/// The events of a stage on their way into its stream.
 pub(crate) struct Edges {
     pub(crate) events: FrameEvents,
     pub(crate) begun: Arc<EventCell>,
+    pub(crate) copies: CopyCells,
     pub(crate) ended: Arc<EventCell>,
 }
 
@@ -292,7 +296,7 @@ impl Completions {
         event: &Arc<RawEvent>,
         cell: &Arc<EventCell>,
     ) -> Result<(), DeviceError> {
-        self.mark(lane, event, cell, None, |stream| {
+        self.mark(lane, event, cell, [None; WITHIN], |stream| {
             // SAFETY: (1) The stream lives as long as the lane, in the event's GPU: a view's events
             // and streams are made by one machine, and `CudaStream::record` refuses those of
             // another.
@@ -300,28 +304,34 @@ impl Completions {
         })
     }
 
-    /// Enqueues a stage that is one graph and records both its events.
+    /// Enqueues a stage that is one graph and records its events.
     pub(crate) fn launch_stage(
         &self,
         lane: &Lane,
         graph: &CudaGraph,
         edges: &Edges,
     ) -> Result<(), DeviceError> {
-        let ended = &edges.events.ended;
-        self.mark(lane, ended, &edges.ended, Some(&edges.begun), |stream| {
+        let (ended, marked, copies) = (&edges.events.ended, graph.marked(), &edges.copies);
+        let within = [
+            Some(&edges.begun),
+            marked.uploaded.then_some(&copies.uploaded),
+            marked.downloading.then_some(&copies.downloading),
+        ];
+        self.mark(lane, ended, &edges.ended, within, |stream| {
             // SAFETY: (1) The stream lives as long as the lane, in the graph's GPU, which the caller
             // compared.
             unsafe { graph.launch(stream.handle(), Some(&edges.events)) }
         })
     }
 
-    /// Enqueues by `enqueue` what records `event`, and `begun` before it, and waits for its end.
+    /// Enqueues by `enqueue` what records `event`, and those of `within` before it, and waits for its
+    /// end.
     fn mark(
         &self,
         lane: &Lane,
         event: &Arc<RawEvent>,
         cell: &Arc<EventCell>,
-        begun: Option<&Arc<EventCell>>,
+        within: [Option<&Arc<EventCell>>; WITHIN],
         enqueue: impl FnOnce(&RawStream) -> Result<(), DeviceError>,
     ) -> Result<(), DeviceError> {
         self.core.check()?;
@@ -336,13 +346,13 @@ impl Completions {
             return Err(DeviceError::StreamFull { stream: lane.id, depth: lane.depth });
         }
         self.pending.fetch_add(1, Ordering::SeqCst); // Invariant 3.
-        let begun = begun.map(|cell| (Arc::clone(cell), cell.begin()));
+        let within = within.map(|cell| cell.map(|cell| (Arc::clone(cell), cell.begin())));
         let ticket = cell.begin(); // Invariant 2: before the recording.
         if let Err(error) = enqueue(&lane.stream) {
             self.pending.fetch_sub(1, Ordering::SeqCst);
             drop(queue);
             self.lose_or_note(Some(lane.id), &error);
-            if let Some((cell, ticket)) = begun {
+            for (cell, ticket) in within.into_iter().flatten() {
                 cell.fail(ticket, crate::fault::refused(lane.id, &error));
             }
             cell.fail(ticket, crate::fault::refused(lane.id, &error));
@@ -351,7 +361,7 @@ impl Completions {
         let (sequence, position) = (queue.next, queue.entries.enter());
         queue.next += 1;
         let (cell, event) = (Arc::clone(cell), Arc::clone(event));
-        queue.marks.push_back(Mark { sequence, cell, ticket, event, position, begun });
+        queue.marks.push_back(Mark { sequence, cell, ticket, event, position, within });
         drop(queue);
         self.wake(lane);
         Ok(())

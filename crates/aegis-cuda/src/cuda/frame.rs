@@ -1,15 +1,17 @@
 //! The frame of a stage's work within its graph.
 //!
-//! Two recorded events, and copies whose host side can be aimed anew.
+//! Recorded events, and copies whose host side can be aimed anew.
 //! A stage that is one graph is one call of the driver, and begins only when all of it is there. So
 //! the time between its events holds no time of the processor: not how long it took to enqueue the
 //! copies, and not how long the operating system kept it from that.
 //!
 //! ```text
 //!   record begun --> copies in --> work --> copies out --> record ended      (in the graph)
-//!        ^               ^                       ^              ^
-//!   an event of the   a buffer of this      a buffer of     an event of the
-//!   stream's loan     job                   this job        stream's loan
+//!        ^               ^      ^        ^       ^              ^
+//!   an event of the   a buffer  |        |  a buffer of     an event of the
+//!   stream's loan     of this   |        |  this job        stream's loan
+//!                     job    record    record
+//!                          uploaded   downloading, of the loan too, where it has such copies
 //! ```
 //!
 //! # Invariants
@@ -31,6 +33,7 @@ use super::event::RawEvent;
 use super::graph::count_nodes;
 use super::library::CopyParameters;
 use crate::error::DeviceError;
+use crate::stage::CopyMark;
 
 /// `CU_GRAPH_NODE_TYPE_MEMCPY`.
 const COPY_NODE: u32 = 1;
@@ -39,24 +42,73 @@ const RECORD_NODE: u32 = 7;
 /// `CU_MEMORYTYPE_HOST`.
 const HOST: u32 = 1;
 
-/// The events that a stage is between.
-#[derive(Clone)]
+/// The events that a stage, and the work between its copies, is between.
 pub(crate) struct FrameEvents {
     pub(crate) begun: Arc<RawEvent>,
+    pub(crate) uploaded: Arc<RawEvent>,
+    pub(crate) downloading: Arc<RawEvent>,
     pub(crate) ended: Arc<RawEvent>,
+}
+
+impl FrameEvents {
+    pub(crate) fn of(&self, mark: CopyMark) -> &Arc<RawEvent> {
+        match mark {
+            CopyMark::Uploaded => &self.uploaded,
+            CopyMark::Downloading => &self.downloading,
+        }
+    }
+}
+
+/// Which ends of copies the graph of a stage records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Marked {
+    pub(crate) uploaded: bool,
+    pub(crate) downloading: bool,
 }
 
 /// The frame of one graph.
 pub(crate) struct Frame {
-    begun: CUgraphNode,
-    ended: CUgraphNode,
+    begun: Recording,
+    uploaded: Option<Recording>,
+    downloading: Option<Recording>,
+    ended: Recording,
     copies: Vec<HostCopy>,
-    /// What it records when it is launched outside a stage.
-    own: FrameEvents,
-    /// What the nodes record now.
-    aimed: FrameEvents,
     /// Where the copies run.
     context: CUcontext,
+}
+
+/// A node that records an event.
+struct Recording {
+    node: CUgraphNode,
+    /// What it records when the graph is launched outside a stage.
+    own: Arc<RawEvent>,
+    /// What it records now.
+    aimed: Arc<RawEvent>,
+}
+
+impl Recording {
+    /// Makes later launches of `executable` record `event`, or its own without any. Costs a comparison
+    /// where they do already.
+    fn aim(
+        &mut self,
+        machine: &Machine,
+        executable: CUgraphExec,
+        event: Option<&Arc<RawEvent>>,
+    ) -> Result<(), DeviceError> {
+        let next = event.unwrap_or(&self.own);
+        if Arc::ptr_eq(&self.aimed, next) {
+            return Ok(());
+        }
+        let api = machine.api();
+        // SAFETY: (1) Executable, node and event live: invariants 1 and 2. (2) The lock of the graph is
+        // held.
+        let code = unsafe {
+            (api.cuGraphExecEventRecordNodeSetEvent)(executable, self.node, next.handle())
+        };
+        machine.check("cuGraphExecEventRecordNodeSetEvent", code)?;
+        self.aimed = Arc::clone(next);
+        Ok(())
+    }
 }
 
 /// A copy between the host and the device.
@@ -79,30 +131,34 @@ impl Frame {
     pub(crate) unsafe fn find(
         machine: &Machine,
         template: CUgraph,
-        own: FrameEvents,
+        own: &FrameEvents,
         context: CUcontext,
     ) -> Result<Self, DeviceError> {
-        let aimed = own.clone();
-        let (begun, ended, copies) = (null_mut(), null_mut(), Vec::new());
-        let mut frame = Self { begun, ended, copies, own, aimed, context };
+        let (mut copies, mut records) = (Vec::new(), Vec::new());
         for node in nodes_of(machine, template)? {
             match kind_of(machine, node)? {
-                COPY_NODE => frame.copies.extend(host_copy(machine, node)?),
-                RECORD_NODE => {
-                    let event = event_of(machine, node)?;
-                    if event == frame.own.begun.handle() {
-                        frame.begun = node;
-                    } else if event == frame.own.ended.handle() {
-                        frame.ended = node;
-                    }
-                }
+                COPY_NODE => copies.extend(host_copy(machine, node)?),
+                RECORD_NODE => records.push((node, event_of(machine, node)?)),
                 _ => {}
             }
         }
-        if frame.begun.is_null() || frame.ended.is_null() {
-            return Err(DeviceError::Unframed);
-        }
-        Ok(frame)
+        let recording = |own: &Arc<RawEvent>| {
+            let (node, _) = *records.iter().find(|(_, event)| *event == own.handle())?;
+            Some(Recording { node, own: Arc::clone(own), aimed: Arc::clone(own) })
+        };
+        Ok(Self {
+            begun: recording(&own.begun).ok_or(DeviceError::Unframed)?,
+            uploaded: recording(&own.uploaded),
+            downloading: recording(&own.downloading),
+            ended: recording(&own.ended).ok_or(DeviceError::Unframed)?,
+            copies,
+            context,
+        })
+    }
+
+    /// Where it records around its copies.
+    pub(crate) fn marked(&self) -> Marked {
+        Marked { uploaded: self.uploaded.is_some(), downloading: self.downloading.is_some() }
     }
 
     /// Makes later launches of `executable` record `events`, or its own without any.
@@ -112,24 +168,14 @@ impl Frame {
         executable: CUgraphExec,
         events: Option<&FrameEvents>,
     ) -> Result<(), DeviceError> {
-        let events = events.unwrap_or(&self.own).clone();
-        let set = |node, now: &Arc<RawEvent>, next: &Arc<RawEvent>| {
-            if Arc::ptr_eq(now, next) {
-                return Ok(());
-            }
-            let api = machine.api();
-            // SAFETY: (1) Executable, node and event live: invariants 1 and 2. (2) The lock of the
-            // graph is held.
-            let code = unsafe {
-                (api.cuGraphExecEventRecordNodeSetEvent)(executable, node, next.handle())
-            };
-            machine.check("cuGraphExecEventRecordNodeSetEvent", code)
-        };
-        set(self.begun, &self.aimed.begun, &events.begun)?;
-        self.aimed.begun = events.begun;
-        set(self.ended, &self.aimed.ended, &events.ended)?;
-        self.aimed.ended = events.ended;
-        Ok(())
+        self.begun.aim(machine, executable, events.map(|events| &events.begun))?;
+        if let Some(uploaded) = &mut self.uploaded {
+            uploaded.aim(machine, executable, events.map(|events| &events.uploaded))?;
+        }
+        if let Some(downloading) = &mut self.downloading {
+            downloading.aim(machine, executable, events.map(|events| &events.downloading))?;
+        }
+        self.ended.aim(machine, executable, events.map(|events| &events.ended))
     }
 
     /// Makes the copy that was captured with the host address `captured` use `host` from the next

@@ -13,7 +13,7 @@ use cudarc::driver::sys::{CUgraph, CUgraphExec, CUstream};
 
 use super::context::Machine;
 use super::error::GRAPH_EXEC_UPDATE_FAILURE;
-use super::frame::{Frame, FrameEvents};
+use super::frame::{Frame, FrameEvents, Marked};
 use super::library::GraphUpdateInfo;
 use super::partition::Partition;
 use crate::error::DeviceError;
@@ -64,7 +64,7 @@ impl CudaGraph {
         partition: Option<&Arc<Partition>>,
         template: CUgraph,
         stream: CUstream,
-        framed: Option<FrameEvents>,
+        framed: Option<&FrameEvents>,
     ) -> Result<Self, DeviceError> {
         let parts = Parts { template, executable: null_mut(), nodes: 0, frame: None };
         let parts = Mutex::new(parts);
@@ -160,6 +160,11 @@ impl CudaGraph {
     /// Whether it was captured as a stage.
     pub(crate) fn is_framed(&self) -> bool {
         self.parts().frame.is_some()
+    }
+
+    /// Where the stage it was captured as has its copies marked; nowhere for another graph.
+    pub(crate) fn marked(&self) -> Marked {
+        self.parts().frame.as_ref().map_or(Marked::default(), Frame::marked)
     }
 
     /// Makes the copy that was captured with the host address `captured` use `host` from now on.

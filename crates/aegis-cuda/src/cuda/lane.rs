@@ -2,12 +2,14 @@
 //!
 //! A stage lies between two events. Work that is one framed graph records them itself
 //! ([`super::frame`]); before any other work the first is recorded by a call of its own, and the
-//! second behind it:
+//! second behind it. Marks of its copies are recorded where they are made:
 //!
 //! ```text
 //!   None --begin--> Waiting --framed graph--> Whole --end--> None
 //!                      |                        |
 //!                      +--- anything else ------+--> Begun --end: record ended--> None
+//!
+//!   None --capture--> Captured --end of the capture--> None     marks become nodes
 //! ```
 //!
 //! # Invariants
@@ -30,6 +32,7 @@ use super::stream::RawStream;
 use crate::error::DeviceError;
 use crate::event::EventCell;
 use crate::memory::{DeviceBuffer, SharedRegion};
+use crate::stage::CopyMark;
 use crate::sync::lock;
 
 /// Where a stream is in its stage.
@@ -38,6 +41,8 @@ enum Stage {
     Waiting(Edges),
     Begun(Edges),
     Whole(Edges),
+    /// It is being captured, between recordings of these events.
+    Captured(Arc<FrameEvents>),
 }
 
 /// The owner's end of a stream.
@@ -90,7 +95,7 @@ impl CudaLane {
     pub(crate) fn end_stage(&self) -> Result<(), DeviceError> {
         let stage = std::mem::replace(&mut *lock(&self.stage), Stage::None);
         match stage {
-            Stage::None | Stage::Whole(_) => Ok(()),
+            Stage::None | Stage::Whole(_) | Stage::Captured(_) => Ok(()),
             Stage::Waiting(edges) => {
                 self.record(&edges.events.begun, &edges.begun)?;
                 self.record(&edges.events.ended, &edges.ended)
@@ -108,14 +113,29 @@ impl CudaLane {
     pub(crate) fn open_stage(&self) -> Result<(), DeviceError> {
         let mut stage = lock(&self.stage);
         *stage = match std::mem::replace(&mut *stage, Stage::None) {
-            Stage::None => Stage::None,
             Stage::Waiting(edges) => {
                 self.record(&edges.events.begun, &edges.begun)?;
                 Stage::Begun(edges)
             }
             Stage::Begun(edges) | Stage::Whole(edges) => Stage::Begun(edges),
+            outside @ (Stage::None | Stage::Captured(_)) => outside,
         };
         Ok(())
+    }
+
+    /// Records the end of the uploads, or the beginning of the downloads, of the stage that is being
+    /// enqueued or captured.
+    pub(crate) fn mark(&self, mark: CopyMark) -> Result<(), DeviceError> {
+        self.open_stage()?;
+        match &*lock(&self.stage) {
+            Stage::None | Stage::Waiting(_) | Stage::Whole(_) => Ok(()),
+            Stage::Begun(edges) => self.record(edges.events.of(mark), edges.copies.of(mark)),
+            Stage::Captured(events) => {
+                // SAFETY: (1) The stream lives as long as the lane. (2) The events live as long as the
+                // graph: its frame holds those that it finds in it.
+                unsafe { events.of(mark).record_in_graph(self.lane.stream().handle()) }
+            }
+        }
     }
 
     pub(crate) fn launch(&self, graph: &CudaGraph) -> Result<(), DeviceError> {
@@ -134,7 +154,10 @@ impl CudaLane {
         let mut stage = lock(&self.stage);
         let Stage::Waiting(edges) = &*stage else { return Ok(false) };
         self.completions.launch_stage(&self.lane, graph, edges)?;
-        *stage = Stage::Whole(edges.clone());
+        *stage = match std::mem::replace(&mut *stage, Stage::None) {
+            Stage::Waiting(edges) => Stage::Whole(edges),
+            other => other,
+        };
         Ok(true)
     }
 
@@ -170,22 +193,30 @@ impl CudaLane {
             let wait = self.completions.way_of_waiting();
             RawEvent::new(machine, Timing::Timed, wait).map(Arc::new)
         };
-        let events = FrameEvents { begun: event()?, ended: event()? };
+        let events = Arc::new(FrameEvents {
+            begun: event()?,
+            uploaded: event()?,
+            downloading: event()?,
+            ended: event()?,
+        });
         let stream = self.lane.stream().handle();
         let capture = Capture::begin(machine, &self.lane)?;
         // SAFETY: (1) The stream lives as long as the lane. (2) The events live as long as the graph:
         // its frame holds them.
         unsafe { events.begun.record_in_graph(stream) }?;
-        enqueue()?; // On an error the drop ends the capture and discards it.
+        *lock(&self.stage) = Stage::Captured(Arc::clone(&events));
+        let enqueued = enqueue();
+        *lock(&self.stage) = Stage::None;
+        enqueued?; // On an error the drop ends the capture and discards it.
         // SAFETY: (1) and (2) as above.
         unsafe { events.ended.record_in_graph(stream) }?;
-        Ok(self.instantiate(capture, Some(events))?)
+        Ok(self.instantiate(capture, Some(&events))?)
     }
 
     fn instantiate(
         &self,
         capture: Capture<'_>,
-        framed: Option<FrameEvents>,
+        framed: Option<&FrameEvents>,
     ) -> Result<CudaGraph, DeviceError> {
         let template = capture.end()?;
         let machine = self.completions.machine();

@@ -10,9 +10,9 @@ use aegis_trace::Nanos;
 use super::graph::CudaGraph;
 use super::kernels::TestKernels;
 use crate::error::DeviceError;
-use crate::event::CudaEvent;
 use crate::host_buffer::HostBuffer;
 use crate::memory::DeviceBuffer;
+use crate::stage::{CopyMark, StageEvents};
 use crate::stream::CudaStream;
 
 /// The inputs and outputs of one job.
@@ -21,6 +21,15 @@ pub struct ProbeJob {
     pub input: HostBuffer,
     /// Where it comes out again.
     pub output: HostBuffer,
+}
+
+/// Whether a probe says where its copies end and begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeMarks {
+    /// Both.
+    Copies,
+    /// Neither: for what the marks cost.
+    Nothing,
 }
 
 /// A captured stage: a copy in, a kernel of a known length, a copy out.
@@ -43,11 +52,18 @@ impl<'kernels> StageProbe<'kernels> {
         captured: ProbeJob,
         middle: DeviceBuffer,
         length: Nanos,
+        marks: ProbeMarks,
     ) -> Result<Self, DeviceError> {
+        let mark = |stream: &CudaStream, mark| match marks {
+            ProbeMarks::Copies => stream.mark(mark),
+            ProbeMarks::Nothing => Ok(()),
+        };
         let graph = stream.capture_stage(|stream| {
             // SAFETY: (1) Nothing runs yet; both live as long as the graph: invariant 1.
             unsafe { crate::interop::copy_to_device(stream, &captured.input, &middle) }?;
+            mark(stream, CopyMark::Uploaded)?;
             kernels.busy(stream, 1, length)?;
+            mark(stream, CopyMark::Downloading)?;
             // SAFETY: (1) As above.
             unsafe { crate::interop::copy_to_host(stream, &middle, &captured.output) }
         })?;
@@ -62,14 +78,14 @@ impl<'kernels> StageProbe<'kernels> {
     pub fn run(
         &self,
         stream: &CudaStream,
-        [begun, ended]: [&CudaEvent; 2],
+        events: &StageEvents,
         job: &mut ProbeJob,
         before: Option<Nanos>,
     ) -> Result<(), DeviceError> {
         // SAFETY: (1) The job's buffers are borrowed uniquely until the wait below, which comes also
         // after an error; from then on the graph is aimed at its own again.
         unsafe { self.aim(job) }?;
-        let enqueued = stream.between(begun, ended, |stream| {
+        let enqueued = stream.between(events, |stream| {
             before.map_or(Ok(()), |length| self.kernels.busy(stream, 1, length))?;
             stream.enqueue_graph(&self.graph)
         });

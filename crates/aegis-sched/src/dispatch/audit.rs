@@ -148,7 +148,8 @@ mod tests {
     }
 
     fn ran(length: u64) -> StageTimes {
-        StageTimes { started: Timestamp(100), finished: Timestamp(100 + length) }
+        let (started, finished) = (Timestamp(100), Timestamp(100 + length));
+        StageTimes { started, finished, upload: Nanos::ZERO, download: Nanos::ZERO }
     }
 
     fn broken(found: impl IntoIterator<Item = BrokenAssumption>) -> Vec<(Assumption, Nanos)> {

@@ -89,8 +89,10 @@ impl Dispatcher {
         let execution = times.finished.saturating_since(times.started);
         ready.execution = ready.execution.saturating_add(execution);
         let stage = ready.stage;
-        let (started, finished) = (times.started, times.finished);
-        self.recorder.record(now, TraceEvent::StageCompleted { job, stage, started, finished });
+        let StageTimes { started, finished, upload, download } = times;
+        let completed =
+            TraceEvent::StageCompleted { job, stage, started, finished, upload, download };
+        self.recorder.record(now, completed);
         for broken in self.audit.stage(job, charge, times, service) {
             self.report_broken(now, broken);
         }

@@ -91,8 +91,12 @@ pub enum Piece {
     Earlier(Held),
     /// It had the device, and deciding, launching and noticing took this.
     Overhead(StageIndex),
+    /// Its stage began with its inputs on their way to the device.
+    Upload(StageIndex),
     /// The device ran its stage.
     Execution(StageIndex),
+    /// Its stage ended with its outputs on their way from the device.
+    Download(StageIndex),
 }
 
 /// Who held the device.
@@ -138,8 +142,10 @@ pub struct Sums {
     pub earlier: Nanos,
     /// Its own overheads.
     pub overhead: Nanos,
-    /// Its own stages on the device.
+    /// Its own stages on the device, copies included.
     pub execution: Nanos,
+    /// Of that, the copies that are told apart; not another part of the total.
+    pub copies: Nanos,
 }
 
 /// Why there is no account.
@@ -255,6 +261,9 @@ impl Account {
     pub fn sums(&self) -> Sums {
         let mut sums = Sums::default();
         for term in &self.terms {
+            if let Piece::Upload(_) | Piece::Download(_) = term.what {
+                sums.copies = sums.copies.saturating_add(term.length());
+            }
             let sum = match term.what {
                 Piece::NotSubmitted => &mut sums.not_submitted,
                 Piece::NoBudget => &mut sums.no_budget,
@@ -263,7 +272,7 @@ impl Account {
                 Piece::Interference(_) => &mut sums.interference,
                 Piece::Earlier(_) => &mut sums.earlier,
                 Piece::Overhead(_) => &mut sums.overhead,
-                Piece::Execution(_) => &mut sums.execution,
+                Piece::Upload(_) | Piece::Execution(_) | Piece::Download(_) => &mut sums.execution,
             };
             *sum = sum.saturating_add(term.length());
         }
@@ -443,7 +452,11 @@ fn own(terms: &mut Vec<Term>, service: &Service, since: Timestamp, until: Timest
     let started = device.started.clamp(since, until);
     let finished = device.finished.clamp(started, until);
     push(terms, since, started, Piece::Overhead(stage));
-    push(terms, started, finished, Piece::Execution(stage));
+    let uploaded = started.saturating_add(device.upload).min(finished);
+    let downloading = finished.saturating_sub(device.download).max(uploaded);
+    push(terms, started, uploaded, Piece::Upload(stage));
+    push(terms, uploaded, downloading, Piece::Execution(stage));
+    push(terms, downloading, finished, Piece::Download(stage));
     push(terms, finished, until, Piece::Overhead(stage));
 }
 

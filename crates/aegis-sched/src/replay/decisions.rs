@@ -232,10 +232,15 @@ impl<'t> Rerun<'t> {
     /// How `stage` ended, if the event at `place` says that it did.
     fn end_at(&self, place: usize, stage: (JobId, StageIndex)) -> Option<StageEnd> {
         match *self.log.decisions[place].event {
-            TraceEvent::StageCompleted { job, stage: which, started, finished }
-                if stage == (job, which) =>
-            {
-                Some(Ok(StageTimes { started, finished }))
+            TraceEvent::StageCompleted {
+                job,
+                stage: which,
+                started,
+                finished,
+                upload,
+                download,
+            } if stage == (job, which) => {
+                Some(Ok(StageTimes { started, finished, upload, download }))
             }
             TraceEvent::StageFailed { job, stage: which, category } if stage == (job, which) => {
                 let message = "it failed when it was recorded";

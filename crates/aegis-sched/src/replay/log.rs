@@ -171,9 +171,14 @@ impl ExecutorLog<'_> {
             {
                 return Err(ReplayError::UnknownModel { line, model });
             }
-            if let TraceEvent::StageCompleted { started, finished, .. } = *entry.event {
+            if let TraceEvent::StageCompleted { started, finished, upload, download, .. } =
+                *entry.event
+            {
+                let copies = upload.saturating_add(download);
                 let problem = if started > finished {
                     Some("a stage ended before it began")
+                } else if copies > finished.saturating_since(started) {
+                    Some("a stage copied for longer than it ran")
                 } else {
                     (finished > at).then_some("a stage ended after that was noticed")
                 };

@@ -229,8 +229,9 @@ impl Timeline {
             TraceEvent::Dispatched { job, stage, why, .. } => {
                 self.launched(at, job, stage, why, around)
             }
-            TraceEvent::StageCompleted { started, finished, .. } => {
-                self.left(at, Some(StageTimes { started, finished }), None);
+            TraceEvent::StageCompleted { started, finished, upload, download, .. } => {
+                let times = StageTimes { started, finished, upload, download };
+                self.left(at, Some(times), None);
             }
             TraceEvent::StageFailed { category, .. } => self.left(at, None, Some(category)),
             TraceEvent::Idle => self.idle.push(at),

@@ -401,9 +401,10 @@ impl<'t> Run<'t> {
             && let Some(until) = service.until
         {
             let end = match (service.device, service.failed) {
-                (Some(StageTimes { started, finished }), _) => Ok(StageTimes {
-                    started: moved(started, service.since),
-                    finished: moved(finished, service.since),
+                (Some(times), _) => Ok(StageTimes {
+                    started: moved(times.started, service.since),
+                    finished: moved(times.finished, service.since),
+                    ..times // Copies take as long as they took.
                 }),
                 (None, failed) => Err(failed.unwrap_or(Category::Permanent)),
             };
@@ -417,7 +418,8 @@ impl<'t> Run<'t> {
         let cost = cost.saturating_add(overheads.on_device(place, model.stages.len()));
         let finished = now.saturating_add(cost);
         let at = finished.saturating_add(overheads.dispatch);
-        Some(Pending { at, end: Ok(StageTimes { started: now, finished }) })
+        let (upload, download) = (Nanos::ZERO, Nanos::ZERO); // Not known of a stage that did not run.
+        Some(Pending { at, end: Ok(StageTimes { started: now, finished, upload, download }) })
     }
 
     /// Takes in what was recorded; `submitted` is the job that was handed over.

@@ -80,8 +80,8 @@ impl WorldConfig {
 const MAX_MODELS: u16 = 64;
 /// Places in the submission queue.
 const QUEUE_DEPTH: usize = 1024;
-/// Work items a stream holds: two events and a stage, twice.
-const STREAM_DEPTH: usize = 8;
+/// Work items a stream holds: two events, a stage, and two copies with their marks, twice.
+const STREAM_DEPTH: usize = 16;
 /// Events between two drains of the trace.
 const TRACE_CAPACITY: usize = 1 << 12;
 /// A stage counts as hanging after this many times its charge.

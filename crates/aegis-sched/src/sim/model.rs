@@ -1,6 +1,6 @@
 //! Simulated models: what they promise, when their jobs arrive, how long their stages take.
 
-use aegis_context::{ModelDescription, ResourceBudget, SimBackend, SimModel};
+use aegis_context::{ModelDescription, ResourceBudget, SimBackend, SimCopies, SimModel};
 use aegis_cuda::{DeviceContext, SimFault, SimWork};
 use aegis_trace::{Bytes, ModelId, Nanos, ServiceTerms, StageIndex, Timestamp};
 
@@ -138,8 +138,9 @@ impl Model {
             scratch: self.scratch,
             carried: self.carried,
         };
-        let backend =
-            SimBackend::new(declared, device.kind(), Box::new(self.cost_model(*real, random)));
+        let cost_model = Box::new(self.cost_model(*real, random));
+        let copies = SimCopies { upload: real.copy, download: real.copy };
+        let backend = SimBackend::new(declared, device.kind(), cost_model).copying(copies);
         let terms = Terms {
             service: self.service_terms(),
             costs: self.stages.clone(),

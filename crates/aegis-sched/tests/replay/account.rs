@@ -1,7 +1,7 @@
 //! The account of every job adds up, and says what the log says.
 
 use aegis_sched::replay::{Account, AccountError, Ending, Extent, Piece, Replayed, Why, replay};
-use aegis_trace::{JobId, ModelId, Nanos, Trace, TraceEvent};
+use aegis_trace::{JobId, ModelId, Nanos, Record, Trace, TraceEvent};
 
 use crate::worlds;
 
@@ -12,6 +12,17 @@ fn accounts(trace: &Trace, replayed: &Replayed) -> Vec<Account> {
     // One in three: each costs an analysis.
     let some = jobs.into_iter().step_by(3);
     some.map(|job| replayed.account(trace, job).expect("it ended")).collect()
+}
+
+/// The copies of all stages of `job`.
+fn logged_copies(trace: &Trace, job: JobId) -> Nanos {
+    let copies = |record: &Record| match record.event {
+        TraceEvent::StageCompleted { job: of, upload, download, .. } if of == job => {
+            upload + download
+        }
+        _ => Nanos::ZERO,
+    };
+    trace.records.iter().map(copies).sum()
 }
 
 /// The response that the log has of a completed job.
@@ -45,6 +56,8 @@ fn the_terms_of_every_job_tile_its_response() {
                     logged_response(&trace, account.job).expect("it completed");
                 assert_eq!(account.response(), response, "seed {seed}, {}", account.job);
                 assert_eq!(account.sums().execution, execution, "seed {seed}, {}", account.job);
+                let copies = logged_copies(&trace, account.job);
+                assert_eq!(account.sums().copies, copies, "seed {seed}, {}", account.job);
             }
             jobs += 1;
         }
@@ -58,7 +71,9 @@ fn the_terms_of_every_job_tile_its_response() {
         "interference",
         "earlier",
         "overhead",
+        "upload",
         "execution",
+        "download",
         "began",
         "went_on",
         "preferred",
@@ -75,7 +90,9 @@ fn name(piece: Piece) -> &'static str {
         Piece::NoBudget => return "no_budget",
         Piece::WakeUp => return "wake_up",
         Piece::Overhead(_) => return "overhead",
+        Piece::Upload(_) => return "upload",
         Piece::Execution(_) => return "execution",
+        Piece::Download(_) => return "download",
         Piece::Blocking(held) if held.why == Why::Began => return "blocking",
         Piece::Interference(held) if matches!(held.why, Why::Preferred(_)) => return "interference",
         Piece::Earlier(held) if held.why == Why::Began => return "earlier",

@@ -14,7 +14,9 @@ fn is_input(kind: EventKind, path: &str) -> bool {
         EventKind::Configured | EventKind::PressureChanged | EventKind::AllocationRefused => true,
         EventKind::Submitted => matches!(path, "/arrival"),
         EventKind::Stamped => path != "/job",
-        EventKind::StageCompleted => matches!(path, "/started" | "/finished"),
+        EventKind::StageCompleted => {
+            matches!(path, "/started" | "/finished" | "/upload" | "/download")
+        }
         EventKind::StageFailed | EventKind::LaunchFailed => path == "/category",
         // The rest is what was asked, or what memory answered.
         EventKind::Admitted => !matches!(path, "/what/bound" | "/what/overhead"),

@@ -44,6 +44,11 @@ fn stream() -> impl Strategy<Value = StreamId> {
     prop_oneof![4 => 0..3u16, 1 => any::<u16>()].prop_map(StreamId::first)
 }
 
+/// Often none, as where nobody tells copies apart.
+fn copy() -> impl Strategy<Value = Nanos> {
+    prop_oneof![Just(Nanos::ZERO), length()]
+}
+
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![4 => "[a-z_]{1,12}", 1 => any::<String>(), 1 => "é{200}"]
 }
@@ -88,9 +93,16 @@ fn of_a_job() -> BoxedStrategy<TraceEvent> {
                 why
             }
         ),
-        (job(), stage(), time(), time()).prop_map(|(job, stage, started, finished)| {
-            TraceEvent::StageCompleted { job, stage, started, finished }
-        }),
+        (job(), stage(), time(), time(), copy(), copy()).prop_map(
+            |(job, stage, started, finished, upload, download)| TraceEvent::StageCompleted {
+                job,
+                stage,
+                started,
+                finished,
+                upload,
+                download
+            }
+        ),
         (job(), stage()).prop_map(|(job, next_stage)| TraceEvent::Suspended { job, next_stage }),
         (job(), length(), length()).prop_map(|(job, response, execution)| {
             TraceEvent::Completed { job, response, execution }

@@ -100,11 +100,16 @@ impl Story {
         self.at(at, by, TraceEvent::Dispatched { job, stage, stream, waiting, why });
     }
 
-    /// A stage that the device ran for all but the first 50 us of its time, noticed 10 us later.
+    /// A stage that the device ran for all but the first 50 us of its time, noticed 10 us later. On the
+    /// left it copies for 300 us and for 100 us, the lidar's outputs in its second stage alone.
     fn stage_done(&mut self, from: u64, to: u64, by: u32, job: JobId, stage: u16) {
         let (started, finished) = (Timestamp(from * MS + 50_000), Timestamp(to * MS - 10_000));
         let stage = StageIndex(stage);
-        self.at(to, by, TraceEvent::StageCompleted { job, stage, started, finished });
+        let copies = |copies, micros| Nanos::from_micros(if copies { micros } else { 0 });
+        let upload = copies(by == LEFT && stage.0 == 0, 300);
+        let download = copies(by == LEFT && (job.model == CAMERA || stage.0 == 1), 100);
+        let done = TraceEvent::StageCompleted { job, stage, started, finished, upload, download };
+        self.at(to, by, done);
     }
 
     fn complete(&mut self, at: u64, by: u32, job: JobId, release: u64, execution: u64) {

@@ -140,7 +140,7 @@ impl Worst {
                     Some(_) => job.next = chosen,
                 });
             }
-            TraceEvent::StageCompleted { job, stage, started, finished } => {
+            TraceEvent::StageCompleted { job, stage, started, finished, .. } => {
                 let UnderWay { release, deadline, chosen, next } =
                     self.under_way.get(job).copied().unwrap_or_default();
                 if let Some(job) = self.under_way.get_mut(job) {
@@ -262,7 +262,8 @@ mod tests {
 
     fn ran(job: JobId, from: u64, to: u64) -> (u64, TraceEvent) {
         let (started, finished) = (Timestamp(from), Timestamp(to));
-        (to, TraceEvent::StageCompleted { job, stage: StageIndex(0), started, finished })
+        let (stage, upload, download) = (StageIndex(0), Nanos::ZERO, Nanos::ZERO);
+        (to, TraceEvent::StageCompleted { job, stage, started, finished, upload, download })
     }
 
     fn completed(job: JobId, at: u64, response: u64) -> (u64, TraceEvent) {

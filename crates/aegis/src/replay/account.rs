@@ -38,7 +38,11 @@ impl TraceFile {
                 value["job"] = json!(held.by);
                 value["stage"] = json!(held.stage);
                 value["model"] = json!(self.name_of(held.by.model));
-            } else if let Piece::Overhead(stage) | Piece::Execution(stage) = term.what {
+            } else if let Piece::Overhead(stage)
+            | Piece::Upload(stage)
+            | Piece::Execution(stage)
+            | Piece::Download(stage) = term.what
+            {
                 value["stage"] = json!(stage);
             }
             value
@@ -75,7 +79,13 @@ impl TraceFile {
             Piece::Overhead(stage) => {
                 format!("own stage {stage}: launching it or noticing its end")
             }
+            Piece::Upload(stage) => {
+                format!("own stage {stage}: its inputs on their way to the device")
+            }
             Piece::Execution(stage) => format!("own stage {stage}: on the device"),
+            Piece::Download(stage) => {
+                format!("own stage {stage}: its outputs on their way from the device")
+            }
         }
     }
 
@@ -284,7 +294,9 @@ fn name(piece: Piece) -> &'static str {
         Piece::Interference(_) => "interference",
         Piece::Earlier(_) => "earlier",
         Piece::Overhead(_) => "overhead",
+        Piece::Upload(_) => "upload",
         Piece::Execution(_) => "execution",
+        Piece::Download(_) => "download",
     }
 }
 
@@ -306,6 +318,7 @@ fn sums_json(sums: &Sums) -> Value {
         "earlier": sums.earlier,
         "overhead": sums.overhead,
         "execution": sums.execution,
+        "copies": sums.copies,
     })
 }
 

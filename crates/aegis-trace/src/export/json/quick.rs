@@ -99,7 +99,9 @@ impl Words<'_> {
         let stage = self.stage_after(b",\"stage\":")?;
         let started = Timestamp(self.number_after(b",\"started\":")?);
         let finished = Timestamp(self.number_after(b",\"finished\":")?);
-        Some(TraceEvent::StageCompleted { job, stage, started, finished })
+        let upload = self.length_if(b",\"upload\":")?;
+        let download = self.length_if(b",\"download\":")?;
+        Some(TraceEvent::StageCompleted { job, stage, started, finished, upload, download })
     }
 
     fn suspended(&mut self) -> Option<TraceEvent> {
@@ -123,6 +125,14 @@ impl Words<'_> {
     fn number_after(&mut self, text: &[u8]) -> Option<u64> {
         self.skip(text)?;
         self.number()
+    }
+
+    /// A length that is only written where it is not zero.
+    fn length_if(&mut self, text: &[u8]) -> Option<Nanos> {
+        match self.skip(text) {
+            Some(()) => Some(Nanos(self.number()?)),
+            None => Some(Nanos::ZERO),
+        }
     }
 
     /// A job up to and with its closing quotation mark.

@@ -36,6 +36,7 @@ use self::job::{Job, JobText, Phase};
 use self::load::Load;
 use self::model::{Model, Submission};
 use self::partition::Partition;
+use self::stages::OnDevice;
 use self::strip::Strip;
 pub(crate) use self::word::Word;
 use crate::collector::Record;
@@ -122,8 +123,9 @@ impl<C: Canvas> Timeline<C> {
                 self.decided(at, *job, *stage, *waiting, *why)?;
                 self.dispatched(at, *job, *stage, *stream)
             }
-            TraceEvent::StageCompleted { job, stage, started, finished } => {
-                self.stage_completed(at, *job, *stage, [*started, *finished])
+            TraceEvent::StageCompleted { job, stage, started, finished, upload, download } => {
+                let device = OnDevice::new([*started, *finished], *upload, *download);
+                self.stage_completed(at, *job, *stage, device)
             }
             TraceEvent::Suspended { job, .. } => self.waits_again(at, *job, Word::Suspended),
             TraceEvent::OutOfBudget { job, .. } => {

@@ -14,7 +14,34 @@ use super::{LAST, Timeline, remark};
 use crate::error::TraceError;
 use crate::event::Reason;
 use crate::id::{JobId, StageIndex, StreamId};
-use crate::unit::Timestamp;
+use crate::unit::{Nanos, Timestamp};
+
+/// When the device ran a stage, and where its copies end and begin; in order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OnDevice {
+    started: Timestamp,
+    uploaded: Timestamp,
+    downloading: Timestamp,
+    finished: Timestamp,
+}
+
+impl OnDevice {
+    /// Cuts what a damaged trace may say down to what can be drawn.
+    pub(super) fn new(ends: [Timestamp; 2], upload: Nanos, download: Nanos) -> Self {
+        let [started, finished] = ends.map(|point| point.min(LAST));
+        let uploaded = started.saturating_add(upload).min(finished.max(started));
+        let downloading = finished.saturating_sub(download).max(uploaded);
+        Self { started, uploaded, downloading, finished }
+    }
+
+    /// The copies that took time, by name.
+    fn copies(self) -> impl Iterator<Item = (Word, [Timestamp; 2])> {
+        let Self { started, uploaded, downloading, finished } = self;
+        let copies =
+            [(Word::Upload, [started, uploaded]), (Word::Download, [downloading, finished])];
+        copies.into_iter().filter(|(_, [from, to])| from < to)
+    }
+}
 
 impl<C: Canvas> Timeline<C> {
     /// Draws a decision of the policy with its reason.
@@ -102,10 +129,10 @@ impl<C: Canvas> Timeline<C> {
         at: Timestamp,
         id: JobId,
         stage: StageIndex,
-        device: [Timestamp; 2],
+        device: OnDevice,
     ) -> Result<(), TraceError> {
         let Some((slot, index)) = self.find(id) else { return Ok(()) };
-        self.on_stream(slot, index, stage, device.map(|point| point.min(LAST)))?;
+        self.on_stream(slot, index, stage, device)?;
         let model = self.models[slot].as_mut().expect("it was found");
         let was = model.jobs[index].phase;
         match was {
@@ -118,14 +145,15 @@ impl<C: Canvas> Timeline<C> {
         self.left(slot, at)
     }
 
-    /// Draws the device time of a stage.
+    /// Draws the device time of a stage, and in it that of its copies.
     fn on_stream(
         &mut self,
         slot: usize,
         index: usize,
         stage: StageIndex,
-        [started, finished]: [Timestamp; 2],
+        device: OnDevice,
     ) -> Result<(), TraceError> {
+        let OnDevice { started, finished, .. } = device;
         let stream = self.models[slot].as_ref().expect("it was found").jobs[index].stream;
         self.add_stream(slot, stream)?;
         let model = self.models[slot].as_ref().expect("it was found");
@@ -140,6 +168,11 @@ impl<C: Canvas> Timeline<C> {
         let flow = Some(Flow { id: job.flow, step: Step::Passes });
         let mark = Mark { on: row.track, at: started, name: model.label(), args: &args, flow };
         row.begin(&mut self.canvas, mark)?;
+        for (word, [from, to]) in device.copies() {
+            let (on, name) = (row.track, Name::Word(word));
+            row.begin(&mut self.canvas, Mark { on, at: from, name, args: &[], flow: None })?;
+            row.end(&mut self.canvas, to, &[])?;
+        }
         row.end(&mut self.canvas, finished, &[])?;
         partition.load.add(&mut self.canvas, started, finished)
     }

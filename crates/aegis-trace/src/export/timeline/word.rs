@@ -30,6 +30,8 @@ words! {
     Job = "job",
     Queued = "queued",
     Stage = "stage",
+    Upload = "upload",
+    Download = "download",
     Suspended = "suspended",
     OutOfBudget = "out of budget",
     // Instants.
