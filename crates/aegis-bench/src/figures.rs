@@ -95,6 +95,9 @@ pub(crate) struct DeviceFigures {
     pub broken: u64,
     /// Events that the trace lost.
     pub events_lost: u64,
+    /// Jobs that were due and that the load generator did not submit, being late by more than a period.
+    #[serde(default)]
+    pub omitted: u64,
 }
 
 impl Observed {
@@ -103,9 +106,10 @@ impl Observed {
         self.models.iter().map(|model| model.completed).sum()
     }
 
-    /// All deadlines that were not met.
+    /// All deadlines that were not met, those of jobs that were due and never submitted among them.
     pub(crate) fn misses(&self) -> u64 {
-        self.models.iter().map(|model| model.missed + model.lost).sum()
+        let omitted = self.device.as_ref().map_or(0, |device| device.omitted);
+        omitted + self.models.iter().map(|model| model.missed + model.lost).sum::<u64>()
     }
 
     /// Whether every deadline was met, and every response within its bound.

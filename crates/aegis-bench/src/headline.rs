@@ -103,7 +103,9 @@ fn once(
     setting.end(); // Not beside jobs: it asks the driver.
     let stopped = runtime.stop();
     *memory = seen_memory(&runtime);
-    drop(load.summary());
+    let summary = load.summary();
+    let came = summary.submitted.saturating_add(summary.refused);
+    tally.figures.omitted += summary.due.saturating_sub(came);
     tally.take(runtime.take_trace());
     tally.figures.events_lost += runtime.report().events_dropped;
     stopped?;

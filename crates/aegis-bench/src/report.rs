@@ -120,6 +120,11 @@ impl Found {
                 mebibytes(observed.memory.driver),
             );
         }
+        text.push_str(
+            "\nA response of a baseline counts from the point at which the job was due, one of AegisRT \
+             from its submission, which comes as late after that as the generator's thread wakes. Jobs \
+             that were due and not submitted are not in time.\n",
+        );
         for observed in &self.baselines {
             let _ = write!(text, "\n### {}\n\n{}\n\n", observed.how, observed.setting.line());
             text.push_str(&models(observed, ours));
