@@ -461,14 +461,14 @@ impl StageWork {
         if let Some(job) = &job {
             let io = job.io();
             for copy in &self.read {
-                named[copy.tensor].own().write(0, &io.inputs[copy.slot])?;
+                named[copy.tensor].own().write(0, &io.inputs()[copy.slot])?;
             }
         }
         accept(lock(&self.run).binding.run(scratch).map_err(runtime)?)?;
         if let Some(job) = &job {
             let mut io = job.io();
             for copy in &self.write {
-                named[copy.tensor].own().read(0, &mut io.outputs[copy.slot])?;
+                named[copy.tensor].own().read(0, io.output_mut(copy.slot))?;
             }
         }
         Ok(())

@@ -390,7 +390,7 @@ impl Prepared {
         if stage == 0 {
             for copy in &self.copies_in {
                 let io = slot.io();
-                ffi::copy_in(stream, &io.inputs[copy.slot], self.memory.named[copy.tensor].own())?;
+                ffi::copy_in(stream, &io.inputs()[copy.slot], self.memory.named[copy.tensor].own())?;
             }
         }
         // Also a stage without copies begins here, and not once it has run on its session's stream.
@@ -403,7 +403,7 @@ impl Prepared {
                 ffi::copy_out(
                     stream,
                     self.memory.named[copy.tensor].own(),
-                    &io.outputs[copy.slot],
+                    &io.outputs()[copy.slot],
                 )?;
             }
         }
