@@ -305,6 +305,15 @@ impl DeviceContext {
         self.inner.core.charge(Line::Foreign(what_for), bytes).map(ForeignCharge::new)
     }
 
+    /// Charges for good `taken` bytes that a library holds and nobody can make it give back, also beyond
+    /// the limit: all that follows is refused then.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`] (permanent): the limit is exceeded. It is charged all the same.
+    pub fn charge_taken(&self, what_for: ForeignUse, taken: Bytes) -> Result<(), DeviceError> {
+        self.inner.core.charge_taken(Line::Foreign(what_for), taken)
+    }
+
     /// What the memory limit is charged with, over all views: the sum of the lines of
     /// [`DeviceContext::memory_use`].
     #[must_use]

@@ -242,10 +242,7 @@ impl Completions {
             match lane.first() {
                 Some((sequence, event)) => match event.wait() {
                     Ok(()) => drop(self.end_through(lane, sequence)),
-                    Err(error) => {
-                        self.lose_or_note(Some(lane.id), &error);
-                        self.fail(lane);
-                    }
+                    Err(error) => drop(self.lose(lane, &error)),
                 },
                 None if closing => break,
                 None => lane.bell.wait(None, Nanos::ZERO),
@@ -341,7 +338,6 @@ impl Completions {
         if let Err(error) = enqueue(&lane.stream) {
             self.pending.fetch_sub(1, Ordering::SeqCst);
             drop(queue);
-            self.lose_or_note(Some(lane.id), &error);
             if let Some((cell, ticket)) = begun {
                 cell.fail(ticket, crate::fault::refused(lane.id, &error));
             }
@@ -386,11 +382,7 @@ impl Completions {
         match enqueue(&lane.stream) {
             Ok(()) if capturing => {}
             Ok(()) => drop(queue.entries.enter()),
-            Err(error) => {
-                drop(queue);
-                self.lose_or_note(Some(lane.id), &error);
-                return Err(error);
-            }
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -406,10 +398,8 @@ impl Completions {
         }
         // Work behind the last mark, and stale marks, end unseen: only the stream knows.
         let last = lane.last();
-        match lane.stream.is_idle() {
-            Ok(true) => self.settle(lane, last),
-            Ok(false) => {}
-            Err(error) => self.lose_or_note(Some(lane.id), &error),
+        if let Ok(true) = lane.stream.is_idle() {
+            self.settle(lane, last);
         }
         self.core.check()?;
         if lane.has_room() {
@@ -426,10 +416,7 @@ impl Completions {
         let waited = lane.stream.wait();
         match &waited {
             Ok(()) => self.settle(lane, last),
-            Err(error) => {
-                self.lose_or_note(Some(lane.id), error);
-                self.poll();
-            }
+            Err(_) => drop(self.poll()), // Of a lost device, it ends what is recorded.
         }
         waited
     }
@@ -480,10 +467,7 @@ impl Completions {
             match event.is_done() {
                 Ok(true) => ended |= self.end_through(lane, sequence),
                 Ok(false) => break,
-                Err(error) => {
-                    self.lose_or_note(Some(lane.id), &error);
-                    return self.fail(lane);
-                }
+                Err(error) => return self.lose(lane, &error),
             }
         }
         ended
@@ -501,7 +485,14 @@ impl Completions {
         true
     }
 
-    /// Ends every recording of the lane with the loss of the device.
+    /// Loses the device because the end of the lane's work cannot be asked for, whatever the category
+    /// of the answer: a stage whose end nobody will see is lost, and so is what is behind it.
+    fn lose(&self, lane: &Lane, error: &DeviceError) -> bool {
+        self.core.lose(self.clock.now(), Some(lane.id), error.to_string().into());
+        self.fail(lane)
+    }
+
+    /// Ends every recording of the lane with the loss of the device, which is lost already.
     fn fail(&self, lane: &Lane) -> bool {
         let mut any = false;
         loop {
@@ -515,13 +506,6 @@ impl Completions {
             self.core.signal().notify();
         }
         any
-    }
-
-    /// Loses the device if `error` is one that ends the context.
-    pub(crate) fn lose_or_note(&self, by: Option<StreamId>, error: &DeviceError) {
-        if error.category() == aegis_trace::Category::Fatal {
-            self.core.lose(self.clock.now(), by, error.to_string().into());
-        }
     }
 
     /// Waits for a ring of the signal, for the end of a recording, or for `until`.
