@@ -16,6 +16,7 @@ use crate::health::DeviceHealth;
 use crate::host::{self, HostConfig, HostDriver};
 use crate::host_buffer::HostBuffer;
 use crate::memory::DeviceArena;
+use crate::realtime::{Realtime, RealtimePriority};
 use crate::signal::Signal;
 use crate::sim::{SimConfig, SimDevice};
 use crate::stream::{CudaStream, StreamPriority};
@@ -341,6 +342,15 @@ impl DeviceContext {
             Driver::Host(_) | Driver::Sim(_) => None,
             Driver::Cuda(gpu) => gpu.memory(),
         }
+    }
+
+    /// Has the threads that wait in the driver for the ends of this view's streams ask for real-time
+    /// priority; nothing is asked where there are none, as anywhere but on `cuda` with
+    /// [`CompletionWait::Block`](crate::CompletionWait). Of the streams made so far: blocks until each
+    /// thread has answered, so it is for set-up, while nothing runs.
+    #[must_use]
+    pub fn urge_watchers(&self, priority: RealtimePriority) -> Realtime {
+        self.gpu().map_or(Realtime::NotRequested, |gpu| gpu.urge_watchers(priority))
     }
 
     /// Temperature, clocks, power and what holds the clocks back, now; `None` on everything but a

@@ -29,6 +29,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,7 @@ use super::stream::RawStream;
 use crate::device_core::DeviceCore;
 use crate::error::DeviceError;
 use crate::event::{EventCell, Ticket};
+use crate::realtime::{self, Realtime, RealtimePriority};
 use crate::signal::Signal;
 use crate::sync::lock;
 
@@ -125,6 +127,8 @@ pub(crate) struct Lane {
     depth: usize,
     /// Wakes the thread that waits in the driver, where there is one.
     bell: Signal,
+    /// The priority that thread is to ask for, and whom it tells the answer.
+    urged: Mutex<Option<(RealtimePriority, Sender<Realtime>)>>,
     closing: AtomicBool,
 }
 
@@ -215,6 +219,7 @@ impl Completions {
             queue: Mutex::new(queue),
             depth,
             bell: Signal::new(),
+            urged: Mutex::new(None),
             closing: AtomicBool::new(false),
         });
         if self.wait == CompletionWait::Block {
@@ -233,11 +238,32 @@ impl Completions {
             .map_err(|cause| DeviceError::Os { call: "spawn a stream's watcher", cause })
     }
 
+    /// Has the watchers of all streams there are ask for `priority`: on `Block` it is they who see the
+    /// end of a stage first. Gives the first refusal, or that all were granted it; nothing is asked
+    /// where nobody watches. Blocks until each has answered: set-up, with nothing on the streams.
+    pub(crate) fn urge_watchers(&self, priority: RealtimePriority) -> Realtime {
+        if self.wait != CompletionWait::Block {
+            return Realtime::NotRequested;
+        }
+        let (asked, answers) = mpsc::channel();
+        for lane in lock(&self.lanes).iter() {
+            *lock(&lane.urged) = Some((priority, asked.clone()));
+            lane.bell.notify();
+        }
+        drop(asked);
+        let answers: Vec<Realtime> = answers.iter().collect();
+        let refused = answers.iter().find(|answer| matches!(answer, Realtime::Refused { .. }));
+        refused.or(answers.first()).cloned().unwrap_or(Realtime::NotRequested)
+    }
+
     /// The watcher's loop: sleeps in the driver until the first recording is done.
     fn watch(&self, lane: &Arc<Lane>) {
         // A thread without the context could not wait in it; the wait then says so.
         let _bound = self.machine.bind();
         loop {
+            if let Some((priority, asked)) = lock(&lane.urged).take() {
+                drop(asked.send(realtime::request(priority))); // Who asked waits for the answer.
+            }
             let closing = lane.closing.load(Ordering::Acquire);
             match lane.first() {
                 Some((sequence, event)) => match event.wait() {

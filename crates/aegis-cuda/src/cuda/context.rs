@@ -18,10 +18,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aegis_trace::{Bytes, Category, Clock, MonotonicClock};
 use cudarc::driver::sys::{CUcontext, CUdevice, CUstream};
 
-use super::{CompletionWait, CudaConfig};
 use super::error::SUCCESS;
 use super::library::{self, EntryPoints};
 use super::nvml::NvmlDevice;
+use super::{CompletionWait, CudaConfig};
 use crate::device_core::DeviceCore;
 use crate::error::DeviceError;
 

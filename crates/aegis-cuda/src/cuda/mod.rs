@@ -61,6 +61,7 @@ use crate::driver_memory::{DriverMemory, MemoryCount};
 use crate::error::DeviceError;
 use crate::event::DriverEvent;
 use crate::health::DeviceHealth;
+use crate::realtime::{Realtime, RealtimePriority};
 
 pub(crate) use self::capture::Capture;
 pub(crate) use self::completion::{Completions, Edges};
@@ -214,6 +215,11 @@ impl CudaDriver {
             None => (fallen(), MemoryCount::FallOfFree),
         };
         Some(DriverMemory { process, counted, graphs: machine.graph_memory(), free, total })
+    }
+
+    /// Has those who watch the streams of this view ask for `priority`.
+    pub(crate) fn urge_watchers(&self, priority: RealtimePriority) -> Realtime {
+        self.completions.urge_watchers(priority)
     }
 
     pub(crate) fn health(&self) -> Option<DeviceHealth> {
