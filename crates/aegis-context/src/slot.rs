@@ -108,7 +108,9 @@ impl JobIo {
 enum Phase {
     Free,
     Filling,
-    Queued { abandoned: bool },
+    Queued {
+        abandoned: bool,
+    },
     Done(JobOutcome),
     /// Given back while a stage uses the buffers.
     Leaving,
@@ -213,7 +215,10 @@ impl JobSlot {
     pub fn unqueue(&self) {
         let mut state = self.state();
         let is_queued = matches!(state.phase, Phase::Queued { .. });
-        assert!(is_queued && state.uses == 0, "only a slot that waits in a queue can be taken back");
+        assert!(
+            is_queued && state.uses == 0,
+            "only a slot that waits in a queue can be taken back"
+        );
         state.phase = Phase::Filling;
     }
 

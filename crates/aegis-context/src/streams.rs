@@ -103,9 +103,7 @@ impl StreamPool {
     /// [`ContextError::StreamsExhausted`], Transient.
     pub fn lease(self: &Arc<Self>) -> Result<IdleStream, ContextError> {
         match self.entries.iter().position(|entry| entry.take(0)) {
-            Some(index) => {
-                Ok(IdleStream { loan: Loan::of(self, index, 0) })
-            }
+            Some(index) => Ok(IdleStream { loan: Loan::of(self, index, 0) }),
             None => Err(ContextError::StreamsExhausted { limit: self.entries.len() }),
         }
     }

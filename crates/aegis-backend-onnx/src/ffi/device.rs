@@ -47,7 +47,8 @@ pub(crate) fn aim_input(
 ) -> Result<(), DeviceError> {
     // SAFETY: (1) The slot lives as long as the graph may run with it: the loan holds it while the
     // stage is on the device, and the model until its next job or its drop, and so does the context,
-    // which drops its backend, and so the graph, before its slots. (2) Nobody writes the input meanwhile: as in `copy_in`.
+    // which drops its backend, and so the graph, before its slots. (2) Nobody writes the input
+    // meanwhile: as in `copy_in`.
     unsafe { interop::aim_copy(graph, staged, &job.io().inputs()[index]) }
 }
 
