@@ -8,8 +8,9 @@
 //!    handle made in it holds, so no handle outlives its context.
 //! 2. Before a call that needs a context, [`Machine::bind`] makes this one current on the thread.
 //! 3. What a drop could not do is kept, and reported by the next call that makes something.
-//! 4. Whatever call is answered with a code that ends the context, the device is lost: every code
-//!    comes through [`Machine::check`].
+//! 4. Whatever call of a handle is answered with a code that ends the context, the device is lost:
+//!    every such code comes through [`Machine::check`], but for the answers about a recorded event,
+//!    which `completion` sees to, since it knows the stream.
 
 use std::ffi::{c_int, c_uint};
 use std::ptr::null_mut;

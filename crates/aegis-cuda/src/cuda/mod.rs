@@ -80,7 +80,8 @@ pub struct CudaConfig {
     /// Which GPU, as the driver counts them (`CUDA_VISIBLE_DEVICES` applies).
     pub ordinal: u16,
     /// The most that everything charged may sum up to: the context itself, the live arenas, and
-    /// what libraries took.
+    /// what libraries took. What they have taken before anybody could refuse it is charged beyond it
+    /// too, and then nothing more is granted.
     pub memory_limit: Bytes,
     /// The most streams of one view that may live at once; at least one.
     pub max_streams: u16,
