@@ -10,7 +10,7 @@
 //!                                         +--release--> abandoned: as if released on its end
 //! ```
 //! That the outcome is known does not mean that the buffers are free: a caller is told of a stage
-//! that hangs while the device still copies for it. So every stage on the device holds a [`SlotUse`],
+//! that hangs while the device still copies for it. So every stage on the device holds a `SlotUse`,
 //! and while there is one the buffers stay where they are, whatever the phase says.
 //!
 //! # Invariants
