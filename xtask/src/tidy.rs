@@ -38,6 +38,7 @@ const RULES: &[Rule] = &[
     Rule { name: "function-length", check: code::function_length },
     Rule { name: "file-length", check: code::file_length },
     Rule { name: "white-space", check: text::white_space },
+    Rule { name: "comment-width", check: text::comment_width },
     Rule { name: "machine-path", check: text::machine_path },
     Rule { name: "registry-host", check: text::registry_host },
     Rule { name: "dependencies", check: documents::dependencies },

@@ -4,8 +4,9 @@
 //! model's requirements: what it keeps in the heap, and the highest scratch address its runs
 //! touched. The measured inputs are zeros: a model whose intermediate tensors depend on the values
 //! of its inputs (a loop, a selection) may need more for others, and is then stopped at its limit,
-//! as any model is that asks for more than it declared. Admission then plans the memory, and [`OnnxBackend::bind`](RuntimeBackend::bind) binds
-//! inputs and outputs to the planned buffers, and scratch to the planned region.
+//! as any model is that asks for more than it declared. Admission then plans the memory, and
+//! [`OnnxBackend::bind`](RuntimeBackend::bind) binds inputs and outputs to the planned buffers, and
+//! scratch to the planned region.
 //!
 //! # Stages
 //! Each file is one stage. A tensor one stage gives and a later one takes, by name, is *carried*;
@@ -464,14 +465,14 @@ impl StageWork {
         if let Some(job) = &job {
             let io = job.io();
             for copy in &self.read {
-                named[copy.tensor].own().write(0, &io.inputs[copy.slot])?;
+                named[copy.tensor].own().write(0, &io.inputs()[copy.slot])?;
             }
         }
         accept(lock(&self.run).binding.run(scratch).map_err(runtime)?)?;
         if let Some(job) = &job {
             let mut io = job.io();
             for copy in &self.write {
-                named[copy.tensor].own().read(0, &mut io.outputs[copy.slot])?;
+                named[copy.tensor].own().read(0, io.output_mut(copy.slot))?;
             }
         }
         Ok(())

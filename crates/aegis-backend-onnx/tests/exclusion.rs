@@ -26,7 +26,7 @@ impl HostWork for Gate {
 }
 
 fn outputs(model: &Model) -> Tensors {
-    model.slot.io().outputs.iter().map(|output| output.to_vec()).collect()
+    model.slot.io().outputs().iter().map(|output| output.to_vec()).collect()
 }
 
 #[test]
@@ -149,6 +149,6 @@ fn a_model_may_be_dropped_while_it_is_enqueued() {
     drop(backend);
     gate.0.wait();
     world.stream.synchronize().expect("a good input");
-    let outputs: Tensors = slot.io().outputs.iter().map(|output| output.to_vec()).collect();
+    let outputs: Tensors = slot.io().outputs().iter().map(|output| output.to_vec()).collect();
     assert_eq!(outputs, expected);
 }

@@ -61,7 +61,7 @@ fn networks() -> Vec<Vec<PathBuf>> {
 }
 
 fn zeros(model: &Model) -> Tensors {
-    model.slot.io().inputs.iter().map(|input| vec![0; input.len()]).collect()
+    model.slot.io().inputs().iter().map(|input| vec![0; input.len()]).collect()
 }
 
 fn measured(backend: &OnnxBackend) -> Bytes {

@@ -379,13 +379,13 @@ impl StageWork {
         {
             let io = job.io();
             for copy in &self.read {
-                named[copy.tensor].own().write(0, &io.inputs[copy.slot])?;
+                named[copy.tensor].own().write(0, &io.inputs()[copy.slot])?;
             }
         }
         accept(lock(&self.program).run(scratch).map_err(runtime)?)?;
         let mut io = job.io();
         for copy in &self.write {
-            named[copy.tensor].own().read(0, &mut io.outputs[copy.slot])?;
+            named[copy.tensor].own().read(0, io.output_mut(copy.slot))?;
         }
         Ok(())
     }

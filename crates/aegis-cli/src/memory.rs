@@ -18,7 +18,7 @@ pub(crate) fn outlook(outlook: &MemoryOutlook, report: &Report) -> String {
             took => format!("libraries took {took} when these models were profiled"),
         }
     )];
-    lines.extend(driver.map(|driver| counted_alone(&driver)));
+    lines.extend(driver.map(|driver| counted_alone(&driver, context)));
     lines.extend((took > libraries).then(|| {
         format!(
             "warning: libraries took {took} and {libraries} are left to them: `aegis run` will refuse \
@@ -29,11 +29,15 @@ pub(crate) fn outlook(outlook: &MemoryOutlook, report: &Report) -> String {
 }
 
 /// The driver's figures while nothing but the context is there.
-fn counted_alone(driver: &DriverMemory) -> String {
+fn counted_alone(driver: &DriverMemory, context: Bytes) -> String {
     let DriverMemory { process, counted, free, total, .. } = *driver;
     let process = match process {
         Some(bytes) => format!("{bytes} for this process ({})", counts(counted)),
-        None => "nothing for this process, which it cannot tell".to_owned(),
+        None => format!(
+            "nothing for this process, which it cannot tell without NVIDIA's management library (so \
+             {context} is a reserve, and libraries are charged by the fall of free memory, to which \
+             others add)"
+        ),
     };
     format!("the driver counts {process} with the context alone, and {free} free of {total}")
 }
@@ -58,16 +62,29 @@ pub(crate) fn explained(memory: &DriverMemoryReport, report: &Report) -> String 
         table::add(&mut shown, &[what.into(), bytes.to_string(), why.into()]);
     };
     let libraries = memory.libraries;
-    line("context", memory.context, "the driver's, measured when it was made");
+    line(
+        "context",
+        memory.context,
+        match memory.counted {
+            Some(_) => "the driver's, measured when it was made",
+            None => "the driver's: a reserve, since nobody counts it",
+        },
+    );
     line("arena", memory.arena, "models and their scratch, free parts included");
-    line("modules", memory.modules, "code of libraries, loaded once and kept");
+    line(
+        "modules",
+        memory.modules,
+        "code of libraries, loaded once and kept, also by models that failed",
+    );
     line("handles", memory.handles(), "handles and workspaces of the models' libraries");
     line("graphs", memory.graphs, "the driver's pool for captured graphs");
     line("ledger", memory.ledger(), "the sum, of which the limit is");
     line("limit", memory.limit, "of the workload");
     let counted = match memory.counted {
         Some(counted) => difference(memory, counted, &mut line),
-        None => "the driver does not count the memory of this process".to_owned(),
+        None => "the driver does not count the memory of this process: libraries are charged by the fall \
+                 of free memory"
+            .to_owned(),
     };
     let mut text = format!("{shown}\n{counted}");
     if libraries > Bytes::ZERO {
@@ -192,6 +209,7 @@ mod tests {
         let blind = DriverMemoryReport { counted: None, by: None, ..measured() };
         let shown = explained(&blind, &nothing());
         assert!(shown.contains("does not count") && !shown.contains("unexplained"), "{shown}");
+        assert!(shown.contains("a reserve, since nobody counts it"), "{shown}");
     }
 
     #[test]
@@ -211,5 +229,8 @@ mod tests {
         assert!(shown.contains("left to libraries = 8 GiB"), "{shown}");
         assert!(shown.contains("the driver counts 518 MiB for this process"), "{shown}");
         assert!(!shown.contains("warning"), "{shown}");
+        let blind = Some(DriverMemory { process: None, ..driver });
+        let shown = outlook(&MemoryOutlook { driver: blind, ..whole }, &nothing());
+        assert!(shown.contains("so 518 MiB is a reserve"), "{shown}");
     }
 }

@@ -214,10 +214,10 @@ impl Seen<'_> {
 fn realtime(of: &RealtimeReport) -> String {
     let RealtimeReport { orchestrator, workers, partition } = of;
     let of = partition.as_ref().map_or_else(String::new, |name| format!("partition {name}, "));
-    let ThreadSetup { priority, memory, core } = orchestrator;
+    let ThreadSetup { priority, memory, core, throttling } = orchestrator;
     format!(
-        "{of}real-time priority: orchestrator {priority}, workers {workers}; locked memory: {memory}; \
-         own core: {core}"
+        "{of}real-time priority: orchestrator {priority}, workers {workers}; throttling: {throttling}; \
+         locked memory: {memory}; own core: {core}"
     )
 }
 

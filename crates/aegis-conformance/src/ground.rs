@@ -77,7 +77,7 @@ impl Ground {
     pub fn admit(&mut self, mut backend: Box<dyn RuntimeBackend>) -> Result<Model, Fault> {
         let (id, binding) = self.binding(backend.memory().to_vec())?;
         backend.bind(binding)?;
-        let slot = Arc::new(JobSlot::on(&self.arena, backend.description())?);
+        let slot = queued(JobSlot::on(&self.arena, backend.description())?);
         Ok(Model { backend, slot, id })
     }
 
@@ -95,15 +95,12 @@ impl Ground {
     /// # Errors
     /// A stage cannot be enqueued, or fails.
     pub fn run(&self, model: &mut Model, inputs: &Tensors) -> Result<Tensors, Fault> {
-        let mut io = model.slot.io();
-        io.inputs.iter_mut().zip(inputs).for_each(|(to, from)| to.copy_from_slice(from));
-        io.outputs.iter_mut().for_each(|output| output.fill(0xa5));
-        drop(io);
+        fill(&model.slot, inputs);
         for stage in 0..model.backend.description().stages {
             model.backend.enqueue(StageIndex(stage), &model.slot, &self.stream)?;
             self.stream.synchronize()?;
         }
-        Ok(model.slot.io().outputs.iter().map(|output| output.to_vec()).collect())
+        Ok(model.slot.io().outputs().iter().map(|output| output.to_vec()).collect())
     }
 
     /// Gives the model up, with its memory.
@@ -117,4 +114,21 @@ impl Ground {
     pub(crate) fn is_host(&self) -> bool {
         self.device.kind() == DriverKind::Host
     }
+}
+
+/// A new slot as that of a job that is under way, whose stages are enqueued by hand and waited for.
+#[must_use]
+pub fn queued(slot: JobSlot) -> Arc<JobSlot> {
+    assert!(slot.claim(), "a new slot is free");
+    slot.queue();
+    Arc::new(slot)
+}
+
+/// Puts `inputs` into a [`queued`] slot with nothing on the device, and what is no output into its outputs.
+pub fn fill(slot: &JobSlot, inputs: &Tensors) {
+    slot.unqueue();
+    inputs.iter().enumerate().for_each(|(index, bytes)| slot.write_input(index, bytes));
+    slot.queue();
+    let mut io = slot.io();
+    (0..io.outputs().len()).for_each(|index| io.output_mut(index).fill(0xa5));
 }

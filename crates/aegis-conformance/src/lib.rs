@@ -19,7 +19,7 @@ use std::fmt;
 use aegis_context::{BackendError, RuntimeBackend};
 use aegis_trace::Bytes;
 
-pub use ground::{Ground, Model};
+pub use ground::{Ground, Model, fill, queued};
 pub use tensors::{Tensors, distance, hostile, inputs};
 
 /// A model as one backend loads it.

@@ -152,6 +152,9 @@ impl ExecutionContext {
     /// # Errors
     /// [`ContextError::NotReady`] unless the context is Ready; else what the backend says, and
     /// then the context stays Ready and the caller decides to [`fault`](Self::fault) it.
+    ///
+    /// # Panics
+    /// When the slot is not queued.
     pub fn launch(
         &mut self,
         stage: StageIndex,
@@ -163,7 +166,7 @@ impl ExecutionContext {
             return Err(ContextError::NotReady { model: self.model, state });
         }
         let backend = &mut self.backend;
-        let busy = stream.launch(|stream| backend.enqueue(stage, slot, stream))?;
+        let busy = stream.launch_job(slot, |stream| backend.enqueue(stage, slot, stream))?;
         self.state = ContextState::Running { stage };
         Ok(busy)
     }
@@ -173,6 +176,9 @@ impl ExecutionContext {
     ///
     /// # Errors
     /// As [`launch`](Self::launch); a running context takes the next stage of its job, and no more.
+    ///
+    /// # Panics
+    /// As [`launch`](Self::launch).
     pub fn launch_behind(
         &mut self,
         stage: StageIndex,
@@ -191,7 +197,7 @@ impl ExecutionContext {
             }
         };
         let backend = &mut self.backend;
-        let behind = busy.launch_behind(|stream| {
+        let behind = busy.launch_job_behind(slot, |stream| {
             backend.enqueue(stage, slot, stream).map_err(ContextError::from)
         })?;
         if follows {

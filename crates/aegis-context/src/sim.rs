@@ -187,9 +187,7 @@ fn lifetimes(model: &SimModel) -> Vec<TensorLifetime> {
 
 /// Copies inputs to outputs, as far as both go.
 fn echo(slot: &JobSlot) {
-    let mut io = slot.io();
-    let io = &mut *io;
-    for (output, input) in io.outputs.iter_mut().zip(&io.inputs) {
+    for (output, input) in slot.io().pairs() {
         let shared = output.len().min(input.len());
         output[..shared].copy_from_slice(&input[..shared]);
     }

@@ -4,16 +4,22 @@
 //!
 //! ```text
 //!   Free --claim--> Filling --queue--> Queued --finish--> Done --release--> Free
-//!                      |                  |
-//!                      +--release--> Free +--release--> abandoned: Free as soon as it finishes
+//!                      |                  |                 |
+//!                      +--release--> Free |                 +--release--> Leaving, where a stage
+//!                                         |                      uses the buffers: Free after it
+//!                                         +--release--> abandoned: as if released on its end
 //! ```
+//! That the outcome is known does not mean that the buffers are free: a caller is told of a stage
+//! that hangs while the device still copies for it. So every stage on the device holds a `SlotUse`,
+//! and while there is one the buffers stay where they are, whatever the phase says.
 //!
 //! # Invariants
-//! 1. Between `claim` and `queue` only the claiming caller touches a slot; between `queue` and
-//!    `finish` only the orchestration side does; after `finish` the caller again. The locks inside
-//!    are therefore never contended for longer than one copy.
-//! 2. A slot's buffers are allocated once and never grow.
-//! 3. Every queued slot is finished exactly once, with an outcome.
+//! 1. The buffers are the claiming caller's in Filling, and in Done once no stage uses them. They are
+//!    the orchestration side's in Queued, and as long as a stage uses them. Nobody gets a reference
+//!    to their bytes out of turn: this is asked under the lock of the buffers, which `queue` takes too.
+//! 2. A slot goes to its next job, and its memory back to the system, only when no stage uses it.
+//! 3. The buffers are allocated once and never grow, move or change places.
+//! 4. Every queued slot is finished exactly once, with an outcome.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -66,25 +72,70 @@ pub enum JobOutcome {
 /// The host buffers of one job, in the order of the model's description.
 #[derive(Debug)]
 pub struct JobIo {
+    // Private: a graph is aimed at the buffers, so none may be taken out and dropped.
+    inputs: Vec<HostBuffer>,
+    outputs: Vec<HostBuffer>,
+}
+
+impl JobIo {
     /// One buffer per input.
-    pub inputs: Vec<HostBuffer>,
+    #[must_use]
+    pub fn inputs(&self) -> &[HostBuffer] {
+        &self.inputs
+    }
+
     /// One buffer per output.
-    pub outputs: Vec<HostBuffer>,
+    #[must_use]
+    pub fn outputs(&self) -> &[HostBuffer] {
+        &self.outputs
+    }
+
+    /// The bytes of output `index`, for a runtime that writes them by the processor.
+    ///
+    /// # Panics
+    /// When there is no such output.
+    pub fn output_mut(&mut self, index: usize) -> &mut [u8] {
+        &mut self.outputs[index]
+    }
+
+    /// The bytes of each output with those of the input of the same index, as far as there are both.
+    pub(crate) fn pairs(&mut self) -> impl Iterator<Item = (&mut [u8], &[u8])> {
+        self.outputs.iter_mut().zip(&self.inputs).map(|(output, input)| (&mut **output, &**input))
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Phase {
     Free,
     Filling,
-    Queued { abandoned: bool },
+    Queued {
+        abandoned: bool,
+    },
     Done(JobOutcome),
+    /// Given back while a stage uses the buffers.
+    Leaving,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    /// Stages on the device that may use the buffers.
+    uses: u32,
+}
+
+impl State {
+    /// What a slot is that nobody waits for any more.
+    fn given_back(&self) -> Phase {
+        if self.uses == 0 { Phase::Free } else { Phase::Leaving }
+    }
 }
 
 /// One slot. Shared between the caller and the orchestration side.
 #[derive(Debug)]
 pub struct JobSlot {
-    phase: Mutex<Phase>,
+    state: Mutex<State>,
     done: Condvar,
+    /// Locked before `state` where both are.
     io: Mutex<JobIo>,
 }
 
@@ -119,18 +170,30 @@ impl JobSlot {
             inputs: buffers(&description.inputs)?,
             outputs: buffers(&description.outputs)?,
         };
-        Ok(Self { phase: Mutex::new(Phase::Free), done: Condvar::new(), io: Mutex::new(io) })
+        let state = State { phase: Phase::Free, uses: 0 };
+        Ok(Self { state: Mutex::new(state), done: Condvar::new(), io: Mutex::new(io) })
     }
 
     /// Takes the slot for filling; `false` when it is taken already.
     #[must_use]
     pub fn claim(&self) -> bool {
-        let mut phase = self.phase();
-        let free = *phase == Phase::Free;
+        let mut state = self.state();
+        let free = state.phase == Phase::Free;
         if free {
-            *phase = Phase::Filling;
+            state.phase = Phase::Filling;
         }
         free
+    }
+
+    /// Writes `bytes` as input `index` of a claimed slot.
+    ///
+    /// # Panics
+    /// When the slot is not claimed, or is queued already; when there is no such input or the length
+    /// is wrong.
+    pub fn write_input(&self, index: usize, bytes: &[u8]) {
+        let mut io = self.lock_io();
+        assert_eq!(self.state().phase, Phase::Filling, "only a claimed slot can be filled");
+        io.inputs[index].copy_from_slice(bytes);
     }
 
     /// Hands the filled slot to the orchestration side.
@@ -138,33 +201,40 @@ impl JobSlot {
     /// # Panics
     /// When the slot was not claimed.
     pub fn queue(&self) {
-        let mut phase = self.phase();
-        assert_eq!(*phase, Phase::Filling, "only a claimed slot can be queued");
-        *phase = Phase::Queued { abandoned: false };
+        // Whoever still fills it has the lock, and is waited for.
+        let _io = self.lock_io();
+        let mut state = self.state();
+        assert_eq!(state.phase, Phase::Filling, "only a claimed slot can be queued");
+        state.phase = Phase::Queued { abandoned: false };
     }
 
-    /// Takes back a queued slot that no queue accepted, so that it can be released.
+    /// Takes back a queued slot that no queue accepted, or whose job ran outside any queue.
     ///
     /// # Panics
-    /// When the slot is not queued.
+    /// When the slot is not queued, or a stage uses it.
     pub fn unqueue(&self) {
-        let mut phase = self.phase();
-        assert!(matches!(*phase, Phase::Queued { .. }), "only a queued slot can be taken back");
-        *phase = Phase::Filling;
+        let mut state = self.state();
+        let is_queued = matches!(state.phase, Phase::Queued { .. });
+        assert!(
+            is_queued && state.uses == 0,
+            "only a slot that waits in a queue can be taken back"
+        );
+        state.phase = Phase::Filling;
     }
 
-    /// Ends the job and wakes whoever waits for it.
+    /// Ends the job and wakes whoever waits for it. Where a stage still uses the buffers, they go
+    /// back to the caller after it.
     ///
     /// # Panics
     /// When the slot is not queued: a job ends once.
     pub fn finish(&self, outcome: JobOutcome) {
-        let mut phase = self.phase();
-        *phase = match *phase {
+        let mut state = self.state();
+        state.phase = match state.phase {
             Phase::Queued { abandoned: false } => Phase::Done(outcome),
-            Phase::Queued { abandoned: true } => Phase::Free,
+            Phase::Queued { abandoned: true } => state.given_back(),
             ref other => panic!("a job ended twice: its slot was {other:?}"),
         };
-        drop(phase);
+        drop(state);
         self.done.notify_all();
     }
 
@@ -174,42 +244,99 @@ impl JobSlot {
     /// When no job is under way: the wait would never end.
     #[must_use]
     pub fn wait(&self) -> JobOutcome {
-        let mut phase = self.phase();
+        let mut state = self.state();
         loop {
-            match &*phase {
+            match &state.phase {
                 Phase::Done(outcome) => return outcome.clone(),
                 Phase::Queued { .. } => {}
                 other => panic!("nothing to wait for: the slot is {other:?}"),
             }
-            phase = self.done.wait(phase).unwrap_or_else(PoisonError::into_inner);
+            state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// The outcome, if the job has ended. Never blocks.
     #[must_use]
     pub fn outcome(&self) -> Option<JobOutcome> {
-        match &*self.phase() {
+        match &self.state().phase {
             Phase::Done(outcome) => Some(outcome.clone()),
-            Phase::Free | Phase::Filling | Phase::Queued { .. } => None,
+            Phase::Free | Phase::Filling | Phase::Queued { .. } | Phase::Leaving => None,
         }
     }
 
-    /// Gives the slot back. A job still under way runs on and its outcome is discarded.
+    /// Shows output `index` of a job that has ended to `look`; `None` while the buffers are not the
+    /// caller's: before the job's end, and after it for as long as one of its stages is on the device.
+    /// What the bytes are is meaningful for a job that completed.
+    ///
+    /// # Panics
+    /// When there is no such output.
+    pub fn read_output<T>(&self, index: usize, look: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        // Held while `look` runs: until then the slot cannot be queued again.
+        let io = self.lock_io();
+        let state = self.state();
+        let is_callers = matches!(state.phase, Phase::Done(_)) && state.uses == 0;
+        drop(state);
+        is_callers.then(|| look(&io.outputs[index]))
+    }
+
+    /// Gives the slot back. A job still under way runs on and its outcome is discarded; buffers that a
+    /// stage uses are free after it.
     pub fn release(&self) {
-        let mut phase = self.phase();
-        *phase = match *phase {
+        let mut state = self.state();
+        state.phase = match state.phase {
             Phase::Queued { .. } => Phase::Queued { abandoned: true },
-            Phase::Free | Phase::Filling | Phase::Done(_) => Phase::Free,
+            Phase::Free | Phase::Filling | Phase::Done(_) | Phase::Leaving => state.given_back(),
         };
     }
 
-    /// The buffers; see invariant 1 for whose turn it is.
+    /// The buffers, for the backend whose stage reads and writes them.
+    ///
+    /// # Panics
+    /// When they are not the orchestration side's; see invariant 1.
     pub fn io(&self) -> MutexGuard<'_, JobIo> {
+        let io = self.lock_io();
+        let state = self.state();
+        let is_ours = state.uses > 0 || matches!(state.phase, Phase::Queued { .. });
+        assert!(is_ours, "the buffers are not a stage's: the slot is {:?}", state.phase);
+        drop(state);
+        io
+    }
+
+    /// Notes that a stage is about to use the buffers, until the result is dropped. One that is never
+    /// dropped keeps the slot and its memory for ever.
+    ///
+    /// # Panics
+    /// When the slot is not queued: nobody else's buffers are given to a device.
+    pub(crate) fn put_to_use(self: &Arc<Self>) -> SlotUse {
+        let mut state = self.state();
+        let is_queued = matches!(state.phase, Phase::Queued { .. });
+        assert!(is_queued, "only the job of a queued slot is launched: it is {:?}", state.phase);
+        state.uses += 1;
+        SlotUse { slot: Arc::clone(self) }
+    }
+
+    fn lock_io(&self) -> MutexGuard<'_, JobIo> {
         self.io.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn phase(&self) -> MutexGuard<'_, Phase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stage on the device that may use a slot's buffers.
+#[derive(Debug)]
+pub(crate) struct SlotUse {
+    slot: Arc<JobSlot>,
+}
+
+impl Drop for SlotUse {
+    fn drop(&mut self) {
+        let mut state = self.slot.state();
+        state.uses -= 1;
+        if state.phase == Phase::Leaving {
+            state.phase = state.given_back();
+        }
     }
 }
 
@@ -309,6 +436,66 @@ mod tests {
         let waiting = std::thread::spawn(move || waiter.wait());
         slot.finish(dropped());
         assert_eq!(waiting.join().expect("no panic"), dropped());
+    }
+
+    #[test]
+    fn a_slot_whose_caller_was_told_is_free_only_when_no_stage_uses_it() {
+        let pool = pool(1);
+        let slot = pool.claim().expect("free");
+        slot.write_input(0, &[1; 8]);
+        slot.queue();
+        let [running, behind] = [slot.put_to_use(), slot.put_to_use()];
+        slot.finish(dropped());
+        assert_eq!(slot.wait(), dropped());
+        assert!(slot.read_output(0, <[u8]>::to_vec).is_none(), "the device may write it");
+        slot.release();
+        drop(running);
+        assert!(pool.claim().is_none(), "one stage is left");
+        drop(behind);
+        assert!(pool.claim().is_some());
+    }
+
+    #[test]
+    fn an_abandoned_job_that_is_told_of_a_hang_keeps_its_slot_as_well() {
+        let pool = pool(1);
+        let slot = pool.claim().expect("free");
+        slot.queue();
+        let hanging = slot.put_to_use();
+        slot.release();
+        slot.finish(dropped());
+        assert!(pool.claim().is_none());
+        drop(hanging);
+        assert!(pool.claim().is_some());
+    }
+
+    #[test]
+    fn outputs_are_shown_from_the_end_of_the_job_until_its_release() {
+        let slot = pool(1).claim().expect("free");
+        assert!(slot.read_output(0, <[u8]>::len).is_none());
+        slot.queue();
+        slot.io().output_mut(0).fill(7);
+        assert!(slot.read_output(0, <[u8]>::len).is_none());
+        slot.finish(dropped());
+        assert_eq!(slot.read_output(0, <[u8]>::to_vec), Some(vec![7; 8]));
+        slot.release();
+        assert!(slot.read_output(0, <[u8]>::len).is_none());
+    }
+
+    #[test]
+    #[should_panic(expected = "only a claimed slot can be filled")]
+    fn a_queued_slot_is_not_filled() {
+        let slot = pool(1).claim().expect("free");
+        slot.queue();
+        slot.write_input(0, &[0; 8]);
+    }
+
+    #[test]
+    #[should_panic(expected = "the buffers are not a stage's")]
+    fn the_buffers_of_an_ended_job_are_no_backends() {
+        let slot = pool(1).claim().expect("free");
+        slot.queue();
+        slot.finish(dropped());
+        drop(slot.io());
     }
 
     #[test]

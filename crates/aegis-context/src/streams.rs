@@ -23,6 +23,8 @@
 //! 1. A stream is lent to at most one holder, who may have two stages on it in order.
 //! 2. The pool lends a stream again only once the last event recorded on it has fired, so dropping
 //!    a loan early is safe and never blocks. The same holds for each of its two pairs of events.
+//! 3. The buffers of a job are in use from before its stage is enqueued until the stage was seen to
+//!    end. A stage of which that is never seen keeps them, and their memory, for ever.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -31,6 +33,7 @@ use aegis_cuda::{CudaStream, DeviceContext, DeviceError, HostWork, StageEvents, 
 use aegis_trace::{Nanos, StreamId, Timestamp};
 
 use crate::error::ContextError;
+use crate::slot::{JobSlot, SlotUse};
 
 /// The streams of one partition.
 #[derive(Debug)]
@@ -93,9 +96,7 @@ impl StreamPool {
     /// [`ContextError::StreamsExhausted`], Transient.
     pub fn lease(self: &Arc<Self>) -> Result<IdleStream, ContextError> {
         match self.entries.iter().position(|entry| entry.take(0)) {
-            Some(index) => {
-                Ok(IdleStream { loan: Loan { pool: Arc::clone(self), index, edges: 0 } })
-            }
+            Some(index) => Ok(IdleStream { loan: Loan::of(self, index, 0) }),
             None => Err(ContextError::StreamsExhausted { limit: self.entries.len() }),
         }
     }
@@ -124,9 +125,17 @@ struct Loan {
     index: usize,
     /// Which pair of events the stage lies between.
     edges: usize,
+    /// The buffers of the stage's job.
+    job: Option<SlotUse>,
+    /// The stage is on the stream, and its end was not recorded: nobody sees when it ends.
+    is_endless: bool,
 }
 
 impl Loan {
+    fn of(pool: &Arc<StreamPool>, index: usize, edges: usize) -> Self {
+        Self { pool: Arc::clone(pool), index, edges, job: None, is_endless: false }
+    }
+
     fn entry(&self) -> &Entry {
         &self.pool.entries[self.index]
     }
@@ -135,20 +144,47 @@ impl Loan {
         &self.entry().edges[self.edges]
     }
 
+    fn using(mut self, slot: &Arc<JobSlot>) -> Self {
+        self.job = Some(slot.put_to_use());
+        self
+    }
+
     fn launch<E: From<DeviceError>>(
-        self,
+        mut self,
         enqueue: impl FnOnce(&CudaStream) -> Result<(), E>,
     ) -> Result<BusyStream, E> {
-        self.entry().stream.between(self.edges(), enqueue)?;
-        Ok(BusyStream { loan: self })
+        let mut is_enqueued = false;
+        let launched = self.entry().stream.between(self.edges(), |stream| {
+            enqueue(stream)?;
+            is_enqueued = true;
+            Ok(())
+        });
+        match launched {
+            Ok(()) => Ok(BusyStream { loan: self }),
+            Err(error) => {
+                self.is_endless = is_enqueued;
+                Err(error)
+            }
+        }
     }
 }
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        // A stream with work still on it stays taken: the pool must not lend it again. Only a hung
-        // or lost stage leaves one behind, and then its stream is lost with it.
-        if !matches!(self.edges().poll(), Ok(None)) {
+        let end = self.edges().poll();
+        // A stage that was not enqueued leaves nothing on the stream, whatever the event tells of an
+        // earlier one; so does one that was seen to end. Of a lost device nothing is known.
+        let is_over = match end {
+            Ok(Some(_)) => !self.is_endless,
+            Ok(None) | Err(DeviceError::DeviceLost { .. }) => false,
+            Err(_) => !self.is_endless,
+        };
+        if let Some(job) = self.job.take_if(|_| !is_over) {
+            std::mem::forget(job); // Invariant 3.
+        }
+        // A stream with work still on it stays taken: the pool must not lend it again. Only a stage
+        // that hung or is without an end leaves one behind, and then its stream is lost with it.
+        if !self.is_endless && !matches!(end, Ok(None)) {
             self.entry().loans.fetch_sub(1, Ordering::Release);
         }
     }
@@ -192,6 +228,22 @@ impl IdleStream {
     ) -> Result<BusyStream, E> {
         self.loan.launch(enqueue)
     }
+
+    /// The same for a stage of the job in `slot`, whose buffers are in use until the stage was seen to
+    /// end: by [`BusyStream::poll`] or [`BusyStream::wait`], and the drop of the result.
+    ///
+    /// # Errors
+    /// As [`launch`](Self::launch).
+    ///
+    /// # Panics
+    /// When the slot is not queued.
+    pub fn launch_job<E: From<DeviceError>>(
+        self,
+        slot: &Arc<JobSlot>,
+        enqueue: impl FnOnce(&CudaStream) -> Result<(), E>,
+    ) -> Result<BusyStream, E> {
+        self.loan.using(slot).launch(enqueue)
+    }
 }
 
 /// A leased stream with one stage on it.
@@ -218,11 +270,30 @@ impl BusyStream {
         &self,
         enqueue: impl FnOnce(&CudaStream) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let Loan { pool, index, edges } = &self.loan;
+        self.place_behind()?.launch(enqueue)
+    }
+
+    /// The same for a stage of the job in `slot`; as [`IdleStream::launch_job`].
+    ///
+    /// # Errors
+    /// As [`launch_behind`](Self::launch_behind).
+    ///
+    /// # Panics
+    /// When the slot is not queued.
+    pub fn launch_job_behind<E: From<DeviceError> + From<ContextError>>(
+        &self,
+        slot: &Arc<JobSlot>,
+        enqueue: impl FnOnce(&CudaStream) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        self.place_behind()?.using(slot).launch(enqueue)
+    }
+
+    fn place_behind(&self) -> Result<Loan, ContextError> {
+        let Loan { pool, index, edges, .. } = &self.loan;
         if !self.loan.entry().take(1) {
-            return Err(ContextError::StreamsExhausted { limit: pool.entries.len() }.into());
+            return Err(ContextError::StreamsExhausted { limit: pool.entries.len() });
         }
-        Loan { pool: Arc::clone(pool), index: *index, edges: 1 - edges }.launch(enqueue)
+        Ok(Loan::of(pool, *index, 1 - edges))
     }
 
     /// Whether the stage has ended, and when; `None` while it runs. Never blocks.
@@ -250,6 +321,8 @@ mod tests {
     use aegis_trace::{Bytes, Clock, MonotonicClock, Nanos};
 
     use super::*;
+    use crate::description::ModelDescription;
+    use crate::slot::JobOutcome;
 
     fn sim() -> (DeviceContext, Arc<StreamPool>) {
         let limits = SimConfig { memory_limit: Bytes::ZERO, max_streams: 1, stream_depth: 8 };
@@ -338,6 +411,88 @@ mod tests {
         let none = first.launch_behind(failing(1, Some(SimFault::LaunchFailure)));
         assert!(none.is_err());
         assert!(first.launch_behind(work(1)).is_ok(), "its place is free again");
+    }
+
+    fn queued() -> Arc<JobSlot> {
+        let description = ModelDescription { inputs: vec![], outputs: vec![], stages: 1 };
+        let slot = Arc::new(JobSlot::new(&description));
+        assert!(slot.claim(), "a new slot is free");
+        slot.queue();
+        slot
+    }
+
+    fn tell(slot: &JobSlot) {
+        slot.finish(JobOutcome::Refused { why: aegis_trace::SubmitRefusal::NotRunning });
+        slot.release();
+    }
+
+    #[test]
+    fn a_slot_is_free_once_the_last_stage_of_its_job_was_seen_to_end() {
+        let (device, pool) = sim();
+        let slot = queued();
+        let first = pool.lease().expect("free").launch_job(&slot, work(10)).expect("launched");
+        let second = first.launch_job_behind(&slot, work(10)).expect("room for two");
+        tell(&slot);
+        device.simulator().expect("simulated").advance_to(Timestamp(10));
+        drop(first);
+        assert!(!slot.claim(), "the second still uses it");
+        device.simulator().expect("simulated").advance_to(Timestamp(20));
+        drop(second);
+        assert!(slot.claim());
+    }
+
+    #[test]
+    fn a_stage_that_is_given_up_keeps_its_slot_and_the_memory() {
+        let (device, pool) = sim();
+        let slot = queued();
+        let hanging = pool.lease().expect("free").launch_job(&slot, work(10)).expect("launched");
+        tell(&slot);
+        drop(hanging);
+        device.simulator().expect("simulated").advance_to(Timestamp(50));
+        assert!(!slot.claim(), "nobody looked when it ended");
+        assert!(Arc::strong_count(&slot) > 1, "and nobody frees what it may write");
+    }
+
+    #[test]
+    fn a_stage_that_failed_or_was_not_launched_leaves_its_slot() {
+        let (device, pool) = sim();
+        let slot = queued();
+        let fault = Some(SimFault::LaunchFailure);
+        let none = pool.lease().expect("free").launch_job(&slot, failing(1, fault));
+        assert!(none.is_err());
+        let fault = Some(SimFault::ExecutionFailure);
+        let failed = pool.lease().expect("free").launch_job(&slot, failing(1, fault));
+        let failed = failed.expect("launched");
+        device.simulator().expect("simulated").advance_to(Timestamp(50));
+        tell(&slot);
+        assert!(failed.poll().is_err() && !slot.claim());
+        drop(failed);
+        assert!(slot.claim());
+    }
+
+    #[test]
+    fn a_stage_on_a_lost_device_keeps_its_slot() {
+        let (device, pool) = sim();
+        let slot = queued();
+        let fault = Some(SimFault::DeviceLost);
+        let lost = pool.lease().expect("free").launch_job(&slot, failing(1, fault));
+        device.simulator().expect("simulated").advance_to(Timestamp(50));
+        tell(&slot);
+        drop(lost.expect("launched"));
+        assert!(!slot.claim(), "nothing is known of what the device still does");
+    }
+
+    #[test]
+    fn a_stage_without_an_end_keeps_its_stream_and_its_slot() {
+        let limits = SimConfig { memory_limit: Bytes::ZERO, max_streams: 1, stream_depth: 1 };
+        let device = DeviceContext::sim(limits).expect("a simulated device");
+        let pool = StreamPool::new(&device, 1).expect("its one stream");
+        let slot = queued();
+        let full = pool.lease().expect("free").launch_job(&slot, work(10));
+        assert!(full.is_err(), "the work fills the stream, and its end finds no room");
+        tell(&slot);
+        device.simulator().expect("simulated").advance_to(Timestamp(50));
+        assert!(pool.lease().is_err() && !slot.claim());
     }
 
     /// Work that takes no time of its own.

@@ -16,6 +16,7 @@ use crate::health::DeviceHealth;
 use crate::host::{self, HostConfig, HostDriver};
 use crate::host_buffer::HostBuffer;
 use crate::memory::DeviceArena;
+use crate::realtime::{Realtime, RealtimePriority};
 use crate::signal::Signal;
 use crate::sim::{SimConfig, SimDevice};
 use crate::stream::{CudaStream, StreamPriority};
@@ -305,6 +306,15 @@ impl DeviceContext {
         self.inner.core.charge(Line::Foreign(what_for), bytes).map(ForeignCharge::new)
     }
 
+    /// Charges for good `taken` bytes that a library holds and nobody can make it give back, also beyond
+    /// the limit: all that follows is refused then.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`] (permanent): the limit is exceeded. It is charged all the same.
+    pub fn charge_taken(&self, what_for: ForeignUse, taken: Bytes) -> Result<(), DeviceError> {
+        self.inner.core.charge_taken(Line::Foreign(what_for), taken)
+    }
+
     /// What the memory limit is charged with, over all views: the sum of the lines of
     /// [`DeviceContext::memory_use`].
     #[must_use]
@@ -332,6 +342,15 @@ impl DeviceContext {
             Driver::Host(_) | Driver::Sim(_) => None,
             Driver::Cuda(gpu) => gpu.memory(),
         }
+    }
+
+    /// Has the threads that wait in the driver for the ends of this view's streams ask for real-time
+    /// priority; nothing is asked where there are none, as anywhere but on `cuda` with
+    /// [`CompletionWait::Block`](crate::CompletionWait). Of the streams made so far: blocks until each
+    /// thread has answered, so it is for set-up, while nothing runs.
+    #[must_use]
+    pub fn urge_watchers(&self, priority: RealtimePriority) -> Realtime {
+        self.gpu().map_or(Realtime::NotRequested, |gpu| gpu.urge_watchers(priority))
     }
 
     /// Temperature, clocks, power and what holds the clocks back, now; `None` on everything but a

@@ -8,7 +8,9 @@
 //! ```
 //!
 //! # Invariants
-//! 1. The live charges of all views of one device sum up to at most its memory limit.
+//! 1. No charge for what can still be refused makes the charges of all views of one device exceed its
+//!    memory limit. What a library has taken already is charged in any case
+//!    ([`DeviceCore::charge_taken`]); beyond the limit, all that follows is refused.
 //! 2. A loss is seen by every view, and rings the signal of each.
 //! 3. No two streams of one device have the same id, whatever their views: each view has a range of
 //!    indices of its own.
@@ -239,6 +241,19 @@ impl DeviceCore {
         Ok(Charge { core: Arc::clone(self), line, bytes: requested })
     }
 
+    /// Charges for good `taken` bytes that nobody can give back any more, also beyond the limit; the
+    /// error then says so.
+    pub(crate) fn charge_taken(&self, line: Line, taken: Bytes) -> Result<(), DeviceError> {
+        let mut ledger = lock(&self.shared.ledger);
+        let (reserved, limit) = (ledger.total(), self.limits.memory);
+        let entry = ledger.line(line);
+        *entry = Bytes(entry.as_u64().saturating_add(taken.as_u64()));
+        if ledger.total() > limit {
+            return Err(DeviceError::OutOfMemory { requested: taken, reserved, limit });
+        }
+        Ok(())
+    }
+
     /// The live charges of all views.
     pub(crate) fn memory_use(&self) -> MemoryUse {
         *lock(&self.shared.ledger)
@@ -254,12 +269,14 @@ impl DeviceCore {
         }
     }
 
-    /// The loss of the device as an error.
-    ///
-    /// # Panics
-    /// Unless [`DeviceCore::lose`] was called before.
+    /// The loss of the device as an error. Of a device that is not lost nobody asks for it; who does
+    /// has found work that nobody can say the end of, and the device is lost then.
     pub(crate) fn loss(&self) -> DeviceError {
-        let Loss { at, by, message } = self.fate.loss.get().expect("the device is lost");
+        let unexplained = || {
+            let message = "work ended and nobody can say how".into();
+            Loss { at: Timestamp::ZERO, by: None, message }
+        };
+        let Loss { at, by, message } = self.fate.loss.get_or_init(unexplained);
         DeviceError::DeviceLost { at: *at, by: *by, message: message.clone() }
     }
 
@@ -312,6 +329,23 @@ mod tests {
     fn core(streams: u16) -> Arc<DeviceCore> {
         let limits = Limits { memory: Bytes(100), streams, depth: 1 };
         Arc::new(DeviceCore::new(DriverKind::Sim, limits).expect("the limits are not zero"))
+    }
+
+    #[test]
+    fn what_is_taken_is_charged_beyond_the_limit_and_nothing_fits_after_it() {
+        let core = core(1);
+        let modules = Line::Foreign(ForeignUse::Modules);
+        core.charge_taken(modules, Bytes(60)).expect("it fits");
+        assert!(core.charge_taken(modules, Bytes(70)).is_err());
+        assert_eq!(core.memory_use().modules, Bytes(130));
+        assert!(core.charge(Line::Arenas, Bytes(1)).is_err());
+    }
+
+    #[test]
+    fn an_end_that_nobody_explains_loses_the_device_and_not_the_process() {
+        let core = core(1);
+        assert!(matches!(core.loss(), DeviceError::DeviceLost { .. }));
+        assert!(core.is_lost() && core.check().is_err());
     }
 
     #[test]

@@ -64,8 +64,8 @@ pub enum DeviceError {
     DeviceLost {
         /// When it was lost, or when that was seen.
         at: Timestamp,
-        /// The stream whose work took the device with it; on `cuda` the one on which the loss was
-        /// seen first, if it was on one.
+        /// The stream whose work took the device with it; on `cuda` the one whose work was asked about
+        /// when the loss was seen, if it was seen so.
         by: Option<StreamId>,
         /// What that work said.
         message: Box<str>,
@@ -87,8 +87,9 @@ pub enum DeviceError {
     /// The event belongs to another device.
     #[error("the event belongs to another device")]
     ForeignEvent,
-    /// The graph was captured on another device.
-    #[error("the graph belongs to another device")]
+    /// The graph was captured on another device, or in another partition than the one that it is to
+    /// replace.
+    #[error("the graph belongs to another device or partition")]
     ForeignGraph,
     /// The graph was not captured as a stage.
     #[error("the graph is not that of a stage: it was captured without the stage's two events")]

@@ -108,9 +108,9 @@ impl CudaEvent {
 
     /// Waits until the last recording completed and returns when that was.
     ///
-    /// Blocks the calling thread on `host` and, in the configured way, on `cuda`; work running on a stream must not wait for
-    /// an event of its own stream. Recording the event again meanwhile makes this wait for the new
-    /// recording. Never blocks on `sim`, where time is moved by hand.
+    /// Blocks the calling thread on `host` and, in the configured way, on `cuda`; work running on a
+    /// stream must not wait for an event of its own stream. Recording the event again meanwhile makes
+    /// this wait for the new recording. Never blocks on `sim`, where time is moved by hand.
     ///
     /// # Errors
     /// As [`CudaEvent::query`], and on `sim` [`DeviceError::StillPending`] (transient).

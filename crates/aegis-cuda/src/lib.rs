@@ -93,7 +93,7 @@ pub use health::{DeviceHealth, ThrottleReasons};
 pub use host::{HostConfig, HostWork};
 pub use host_buffer::HostBuffer;
 pub use memory::{DeviceArena, DeviceBuffer, SharedRegion};
-pub use realtime::{Realtime, RealtimePriority, RealtimeWork};
+pub use realtime::{Realtime, RealtimePriority, RealtimeWork, Throttling};
 pub use signal::Signal;
 pub use sim::{SimConfig, SimDevice, SimFault, SimWork};
 pub use stage::{CopyMark, StageEvents, StageLengths};

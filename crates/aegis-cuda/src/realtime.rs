@@ -4,11 +4,21 @@
 //! middle of a stage, and the stage then looks longer than it is. Under `SCHED_FIFO` only more
 //! urgent real-time threads can. The right to ask for it is a privilege (`CAP_SYS_NICE`, or a
 //! limit of `RLIMIT_RTPRIO`), so the answer is part of every report.
+//!
+//! Linux does not leave a core to them for good: of each `sched_rt_period_us` real-time threads get
+//! `sched_rt_runtime_us`, 950 ms of each second unless somebody changed it, and then the core goes to
+//! others (since Linux 6.12 only where others wait for it). A thread that sleeps now and then never
+//! meets the limit; an orchestrator that spins for the end of a stage (`wait = "spin"`) does, and
+//! stands still for the rest of the period. What the limit is is reported beside the priority
+//! ([`Throttling`]); to lift it is the machine's configuration: `sysctl kernel.sched_rt_runtime_us=-1`
+//! on a machine whose other work has cores of its own.
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
+use aegis_trace::Nanos;
 use rustix::mm::MlockAllFlags;
 use rustix::thread::CpuSet;
 use serde::{Deserialize, Serialize};
@@ -49,6 +59,67 @@ impl fmt::Display for Realtime {
             Self::NotRequested => f.write_str("not requested"),
             Self::Granted => f.write_str("granted"),
             Self::Refused { reason } => write!(f, "refused ({reason})"),
+        }
+    }
+}
+
+/// How long the system leaves a core to real-time threads that never sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Throttling {
+    /// It does not concern the thread, which is no real-time one.
+    NotApplicable,
+    /// The system does not tell.
+    Unknown,
+    /// For ever.
+    Off,
+    /// For `runtime` of each `period`.
+    After {
+        /// What they get.
+        runtime: Nanos,
+        /// How often.
+        period: Nanos,
+    },
+}
+
+impl Throttling {
+    /// What the system is set to now. Reads two files.
+    #[must_use]
+    pub fn read() -> Self {
+        let setting = |name| fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok();
+        let both = setting("sched_rt_runtime_us").zip(setting("sched_rt_period_us"));
+        both.map_or(Self::Unknown, |(runtime, period)| Self::of(&runtime, &period))
+    }
+
+    /// What two settings in microseconds mean.
+    fn of(runtime: &str, period: &str) -> Self {
+        let micros = |text: &str| text.trim().parse::<i64>().ok();
+        let (Some(runtime), Some(period)) = (micros(runtime), micros(period)) else {
+            return Self::Unknown;
+        };
+        match (u64::try_from(runtime), u64::try_from(period)) {
+            (Ok(runtime), Ok(period)) if runtime < period => {
+                let nanos = |micros: u64| Nanos(micros.saturating_mul(1_000));
+                Self::After { runtime: nanos(runtime), period: nanos(period) }
+            }
+            // Minus one, or all of the period.
+            (_, Ok(_)) => Self::Off,
+            (_, Err(_)) => Self::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for Throttling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotApplicable => f.write_str("none"),
+            Self::Unknown => f.write_str("unknown"),
+            Self::Off => f.write_str("off"),
+            Self::After { runtime, period } => {
+                let lost = period.saturating_sub(*runtime);
+                write!(f, "a thread that spins loses {lost} of each {period}")
+            }
         }
     }
 }
@@ -149,6 +220,18 @@ mod tests {
             Realtime::Refused { reason } => assert!(reason.contains("permitted"), "{reason}"),
             Realtime::NotRequested => panic!("it was requested"),
         }
+    }
+
+    #[test]
+    fn the_throttle_is_read_as_the_system_means_it() {
+        let (runtime, period) = (Nanos::from_millis(950), Nanos::from_secs(1));
+        let usual = Throttling::After { runtime, period };
+        assert_eq!(Throttling::of("950000\n", "1000000\n"), usual);
+        assert_eq!(usual.to_string(), "a thread that spins loses 50 ms of each 1 s");
+        assert_eq!(Throttling::of("-1\n", "1000000\n"), Throttling::Off);
+        assert_eq!(Throttling::of("1000000", "1000000"), Throttling::Off);
+        assert_eq!(Throttling::of("a few", "1000000"), Throttling::Unknown);
+        assert_ne!(Throttling::read(), Throttling::NotApplicable);
     }
 
     #[test]

@@ -265,8 +265,8 @@ impl CudaStream {
     /// Waits until everything enqueued before this call is done, and reports a fault that no event
     /// has reported.
     ///
-    /// Blocks on `host` and `cuda`, also when the stream is full; several threads that synchronise one stream
-    /// take turns. Never blocks on `sim`.
+    /// Blocks on `host` and `cuda`, also when the stream is full; several threads that synchronise one
+    /// stream take turns. Never blocks on `sim`.
     ///
     /// # Errors
     /// - [`DeviceError::Work`], with the category of the fault.

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::realtime::{Realtime, RealtimePriority, lock_memory, pin, request};
+use crate::realtime::{Realtime, RealtimePriority, Throttling, lock_memory, pin, request};
 
 /// What is asked for a thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct ThreadSetup {
     pub memory: Realtime,
     /// Of the core.
     pub core: Realtime,
+    /// How long the priority keeps a core, if it was granted.
+    pub throttling: Throttling,
 }
 
 impl ThreadSetup {
@@ -35,6 +37,7 @@ impl ThreadSetup {
         priority: Realtime::NotRequested,
         memory: Realtime::NotRequested,
         core: Realtime::NotRequested,
+        throttling: Throttling::NotApplicable,
     };
 }
 
@@ -46,7 +49,11 @@ impl ThreadRequest {
         let core = self.core.map_or(Realtime::NotRequested, |core| pin(usize::from(core)));
         let memory = if self.lock_memory { lock_memory() } else { Realtime::NotRequested };
         let priority = self.priority.map_or(Realtime::NotRequested, request);
-        ThreadSetup { priority, memory, core }
+        let throttling = match priority {
+            Realtime::Granted => Throttling::read(),
+            Realtime::NotRequested | Realtime::Refused { .. } => Throttling::NotApplicable,
+        };
+        ThreadSetup { priority, memory, core, throttling }
     }
 }
 
@@ -68,7 +75,10 @@ mod tests {
             core: Some(u16::MAX),
         };
         let asked = std::thread::spawn(move || everything.apply());
-        let ThreadSetup { priority, memory, core } = asked.join().expect("asking does not panic");
+        let asked = asked.join().expect("asking does not panic");
+        let ThreadSetup { priority, memory, core, throttling } = asked;
+        let is_urgent = priority == Realtime::Granted;
+        assert_eq!(throttling != Throttling::NotApplicable, is_urgent, "it is said where it holds");
         assert!(matches!(core, Realtime::Refused { .. }), "no machine has that core");
         let was_tried = |answer| answer != Realtime::NotRequested;
         assert!(was_tried(priority) && was_tried(memory));

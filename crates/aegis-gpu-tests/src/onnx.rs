@@ -103,19 +103,25 @@ impl World {
         let planned = self.memory.plan(ModelMemory { model, partition, tensors })?;
         backend.bind(self.memory.bind(planned)?)?;
         let slot = Arc::new(JobSlot::on(&self.arena, backend.description())?);
+        require(slot.claim(), || "a new slot is taken".into())?;
+        slot.queue(); // Its jobs are enqueued by hand, and waited for.
         Ok(Model { backend, slot })
     }
 
     fn run(&self, model: &mut Model, inputs: &Tensors) -> Result<Tensors> {
+        model.slot.unqueue();
+        for (index, bytes) in inputs.iter().enumerate() {
+            model.slot.write_input(index, bytes);
+        }
+        model.slot.queue();
         let mut io = model.slot.io();
-        io.inputs.iter_mut().zip(inputs).for_each(|(to, from)| to.copy_from_slice(from));
-        io.outputs.iter_mut().for_each(|output| output.fill(0xa5));
+        (0..io.outputs().len()).for_each(|index| io.output_mut(index).fill(0xa5));
         drop(io);
         for stage in 0..model.backend.description().stages {
             model.backend.enqueue(StageIndex(stage), &model.slot, &self.stream)?;
             self.stream.synchronize()?;
         }
-        Ok(model.slot.io().outputs.iter().map(|output| output.to_vec()).collect())
+        Ok(model.slot.io().outputs().iter().map(|output| output.to_vec()).collect())
     }
 }
 

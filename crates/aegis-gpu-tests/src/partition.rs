@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::error::Error;
 
 use aegis_cuda::{
-    ComputeUnits, DeviceContext, DeviceError, EventStatus, PartitionShare, SMS_MAX, TestKernels,
+    ComputeUnits, CudaStream, DeviceContext, DeviceError, EventStatus, PartitionShare, SMS_MAX,
+    TestKernels,
 };
 use aegis_trace::{Bytes, Nanos};
 
@@ -103,6 +104,12 @@ pub(crate) fn own_signals(bench: &Bench) -> Outcome {
     let refused = matches!(foreign, Err(DeviceError::ForeignEvent));
     require(refused, || format!("an event of the other view: {foreign:?}"))?;
     wait_for(&left, &of_slow)?;
+    let captured = |stream: &CudaStream| {
+        stream.capture(|stream| kernels.busy(stream, 1, Nanos::from_micros(10)))
+    };
+    let moved = captured(&slow)?.update(captured(&quick)?);
+    let refused = matches!(moved, Err(DeviceError::ForeignGraph));
+    require(refused, || format!("a graph of the other view: {moved:?}"))?;
     // The charges of one view count for the other.
     let rest = left.memory_limit() - left.reserved_memory();
     let held = left.charge_foreign(rest)?;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use aegis_backend_trt::mock::{MockFault, MockPlan};
 use aegis_backend_trt::{BuildOptions, Gpu, LoadOptions, TrtBackend, build_engine, inspect};
+use aegis_conformance::{fill, queued};
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, RuntimeBackend};
 use aegis_cuda::{CudaStream, DeviceArena, DeviceContext};
@@ -71,7 +72,7 @@ impl World {
         let tensors = backend.memory().to_vec();
         let planned = self.memory.plan(ModelMemory { model, partition, tensors })?;
         backend.bind(self.memory.bind(planned)?)?;
-        Ok(Arc::new(JobSlot::on(&self.arena, backend.description())?))
+        Ok(queued(JobSlot::on(&self.arena, backend.description())?))
     }
 
     fn run(
@@ -80,15 +81,12 @@ impl World {
         slot: &Arc<JobSlot>,
         inputs: &Tensors,
     ) -> Result<Tensors> {
-        let mut io = slot.io();
-        io.inputs.iter_mut().zip(inputs).for_each(|(to, from)| to.copy_from_slice(from));
-        io.outputs.iter_mut().for_each(|output| output.fill(0xa5));
-        drop(io);
+        fill(slot, inputs);
         for stage in 0..backend.description().stages {
             backend.enqueue(StageIndex(stage), slot, &self.stream)?;
             self.stream.synchronize()?;
         }
-        Ok(slot.io().outputs.iter().map(|output| output.to_vec()).collect())
+        Ok(slot.io().outputs().iter().map(|output| output.to_vec()).collect())
     }
 }
 

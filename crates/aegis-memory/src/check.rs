@@ -16,9 +16,10 @@
 //!
 //! # Method
 //! One sweep over addresses decides rules 5 and 7: it carries the furthest end seen so far, of
-//! exclusive tensors, of all, and of the scratch of each partition. One sweep over steps per model decides rule 6: the live ranges are kept by
-//! address and pairwise disjoint, so a newcomer can only collide with its two neighbours. Both are
-//! O(n log n) in the number of tensors, and n times the number of partitions; all arithmetic on offsets is checked.
+//! exclusive tensors, of all, and of the scratch of each partition. One sweep over steps per model
+//! decides rule 6: the live ranges are kept by address and pairwise disjoint, so a newcomer can
+//! only collide with its two neighbours. Both are O(n log n) in the number of tensors, and n times
+//! the number of partitions; all arithmetic on offsets is checked.
 
 use std::collections::BTreeMap;
 

@@ -71,12 +71,11 @@ impl Submitter {
     /// [`SubmitRefusal`]: the model is fenced or evicted (Permanent), or all its slots are taken
     /// (Transient).
     pub fn claim(&self) -> Result<Filling<'_>, SubmitRefusal> {
-        if let Some(why) = self.gate.refusal() {
-            return Err(self.refuse(why));
-        }
-        match self.slots.claim() {
-            Some(slot) => Ok(Filling { submitter: self, slot: Some(slot) }),
-            None => Err(self.refuse(SubmitRefusal::NoSlot)),
+        let filling = self.slots.claim().map(|slot| Filling { submitter: self, slot: Some(slot) });
+        // Asked once there is a slot: it may be that of the job whose failure closed the gate.
+        match self.gate.refusal() {
+            Some(why) => Err(self.refuse(why)),
+            None => filling.ok_or_else(|| self.refuse(SubmitRefusal::NoSlot)),
         }
     }
 
@@ -105,7 +104,7 @@ impl Filling<'_> {
     /// them as errors.
     pub fn write(&mut self, index: usize, bytes: &[u8]) {
         let slot = self.slot.as_ref().expect("the slot is here until it is submitted");
-        slot.io().inputs[index].copy_from_slice(bytes);
+        slot.write_input(index, bytes);
     }
 
     /// Hands the job over. `release` is the nominal release it claims; `None` for now. Never
@@ -157,12 +156,14 @@ impl Pending {
         self.slot.outcome()
     }
 
-    /// Shows output `index` to `look`. Meaningful once the job has completed.
+    /// Shows output `index` to `look`: what the job computed, if it completed. `None` before the job
+    /// has ended, and after its end for as long as the device may still write: a job also ends for its
+    /// caller when one of its stages hangs.
     ///
     /// # Panics
     /// When there is no such output.
-    pub fn output<T>(&self, index: usize, look: impl FnOnce(&[u8]) -> T) -> T {
-        look(&self.slot.io().outputs[index])
+    pub fn output<T>(&self, index: usize, look: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        self.slot.read_output(index, look)
     }
 }
 

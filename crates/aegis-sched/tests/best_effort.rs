@@ -501,8 +501,8 @@ fn the_longest_background_stage_that_everyone_tolerates_is_admitted_and_no_longe
 
 #[test]
 fn a_background_stage_that_was_not_charged_is_caught_with_a_miss() {
-    // A stage that is refused above, declared as almost nothing: as if it were forgotten. (401 ns block for 400
-    // where arrivals are on whole nanoseconds, which the camera just bears.)
+    // A stage that is refused above, declared as almost nothing: as if it were forgotten. (401 ns
+    // block for 400 where arrivals are on whole nanoseconds, which the camera just bears.)
     for policy in POLICIES {
         let config = WorldConfig { policy, ..WorldConfig::new(Seed(5)) };
         let mut world = World::new(config);

@@ -129,6 +129,23 @@ fn a_lost_device_is_fatal() {
 }
 
 #[test]
+fn a_lost_device_is_the_fault_of_one_model_and_nothing_more_is_launched() {
+    let mut world = world();
+    let last = world.admit(faulty("last", ms(2), ms(50), 0, SimFault::DeviceLost));
+    let last = last.expect("admitted");
+    for n in 0..3 {
+        world.admit(Model::periodic(&format!("other{n}"), ms(2), ms(50))).expect("admitted");
+    }
+    world.run_for(ms(500));
+    assert!(matches!(
+        events(world.trace(), EventKind::Fenced)[..],
+        [TraceEvent::Fenced { model }] if model == last
+    ));
+    assert_eq!(events(world.trace(), EventKind::Faulted).len(), 1);
+    assert!(events(world.trace(), EventKind::LaunchFailed).is_empty());
+}
+
+#[test]
 fn an_evicted_model_gives_its_share_back() {
     let mut world = world();
     let first = world.admit(Model::periodic("first", ms(6), ms(10))).expect("60 %");

@@ -401,6 +401,17 @@ fn stopping_behind_a_hanging_stage_ends_the_job_that_waits_on_the_device() {
 }
 
 #[test]
+fn a_job_with_two_stages_on_the_device_that_is_given_up_ends_once() {
+    let mut world = world(OverrunPolicy::Record);
+    let staged = world.admit(staged("staged", &[us(20), us(30), us(10)], us(1_000))).expect("6 %");
+    world.run_for(us(10));
+    assert_eq!(of_kind(world.trace(), EventKind::Dispatched).len(), 2, "one behind the other");
+    world.abandon();
+    let counts = world.metrics(staged).expect("known").counts;
+    assert_eq!((counts.submitted, counts.stopped, counts.completed), (1, 1, 0));
+}
+
+#[test]
 fn a_lost_device_ends_each_job_on_it_once() {
     let mut world = world(OverrunPolicy::Record);
     let mut last = urgent(0, Model::periodic("last", us(50), us(1_000)));

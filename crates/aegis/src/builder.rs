@@ -390,15 +390,18 @@ pub(crate) struct ThreadOptions {
     pub(crate) realtime: bool,
 }
 
-/// Asks for real-time priority for the workers behind `streams`, if there are any and it is wanted.
+/// Asks for real-time priority for the threads behind `streams`, if there are any and it is wanted:
+/// the workers of a host, and those that wait for the ends of a GPU's work.
 pub(crate) fn set_up_workers(
     device: &DeviceContext,
     streams: &StreamPool,
     pace: &Pace,
 ) -> Result<Realtime, Error> {
-    let has_workers = device.kind() == DriverKind::Host;
-    if !has_workers || !matches!(pace, Pace::Real { realtime: true, .. }) {
+    if !matches!(pace, Pace::Real { realtime: true, .. }) {
         return Ok(Realtime::NotRequested);
+    }
+    if device.kind() != DriverKind::Host {
+        return Ok(device.urge_watchers(RealtimePriority::WORKER));
     }
     let work = RealtimeWork::new(RealtimePriority::WORKER);
     let request: Arc<dyn HostWork> = Arc::<RealtimeWork>::clone(&work);

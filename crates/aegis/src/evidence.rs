@@ -383,8 +383,8 @@ impl Evidence {
     /// are not accepted.
     ///
     /// # Errors
-    /// [`EvidenceError`]: `NoModel`, `OtherDevice`, `OtherEnvironment`, `OtherModel`, `OtherPartition`, or `Io` when a
-    /// model file cannot be read.
+    /// [`EvidenceError`]: `NoModel`, `OtherDevice`, `OtherEnvironment`, `OtherModel`,
+    /// `OtherPartition`, or `Io` when a model file cannot be read.
     pub fn of(
         &self,
         name: &str,

@@ -314,8 +314,8 @@ impl Pipeline {
         ChainReport::promised(asked, proved.expect("an admitted model has a bound"))
     }
 
-    /// How far what was admitted is from the edge, in each partition that has models. Where models trigger one
-    /// another, the jitters that they inherit move along.
+    /// How far what was admitted is from the edge, in each partition that has models. Where models
+    /// trigger one another, the jitters that they inherit move along.
     ///
     /// Costs some hundred analyses of the whole set.
     #[must_use]

@@ -123,7 +123,8 @@ pub struct ModelReport {
 pub struct RealtimeReport {
     /// What the orchestrator was granted.
     pub orchestrator: ThreadSetup,
-    /// The stream workers of a host device.
+    /// The stream workers of a host device; on a GPU with `wait = "block"` the threads that wait for
+    /// the ends of stages.
     pub workers: Realtime,
     /// The partition they serve, where the device is split.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -5,8 +5,8 @@
 //! CUDA's maker, in the releases of CUDA 13.0, the oldest that this ONNX Runtime runs on, so that any
 //! driver that runs it will do. The driver's own library cannot be fetched.
 //!
-//! Two files are left beside the packages: `cuda.env`, which a shell sources, and inside it the
-//! variables `ORT_DYLIB_PATH` and `LD_LIBRARY_PATH`.
+//! One file is left beside the packages: `cuda.env`, which a shell sources, and which sets
+//! `ORT_DYLIB_PATH` and `LD_LIBRARY_PATH`.
 //!
 //! # Invariants
 //! 1. A need is taken from one place: all of its libraries from the system, or none.

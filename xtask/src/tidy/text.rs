@@ -12,6 +12,9 @@ const MACHINE_PATHS: [&str; 5] = [
     concat!("/", "tmp/target"),
 ];
 
+/// The longest line of a comment, in characters: the width of the code, and a little for a last word.
+const COMMENT_WIDTH_MAX: usize = 108;
+
 /// Where packages come from is the user's configuration, so no file names a registry's host.
 const REGISTRY_HOSTS: [&str; 6] = [
     concat!("//crates", ".io"),
@@ -37,6 +40,23 @@ pub(super) fn white_space(tree: &Tree) -> Vec<Finding> {
         Finding::new(&file.path, last, "no line feed at the end of the file")
     }));
     findings
+}
+
+/// A comment in Rust does not run out of the window, unless it is a table or an address, which cannot
+/// be wrapped.
+pub(super) fn comment_width(tree: &Tree) -> Vec<Finding> {
+    each_line(tree, |file, line| {
+        let comment = line.trim_start();
+        let text = comment.trim_start_matches(['/', '!']).trim_start();
+        let may_be_long = text.starts_with('|') || text.contains("://");
+        if !file.path.ends_with(".rs") || !comment.starts_with("//") || may_be_long {
+            return None;
+        }
+        let width = line.chars().count();
+        (width > COMMENT_WIDTH_MAX).then(|| {
+            format!("a comment of {width} characters, which is more than {COMMENT_WIDTH_MAX}")
+        })
+    })
 }
 
 /// No file knows whose machine it was written on.
@@ -98,6 +118,23 @@ mod tests {
                 "b.toml:1: white space at the end of the line",
                 "b.toml:3: white space at the end of the line",
                 "c.md:1: no line feed at the end of the file",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_comment_that_runs_out_of_the_window_is_found() {
+        let long = "x".repeat(COMMENT_WIDTH_MAX - 3);
+        check(
+            comment_width,
+            &[
+                ("a.rs", &format!("// {long}\n//  {long}\nfn a() {{}} // {long}{long}\n")),
+                ("b.rs", &format!("    /// {long}\n/// | {long}\n// See https://{long}\n")),
+                ("c.md", &format!("//  {long}\n")),
+            ],
+            &[
+                "a.rs:2: a comment of 109 characters, which is more than 108",
+                "b.rs:1: a comment of 113 characters, which is more than 108",
             ],
         );
     }

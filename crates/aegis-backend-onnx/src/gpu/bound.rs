@@ -12,8 +12,9 @@
 //!
 //! - Its cost is charged in full. The events around a stage are recorded on the job's stream before the
 //!   first copy, or before it is run where it has none, and behind everything; so what they measure, in
-//!   the profile and in every job, holds the processor's launching and waiting too. The executor runs one stage at a time in any case, so its
-//!   being blocked delays nobody by more than the stage that blocks it: the analysis stays as it is.
+//!   the profile and in every job, holds the processor's launching and waiting too. The executor runs
+//!   one stage at a time in any case, so its being blocked delays nobody by more than the stage that
+//!   blocks it: the analysis stays as it is.
 //! - The processor's time varies more than a graph's, and so does the cost.
 //! - Nothing finds a stage that hangs: who would look is the thread that waits for it. Submissions
 //!   wait in their queue meanwhile, and eviction and the stop wait too.
@@ -119,7 +120,22 @@ impl Prepared {
     ///
     /// # Errors
     /// [`BackendError`]: the memory does not hold what was measured, the runtime or the device fails.
+    /// What its libraries keep all the same is charged to the device.
     pub(crate) fn new(
+        request: Request<'_>,
+        named: Vec<Named>,
+        weights: DeviceBuffer,
+        binding: MemoryBinding,
+    ) -> Result<Self, BackendError> {
+        let meter = Meter::start(&request.gpu.device);
+        let made = Self::make(request, named, weights, binding).and_then(|mut prepared| {
+            prepared.foreign = meter.charge()?;
+            Ok(prepared)
+        });
+        made.inspect_err(|_| meter.charge_failure()) // Its sessions are dropped by now.
+    }
+
+    fn make(
         request: Request<'_>,
         named: Vec<Named>,
         weights: DeviceBuffer,
@@ -127,7 +143,6 @@ impl Prepared {
     ) -> Result<Self, BackendError> {
         let Request { library, files, gpu, chain, plain } = request;
         let provider = gpu.provider(plain.is_some())?;
-        let meter = Meter::start(&gpu.device);
         let loaded = sessions(library, files, &provider, &mut range_of(&weights))?;
         let memory = Memory { named, binding, _weights: weights };
         let kind = library.environment().device_memory(gpu.ordinal).map_err(runtime)?;
@@ -168,7 +183,6 @@ impl Prepared {
             foreign: Vec::new(),
         };
         prepared.prepare(chain, plain)?;
-        prepared.foreign = meter.charge()?;
         Ok(prepared)
     }
 
@@ -363,7 +377,11 @@ impl Prepared {
                 self.aim(stage, graph, slot)?;
                 Ok(stream.enqueue_graph(graph)?)
             }
-            None => self.enqueue_plain(stage, slot, stream),
+            None => self.enqueue_plain(stage, slot, stream).inspect_err(|_| {
+                // A copy may be on the stream already. That the stage did not begin means that nothing
+                // of it is there; a stream that cannot be waited for is that of a lost device.
+                drop(stream.synchronize());
+            }),
         }
     }
 
@@ -392,7 +410,11 @@ impl Prepared {
         if stage == 0 {
             for copy in &self.copies_in {
                 let io = slot.io();
-                ffi::copy_in(stream, &io.inputs[copy.slot], self.memory.named[copy.tensor].own())?;
+                ffi::copy_in(
+                    stream,
+                    &io.inputs()[copy.slot],
+                    self.memory.named[copy.tensor].own(),
+                )?;
             }
             mark(stream, &self.copies_in, CopyMark::Uploaded)?;
         }
@@ -407,7 +429,7 @@ impl Prepared {
                 ffi::copy_out(
                     stream,
                     self.memory.named[copy.tensor].own(),
-                    &io.outputs[copy.slot],
+                    &io.outputs()[copy.slot],
                 )?;
             }
         }

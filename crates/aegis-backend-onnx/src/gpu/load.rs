@@ -51,8 +51,29 @@ pub(crate) fn measure(
     limit: Bytes,
     gpu: &Gpu,
 ) -> Result<Measured, BackendError> {
-    let strict = gpu.provider(false)?;
     let meter = Meter::start(&gpu.device);
+    match figures(library, files, limit, gpu) {
+        Ok(((chain, weights, scratch), plain)) => {
+            let modules = meter.charge_load()?;
+            Ok(Measured { chain, weights, scratch, modules, plain })
+        }
+        Err(error) => {
+            meter.charge_failure();
+            Err(error)
+        }
+    }
+}
+
+type Figures = (Chain, Bytes, Bytes);
+
+/// What a model needs, and why it is not captured, if it is not.
+fn figures(
+    library: &Library,
+    files: &[PathBuf],
+    limit: Bytes,
+    gpu: &Gpu,
+) -> Result<(Figures, Option<String>), BackendError> {
+    let strict = gpu.provider(false)?;
     let gap = gpu.arena.largest_gap();
     let start = aligned(gap.start).min(gap.end);
     let gap = start..gap.end.min(start.saturating_add(limit.0));
@@ -66,15 +87,12 @@ pub(crate) fn measure(
             Err(other) => return Err(other),
         },
     };
-    let (chain, weights, scratch) = match measured {
+    let measured = match measured {
         Some(measured) => measured,
         None => run(library, files, gap, gpu, &gpu.provider(true)?)?,
     };
-    let modules = meter.charge_load()?;
-    Ok(Measured { chain, weights, scratch, modules, plain })
+    Ok((measured, plain))
 }
-
-type Figures = (Chain, Bytes, Bytes);
 
 fn run(
     library: &Library,

@@ -55,7 +55,7 @@ impl World {
     pub(crate) fn admit(&mut self, mut backend: OnnxBackend) -> Model {
         let (placements, binding) = self.planned(backend.memory().to_vec());
         backend.bind(binding).expect("the binding holds what was declared");
-        let slot = Arc::new(JobSlot::new(backend.description()));
+        let slot = queued(&backend);
         Model { backend, placements, slot }
     }
 
@@ -69,7 +69,7 @@ impl World {
         };
         let (placements, binding) = self.planned(declared.never_suspended().tensors);
         backend.bind(binding).expect("what is carried may be shared");
-        let slot = Arc::new(JobSlot::new(backend.description()));
+        let slot = queued(&backend);
         Model { backend, placements, slot }
     }
 
@@ -111,17 +111,19 @@ impl Model {
             enqueued.expect("the stream has room");
             stream.synchronize()?;
         }
-        Ok(self.slot.io().outputs.iter().map(|output| output.to_vec()).collect())
+        Ok(self.slot.io().outputs().iter().map(|output| output.to_vec()).collect())
     }
 
     /// Writes the inputs of the next job, and over the outputs of the last.
     pub(crate) fn fill(&self, inputs: &Tensors) {
-        let mut io = self.slot.io();
-        for (to, from) in io.inputs.iter_mut().zip(inputs) {
-            to.copy_from_slice(from);
+        self.slot.unqueue();
+        for (index, bytes) in inputs.iter().enumerate() {
+            self.slot.write_input(index, bytes);
         }
-        for output in &mut io.outputs {
-            output.fill(0xA5);
+        self.slot.queue();
+        let mut io = self.slot.io();
+        for index in 0..io.outputs().len() {
+            io.output_mut(index).fill(0xA5);
         }
     }
 
@@ -132,6 +134,14 @@ impl Model {
         let needs = self.backend.memory().iter().find(|need| need.tensor == SCRATCH);
         offset..offset + needs.expect("the model needs scratch").size.0
     }
+}
+
+/// A queued slot: these tests enqueue its jobs by hand.
+fn queued(backend: &OnnxBackend) -> Arc<JobSlot> {
+    let slot = Arc::new(JobSlot::new(backend.description()));
+    assert!(slot.claim(), "a new slot is free");
+    slot.queue();
+    slot
 }
 
 /// The folder of a set of models.

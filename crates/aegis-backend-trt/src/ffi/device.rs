@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use aegis_context::slot::JobSlot;
+use aegis_context::slot::{JobIo, JobSlot};
 use aegis_cuda::interop;
 use aegis_cuda::{CudaGraph, CudaStream, DeviceBuffer, DeviceError, HostBuffer, SharedRegion};
 
-/// Enqueues, or captures, a copy of `source` to `target`.
+/// Enqueues, or captures, a copy of `source` to an output of a job.
 ///
 /// Both are the model's: an input that the stages of one job alone use, and either its own staging
 /// buffer or a buffer of the job's slot. The slot's are the orchestration side's from its queueing to
@@ -26,18 +26,28 @@ pub(crate) fn copy_in(
     unsafe { interop::copy_to_device(stream, source, target) }
 }
 
+/// As [`copy_out`], to an output of a job.
+pub(crate) fn give_output(
+    stream: &CudaStream,
+    source: &DeviceBuffer,
+    job: &mut JobIo,
+    output: usize,
+) -> Result<(), DeviceError> {
+    #[cfg(feature = "mock")]
+    if interop::stream_handle(stream).is_none() {
+        return source.read(0, job.output_mut(output));
+    }
+    copy_out(stream, source, &job.outputs()[output])
+}
+
 /// Enqueues, or captures, a copy of `source` to `target`.
 ///
 /// As [`copy_in`]; the copy is enqueued behind the work that writes `source`.
 pub(crate) fn copy_out(
     stream: &CudaStream,
     source: &DeviceBuffer,
-    target: &mut HostBuffer,
+    target: &HostBuffer,
 ) -> Result<(), DeviceError> {
-    #[cfg(feature = "mock")]
-    if interop::stream_handle(stream).is_none() {
-        return source.read(0, target);
-    }
     // SAFETY: (1) As in `copy_in`. (2) Nobody reads the target before the slot has ended.
     unsafe { interop::copy_to_host(stream, source, target) }
 }
@@ -51,7 +61,7 @@ pub(crate) fn aim_input(
 ) -> Result<(), DeviceError> {
     // SAFETY: (1) The slot lives as long as the graph: it is one of the context's, which drops its
     // backend, and so the graph, before its slots. (2) Nobody writes the input meanwhile: as in `copy_in`.
-    unsafe { interop::aim_copy(graph, staged, &job.io().inputs[index]) }
+    unsafe { interop::aim_copy(graph, staged, &job.io().inputs()[index]) }
 }
 
 /// Makes the copy of `graph` that was captured with `staged` write output `index` of the job.
@@ -62,7 +72,7 @@ pub(crate) fn aim_output(
     index: usize,
 ) -> Result<(), DeviceError> {
     // SAFETY: (1) As in `aim_input`. (2) Nobody reads the output before the slot has ended.
-    unsafe { interop::aim_copy(graph, staged, &job.io().outputs[index]) }
+    unsafe { interop::aim_copy(graph, staged, &job.io().outputs()[index]) }
 }
 
 /// Enqueues that all of `scratch` be set to `byte`.

@@ -17,7 +17,7 @@ mod device;
 mod engine;
 mod loader;
 
-pub(crate) use device::{aim_input, aim_output, copy_in, copy_out, fill_scratch};
+pub(crate) use device::{aim_input, aim_output, copy_in, copy_out, fill_scratch, give_output};
 #[cfg(feature = "mock")]
 pub(crate) use device::{gather, scatter};
 pub(crate) use engine::{Addresses, Engine, header, sound};

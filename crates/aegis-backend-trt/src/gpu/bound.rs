@@ -31,7 +31,9 @@ use aegis_context::chain::{Chain, Role};
 use aegis_context::foreign::Meter;
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, TensorSpec, sample};
-use aegis_cuda::{CudaGraph, CudaStream, DeviceError, ForeignCharge, HostBuffer, interop};
+use aegis_cuda::{
+    CopyMark, CudaGraph, CudaStream, DeviceError, ForeignCharge, HostBuffer, interop,
+};
 use aegis_trace::{Bytes, StageIndex};
 
 use super::Gpu;
@@ -215,12 +217,18 @@ impl Prepared {
                     for (copy, source) in copies_in.iter().zip(&staging.inputs) {
                         ffi::copy_in(stream, source, memory.named[copy.tensor].own())?;
                     }
+                    if !copies_in.is_empty() {
+                        stream.mark(CopyMark::Uploaded)?;
+                    }
                 }
                 if let Some(scratch) = memory.scratch().filter(|_| *fill) {
                     ffi::fill_scratch(stream, scratch, CLEAN)?;
                 }
                 judge(program.enqueue(stream, memory), range)?;
                 if index == last {
+                    if !copies_out.is_empty() {
+                        stream.mark(CopyMark::Downloading)?;
+                    }
                     for (copy, target) in copies_out.iter().zip(&mut staging.outputs) {
                         ffi::copy_out(stream, memory.named[copy.tensor].own(), target)?;
                     }
@@ -336,17 +344,22 @@ impl Prepared {
         if stage == 0 {
             let io = slot.io();
             for copy in copies_in {
-                ffi::copy_in(stream, &io.inputs[copy.slot], memory.named[copy.tensor].own())?;
+                ffi::copy_in(stream, &io.inputs()[copy.slot], memory.named[copy.tensor].own())?;
+            }
+            if !copies_in.is_empty() {
+                stream.mark(CopyMark::Uploaded)?;
             }
         }
         interop::open_stage(stream)?; // What the library enqueues is no entry of the stream.
         gpu.make_current()?;
         judge(stages[stage].program.enqueue(stream, memory), range)?;
         if stage == last {
+            if !copies_out.is_empty() {
+                stream.mark(CopyMark::Downloading)?;
+            }
             let mut io = slot.io();
             for copy in copies_out {
-                let target = &mut io.outputs[copy.slot];
-                ffi::copy_out(stream, memory.named[copy.tensor].own(), target)?;
+                ffi::give_output(stream, memory.named[copy.tensor].own(), &mut io, copy.slot)?;
             }
         }
         Ok(())

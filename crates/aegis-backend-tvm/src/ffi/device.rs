@@ -43,7 +43,7 @@ pub(crate) fn aim_input(
 ) -> Result<(), DeviceError> {
     // SAFETY: (1) The slot lives as long as the graph: it is one of the context's, which drops its
     // backend, and so the graph, before its slots. (2) Nobody writes the input meanwhile: as in `copy_in`.
-    unsafe { interop::aim_copy(graph, staged, &job.io().inputs[index]) }
+    unsafe { interop::aim_copy(graph, staged, &job.io().inputs()[index]) }
 }
 
 /// Makes the copy of `graph` that was captured with `staged` write output `index` of the job.
@@ -54,7 +54,7 @@ pub(crate) fn aim_output(
     index: usize,
 ) -> Result<(), DeviceError> {
     // SAFETY: (1) As in `aim_input`. (2) Nobody reads the output before the slot has ended.
-    unsafe { interop::aim_copy(graph, staged, &job.io().outputs[index]) }
+    unsafe { interop::aim_copy(graph, staged, &job.io().outputs()[index]) }
 }
 
 /// Enqueues that all of a model's scratch be set to `byte`.

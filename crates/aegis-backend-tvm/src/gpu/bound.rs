@@ -31,7 +31,9 @@ use aegis_context::context::error_line;
 use aegis_context::foreign::Meter;
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, TensorSpec, sample};
-use aegis_cuda::{CudaGraph, CudaStream, DeviceError, ForeignCharge, HostBuffer, interop};
+use aegis_cuda::{
+    CopyMark, CudaGraph, CudaStream, DeviceError, ForeignCharge, HostBuffer, interop,
+};
 use aegis_trace::{Bytes, StageIndex};
 
 use super::Gpu;
@@ -187,6 +189,9 @@ impl Prepared {
                     for (copy, source) in copies_in.iter().zip(&staging.inputs) {
                         ffi::copy_in(stream, source, memory.named[copy.tensor].own())?;
                     }
+                    if !copies_in.is_empty() {
+                        stream.mark(CopyMark::Uploaded)?;
+                    }
                 }
                 let Memory { scratch, binding, .. } = &mut *memory;
                 let region = binding.as_ref().and_then(|binding| binding.region(SCRATCH));
@@ -196,6 +201,9 @@ impl Prepared {
                 let served = on_stream(stream, gpu.ordinal, || program.run(scratch));
                 accept(served.and_then(|it| it).map_err(runtime)?)?;
                 if index == last {
+                    if !copies_out.is_empty() {
+                        stream.mark(CopyMark::Downloading)?;
+                    }
                     for (copy, target) in copies_out.iter().zip(&staging.outputs) {
                         ffi::copy_out(stream, memory.named[copy.tensor].own(), target)?;
                     }
@@ -305,7 +313,10 @@ impl Prepared {
         let io = slot.io();
         if stage == 0 {
             for copy in copies_in {
-                ffi::copy_in(stream, &io.inputs[copy.slot], memory.named[copy.tensor].own())?;
+                ffi::copy_in(stream, &io.inputs()[copy.slot], memory.named[copy.tensor].own())?;
+            }
+            if !copies_in.is_empty() {
+                stream.mark(CopyMark::Uploaded)?;
             }
         }
         interop::open_stage(stream)?; // What TVM enqueues is no entry of the stream.
@@ -314,8 +325,11 @@ impl Prepared {
         let served = on_stream(stream, gpu.ordinal, run).and_then(|it| it);
         accept(served.map_err(runtime)?)?;
         if stage == last {
+            if !copies_out.is_empty() {
+                stream.mark(CopyMark::Downloading)?;
+            }
             for copy in copies_out {
-                ffi::copy_out(stream, memory.named[copy.tensor].own(), &io.outputs[copy.slot])?;
+                ffi::copy_out(stream, memory.named[copy.tensor].own(), &io.outputs()[copy.slot])?;
             }
         }
         Ok(())

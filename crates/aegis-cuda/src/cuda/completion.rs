@@ -29,6 +29,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,7 @@ use super::stream::RawStream;
 use crate::device_core::DeviceCore;
 use crate::error::DeviceError;
 use crate::event::{EventCell, Ticket};
+use crate::realtime::{self, Realtime, RealtimePriority};
 use crate::signal::Signal;
 use crate::stage::CopyCells;
 use crate::sync::lock;
@@ -129,6 +131,8 @@ pub(crate) struct Lane {
     depth: usize,
     /// Wakes the thread that waits in the driver, where there is one.
     bell: Signal,
+    /// The priority that thread is to ask for, and whom it tells the answer.
+    urged: Mutex<Option<(RealtimePriority, Sender<Realtime>)>>,
     closing: AtomicBool,
 }
 
@@ -219,6 +223,7 @@ impl Completions {
             queue: Mutex::new(queue),
             depth,
             bell: Signal::new(),
+            urged: Mutex::new(None),
             closing: AtomicBool::new(false),
         });
         if self.wait == CompletionWait::Block {
@@ -237,19 +242,37 @@ impl Completions {
             .map_err(|cause| DeviceError::Os { call: "spawn a stream's watcher", cause })
     }
 
+    /// Has the watchers of all streams there are ask for `priority`: on `Block` it is they who see the
+    /// end of a stage first. Gives the first refusal, or that all were granted it; nothing is asked
+    /// where nobody watches. Blocks until each has answered: set-up, with nothing on the streams.
+    pub(crate) fn urge_watchers(&self, priority: RealtimePriority) -> Realtime {
+        if self.wait != CompletionWait::Block {
+            return Realtime::NotRequested;
+        }
+        let (asked, answers) = mpsc::channel();
+        for lane in lock(&self.lanes).iter() {
+            *lock(&lane.urged) = Some((priority, asked.clone()));
+            lane.bell.notify();
+        }
+        drop(asked);
+        let answers: Vec<Realtime> = answers.iter().collect();
+        let refused = answers.iter().find(|answer| matches!(answer, Realtime::Refused { .. }));
+        refused.or(answers.first()).cloned().unwrap_or(Realtime::NotRequested)
+    }
+
     /// The watcher's loop: sleeps in the driver until the first recording is done.
     fn watch(&self, lane: &Arc<Lane>) {
         // A thread without the context could not wait in it; the wait then says so.
         let _bound = self.machine.bind();
         loop {
+            if let Some((priority, asked)) = lock(&lane.urged).take() {
+                drop(asked.send(realtime::request(priority))); // Who asked waits for the answer.
+            }
             let closing = lane.closing.load(Ordering::Acquire);
             match lane.first() {
                 Some((sequence, event)) => match event.wait() {
                     Ok(()) => drop(self.end_through(lane, sequence)),
-                    Err(error) => {
-                        self.lose_or_note(Some(lane.id), &error);
-                        self.fail(lane);
-                    }
+                    Err(error) => drop(self.lose(lane, &error)),
                 },
                 None if closing => break,
                 None => lane.bell.wait(None, Nanos::ZERO),
@@ -351,7 +374,6 @@ impl Completions {
         if let Err(error) = enqueue(&lane.stream) {
             self.pending.fetch_sub(1, Ordering::SeqCst);
             drop(queue);
-            self.lose_or_note(Some(lane.id), &error);
             for (cell, ticket) in within.into_iter().flatten() {
                 cell.fail(ticket, crate::fault::refused(lane.id, &error));
             }
@@ -396,11 +418,7 @@ impl Completions {
         match enqueue(&lane.stream) {
             Ok(()) if capturing => {}
             Ok(()) => drop(queue.entries.enter()),
-            Err(error) => {
-                drop(queue);
-                self.lose_or_note(Some(lane.id), &error);
-                return Err(error);
-            }
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -416,10 +434,8 @@ impl Completions {
         }
         // Work behind the last mark, and stale marks, end unseen: only the stream knows.
         let last = lane.last();
-        match lane.stream.is_idle() {
-            Ok(true) => self.settle(lane, last),
-            Ok(false) => {}
-            Err(error) => self.lose_or_note(Some(lane.id), &error),
+        if let Ok(true) = lane.stream.is_idle() {
+            self.settle(lane, last);
         }
         self.core.check()?;
         if lane.has_room() {
@@ -436,10 +452,7 @@ impl Completions {
         let waited = lane.stream.wait();
         match &waited {
             Ok(()) => self.settle(lane, last),
-            Err(error) => {
-                self.lose_or_note(Some(lane.id), error);
-                self.poll();
-            }
+            Err(_) => drop(self.poll()), // Of a lost device, it ends what is recorded.
         }
         waited
     }
@@ -490,10 +503,7 @@ impl Completions {
             match event.is_done() {
                 Ok(true) => ended |= self.end_through(lane, sequence),
                 Ok(false) => break,
-                Err(error) => {
-                    self.lose_or_note(Some(lane.id), &error);
-                    return self.fail(lane);
-                }
+                Err(error) => return self.lose(lane, &error),
             }
         }
         ended
@@ -511,7 +521,14 @@ impl Completions {
         true
     }
 
-    /// Ends every recording of the lane with the loss of the device.
+    /// Loses the device because the end of the lane's work cannot be asked for, whatever the category
+    /// of the answer: a stage whose end nobody will see is lost, and so is what is behind it.
+    fn lose(&self, lane: &Lane, error: &DeviceError) -> bool {
+        self.core.lose(self.clock.now(), Some(lane.id), error.to_string().into());
+        self.fail(lane)
+    }
+
+    /// Ends every recording of the lane with the loss of the device, which is lost already.
     fn fail(&self, lane: &Lane) -> bool {
         let mut any = false;
         loop {
@@ -525,13 +542,6 @@ impl Completions {
             self.core.signal().notify();
         }
         any
-    }
-
-    /// Loses the device if `error` is one that ends the context.
-    pub(crate) fn lose_or_note(&self, by: Option<StreamId>, error: &DeviceError) {
-        if error.category() == aegis_trace::Category::Fatal {
-            self.core.lose(self.clock.now(), by, error.to_string().into());
-        }
     }
 
     /// Waits for a ring of the signal, for the end of a recording, or for `until`.

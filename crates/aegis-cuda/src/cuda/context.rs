@@ -8,18 +8,22 @@
 //!    handle made in it holds, so no handle outlives its context.
 //! 2. Before a call that needs a context, [`Machine::bind`] makes this one current on the thread.
 //! 3. What a drop could not do is kept, and reported by the next call that makes something.
+//! 4. Whatever call of a handle is answered with a code that ends the context, the device is lost:
+//!    every such code comes through [`Machine::check`], but for the answers about a recorded event,
+//!    which `completion` sees to, since it knows the stream.
 
 use std::ffi::{c_int, c_uint};
 use std::ptr::null_mut;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use aegis_trace::Bytes;
+use aegis_trace::{Bytes, Category, Clock, MonotonicClock};
 use cudarc::driver::sys::{CUcontext, CUdevice, CUstream};
 
-use super::CompletionWait;
 use super::error::SUCCESS;
 use super::library::{self, EntryPoints};
 use super::nvml::NvmlDevice;
+use super::{CompletionWait, CudaConfig};
+use crate::device_core::DeviceCore;
 use crate::error::DeviceError;
 
 /// How a thread of the driver waits inside a blocking call; the values of `CUctx_flags`.
@@ -44,6 +48,9 @@ pub(crate) struct Machine {
     /// Free memory before the context was made, where NVML tells.
     free_before: Option<Bytes>,
     deferred: Mutex<Option<DeviceError>>,
+    /// What all views of the device share, among it whether it is lost.
+    core: Arc<DeviceCore>,
+    clock: MonotonicClock,
 }
 
 // SAFETY: (1) The handles are opaque to us and the driver's to dereference; the driver allows every
@@ -55,12 +62,13 @@ unsafe impl Send for Machine {}
 unsafe impl Sync for Machine {}
 
 impl Machine {
-    /// Retains the primary context of the GPU `ordinal`.
+    /// Retains the primary context of the configured GPU, whose loss is told to `core`.
     ///
     /// # Errors
     /// [`DeviceError::NoDriver`], [`DeviceError::Config`] for an ordinal that is not there, and
     /// [`DeviceError::Cuda`].
-    pub(crate) fn open(ordinal: u16, wait: CompletionWait) -> Result<Self, DeviceError> {
+    pub(crate) fn open(core: Arc<DeviceCore>, config: &CudaConfig) -> Result<Self, DeviceError> {
+        let CudaConfig { ordinal, wait, clock, .. } = *config;
         let api = library::driver()?;
         let device = find(api, ordinal)?;
         let nvml = NvmlDevice::find(&pci_bus_id(api, device)?);
@@ -82,7 +90,8 @@ impl Machine {
         // From here on the drop releases the context, also when the stream cannot be made.
         let setup = null_mut();
         let deferred = Mutex::new(None);
-        let mut machine = Self { api, device, primary, setup, nvml, free_before, deferred };
+        let mut machine =
+            Self { api, device, primary, setup, nvml, free_before, deferred, core, clock };
         machine.bind()?;
         // SAFETY: (1) The pointer is valid for the one write. (2) The context is current.
         api.check("cuStreamCreateWithPriority", unsafe {
@@ -128,9 +137,14 @@ impl Machine {
         self.check("cuCtxSetCurrent", unsafe { (self.api.cuCtxSetCurrent)(self.primary) })
     }
 
-    /// `Ok` for success, else the error with the driver's words.
+    /// `Ok` for success, else the error with the driver's words; the device is lost then, if the code
+    /// ends the context.
     pub(crate) fn check(&self, call: &'static str, code: u32) -> Result<(), DeviceError> {
-        self.api.check(call, code)
+        self.api.check(call, code).inspect_err(|error| {
+            if error.category() == Category::Fatal {
+                self.core.lose(self.clock.now(), None, error.to_string().into());
+            }
+        })
     }
 
     /// Blocks until everything on the set-up stream is done.

@@ -44,6 +44,7 @@ pub(crate) fn is_sticky(code: u32) -> bool {
             | 718   // INVALID_PC
             | 719   // LAUNCH_FAILED
             | 721   // TENSOR_MEMORY_LEAK
+            | 810   // MPS_CLIENT_TERMINATED: the server ended this client with another's fault
             | 999 // UNKNOWN: nothing can be relied on any more
     )
 }
@@ -65,6 +66,7 @@ mod tests {
     fn what_ends_the_context_is_fatal_and_nothing_else_is() {
         assert_eq!(category(700), Category::Fatal);
         assert_eq!(category(719), Category::Fatal);
+        assert_eq!(category(810), Category::Fatal);
         assert_eq!(category(OUT_OF_MEMORY), Category::Permanent);
         assert_eq!(category(NOT_READY), Category::Transient);
         assert_eq!(category(GRAPH_EXEC_UPDATE_FAILURE), Category::Permanent);

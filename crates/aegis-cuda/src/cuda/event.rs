@@ -103,7 +103,7 @@ impl RawEvent {
         let api = self.machine.api();
         // SAFETY: (1) The event lives as long as `self`.
         let code = unsafe { (api.cuEventSynchronize)(self.handle) };
-        self.machine.check("cuEventSynchronize", code)
+        api.check("cuEventSynchronize", code) // Who waits here loses the device: it knows the stream.
     }
 
     /// The device's own time from `start` to this event, rounded up; `None` when it is negative.

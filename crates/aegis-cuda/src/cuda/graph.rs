@@ -96,12 +96,19 @@ impl CudaGraph {
     }
 
     /// Makes this graph run what `newer` holds: in place where only parameters differ (the memory
-    /// moved), else, and for the graph of a stage, by instantiating anew. Set-up, not for the hot path; what was launched before
-    /// finishes as it was.
+    /// moved), else, and for the graph of a stage, by instantiating anew. Set-up, not for the hot
+    /// path; what was launched before finishes as it was.
     ///
     /// # Errors
-    /// [`DeviceError::Cuda`]; the graph is as before.
+    /// The graph is as before.
+    /// - [`DeviceError::ForeignGraph`] (permanent): `newer` was captured on another device or in
+    ///   another partition, whose context this graph does not keep.
+    /// - [`DeviceError::Cuda`].
     pub fn update(&self, newer: CudaGraph) -> Result<GraphUpdate, DeviceError> {
+        let place = |graph: &Self| graph.partition.as_ref().map(Arc::as_ptr);
+        if !newer.is_of(&self.machine) || place(&newer) != place(self) {
+            return Err(DeviceError::ForeignGraph);
+        }
         self.machine.bind()?;
         let (mut own, mut other) = (self.parts(), newer.parts());
         // The nodes of a frame belong to the template its executable was made of.

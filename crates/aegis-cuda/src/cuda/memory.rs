@@ -83,13 +83,15 @@ impl DeviceMemory {
         let target = self.range(offset, bytes.len());
         let (api, stream) = (self.machine.api(), self.machine.setup());
         // SAFETY: (1) The target lies in the allocation: `range` asserts it. (2) The source is a
-        // slice that lives until the wait below. (3) Nobody else reads or writes the target: the
-        // caller is its exclusive owner (`crate::memory`, invariant 1).
+        // slice that lives until the wait below, which happens also when this call failed half way.
+        // (3) Nobody else reads or writes the target: the caller is its exclusive owner
+        // (`crate::memory`, invariant 1).
         let code = unsafe {
             (api.cuMemcpyHtoDAsync_v2)(target, bytes.as_ptr().cast(), bytes.len(), stream)
         };
-        self.machine.check("cuMemcpyHtoDAsync", code)?;
-        self.machine.finish_setup()
+        let copied = self.machine.check("cuMemcpyHtoDAsync", code);
+        self.machine.finish_setup()?;
+        copied
     }
 
     /// Copies the bytes `offset` bytes in to `bytes`, all of it; blocks until they are here.

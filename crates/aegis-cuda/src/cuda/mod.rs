@@ -15,7 +15,8 @@
 //!
 //! # Invariants
 //! 1. Every call is checked, and its error names the call and keeps the driver's code.
-//! 2. A code that ends the context loses the device, for all its views and for good.
+//! 2. A code that ends the context loses the device, for all its views and for good; so does any
+//!    answer but yes and no to the question whether a recorded event has completed.
 //! 3. No handle leaves the crate but through [`crate::interop`].
 #![allow(unsafe_code)] // A room with many windows: docs/soundness.md argues all of it.
 
@@ -60,6 +61,7 @@ use crate::driver_memory::{DriverMemory, MemoryCount};
 use crate::error::DeviceError;
 use crate::event::DriverEvent;
 use crate::health::DeviceHealth;
+use crate::realtime::{Realtime, RealtimePriority};
 
 pub(crate) use self::capture::Capture;
 pub(crate) use self::completion::{Completions, Edges};
@@ -78,7 +80,8 @@ pub struct CudaConfig {
     /// Which GPU, as the driver counts them (`CUDA_VISIBLE_DEVICES` applies).
     pub ordinal: u16,
     /// The most that everything charged may sum up to: the context itself, the live arenas, and
-    /// what libraries took.
+    /// what libraries took. What they have taken before anybody could refuse it is charged beyond it
+    /// too, and then nothing more is granted.
     pub memory_limit: Bytes,
     /// The most streams of one view that may live at once; at least one.
     pub max_streams: u16,
@@ -121,7 +124,7 @@ pub(crate) struct CudaDriver {
 impl CudaDriver {
     /// Retains the primary context of the configured GPU and charges its memory.
     pub(crate) fn open(core: Arc<DeviceCore>, config: &CudaConfig) -> Result<Self, DeviceError> {
-        let machine = Arc::new(Machine::open(config.ordinal, config.wait)?);
+        let machine = Arc::new(Machine::open(Arc::clone(&core), config)?);
         let taken = memory_of_context(&machine);
         let context = Arc::new(core.charge(Line::Context, taken)?);
         let owner = Arc::clone(&core);
@@ -179,14 +182,14 @@ impl CudaDriver {
             }
             Err(error) => {
                 self.core.release_slot(id);
-                Err(self.seen(error))
+                Err(error)
             }
         }
     }
 
     pub(crate) fn create_event(&self, timing: Timing) -> Result<DriverEvent, DeviceError> {
         let wait = self.completions.way_of_waiting();
-        let event = RawEvent::new(self.machine(), timing, wait).map_err(|it| self.seen(it))?;
+        let event = RawEvent::new(self.machine(), timing, wait)?;
         Ok(DriverEvent { event: Arc::new(event), completions: Arc::clone(&self.completions) })
     }
 
@@ -195,11 +198,11 @@ impl CudaDriver {
         size: usize,
         alignment: u64,
     ) -> Result<DeviceMemory, DeviceError> {
-        DeviceMemory::new(self.machine(), size, alignment).map_err(|error| self.seen(error))
+        DeviceMemory::new(self.machine(), size, alignment)
     }
 
     pub(crate) fn pinned(&self, length: usize) -> Result<PinnedPages, DeviceError> {
-        PinnedPages::new(self.machine(), length).map_err(|error| self.seen(error))
+        PinnedPages::new(self.machine(), length)
     }
 
     /// Memory by the driver's count.
@@ -213,6 +216,11 @@ impl CudaDriver {
             None => (fallen(), MemoryCount::FallOfFree),
         };
         Some(DriverMemory { process, counted, graphs: machine.graph_memory(), free, total })
+    }
+
+    /// Has those who watch the streams of this view ask for `priority`.
+    pub(crate) fn urge_watchers(&self, priority: RealtimePriority) -> Realtime {
+        self.completions.urge_watchers(priority)
     }
 
     pub(crate) fn health(&self) -> Option<DeviceHealth> {
@@ -234,21 +242,20 @@ impl CudaDriver {
     pub(crate) fn machine(&self) -> &Arc<Machine> {
         self.completions.machine()
     }
-
-    /// Loses the device if `error` says that the context is gone.
-    fn seen(&self, error: DeviceError) -> DeviceError {
-        self.completions.lose_or_note(None, &error);
-        error
-    }
 }
 
+/// What is charged for the context where nobody tells what making it took. An H100 with driver 580
+/// took 518 MiB: rounded up, since too little would let the device be filled beyond its limit.
+const CONTEXT_RESERVE: Bytes = Bytes::from_mib(768);
+
 /// What making the context took: by the count for this process, else by the fall of free memory,
-/// which other processes can disturb.
+/// which other processes can disturb; a reserve without the management library, which has to be asked
+/// before there is a context.
 fn memory_of_context(machine: &Machine) -> Bytes {
     let by_process = machine.nvml().and_then(|nvml| nvml.memory_of_this_process());
     let fallen = || {
         let after = machine.nvml()?.memory()?.free;
         Some(Bytes(machine.free_before()?.as_u64().saturating_sub(after.as_u64())))
     };
-    by_process.or_else(fallen).unwrap_or(Bytes::ZERO)
+    by_process.or_else(fallen).unwrap_or(CONTEXT_RESERVE)
 }

@@ -69,7 +69,7 @@ impl RawStream {
         match unsafe { (api.cuStreamQuery)(self.handle) } {
             SUCCESS => Ok(true),
             NOT_READY => Ok(false),
-            code => Err(api.error("cuStreamQuery", code)),
+            code => self.machine.check("cuStreamQuery", code).map(|()| false),
         }
     }
 

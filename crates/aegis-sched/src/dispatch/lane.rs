@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use aegis_context::{ContextError, ExecutionContext, StreamPool};
+use aegis_context::{ContextError, ExecutionContext, JobOutcome, StreamPool};
 use aegis_trace::{JobId, ModelId, Nanos, StageIndex, SubmitRefusal, Timestamp};
 
 use super::audit::Charge;
@@ -261,13 +261,21 @@ impl Lane {
     /// done when no slot is free.
     pub(crate) fn run_unseen(&mut self, streams: &Arc<StreamPool>) -> Result<(), ContextError> {
         let Some(slot) = self.context.slots().claim() else { return Ok(()) };
+        slot.queue();
         let ran = (0u16..).take(self.costs.len()).try_for_each(|stage| {
             let busy = self.context.launch(StageIndex(stage), &slot, streams.lease()?)?;
             busy.wait()?;
             self.context.stage_done();
             Ok(())
         });
-        slot.release();
+        match ran {
+            Ok(()) => {
+                slot.unqueue();
+                slot.release();
+            }
+            // Its stage may still be on the device, and nothing is run after this.
+            Err(_) => slot.finish(JobOutcome::Refused { why: SubmitRefusal::NotRunning }),
+        }
         ran
     }
 }

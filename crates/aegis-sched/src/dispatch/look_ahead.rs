@@ -134,10 +134,14 @@ impl Dispatcher {
     /// Ends the jobs on the device for their callers, those that have not been told yet: what the
     /// stages do is not looked at any more.
     pub(super) fn abandon_device(&mut self, now: Timestamp) {
-        let mut left = Vec::new(); // It is the end, and may allocate.
+        let mut left: Vec<Ready> = Vec::new(); // It is the end, and may allocate.
         for running in [&mut self.running, &mut self.committed].into_iter().flatten() {
-            if !running.is_told() {
-                running.orphaned = true;
+            if running.is_told() {
+                continue;
+            }
+            running.orphaned = true;
+            // Both stages may be of one job, which ends once.
+            if left.iter().all(|ready| ready.job.id != running.ready.job.id) {
                 left.push(running.ready.clone());
             }
         }

@@ -15,7 +15,7 @@
 //! 1. At most one stage runs on the device (the partition is serial); with look-ahead one more waits
 //!    there behind it.
 //! 2. Work-conserving: after a turn, if a job is ready or in the background, a stage is on the
-//!    device.
+//!    device, unless that is lost: then nothing is launched any more.
 //! 3. A policy only orders; what it put first is checked before it is launched, so a bad policy can
 //!    lose time but not break a budget.
 //! 4. Every accepted job ends once: completed, dropped or failed.
@@ -273,10 +273,13 @@ impl Dispatcher {
     fn turn(&mut self, observed: Observed, now: Timestamp) -> Turn {
         let resumed = self.notice_end(observed, now);
         self.release_due(now);
-        if self.running.is_none() {
-            self.choose_and_launch(now, resumed);
+        // Each further launch on a lost device would fail, and fence a model that did nothing.
+        if self.fatal.is_none() {
+            if self.running.is_none() {
+                self.choose_and_launch(now, resumed);
+            }
+            self.look_ahead(now);
         }
-        self.look_ahead(now);
         self.settle_idle(now);
         Turn { next: self.next_point(), busy: self.running.is_some() }
     }

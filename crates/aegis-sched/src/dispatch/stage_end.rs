@@ -81,7 +81,8 @@ impl Dispatcher {
 
     fn end_stage(&mut self, now: Timestamp, running: Running, times: StageTimes) -> Option<Ready> {
         let is_told = running.is_told();
-        let Running { mut ready, since, charge, .. } = running;
+        let Running { mut ready, busy, since, charge, .. } = running;
+        drop(busy); // Before the caller is told: its outputs are its own then.
         let job = ready.job.id;
         let service = now.saturating_since(since);
         ready.consumed = ready.consumed.saturating_add(service);

@@ -1,8 +1,9 @@
 //! What one executor did, put together from its log while it is replayed.
 //!
 //! The device's time in a busy period is tiled by *services*: from the decision that launched a stage,
-//! or that noticed the end of the one before it on the device, to the decision that noticed its end. Everything that is said about a job afterwards is read from
-//! the services that lie between its release and its end.
+//! or that noticed the end of the one before it on the device, to the decision that noticed its
+//! end. Everything that is said about a job afterwards is read from the services that lie between
+//! its release and its end.
 //!
 //! # Invariants
 //! 1. Services are in the order of their launches and do not overlap: the executor is serial.

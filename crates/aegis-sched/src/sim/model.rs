@@ -66,8 +66,8 @@ pub struct Behaviour {
     pub faults: Vec<(StageIndex, u64, SimFault)>,
 }
 
-/// When jobs arrive. All but [`Arrivals::TooEarly`] keep the period; none claims a release before its arrival but
-/// [`Arrivals::Jittered`].
+/// When jobs arrive. All but [`Arrivals::TooEarly`] keep the period; none claims a release before
+/// its arrival but [`Arrivals::Jittered`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrivals {
     /// Every period, from a first offset on.

@@ -170,7 +170,8 @@ impl Reader {
         }
     }
 
-    /// Notes keys that mean nothing, and complains about those that come twice. Costs `O(n)` for `n` entries.
+    /// Notes keys that mean nothing, and complains about those that come twice. Costs `O(n)` for
+    /// `n` entries.
     fn object<'a>(
         &mut self,
         place: &str,
