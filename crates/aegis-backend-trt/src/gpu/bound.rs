@@ -343,7 +343,7 @@ impl Prepared {
         let Self { stages, memory, gpu, range, copies_in, copies_out, .. } = self;
         if stage == 0 {
             let io = slot.io();
-            for copy in copies_in {
+            for copy in &*copies_in {
                 ffi::copy_in(stream, &io.inputs()[copy.slot], memory.named[copy.tensor].own())?;
             }
             if !copies_in.is_empty() {
@@ -358,7 +358,7 @@ impl Prepared {
                 stream.mark(CopyMark::Downloading)?;
             }
             let mut io = slot.io();
-            for copy in copies_out {
+            for copy in &*copies_out {
                 ffi::give_output(stream, memory.named[copy.tensor].own(), &mut io, copy.slot)?;
             }
         }

@@ -312,7 +312,7 @@ impl Prepared {
         let Self { stages, memory, gpu, copies_in, copies_out, .. } = self;
         let io = slot.io();
         if stage == 0 {
-            for copy in copies_in {
+            for copy in &*copies_in {
                 ffi::copy_in(stream, &io.inputs()[copy.slot], memory.named[copy.tensor].own())?;
             }
             if !copies_in.is_empty() {
@@ -328,7 +328,7 @@ impl Prepared {
             if !copies_out.is_empty() {
                 stream.mark(CopyMark::Downloading)?;
             }
-            for copy in copies_out {
+            for copy in &*copies_out {
                 ffi::copy_out(stream, memory.named[copy.tensor].own(), &io.outputs()[copy.slot])?;
             }
         }
