@@ -189,6 +189,32 @@ fn a_divergence_shows_both_sides() {
     assert!(matches!(file.worst("camera"), Err(ReplayFileError::Parted { .. })));
 }
 
+/// The log without the line at `place`, closed with the right count.
+fn without(text: &str, place: usize) -> String {
+    let records = text.lines().count() - 2;
+    let closing = |count: usize| format!("{{\"end\":{{\"records\":{count},");
+    let lines = text.lines().enumerate().filter(|(at, _)| *at != place).map(|(_, line)| line);
+    let less: String = lines.map(|line| format!("{line}\n")).collect();
+    less.replace(&closing(records), &closing(records - 1))
+}
+
+#[test]
+fn a_log_without_a_bound_that_was_told_is_seen_through() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = simulated(folder.path());
+    let text = std::fs::read_to_string(&path).expect("it was written");
+    let told: Vec<usize> = (text.lines().enumerate())
+        .filter(|(_, line)| line.contains(r#""event":"bound_changed""#))
+        .map(|(place, _)| place)
+        .collect();
+    assert!(!told.is_empty(), "the lidar delays the camera");
+    for place in told {
+        let file = open(&path, without(&text, place).as_bytes(), CutTrace::Refused);
+        let verdict = file.expect("a log that is closed").verdict();
+        assert!(verdict.contains("no: line"), "{verdict}");
+    }
+}
+
 /// The chain of causes of an error, as the program prints it.
 fn told(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
