@@ -82,6 +82,7 @@ mod runtime;
 mod source;
 pub mod task_sets;
 mod tensor;
+mod trace_output;
 mod trace_pump;
 pub mod wcet;
 mod wording;
@@ -127,4 +128,4 @@ pub use report::{
 pub use runtime::Runtime;
 pub use source::{GpuOptions, LoadedModel, MemoryNeed, ModelSource};
 pub use tensor::Tensor;
-pub use trace_pump::{TraceFile, TracePump, TraceSummary};
+pub use trace_pump::{PATIENCE, TraceFile, TracePump, TraceSummary};

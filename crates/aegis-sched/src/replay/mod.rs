@@ -31,7 +31,8 @@ mod what_if;
 use std::collections::BTreeMap;
 
 use aegis_trace::{
-    AdmittedModel, Category, ExecutorConfig, JobId, ModelId, Nanos, StageIndex, Timestamp, Trace, TraceEvent,
+    AdmittedModel, Category, ExecutorConfig, JobId, ModelId, Nanos, StageIndex, Timestamp, Trace,
+    TraceEvent,
 };
 
 use admissions::Readmission;
