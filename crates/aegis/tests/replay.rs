@@ -117,6 +117,24 @@ fn the_trace_of_a_split_device_replays_on_every_driver() {
     }
 }
 
+/// Every stream of a log by another number is another log, also where all are moved alike.
+#[test]
+fn a_stream_outside_of_its_partition_is_seen() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = split_run(builder().sim(Bytes::from_mib(64)), folder.path());
+    let text = std::fs::read_to_string(&path).expect("it was written");
+    assert!(text.contains(r#""first_stream":"s1""#), "of the second partition: {text}");
+    let moved = text.replace(r#""stream":"s1""#, r#""stream":"s7""#);
+    assert_ne!(moved, text);
+    let file = open(&path, moved.as_bytes(), CutTrace::Refused).expect("a log");
+    assert!(file.verdict().contains("no: line"), "{}", file.verdict());
+    // A log of before this was recorded has nothing to hold the numbers to.
+    let first = |n: u16| format!(r#","first_stream":"s{n}""#);
+    let older = moved.replace(&first(0), "").replace(&first(1), "");
+    let file = open(&path, older.as_bytes(), CutTrace::Refused).expect("a log");
+    assert_eq!(file.divergence(), None);
+}
+
 /// A run in virtual time, which is the same on every machine.
 fn simulated(folder: &Path) -> PathBuf {
     let builder = builder().sim(Bytes::from_mib(64));
@@ -265,6 +283,23 @@ fn a_trace_that_was_cut_anywhere_is_refused_with_its_last_line_and_replays_if_as
             Ok(file) => assert_eq!(file.divergence(), None, "cut at {end}"),
             Err(error) => assert!(told(&error).contains("no `configured` event"), "{error}"),
         }
+    }
+}
+
+#[test]
+fn a_closed_log_that_lacks_records_is_no_cut_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = std::fs::read_to_string(simulated(folder.path())).expect("it was written");
+    let records = text.lines().count() - 2;
+    let less: String = (text.lines().enumerate())
+        .filter(|(place, _)| *place != records)
+        .map(|(_, line)| format!("{line}\n"))
+        .collect();
+    for cut in [CutTrace::Refused, CutTrace::Replayed] {
+        let error = open(&folder.path().join("less"), less.as_bytes(), cut);
+        let told = told(&error.expect_err("a record is missing"));
+        let counted = format!("counts {records} records and there are {}", records - 1);
+        assert!(told.contains(&counted), "{told}");
     }
 }
 
