@@ -106,7 +106,7 @@ pub use aegis_sched::policy::PolicyKind;
 pub use aegis_sched::task::Overheads;
 pub use aegis_trace::export;
 pub use aegis_trace::{
-    Assumption, Bytes, Category, Clock, DropReason, EventKind, JobId, ModelId, Nanos,
+    Assumption, Bytes, Category, Clock, DropReason, EventKind, JobId, ManualClock, ModelId, Nanos,
     PressureLevel, Query, Record, Refusal, ServiceTerms, Staleness, SubmitRefusal, Timestamp,
     Trace, TraceError, TraceEvent,
 };
