@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use aegis::live::LiveView;
 use aegis::log::EventLog;
 use aegis::metrics::{Exposure, MetricsServer, Serving};
-use aegis::{TraceFile, TraceObserver, TracePump};
+use aegis::{TraceObserver, TracePump, TraceSink};
 use aegis_benches::Sampling;
 use aegis_trace::export::format::{TraceFormat, TraceWriter};
 use aegis_trace::{
@@ -135,7 +135,7 @@ impl Exports {
         let observers: Vec<Box<dyn TraceObserver>> =
             vec![Box::new(first), Box::new(EventLog::default()), Box::new(live), Box::new(metrics)];
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = TraceFile::at(folder.path().join("out.jsonl")).expect("its name says how");
+        let file = TraceSink::at(folder.path().join("out.jsonl")).expect("its name says how");
         let pump = TracePump::start_observed(&collector, &[file], observers).expect("a file");
         Self { collector, pump, _metrics: serving, taken, folder }
     }

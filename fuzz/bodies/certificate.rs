@@ -3,7 +3,7 @@
 
 use aegis_verify::{Files, read, verify, write};
 
-pub fn run(bytes: &[u8]) {
+pub(crate) fn run(bytes: &[u8]) {
     let files = Files { certificate: bytes, workload: None, evidence: None };
     if let Ok(Err(fault)) = verify(files) {
         assert!(!fault.to_string().is_empty());

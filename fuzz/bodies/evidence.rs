@@ -5,7 +5,7 @@ use aegis_verify::{Digest, check_evidence, read};
 /// A certificate of two measured models.
 const CERTIFICATE: &[u8] = include_bytes!("../seeds/certificate/two_models.json");
 
-pub fn run(bytes: &[u8]) {
+pub(crate) fn run(bytes: &[u8]) {
     let (mut certificate, _) = read(CERTIFICATE).expect("a certificate");
     certificate.evidence = Some(Digest::of(bytes));
     match check_evidence(&certificate, bytes) {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-pub fn run(bytes: &[u8]) {
+pub(crate) fn run(bytes: &[u8]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (log, page) = (folder.path().join("log.jsonl"), folder.path().join("page.html"));
     fs::write(&log, bytes).expect("a file");

@@ -9,7 +9,7 @@ const JOBS: usize = 20;
 /// A log of more records is cut here: what takes long finds little.
 const RECORDS: usize = 4_000;
 
-pub fn run(bytes: &[u8]) {
+pub(crate) fn run(bytes: &[u8]) {
     let Ok(back) = read(bytes) else { return };
     let mut trace = back.trace;
     trace.records.truncate(RECORDS);

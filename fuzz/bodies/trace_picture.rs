@@ -4,7 +4,7 @@ use aegis_trace::export::convert::convert;
 use aegis_trace::export::format::TraceFormat;
 use aegis_trace::export::json::{Reader, VERSION};
 
-pub fn run(bytes: &[u8]) {
+pub(crate) fn run(bytes: &[u8]) {
     let header = format!("{{\"aegis_trace\":{VERSION}}}\n");
     let log = [header.as_bytes(), bytes].concat();
     for format in [TraceFormat::Perfetto, TraceFormat::Chrome] {

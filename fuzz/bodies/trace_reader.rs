@@ -3,7 +3,7 @@
 use aegis_trace::TraceError;
 use aegis_trace::export::json::Reader;
 
-pub fn run(bytes: &[u8]) {
+pub(crate) fn run(bytes: &[u8]) {
     let Ok(mut reader) = Reader::open(bytes) else { return };
     loop {
         match reader.next() {

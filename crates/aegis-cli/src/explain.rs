@@ -5,20 +5,21 @@ use std::path::PathBuf;
 use aegis::JobId;
 use aegis::replay::TraceFile;
 use anyhow::Result;
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use crate::output::print;
 use crate::{Answer, replay};
 
 #[derive(Args)]
+#[command(group(ArgGroup::new("which").required(true).args(["job", "model"])))]
 pub(crate) struct ExplainArgs {
     /// The trace, as `aegis run --trace` writes it.
     trace: PathBuf,
-    /// The job, as the trace names it: its model's id, `#` and a number.
-    #[arg(long, value_name = "ID", required_unless_present = "model")]
+    /// The job, as the trace names it: its model's id, `#` and a number, as in `m1#6`.
+    #[arg(long, value_name = "ID", value_parser = job)]
     job: Option<JobId>,
     /// A model, by its name; with `--worst`.
-    #[arg(long, value_name = "NAME", conflicts_with = "job", requires = "worst")]
+    #[arg(long, value_name = "NAME", requires = "worst")]
     model: Option<String>,
     /// The job of the model with the longest response.
     #[arg(long, requires = "model")]
@@ -48,4 +49,8 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Answer> {
     };
     print(shown)?;
     Ok(Answer::Yes)
+}
+
+fn job(text: &str) -> Result<JobId, String> {
+    text.parse().map_err(|_| "a job is written as the trace has it, for example m1#6".into())
 }

@@ -1,6 +1,6 @@
 //! The trace of a run, and what becomes of the run when it cannot be written.
 
-use aegis::{Error, Runtime, TraceFile, TraceObserver, TracePump, TraceSummary};
+use aegis::{Error, Runtime, TraceObserver, TracePump, TraceSink, TraceSummary};
 use anyhow::Result;
 use clap::ValueEnum;
 
@@ -28,7 +28,7 @@ impl Recording {
     /// A file cannot be created.
     pub(crate) fn start(
         runtime: &Runtime,
-        files: &[TraceFile],
+        files: &[TraceSink],
         on_error: OnTraceError,
         observers: Vec<Box<dyn TraceObserver>>,
     ) -> Result<Self> {

@@ -13,7 +13,7 @@ use aegis::drive::{Load, LoadSummary};
 use aegis::export::format::UnknownFormat;
 use aegis::{
     ChainReport, DriverMemoryReport, Error, ModelReport, Nanos, Pipeline, RealtimeReport, Report,
-    Runtime, ThreadSetup, TraceFile, TraceSummary, Verdict,
+    Runtime, ThreadSetup, TraceSink, TraceSummary, Verdict,
 };
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -39,7 +39,7 @@ pub(crate) struct RunArgs {
     /// Write the trace there: .jsonl is the log, .pftrace opens in Perfetto, .json in Chrome. May be
     /// given again.
     #[arg(long, value_name = "FILE", value_parser = trace_file)]
-    trace: Vec<TraceFile>,
+    trace: Vec<TraceSink>,
     /// What a trace that cannot be written any more does to the run.
     #[arg(long, value_enum, default_value_t = OnTraceError::Continue)]
     trace_errors: OnTraceError,
@@ -94,12 +94,12 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     Ok(if kept { admitted } else { Answer::No })
 }
 
-fn trace_file(path: &str) -> Result<TraceFile, UnknownFormat> {
-    TraceFile::at(path)
+fn trace_file(path: &str) -> Result<TraceSink, UnknownFormat> {
+    TraceSink::at(path)
 }
 
 /// Refuses traces that would overwrite what the command reads, or each other.
-fn overwrites_nothing(pipeline: &Pipeline, traces: &[TraceFile]) -> Result<()> {
+fn overwrites_nothing(pipeline: &Pipeline, traces: &[TraceSink]) -> Result<()> {
     for (index, trace) in traces.iter().enumerate() {
         let twice = traces[..index].iter().any(|before| before.path == trace.path);
         ensure!(!twice, "--trace {} is given twice", trace.path.display());

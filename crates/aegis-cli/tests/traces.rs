@@ -169,9 +169,9 @@ fn what_is_no_trace_is_refused_and_costs_no_older_picture() {
     said += &complaint("later.jsonl", b"{\"aegis_trace\":77}\n");
     said += &complaint("huge.jsonl", &vec![b'x'; 3 << 20]);
     expect_test::expect![[r#"
-        error: foreign.jsonl is no trace: the trace has no header line
+        error: foreign.jsonl is no trace: the first line is no header of a trace; of what `--trace` writes, only .jsonl can be read again
         error: later.jsonl is no trace: the trace has format version 77, this program reads 2 to 3
-        error: huge.jsonl is no trace: the trace has no header line
+        error: huge.jsonl is no trace: the first line is no header of a trace; of what `--trace` writes, only .jsonl can be read again
     "#]]
     .assert_eq(&said);
 }

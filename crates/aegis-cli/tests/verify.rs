@@ -3,6 +3,7 @@
 mod program;
 
 use expect_test::{Expect, expect};
+use yaml_rust2::{Yaml, YamlLoader};
 
 use program::{aegis, text};
 
@@ -80,25 +81,95 @@ fn what_does_not_hold_is_told_apart_from_what_cannot_be_read() {
     assert_eq!(status, Some(2), "{said}");
     assert!(said.contains("c.json") && said.contains("line 1 column"), "{said}");
     let (status, said) =
-        judged(&good.replace("\"aegis_certificate\":1", "\"aegis_certificate\":7"));
+        judged(&good.replace("\"aegis_certificate\":2", "\"aegis_certificate\":7"));
     assert_eq!(status, Some(2), "{said}");
-    assert!(said.contains("has format version 7, and this program reads 1"), "{said}");
+    assert!(said.contains("has format version 7, and this program reads 2"), "{said}");
     let output = aegis(folder.path(), &["verify", "nothing.json"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("cannot read nothing.json"));
 }
 
+/// What the account of a certificate says of a model.
+fn line_of(workload: &str, model: &str) -> String {
+    let (folder, status) = certified(workload);
+    assert_eq!(status, Some(1));
+    let output = aegis(folder.path(), &["verify", "c.json", "--workload", "p.toml"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    said.lines().find(|line| line.starts_with(model)).expect("a refusal").to_owned()
+}
+
 #[test]
-fn an_answer_that_no_certificate_covers_is_said_and_leaves_no_file() {
+fn memory_that_is_short_is_certified_with_what_was_free() {
     let pressure = "pressure = { low_enter = \"62MiB\", low_leave = \"63MiB\", \
                     critical_enter = \"1MiB\", critical_leave = \"2MiB\" } }";
     let workload = WORKLOAD.replacen("\"64MiB\" }", &format!("\"64MiB\", {pressure}"), 1);
+    expect!["lidar is refused: 61 MiB are free, and a new model requires that 62 MiB are"]
+        .assert_eq(&line_of(&workload, "lidar"));
+}
+
+#[test]
+fn an_endless_busy_period_is_certified_as_the_want_of_an_answer() {
+    let third = |name: &str, cost: u64, more: &str| {
+        let period = 3 * cost;
+        format!(
+            "[[model]]\nname = \"{name}\"\nbackend = \"sim\"\nperiod = \"{period}ns\"\ndeadline = \
+             \"1s\"\n{more}sim = {{ stages = [\"{cost}ns\"] }}\n"
+        )
+    };
+    let workload = format!(
+        "device = {{ driver = \"sim\", memory = \"64MiB\" }}\nscheduler = {{ policy = \"edf\", \
+         queue_depth = 8 }}\noverheads = {{ dispatch = \"0us\", wake = \"1us\" }}\n{}{}{}",
+        third("one", 3_000_017, "jitter = \"1us\"\n"),
+        third("two", 3_000_047, ""),
+        third("three", 3_000_061, "")
+    );
+    expect!["three is refused: no answer was found: a busy period goes on for more than 393.218 s with 131073 jobs in it, and nobody looks at more than 131072. No deadline is shown to be missed"].assert_eq(&line_of(&workload, "three"));
+}
+
+/// A camera triggers a detector, and there is no room for what comes after them.
+const CHAIN: &str = r#"
+device = { driver = "sim", memory = "64MiB" }
+scheduler = { policy = "edf", queue_depth = 8 }
+overheads = { dispatch = "100us", wake = "300us" }
+[[model]]
+name = "camera"
+backend = "sim"
+period = "30ms"
+sim = { stages = ["2ms"], persistent = "1MiB" }
+[[model]]
+name = "detector"
+backend = "sim"
+period = "30ms"
+sim = { stages = ["12ms"], persistent = "1MiB" }
+[[model]]
+name = "heavy"
+backend = "sim"
+period = "30ms"
+sim = { stages = ["14ms"] }
+[[chain]]
+name = "sight"
+models = ["camera", "detector"]
+kind = "triggered"
+"#;
+
+#[test]
+fn a_refusal_beside_a_chain_is_certified_with_how_late_its_members_get_ready() {
+    expect!["heavy is refused: with detector ready 28.9 ms after its chain arrives, one job of detector alone is late"].assert_eq(&line_of(CHAIN, "heavy"));
+}
+
+#[test]
+fn an_answer_that_no_certificate_covers_is_said_and_leaves_no_file() {
+    // Refused beside a detector that memory then refuses; with the camera alone it would fit.
+    let workload =
+        CHAIN.replacen("\"12ms\"], persistent = \"1MiB\"", "\"12ms\"], persistent = \"64MiB\"", 1);
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("p.toml"), workload).expect("a file");
     let output = aegis(folder.path(), &["check", "p.toml", "--certificate", "c.json"]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
     let said = text(&output.stderr);
-    assert!(said.contains("how much memory was free for a moment cannot be recomputed"), "{said}");
+    assert!(said.contains("the refusal of heavy cannot be certified"), "{said}");
+    assert!(said.contains("or without what was refused since, it passes"), "{said}");
     assert!(!folder.path().join("c.json").exists());
 }
 
@@ -122,8 +193,8 @@ fn what_runs_to_completion_is_exported_for_poet() {
             task set:
             - id: 0 # waking up, or work in the background
               worst-case execution time: 300000
-              period: 4611686018427387904
-              deadline: 4611686018427387904
+              period: 113370474
+              deadline: 113370474
               priority: 0
             - id: 1 # camera
               worst-case execution time: 2100000
@@ -174,4 +245,68 @@ fn what_poet_does_not_know_is_not_exported() {
     refused(&fifo, "and not the policy fifo");
     let late = WORKLOAD.replace("suspend = false", "suspend = false\njitter = \"1ms\"");
     refused(&late, "lidar has a release jitter of 1 ms");
+}
+
+/// What POET's documentation and its own schema ask of an input: the keys of the file and of each task,
+/// which of them are whole numbers above zero, and that no two tasks have one id.
+#[test]
+fn what_poet_is_given_is_what_its_input_format_asks_for() {
+    for policy in ["rms", "dm", "edf", "priority"] {
+        let priority = |name: &str, more: &str| (format!("name = \"{name}\"\n"), more.to_owned());
+        let workload = [priority("camera", "priority = 1\n"), priority("lidar", "priority = 4\n")]
+            .into_iter()
+            .fold(WORKLOAD.replace("\"rms\"", &format!("\"{policy}\"")), |text, (name, more)| {
+                text.replace(&name, &format!("{name}{more}"))
+            });
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("p.toml"), workload).expect("a file");
+        let arguments = ["check", "p.toml", "--poet", "out.yaml", "--json"];
+        let output = aegis(folder.path(), &arguments);
+        let report: serde_json::Value =
+            serde_json::from_slice(&output.stdout).expect("a report in JSON");
+        let written = std::fs::read_to_string(folder.path().join("out.yaml")).expect("a problem");
+        let file = YamlLoader::load_from_str(&written).expect("YAML");
+        let [root] = &file[..] else { panic!("one document: {written}") };
+        assert_eq!(keys(root), ["preemption model", "scheduling policy", "task set"]);
+        let is_fixed = policy != "edf";
+        assert_eq!(root["scheduling policy"].as_str(), Some(if is_fixed { "FP" } else { "EDF" }));
+        assert_eq!(root["preemption model"].as_str(), Some("NP"));
+        let tasks = root["task set"].as_vec().expect("a list");
+        let models = report["admitted"]["models"].as_array().expect("a list");
+        assert_eq!(tasks.len(), 1 + models.len(), "{written}");
+        let of = |task: &Yaml, key: &str| task[key].as_i64().unwrap_or_else(|| panic!("{key}"));
+        for (id, task) in (0..).zip(tasks) {
+            let mut expected = vec!["deadline", "id", "period", "worst-case execution time"];
+            if is_fixed {
+                expected.insert(3, "priority");
+            }
+            assert_eq!(keys(task), expected);
+            assert_eq!(of(task, "id"), id, "its place, so no two are the same");
+            for key in ["worst-case execution time", "period", "deadline"] {
+                assert!(of(task, key) > 0, "{key}: {written}");
+            }
+        }
+        for (task, model) in tasks[1..].iter().zip(models) {
+            assert_eq!(of(task, "worst-case execution time"), model["cost"].as_i64().expect("ns"));
+            assert_eq!(of(task, "period"), model["period"].as_i64().expect("ns"));
+            assert_eq!(of(task, "deadline"), model["deadline"].as_i64().expect("ns"));
+            // The floor is the least urgent, and not again released while anything is busy.
+            let until = of(task, "deadline") + model["bound"].as_i64().expect("ns");
+            assert!(of(&tasks[0], "deadline") >= until && of(&tasks[0], "period") >= until);
+            if is_fixed {
+                assert!(of(task, "priority") > of(&tasks[0], "priority"), "{written}");
+            }
+        }
+        if is_fixed {
+            assert!(of(&tasks[1], "priority") > of(&tasks[2], "priority"), "larger is more urgent");
+        }
+    }
+}
+
+/// The keys of a mapping, in order of the alphabet.
+fn keys(of: &Yaml) -> Vec<&str> {
+    let mapping = of.as_hash().expect("a mapping");
+    let mut keys: Vec<&str> = mapping.keys().map(|key| key.as_str().expect("a word")).collect();
+    keys.sort_unstable();
+    keys
 }

@@ -1,12 +1,13 @@
 //! Inherited jitters as admission takes them, against the fixed point and against parts of the set.
 
 use aegis_sched::analysis::chain::{Chain, triggered};
+use aegis_sched::analysis::derivation::{NotDerived, RefusalDerivation, derive_refusal_with};
 use aegis_sched::analysis::incremental::AnalysedSet;
 use aegis_sched::analysis::inherit::{InheritError, with_inherited_jitter};
 use aegis_sched::analysis::{Response, Setting, decide};
 use aegis_sched::policy::PolicyKind;
 use aegis_sched::task::{Overheads, Task, TaskSet, TaskSpec};
-use aegis_trace::{Category, ModelId, Nanos};
+use aegis_trace::{Category, ModelId, Nanos, Refusal};
 use proptest::prelude::*;
 
 const POLICIES: [PolicyKind; 5] =
@@ -43,6 +44,44 @@ fn system(draws: &[Draw], periods: &[u64], members: usize, turn: bool) -> (TaskS
         chain.reverse();
     }
     (set, Chain::new(chain).expect("each once"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Exactly what is refused has steps to an inequality that fails, and no step says more than the
+    /// fixed point.
+    #[test]
+    fn a_refused_set_has_steps_to_its_refusal_and_an_accepted_one_has_none(
+        draws in prop::collection::vec((1u64..20, 1u64..3, 60u64..260, 0u64..5), 4),
+        periods in prop::collection::vec(60u64..240, 4),
+        members in 2usize..4,
+        turn in any::<bool>(),
+    ) {
+        let (set, chain) = system(&draws, &periods, members, turn);
+        let chains = std::slice::from_ref(&chain);
+        for policy in POLICIES {
+            let setting = Setting::admission(policy, overheads());
+            let accepted = with_inherited_jitter(&set, chains, &setting);
+            let derived = derive_refusal_with(&set, chains, &setting);
+            let Ok(refusal) = derived else {
+                prop_assert_eq!(derived, Err(NotDerived::Passes));
+                prop_assert!(accepted.is_ok(), "{:?}", policy);
+                continue;
+            };
+            prop_assert!(accepted.is_err(), "{:?}: {:?}", policy, refusal);
+            let fixed = triggered(&set, chains, &setting).expect("it fits").responses;
+            for step in &refusal.steps {
+                let place = chain.members().iter().position(|it| *it == step.model).expect("of it");
+                let trigger = chain.members()[place - 1];
+                let own = set.get(step.model).expect("of it").jitter();
+                let place = set.tasks().iter().position(|it| it.model() == trigger).expect("of it");
+                if let Response::Bounded(response) = fixed[place] {
+                    prop_assert!(step.jitter <= response + own, "{:?}: {:?}", policy, step);
+                }
+            }
+        }
+    }
 }
 
 proptest! {
@@ -101,4 +140,27 @@ fn a_task_that_makes_a_trigger_too_late_is_refused_with_the_inequality() {
         "m1: response 80 ns > deadline 55 ns, of which 25 ns is blocking by a stage of m2"
     ]
     .assert_eq(&refusal.to_string());
+}
+
+/// Two tasks of which the second is late, and which take more than one term to analyse.
+#[test]
+fn what_admission_had_no_patience_for_is_decided_with_more() {
+    let (late, chain) = system(&[(5, 1, 100, 0), (9, 1, 25, 0)], &[60, 90], 2, false);
+    let (fits, _) = system(&[(5, 1, 100, 0), (9, 1, 100, 0)], &[60, 90], 2, false);
+    for policy in [PolicyKind::Rms, PolicyKind::Edf, PolicyKind::Fifo] {
+        let hasty = Setting { terms: 1, ..Setting::admission(policy, overheads()) };
+        assert!(matches!(decide(&late, &hasty), Err(Refusal::Undecided { .. })), "{policy:?}");
+        let derived = derive_refusal_with(&late, &[], &hasty).expect("64 terms are enough");
+        let of_late = |model| model == chain.members()[1];
+        assert!(
+            match derived.refusal {
+                RefusalDerivation::Response { model, .. } => of_late(model),
+                RefusalDerivation::Queue { model, .. } => of_late(model),
+                RefusalDerivation::Demand { .. } => policy == PolicyKind::Edf,
+                _ => false,
+            },
+            "{derived:?}"
+        );
+        assert_eq!(derive_refusal_with(&fits, &[], &hasty), Err(NotDerived::Passes), "{policy:?}");
+    }
 }

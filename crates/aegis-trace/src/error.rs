@@ -126,7 +126,9 @@ pub enum TraceError {
         newest: u32,
     },
     /// The first line is not a header.
-    #[error("the trace has no header line")]
+    #[error(
+        "the first line is no header of a trace; of what `--trace` writes, only .jsonl can be read again"
+    )]
     NoHeader,
     /// A line is longer than any event.
     #[error("line {line} of the trace (byte {byte} of the file) is longer than {limit} bytes")]

@@ -1,13 +1,15 @@
 //! A certificate in words.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use aegis_trace::{Bytes, Nanos};
 
 use crate::certificate::{
-    Certificate, Chain, Level, Model, Outcome, Partition, Point, Proof, Service, Totals, Verdict,
-    Witness,
+    Certificate, Chain, Level, Model, Outcome, Partition, Point, Proof, Raised, Service, Totals,
+    Verdict, Witness,
 };
+use crate::fault::JOBS_MAX;
 
 /// Under which assumptions a certificate proves its answer.
 const ASSUMPTIONS: &str = "\
@@ -65,9 +67,10 @@ fn write_account(text: &mut String, certificate: &Certificate) -> fmt::Result {
     for (place, model) in certificate.models.iter().enumerate() {
         match &model.outcome {
             Outcome::Admitted => write_best_effort(text, model)?,
-            Outcome::Refused(witness) => {
+            Outcome::Refused(refusal) => {
                 write!(text, "{} is refused: ", model.name)?;
-                write_witness(text, certificate, place, model, witness)?;
+                write_raised(text, certificate, &refusal.raised)?;
+                write_witness(text, certificate, place, model, &refusal.witness)?;
             }
         }
     }
@@ -165,6 +168,14 @@ fn write_best_effort(text: &mut String, model: &Model) -> fmt::Result {
     }
 }
 
+/// How late those that are triggered may be ready in the end, where that was found step by step.
+fn write_raised(text: &mut String, certificate: &Certificate, raised: &[Raised]) -> fmt::Result {
+    let last: BTreeMap<u32, Nanos> = raised.iter().map(|step| (step.model, step.jitter)).collect();
+    last.iter().try_for_each(|(model, jitter)| {
+        write!(text, "with {} ready {jitter} after its chain arrives, ", name(certificate, *model))
+    })
+}
+
 fn write_witness(
     text: &mut String,
     certificate: &Certificate,
@@ -172,45 +183,37 @@ fn write_witness(
     model: &Model,
     witness: &Witness,
 ) -> fmt::Result {
-    let by = |blocked_by: Option<u32>| match blocked_by {
-        Some(place) => format!("a stage of {}", name(certificate, place)),
-        None => "what is less urgent than all".into(),
-    };
-    let deadline = |place: u32| certificate.models.get(place as usize).map_or(Nanos::ZERO, due);
     match *witness {
         Witness::Load { share } => {
             let permille = u128::from(share) * 1_000 / (1 << 63);
             let (whole, part) = (permille / 1_000, permille % 1_000);
             writeln!(text, "sum C/T is {whole}.{part:03}, more than the device")
         }
-        Witness::Alone => {
-            let late = model.charge.room.unsigned_abs();
-            writeln!(text, "one job alone is late, by {}", Nanos(late))
+        Witness::Alone { model } => {
+            writeln!(text, "one job of {} alone is late", name(certificate, model))
         }
         Witness::Demand { window, demand, blocking, blocked_by } => writeln!(
             text,
             "in a window of {window}, demand {demand} + blocking {blocking} by {} > {window}",
-            by(blocked_by)
+            holder(certificate, blocked_by)
         ),
-        Witness::Response { model, blocking, blocked_by, job, start, response } => writeln!(
+        Witness::Response { .. } | Witness::Due { .. } | Witness::Queue { .. } => {
+            write_job(text, certificate, witness)
+        }
+        Witness::Endless { window, jobs } => writeln!(
             text,
-            "job {job} of a busy period of {} starts its last stage at {start} behind {blocking} of {}: \
-             response {response} > deadline {}",
-            name(certificate, model),
-            by(blocked_by),
-            deadline(model)
-        ),
-        Witness::Queue { model, ready, response } => writeln!(
-            text,
-            "a job of {} that is ready at {ready} of a busy period: response {response} > deadline {}",
-            name(certificate, model),
-            deadline(model)
+            "no answer was found: a busy period goes on for more than {window} with {jobs} jobs in it, \
+             and nobody looks at more than {JOBS_MAX}. No deadline is shown to be missed"
         ),
         Witness::DeviceMemory { resident, peak } => writeln!(
             text,
             "resident {resident} + live at once {peak} > limit {} of the device",
             certificate.memory.limit
         ),
+        Witness::MemoryPressure { free } => {
+            let enter = certificate.memory.pressure.map_or(Bytes::ZERO, |it| it.enter);
+            writeln!(text, "{free} are free, and a new model requires that {enter} are")
+        }
         Witness::MemoryBudget => {
             let needed = model.need.resident.0.saturating_add(model.need.peak.0);
             writeln!(text, "it needs {} > its budget {}", Bytes(needed), model.budget.memory)
@@ -228,6 +231,43 @@ fn write_witness(
         Witness::Suspended { admitted } => {
             writeln!(text, "{admitted} models may be suspended already, as many as the limit says")
         }
+    }
+}
+
+/// The job that is late.
+fn write_job(text: &mut String, certificate: &Certificate, witness: &Witness) -> fmt::Result {
+    let deadline = |place: u32| certificate.models.get(place as usize).map_or(Nanos::ZERO, due);
+    match *witness {
+        Witness::Response { model, blocking, blocked_by, job, start, response } => writeln!(
+            text,
+            "job {job} of a busy period of {} starts its last stage at {start} behind {blocking} of {}: \
+             response {response} > deadline {}",
+            name(certificate, model),
+            holder(certificate, blocked_by),
+            deadline(model)
+        ),
+        Witness::Due { model, due, blocking, start, response } => writeln!(
+            text,
+            "a job of {} that is due at {due} of a busy period starts its last stage at {start} behind \
+             {blocking} of what is due later: response {response} > deadline {}",
+            name(certificate, model),
+            deadline(model)
+        ),
+        Witness::Queue { model, ready, response } => writeln!(
+            text,
+            "a job of {} that is ready at {ready} of a busy period: response {response} > deadline {}",
+            name(certificate, model),
+            deadline(model)
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Whose stage holds the device.
+fn holder(certificate: &Certificate, blocked_by: Option<u32>) -> String {
+    match blocked_by {
+        Some(place) => format!("a stage of {}", name(certificate, place)),
+        None => "what is less urgent than all".into(),
     }
 }
 

@@ -15,6 +15,7 @@
 
 mod model;
 mod proof;
+mod refusal;
 
 use aegis_trace::{Bytes, Nanos};
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,8 @@ use serde::{Deserialize, Serialize};
 pub use model::{
     Budget, Charge, Class, Left, Measured, Method, Model, Need, Outcome, Placed, Service, Tensor,
 };
-pub use proof::{EdfBound, FifoBound, Level, Point, Proof, Witness, WorstDue};
+pub use proof::{EdfBound, FifoBound, Level, Point, Proof, WorstDue};
+pub use refusal::{Raised, Refusal, Witness};
 
 /// One answer of admission with its proof.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,6 +166,18 @@ pub struct Memory {
     pub scratch: Bytes,
     /// `limit - resident - scratch`.
     pub left: Bytes,
+    /// When new models are refused although they may fit; `None` where nobody asked for that.
+    pub pressure: Option<Pressure>,
+}
+
+/// Under which condition memory is short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pressure {
+    /// Asked: with less free memory than this no new model is admitted.
+    pub enter: Bytes,
+    /// What is free beside all admitted models, less `enter`.
+    pub room: i64,
 }
 
 /// How many models may be suspended between two stages.
@@ -235,10 +249,8 @@ pub struct Chain {
     pub kind: ChainKind,
     /// Asked: the models.
     pub members: Vec<u32>,
-    /// Triggered: for each member but the first, how long after the end of the one before it it may
-    /// become ready, which is its jitter less that one's response. Otherwise, and where a member is
-    /// refused, empty.
-    pub handover: Vec<Nanos>,
+    /// Triggered: one for each member but the first. Otherwise empty.
+    pub handover: Vec<Handover>,
     /// From end to end, or the reaction time; `None` where a member is refused.
     pub bound: Option<Nanos>,
     /// Asked: what the bound may be.
@@ -251,6 +263,17 @@ pub struct Chain {
     pub max_age: Option<Nanos>,
     /// Limit minus age, where there are both.
     pub age_slack: Option<i64>,
+}
+
+/// How a member of a triggered chain gets ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Handover {
+    /// Asked: how long after the end of the member before it it may become ready.
+    pub asked: Nanos,
+    /// Its jitter less that, and less the response of the nearest member before it that is admitted, if
+    /// there is one; `None` of a refused member, whose jitter is what was asked.
+    pub spare: Option<Nanos>,
 }
 
 /// How one member of a chain hands over to the next.

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use aegis_trace::Nanos;
 
 use crate::certificate::{
-    Budget, Certificate, Left, Model, Outcome, Partition, Policy, Proof, Service, Suspended,
-    Totals, Verdict,
+    Budget, Certificate, Left, Model, Outcome, Partition, Policy, Pressure, Proof, Service,
+    Suspended, Totals, Verdict,
 };
 use crate::charge::{Task, check_charge, check_overheads};
 use crate::edf::{Edf, Stated};
@@ -116,6 +116,14 @@ impl<'c> Walk<'c> {
         longest.unwrap_or(0).max(self.certificate.overheads.wake.0.into())
     }
 
+    /// How much memory is free beside all models that were admitted so far.
+    pub(crate) fn free(&mut self, at: &str) -> Result<Time, Fault> {
+        let admitted = self.admitted.iter().flatten();
+        let models = admitted.map(|place| &self.certificate.models[*place as usize]);
+        self.work.spend(at, models.clone().map(|model| model.tensors.len() + 1).sum())?;
+        Ok(memory::free(self.certificate.memory.limit, models))
+    }
+
     /// How many of them may be suspended.
     pub(crate) fn suspended(&self, partition: u32) -> u32 {
         let counts = |model: &Model| model.suspend && model.stages.len() > 1;
@@ -130,9 +138,13 @@ fn check_model(walk: &mut Walk<'_>, place: u32, model: &Model) -> Result<(), Fau
     memory::check_need(&at, model, &mut walk.work)?;
     check_left(walk, &at, model)?;
     match &model.outcome {
-        Outcome::Refused(witness) => refusal::check(walk, place, model, witness),
+        Outcome::Refused(refusal) => refusal::check(walk, place, model, refusal),
         Outcome::Admitted => {
             check_limits(&at, model)?;
+            if let Some(Pressure { enter, .. }) = walk.certificate.memory.pressure {
+                let what = "so much memory must be free before it is admitted";
+                at_most(format_args!("{at}.outcome"), what, enter.0, walk.free(&at)?)?;
+            }
             walk.admitted[model.partition as usize].push(place);
             Ok(())
         }

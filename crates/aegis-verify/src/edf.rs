@@ -235,10 +235,29 @@ impl Edf<'_> {
         Ok(())
     }
 
+    /// The response of the job of `task` that a witness names, whose numbers are those of the job.
+    ///
+    /// A job that is due after the busy period has no longer a response by these numbers than it has in
+    /// some legal schedule: all that they count runs without a break, and the device may have one.
+    pub(crate) fn response_of(
+        &self,
+        at: &str,
+        task: &Task,
+        witness: &Witness,
+        work: &mut Work,
+    ) -> Result<Time, Fault> {
+        let Witness::Due { due, blocking, start, response, .. } = *witness else {
+            return require(at, "EDF evaluates a window, or a job by its deadline", false)
+                .map(|()| 0);
+        };
+        self.check_worst(at, task, response, &WorstDue { due, blocking, start }, work)?;
+        Ok(response.0.into())
+    }
+
     /// Whether the window that a witness names overflows.
     pub(crate) fn refute(&self, at: &str, witness: &Witness) -> Result<(), Fault> {
         let Witness::Demand { window, demand, blocking, blocked_by } = *witness else {
-            return require(at, "EDF refuses by a window", false);
+            return require(at, "a window must be given", false);
         };
         let length = Time::from(window.0);
         let (held, by) = self.blocker(length);

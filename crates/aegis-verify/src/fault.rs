@@ -10,6 +10,9 @@ pub(crate) type Time = u128;
 
 /// The longest period, deadline, jitter or cost that is read: 2^62 ns, about 146 years.
 pub(crate) const LONGEST: Time = 1 << 62;
+/// How many jobs of one busy period anybody looks at. A set whose busy period holds more, or is longer
+/// than the longest window, may be left without an answer.
+pub const JOBS_MAX: u64 = 1 << 17;
 /// The longest window that is looked at.
 pub(crate) const LONGEST_WINDOW: Time = 1 << 63;
 /// How much a check may cost, in terms: one task at one window, or one pair of tensors. Some

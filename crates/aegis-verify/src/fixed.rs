@@ -26,7 +26,7 @@ use aegis_trace::Nanos;
 
 use crate::certificate::{Level, Witness};
 use crate::charge::Task;
-use crate::fault::{Fault, LONGEST_WINDOW, Time, Work, at_most, exceeds, require, same};
+use crate::fault::{Fault, JOBS_MAX, LONGEST_WINDOW, Time, Work, at_most, exceeds, require, same};
 use crate::load::{cycle, load};
 
 /// Iterates the monotone `f` from a point that is not above its least solution, up to that.
@@ -170,21 +170,16 @@ pub(crate) fn check_slack(
     same(format_args!("{at}.slack"), Time::from(slack.0), task.deadline - response)
 }
 
-/// Whether the job that a witness names is late.
-pub(crate) fn refute(
+/// The response of the job of `task` that a witness names, whose numbers are those of the job.
+pub(crate) fn response(
     at: &str,
-    tasks: &[Task],
-    floor: Time,
+    (tasks, task, floor): (&[Task], &Task, Time),
     witness: &Witness,
     work: &mut Work,
-) -> Result<(), Fault> {
-    let Witness::Response { model, blocking, blocked_by, job, start, response } = *witness else {
-        return require(at, "fixed priorities refuse by a response", false);
+) -> Result<Time, Fault> {
+    let Witness::Response { blocking, blocked_by, job, start, .. } = *witness else {
+        return require(at, "fixed priorities evaluate a job of a level", false).map(|()| 0);
     };
-    let task = tasks.iter().find(|task| task.model == model).ok_or_else(|| Fault::Senseless {
-        place: format!("{at}.model"),
-        why: "the model must be one that was admitted before, or the one that asks",
-    })?;
     let place = Place::of(tasks, task, floor);
     same(format_args!("{at}.blocking"), Time::from(blocking.0), place.blocking)?;
     same(format_args!("{at}.blocked_by"), blocked_by, place.blocked_by)?;
@@ -200,7 +195,28 @@ pub(crate) fn refute(
     }
     let found = place.start(at, job.into(), work)?;
     same(format_args!("{at}.start"), Time::from(start.0), found)?;
-    let late = place.response(job.into(), found);
-    same(format_args!("{at}.response"), Time::from(response.0), late)?;
-    exceeds(format_args!("{at}.response"), "R > D must hold of a refusal", late, task.deadline)
+    Ok(place.response(job.into(), found))
+}
+
+/// A window that the busy period exceeds and the jobs ready before its end: the first, along the
+/// recurrence, with more jobs than anybody looks at, or longer than any window.
+pub(crate) fn endless(
+    at: &str,
+    tasks: &[Task],
+    floor: Time,
+    work: &mut Work,
+) -> Result<(Time, Time), Fault> {
+    let mut reached = 1;
+    loop {
+        work.spend(at, 2 * tasks.len())?;
+        let jobs = tasks.iter().map(|task| task.before(reached)).sum();
+        if jobs > Time::from(JOBS_MAX) || reached == LONGEST_WINDOW {
+            return Ok((reached, jobs));
+        }
+        let next = tasks
+            .iter()
+            .fold(floor, |sum, task| sum.saturating_add(task.work(task.before(reached))));
+        exceeds(at, "the busy period must go on where nobody looks any more", next, reached)?;
+        reached = next.min(LONGEST_WINDOW);
+    }
 }

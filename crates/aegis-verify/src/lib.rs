@@ -47,11 +47,12 @@ mod verify;
 pub use account::account;
 pub use certificate::{
     Budget, Certificate, Chain, ChainKind, Charge, Charges, Class, Digest, EdfBound, FifoBound,
-    Left, Level, Measured, Memory, Method, Model, Need, Outcome, Overheads, Partition, Placed,
-    Point, Policy, Proof, Service, Suspended, Tensor, Totals, Verdict, Witness, WorstDue,
+    Handover, Left, Level, Measured, Memory, Method, Model, Need, Outcome, Overheads, Partition,
+    Placed, Point, Policy, Pressure, Proof, Raised, Refusal, Service, Suspended, Tensor, Totals,
+    Verdict, Witness, WorstDue,
 };
 pub use check::check;
 pub use evidence::{EvidenceAccount, check_evidence, check_workload};
-pub use fault::Fault;
+pub use fault::{Fault, JOBS_MAX};
 pub use text::{FILE_MAX, ReadError, VERSION, read, write};
 pub use verify::{Files, verify};

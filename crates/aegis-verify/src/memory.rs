@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use aegis_trace::Bytes;
 
-use crate::certificate::{Certificate, Class, Memory, Model, Outcome, Placed, Tensor};
+use crate::certificate::{Certificate, Class, Memory, Model, Outcome, Placed, Pressure, Tensor};
 use crate::fault::{Fault, Time, Work, at_most, require, same};
 
 /// The coarsest alignment that an arena serves.
@@ -125,7 +125,7 @@ struct Lying<'c> {
 /// Whether all admitted tensors lie within the limit, and none where another may be alive.
 pub(crate) fn check(certificate: &Certificate, work: &mut Work) -> Result<(), Fault> {
     let tensors = lying(certificate);
-    let Memory { limit, resident, scratch, left } = certificate.memory;
+    let Memory { limit, resident, scratch, left, pressure } = certificate.memory;
     for (place, tensor) in tensors.iter().enumerate() {
         at_most(&tensor.at, "it must end within the limit", tensor.bytes.end, limit.0)?;
         work.spend(&tensor.at, tensors.len() - place)?;
@@ -151,7 +151,24 @@ pub(crate) fn check(certificate: &Certificate, work: &mut Work) -> Result<(), Fa
     same("memory.resident", Time::from(resident.0), alone)?;
     same("memory.scratch", Time::from(scratch.0), shared)?;
     at_most("memory.limit", "resident + scratch <= limit must hold", alone + shared, limit.0)?;
-    same("memory.left", Time::from(left.0), Time::from(limit.0) - alone - shared)
+    same("memory.left", Time::from(left.0), Time::from(limit.0) - alone - shared)?;
+    let Some(Pressure { enter, room }) = pressure else { return Ok(()) };
+    let admitted = certificate.models.iter().filter(|it| it.outcome == Outcome::Admitted);
+    let found = i128::try_from(free(limit, admitted)).unwrap_or(0) - i128::from(enter.0);
+    same("memory.pressure.room", i128::from(room), found)
+}
+
+/// What counts as free beside some admitted models: scratch is stacked from the end downwards, so all
+/// from its lowest address on is taken, and what must be resident counts wherever it lies.
+pub(crate) fn free<'c>(limit: Bytes, models: impl Iterator<Item = &'c Model>) -> Time {
+    let (mut lowest, mut resident) = (Time::from(limit.0), 0);
+    for model in models {
+        let shared = model.tensors.iter().filter(|tensor| !is_alone(model, tensor));
+        let offsets = shared.filter_map(|tensor| tensor.at).map(|at| Time::from(at.offset));
+        lowest = offsets.fold(lowest, Time::min);
+        resident += Time::from(model.need.resident.0);
+    }
+    lowest.saturating_sub(resident)
 }
 
 fn lying(certificate: &Certificate) -> Vec<Lying<'_>> {

@@ -4,9 +4,10 @@
 
 use aegis_trace::{Bytes, Nanos};
 use aegis_verify::{
-    Budget, Certificate, Charge, Charges, Class, Digest, Files, Left, Level, Measured, Memory,
-    Method, Model, Need, Outcome, Overheads, Partition, Placed, Policy, Proof, Service, Tensor,
-    Totals, Verdict, Witness, check, check_evidence, read, verify, write,
+    Budget, Certificate, Chain, ChainKind, Charge, Charges, Class, Digest, Files, Handover,
+    JOBS_MAX, Left, Level, Measured, Memory, Method, Model, Need, Outcome, Overheads, Partition,
+    Placed, Policy, Pressure, Proof, Raised, Refusal, Service, Tensor, Totals, Verdict, Witness,
+    check, check_evidence, read, verify, write,
 };
 use expect_test::{Expect, expect};
 
@@ -69,6 +70,7 @@ fn certificate(policy: Policy, models: Vec<Model>, proof: Proof) -> Certificate 
             resident: Bytes::ZERO,
             scratch: Bytes::ZERO,
             left: Bytes(10_000),
+            pressure: None,
         },
         partitions: vec![Partition {
             name: None,
@@ -82,6 +84,10 @@ fn certificate(policy: Policy, models: Vec<Model>, proof: Proof) -> Certificate 
         models,
         chains: vec![],
     }
+}
+
+fn refused(witness: Witness) -> Outcome {
+    Outcome::Refused(Refusal { raised: vec![], witness })
 }
 
 /// A busy period: whose, what blocks it, how long it is, its starts, and the worst with its response
@@ -162,7 +168,7 @@ fn a_set_that_the_bound_of_liu_and_layland_accepts_is_late() {
         start: Nanos(3),
         response: Nanos(4),
     };
-    long.outcome = Outcome::Refused(witness);
+    long.outcome = refused(witness);
     let models = vec![model("short", 1, 2, 2, None), long];
     let alone = Proof::NpFixedPriority { bounds: vec![level(0, (0, None), 1, &[0], (0, 1, 1))] };
     let refused = certificate(Policy::Rms, models, alone);
@@ -173,6 +179,179 @@ fn a_set_that_the_bound_of_liu_and_layland_accepts_is_late() {
     let account = verify(files).expect("a certificate").expect("it holds");
     let line = account.lines().find(|line| line.starts_with("long")).expect("it is refused");
     expect!["long is refused: job 0 of a busy period of short starts its last stage at 3 ns behind 3 ns of a stage of long: response 4 ns > deadline 2 ns"].assert_eq(line);
+}
+
+/// A camera triggers a detector, one after it at the latest, and a map of 4 in 20 asks.
+///
+/// Without the map the camera waits 3 for the detector and responds in 5, so the detector is ready within
+/// 6, starts at 2 and responds in 6 + 2 + 3 = 11 of 12. Behind the map the camera responds in 4 + 2 = 6,
+/// so the detector is ready within 7 at least, starts at 4 + 2 and responds in 7 + 6 + 3 = 16.
+fn a_map_beside_a_chain() -> Certificate {
+    let camera = model("camera", 2, 10, 10, Some(0));
+    let mut detector = model("detector", 3, 10, 12, Some(1));
+    let Service::Guaranteed { jitter, .. } = &mut detector.service else { unreachable!() };
+    *jitter = Nanos(6);
+    detector.charge.room = 3;
+    let mut map = model("map", 4, 20, 20, Some(2));
+    let behind_the_map = |model, start, response| Witness::Response {
+        model,
+        blocking: Nanos(4),
+        blocked_by: Some(2),
+        job: 0,
+        start: Nanos(start),
+        response: Nanos(response),
+    };
+    let step = Raised { model: 1, by: behind_the_map(0, 4, 6), jitter: Nanos(7) };
+    let witness = behind_the_map(1, 6, 16);
+    map.outcome = Outcome::Refused(Refusal { raised: vec![step], witness });
+    let bounds = vec![
+        level(0, (3, Some(1)), 5, &[3], (0, 5, 5)),
+        level(1, (0, None), 8, &[2, 5], (0, 11, 1)),
+    ];
+    let proof = Proof::NpFixedPriority { bounds };
+    let mut certificate = certificate(Policy::Priority, vec![camera, detector, map], proof);
+    certificate.chains = vec![Chain {
+        name: "sight".into(),
+        kind: ChainKind::Triggered,
+        members: vec![0, 1],
+        handover: vec![Handover { asked: Nanos(1), spare: Some(NONE) }],
+        bound: Some(Nanos(11)),
+        deadline: None,
+        slack: None,
+        age: None,
+        max_age: None,
+        age_slack: None,
+    }];
+    (certificate.totals.chains, certificate.totals.kept) = (1, 1);
+    certificate
+}
+
+#[test]
+fn a_refusal_beside_a_chain_holds_with_the_jitters_that_follow_and_no_others() {
+    let with = |change: &dyn Fn(&mut Refusal)| {
+        let mut certificate = a_map_beside_a_chain();
+        let Outcome::Refused(refusal) = &mut certificate.models[2].outcome else { unreachable!() };
+        change(refusal);
+        certificate
+    };
+    says(&with(&|_| {}), &expect!["it holds"]);
+    says(
+        &with(&|refusal| refusal.raised[0].jitter = Nanos(8)),
+        &expect![
+            "models[2].outcome.raised[0].jitter: the certificate says 8, and what follows is 7"
+        ],
+    );
+    says(
+        &with(&|refusal| refusal.raised[0].model = 0),
+        &expect![
+            "models[2].outcome.raised[0].model: a member of a triggered chain must follow another one"
+        ],
+    );
+    says(
+        &with(&|refusal| refusal.raised[0].by = refusal.witness),
+        &expect![
+            "models[2].outcome.raised[0].by.response: the certificate says 16, and what follows is 10"
+        ],
+    );
+    says(
+        &with(&|refusal| refusal.raised.push(refusal.raised[0])),
+        &expect![
+            "models[2].outcome.raised[1].jitter: a step must raise it, and here it is 7 against 7"
+        ],
+    );
+    // With the hand-over alone the detector responds in 1 + 6 + 3.
+    says(
+        &with(&|refusal| refusal.raised.clear()),
+        &expect!["models[2].outcome.response: the certificate says 16, and what follows is 10"],
+    );
+    let mut hasty = a_map_beside_a_chain();
+    hasty.chains[0].handover[0].asked = NONE;
+    says(
+        &hasty,
+        &expect![
+            "models[2].outcome.raised[0].jitter: the certificate says 7, and what follows is 6"
+        ],
+    );
+    let text = write(&a_map_beside_a_chain());
+    let files = Files { certificate: text.as_bytes(), workload: None, evidence: None };
+    let account = verify(files).expect("a certificate").expect("it holds");
+    let line = account.lines().find(|line| line.starts_with("map")).expect("it is refused");
+    expect!["map is refused: with detector ready 7 ns after its chain arrives, job 0 of a busy period of detector starts its last stage at 6 ns behind 4 ns of a stage of map: response 16 ns > deadline 12 ns"].assert_eq(line);
+}
+
+/// Jobs of 2 in every 2, and something that held the device for 1 before the first: it is never idle.
+#[test]
+fn a_busy_period_without_an_end_is_a_reason_and_one_with_an_end_is_none() {
+    let set = |cost, window, jobs| {
+        let mut asks = model("asks", cost, 2, 1_000, None);
+        asks.outcome = refused(Witness::Endless { window: Nanos(window), jobs });
+        let none = Proof::NpEdf { horizon: NONE, points: vec![], bounds: vec![] };
+        let mut certificate = certificate(Policy::Edf, vec![asks], none);
+        certificate.overheads.wake = Nanos(1);
+        certificate.overheads.charges.idle = Nanos(1);
+        certificate.partitions[0].floor = Nanos(1);
+        certificate
+    };
+    // The window grows by the second of each job: 1, 3, 5, ..
+    says(&set(2, 2 * JOBS_MAX + 1, JOBS_MAX + 1), &expect!["it holds"]);
+    says(
+        &set(2, 2 * JOBS_MAX + 3, JOBS_MAX + 2),
+        &expect![
+            "models[0].outcome (window, jobs): the certificate says (262147, 131074), and what follows is (262145, 131073)"
+        ],
+    );
+    says(
+        &set(2, 2 * JOBS_MAX - 1, JOBS_MAX),
+        &expect![
+            "models[0].outcome (window, jobs): the certificate says (262143, 131072), and what follows is (262145, 131073)"
+        ],
+    );
+    says(
+        &set(1, 2 * JOBS_MAX + 1, JOBS_MAX + 1),
+        &expect![
+            "models[0].outcome: the busy period must go on where nobody looks any more, and here it is 2 against 2"
+        ],
+    );
+}
+
+#[test]
+fn memory_that_is_short_refuses_and_memory_that_is_free_does_not() {
+    let set = |enter: u64, free: u64| {
+        let mut asks = model("asks", 1, 2, 2, None);
+        asks.outcome = refused(Witness::MemoryPressure { free: Bytes(free) });
+        let none = Proof::NpEdf { horizon: NONE, points: vec![], bounds: vec![] };
+        let mut certificate = certificate(Policy::Edf, vec![asks], none);
+        let room = 10_000 - i64::try_from(enter).expect("small");
+        certificate.memory.pressure = Some(Pressure { enter: Bytes(enter), room });
+        certificate
+    };
+    says(&set(10_001, 10_000), &expect!["it holds"]);
+    says(
+        &set(10_001, 9_999),
+        &expect!["models[0].outcome.free: the certificate says 9999, and what follows is 10000"],
+    );
+    says(
+        &set(10_000, 10_000),
+        &expect![
+            "models[0].outcome: less must be free than a new model requires, and here it is 10000 against 10000"
+        ],
+    );
+    let mut unasked = set(10_001, 10_000);
+    unasked.memory.pressure = None;
+    says(
+        &unasked,
+        &expect![
+            "models[0].outcome: less must be free than a new model requires, and here it is 0 against 10000"
+        ],
+    );
+    let mut admitted = davis_et_al();
+    admitted.memory.pressure = Some(Pressure { enter: Bytes(10_001), room: -1 });
+    says(
+        &admitted,
+        &expect![
+            "models[0].outcome: so much memory must be free before it is admitted, and here it is 10001 against 10000"
+        ],
+    );
 }
 
 #[test]
@@ -186,7 +365,7 @@ fn a_refusal_that_refuses_nobody_late_is_refused() {
         start: Nanos(1),
         response: Nanos(2),
     };
-    long.outcome = Outcome::Refused(witness);
+    long.outcome = refused(witness);
     let models = vec![model("short", 1, 2, 2, None), long];
     let alone = Proof::NpFixedPriority { bounds: vec![level(0, (0, None), 1, &[0], (0, 1, 1))] };
     let refused = certificate(Policy::Rms, models, alone);
@@ -254,7 +433,7 @@ fn with_memory(offset: u64, carried: bool) -> Certificate {
     let (resident, scratch) = if carried { (3_072, 0) } else { (1_024, 1_024) };
     let left = Bytes(10_000 - resident - scratch);
     let (resident, scratch) = (Bytes(resident), Bytes(scratch));
-    certificate.memory = Memory { limit: Bytes(10_000), resident, scratch, left };
+    certificate.memory = Memory { limit: Bytes(10_000), resident, scratch, left, pressure: None };
     certificate
 }
 

@@ -128,4 +128,4 @@ pub use report::{
 pub use runtime::Runtime;
 pub use source::{GpuOptions, LoadedModel, MemoryNeed, ModelSource};
 pub use tensor::Tensor;
-pub use trace_pump::{PATIENCE, TraceFile, TracePump, TraceSummary};
+pub use trace_pump::{PATIENCE, TracePump, TraceSink, TraceSummary};

@@ -510,9 +510,13 @@ impl Pipeline {
 
     /// What is done about each model, with the terms on which it asks for admission.
     fn planned(&self, profiles: &[Option<WcetProfile>]) -> Vec<Planned> {
+        plan(&self.workload, self.terms_asked(profiles), self.has_triggers())
+    }
+
+    /// What each model asks for, whatever triggers it.
+    fn terms_asked(&self, profiles: &[Option<WcetProfile>]) -> Vec<Terms> {
         let models = self.workload.models.iter().zip(profiles);
-        let terms = models.map(|(model, profile)| self.terms(model, profile.as_ref()));
-        plan(&self.workload, terms.collect(), self.has_triggers())
+        models.map(|(model, profile)| self.terms(model, profile.as_ref())).collect()
     }
 
     fn terms(&self, model: &Model, profile: Option<&WcetProfile>) -> Terms {

@@ -23,7 +23,7 @@ use aegis_trace::Record;
 use aegis_trace::export::format::TraceWriter;
 
 use crate::error::Error;
-use crate::trace_pump::TraceFile;
+use crate::trace_pump::TraceSink;
 
 /// Records that may wait for a file: some tens of megabytes, and seconds of a busy run.
 const WAITING_MAX: usize = 1 << 18;
@@ -65,7 +65,7 @@ impl Output {
     ///
     /// # Errors
     /// [`Error::Trace`], [`Error::Thread`].
-    pub(crate) fn create(file: &TraceFile) -> Result<Self, Error> {
+    pub(crate) fn create(file: &TraceSink) -> Result<Self, Error> {
         let path = file.path.clone();
         let open = || {
             let created = File::create(&path)?;

@@ -37,14 +37,14 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A file that a trace is to be written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TraceFile {
+pub struct TraceSink {
     /// Where it is.
     pub path: PathBuf,
     /// How it is written.
     pub format: TraceFormat,
 }
 
-impl TraceFile {
+impl TraceSink {
     /// A file in the format that its name stands for.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl TracePump {
     /// # Errors
     /// [`Error::Trace`] when a file cannot be created, [`Error::SameTrace`] for two names of one,
     /// [`Error::Thread`].
-    pub fn start(collector: &TraceCollector, files: &[TraceFile]) -> Result<Self, Error> {
+    pub fn start(collector: &TraceCollector, files: &[TraceSink]) -> Result<Self, Error> {
         Self::start_observed(collector, files, Vec::new())
     }
 
@@ -93,7 +93,7 @@ impl TracePump {
     /// As [`TracePump::start`].
     pub fn start_observed(
         collector: &TraceCollector,
-        files: &[TraceFile],
+        files: &[TraceSink],
         observers: Vec<Box<dyn TraceObserver>>,
     ) -> Result<Self, Error> {
         let outputs = files.iter().map(Output::create).collect::<Result<Vec<_>, _>>()?;

@@ -42,7 +42,9 @@ const SEALED: &[(&str, &str)] = &[
     ("chains/kind", "of a chain that a refused member leaves without a bound"),
     ("chains/deadline", "of a chain that a refused member leaves without a bound"),
     ("chains/max_age", "of a chain that a refused member leaves without a bound"),
-    ("models/outcome/refused/job", "another late job of the same busy period"),
+    ("models/partition", "of a model that would be refused in another partition, too"),
+    ("models/outcome/refused/witness/job", "another late job of the same busy period"),
+    ("models/outcome/refused/raised", "a step that nothing after it needs"),
 ];
 
 /// One change of a value, in words.

@@ -13,8 +13,8 @@ use aegis::live::LiveView;
 use aegis::log::EventLog;
 use aegis::metrics::{Exposure, MetricsServer};
 use aegis::{
-    Bytes, JobId, ModelId, Nanos, Record, Timestamp, TraceEvent, TraceFile, TraceObserver,
-    TracePump,
+    Bytes, JobId, ModelId, Nanos, Record, Timestamp, TraceEvent, TraceObserver, TracePump,
+    TraceSink,
 };
 use aegis_trace::{ManualClock, Reason, StageIndex, StreamId, TraceCollector};
 
@@ -120,7 +120,7 @@ fn recording_allocates_nothing_while_all_exports_are_on() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let collector = TraceCollector::new(usize::try_from(BATCH).expect("small"));
     let mut recorder = collector.recorder();
-    let file = TraceFile::at(folder.path().join("out.jsonl")).expect("its name says how");
+    let file = TraceSink::at(folder.path().join("out.jsonl")).expect("its name says how");
     let pump = TracePump::start_observed(&collector, &[file], observers).expect("a file");
     let (done, address) = (Arc::new(AtomicBool::new(false)), serving.address());
     let until = Arc::clone(&done);

@@ -10,8 +10,8 @@ use aegis::{
 use expect_test::expect;
 
 /// A log, to be written at `path`.
-fn log_at(path: &Path) -> aegis::TraceFile {
-    aegis::TraceFile::at(path).expect("its name says how")
+fn log_at(path: &Path) -> aegis::TraceSink {
+    aegis::TraceSink::at(path).expect("its name says how")
 }
 
 fn us(n: u64) -> Nanos {
@@ -257,8 +257,8 @@ fn a_foreign_file_is_named_for_what_it_is() {
         let error = open(&path, text.as_bytes(), CutTrace::Refused).expect_err("no trace of ours");
         told(&error).replace(&path.display().to_string(), "t")
     };
-    expect!["t could not be read: the trace has no header line"].assert_eq(&error(""));
-    expect!["t could not be read: the trace has no header line"].assert_eq(&error("<html>\n"));
+    expect!["t could not be read: the first line is no header of a trace; of what `--trace` writes, only .jsonl can be read again"].assert_eq(&error(""));
+    expect!["t could not be read: the first line is no header of a trace; of what `--trace` writes, only .jsonl can be read again"].assert_eq(&error("<html>\n"));
     expect!["t could not be read: the trace has format version 1, this program reads 2 to 3"]
         .assert_eq(&error("{\"aegis_trace\":1}\n"));
     expect!["t: the trace is cut short after line 1; `--cut` replays what there is"]

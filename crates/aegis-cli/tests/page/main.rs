@@ -298,7 +298,7 @@ fn what_is_no_trace_is_refused_with_the_place_and_nothing_is_written() {
     );
     assert!(!case.path("page.html").exists());
     let output = Case::new("no trace\n").report("page.html");
-    assert!(text(&output.stderr).contains("no header line"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("no header of a trace"), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -2,8 +2,9 @@
 //!
 //! [`derive()`] takes a set that was accepted and states what its theorem rests on: busy periods and the
 //! start of every job in them, or the windows that answer for all others, or the instants that attain
-//! the bounds. [`derive_refusal`] states the one evaluation that refuses a set. Both are searches of
-//! their own beside those of the verdict: they leave nothing out that a checker would have to find.
+//! the bounds. [`derive_refusal`] states the one evaluation that refuses a set, and
+//! [`derive_refusal_with`] that and the steps before it. They are searches of their own beside those of
+//! the verdict: they leave nothing out that a checker would have to find.
 //!
 //! Everything here is in dense time with blockers in full: starts are those on ticks plus 1 where
 //! something blocks, and busy periods hold what is ready *before* their end. They are as long as those on
@@ -17,7 +18,11 @@
 //! # Sources
 //! Those of the theorems, in their files.
 
+mod raise;
+
 use std::cmp::Ordering;
+
+pub use raise::{STEPS_MAX, Step, SteppedRefusal, derive_refusal_with};
 
 use aegis_trace::{Category, Limit, ModelId, Nanos, Refusal};
 
@@ -33,6 +38,9 @@ use crate::task::TaskSet;
 
 /// The most starts and windows of one derivation: some megabytes of text.
 pub const POINTS_MAX: usize = 1 << 17;
+
+/// How many jobs of a busy period are looked at where an answer has to be derived.
+pub const JOBS_MAX: u64 = 1 << 17;
 
 /// What the theorem of an accepted set rests on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +139,22 @@ pub enum RefusalDerivation {
         /// Its response.
         response: Nanos,
     },
+    /// A job is late under EDF, by its deadline in a busy period.
+    Due {
+        /// Whose.
+        model: ModelId,
+        /// The job.
+        job: DueDerivation,
+        /// Its response.
+        response: Nanos,
+    },
+    /// The busy period holds more jobs than [`JOBS_MAX`], or no window is as long; nothing is late.
+    Endless {
+        /// It goes on for longer than this.
+        window: Nanos,
+        /// How many jobs are ready before that.
+        jobs: u64,
+    },
     /// A job is late under first in, first out.
     Queue {
         /// Whose.
@@ -155,6 +179,9 @@ pub enum NotDerived {
     /// The answer is not about time, or there is none.
     #[error("no inequality about time refused it")]
     NotOfTime,
+    /// Nothing fails: the answer was given with less patience, or beside other models.
+    #[error("looked at with more patience, or without what was refused since, it passes")]
+    Passes,
     /// The setting is not that of admission.
     #[error("only dense time is derived, with no overrun and no look-ahead")]
     Setting,
@@ -178,6 +205,7 @@ impl NotDerived {
             Self::TooLong
             | Self::Undecided(_)
             | Self::NotOfTime
+            | Self::Passes
             | Self::Setting
             | Self::Differs { .. } => Category::Permanent,
         }
@@ -443,13 +471,18 @@ fn queued_response(queued: Nanos, task: &Charged, ready: Nanos) -> Nanos {
     done.saturating_sub(ready).saturating_add(task.jitter)
 }
 
+/// A start on ticks in dense time.
+fn started(ticks: Nanos, blocker: Blocker) -> Nanos {
+    ticks.saturating_add(TimeModel::Dense.instant(blocker.length))
+}
+
 /// The job that attains the bound of a task under EDF.
 fn due(bound: &Bound, outcome: &Outcome, task: &Charged) -> Result<EdfDerivation, NotDerived> {
     match *outcome {
         Outcome::Worst(Worst { response, start, due: Some(due), blocker, .. })
             if response == bound.response =>
         {
-            let start = start.saturating_add(TimeModel::Dense.instant(blocker.length));
+            let start = started(start, blocker);
             Ok(Some(DueDerivation { due, blocking: blocker.length, start }))
         }
         // A bound that was not found is the deadline, which the windows prove.

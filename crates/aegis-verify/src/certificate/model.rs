@@ -3,7 +3,7 @@
 use aegis_trace::{Bytes, Nanos};
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, Witness};
+use super::{Digest, Refusal};
 
 /// A model: what it asked for, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,5 +207,5 @@ pub enum Outcome {
     /// It was admitted.
     Admitted,
     /// It was refused beside the models that were admitted before it.
-    Refused(Witness),
+    Refused(Refusal),
 }

@@ -1,6 +1,6 @@
-//! The numbers of a proof, theorem by theorem, and of the inequality that refuses a model.
+//! The numbers of a proof, theorem by theorem.
 
-use aegis_trace::{Bytes, Nanos};
+use aegis_trace::Nanos;
 use serde::{Deserialize, Serialize};
 
 /// The numbers of a proof. One entry for each task that was admitted, in the order of the models;
@@ -102,72 +102,4 @@ pub struct FifoBound {
     pub response: Nanos,
     /// Deadline minus response.
     pub slack: Nanos,
-}
-
-/// The inequality that failed, with its numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "inequality", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Witness {
-    /// `sum C/T <= 1`.
-    Load {
-        /// The shares of all tasks together, in units of 2^-63, each rounded up, 2^64 - 1 at most.
-        share: u64,
-    },
-    /// `J + C <= D`, of the model itself: its `room` is below zero.
-    Alone,
-    /// Under EDF `h + b <= t`.
-    Demand {
-        /// `t`: a window in which some deadline falls at the end.
-        window: Nanos,
-        /// `h`: the work that must be done inside.
-        demand: Nanos,
-        /// `b`: the longest that something due later can hold the device.
-        blocking: Nanos,
-        /// Whose stage that is, the first of equally long ones; `None` for the floor, or nothing.
-        blocked_by: Option<u32>,
-    },
-    /// Under fixed priorities `R <= D`.
-    Response {
-        /// Who would be late.
-        model: u32,
-        /// The longest that something less urgent can hold the device.
-        blocking: Nanos,
-        /// Whose stage that is; as above.
-        blocked_by: Option<u32>,
-        /// Which job of the busy period is late.
-        job: u32,
-        /// When its last stage starts, at the latest.
-        start: Nanos,
-        /// Its response.
-        response: Nanos,
-    },
-    /// Under first in, first out `R <= D`.
-    Queue {
-        /// Who would be late.
-        model: u32,
-        /// When the job that is late is ready.
-        ready: Nanos,
-        /// Its response.
-        response: Nanos,
-    },
-    /// Everything that must have bytes of its own, and what must be live at once, exceed the device.
-    DeviceMemory {
-        /// Of tensors that share no address, this model's included.
-        resident: Bytes,
-        /// Of those that share: the largest peak of each partition, added up.
-        peak: Bytes,
-    },
-    /// A model needs more than its own budget: `memory` of what is left.
-    MemoryBudget,
-    /// A job costs more than the compute budget: `compute` of what is left.
-    ComputeBudget,
-    /// A piece does not fit the server's budget: `longest` of the charge.
-    ServerBudget,
-    /// More streams than the partition has, or none: `streams` of what is left.
-    Streams,
-    /// The limit on models that may be suspended is used up.
-    Suspended {
-        /// How many were admitted.
-        admitted: u32,
-    },
 }

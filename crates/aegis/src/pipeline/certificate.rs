@@ -14,6 +14,7 @@ mod refusal;
 
 use std::collections::BTreeMap;
 
+use aegis_memory::{Band, PressureThresholds};
 use aegis_sched::admission::{AdmissionController, Terms};
 use aegis_sched::analysis::Setting;
 use aegis_sched::analysis::derivation::{Derivation, Derived, NotDerived, derive};
@@ -125,7 +126,8 @@ impl Pipeline {
         chains: &[ChainReport],
     ) -> Result<Certificate, Error> {
         let evidence = self.evidence()?;
-        let terms = self.terms_of_all(evidence.as_ref())?;
+        let asked = self.terms_asked(&self.profiles(evidence.as_ref()));
+        let terms = self.terms_of_all(evidence.as_ref(), &asked, verdicts);
         let workload = self.workload_hash()?;
         let evidence_hash = match evidence {
             Some(_) => Some(hash("the evidence", &self.evidence_path)?),
@@ -136,6 +138,7 @@ impl Pipeline {
             runtime,
             verdicts,
             terms: &terms,
+            asked: &asked,
             evidence: evidence.as_ref(),
             ranks: ranks(self),
         };
@@ -143,9 +146,8 @@ impl Pipeline {
         let partitions = context.partitions()?;
         let chains = chains.iter().zip(&self.workload.chains);
         let chains: Vec<_> = chains
-            .map(|(report, asked)| chain(report, &asked.models, &models, &partitions))
-            .collect();
-        self.check_handovers(&chains)?;
+            .map(|(report, asked)| self.chain_of(report, &asked.models, &models, &partitions))
+            .collect::<Result<_, _>>()?;
         let admitted = models.iter().filter(|it| it.outcome == Outcome::Admitted).count();
         let kept = chains.iter().filter(|(_, kept)| *kept).count();
         let all = admitted == models.len() && kept == chains.len();
@@ -169,34 +171,82 @@ impl Pipeline {
         })
     }
 
-    /// Whether the jitters of triggered models leave as much for the hand-over as the workload asks.
-    fn check_handovers(&self, chains: &[(verify::Chain, bool)]) -> Result<(), CertificateError> {
-        for (chain, _) in chains {
-            for (member, handover) in chain.members.iter().skip(1).zip(&chain.handover) {
-                let model = &self.workload.models[*member as usize];
-                if *handover < model.jitter {
-                    let (model, asked) = (model.name.clone(), model.jitter);
-                    return Err(CertificateError::Handover { model, asked, left: *handover });
-                }
-            }
-        }
-        Ok(())
+    /// A chain with its numbers, and whether it is kept.
+    fn chain_of(
+        &self,
+        report: &ChainReport,
+        members: &[usize],
+        models: &[verify::Model],
+        partitions: &[verify::Partition],
+    ) -> Result<(verify::Chain, bool), CertificateError> {
+        let handover = match report.kind {
+            ChainKind::Triggered => self.handovers(members, models, partitions)?,
+            ChainKind::Sampled => Vec::new(),
+        };
+        let slack = |limit: Option<Nanos>, found: Option<Nanos>| {
+            let (limit, found) = (i64::try_from(limit?.0).ok()?, i64::try_from(found?.0).ok()?);
+            Some(limit - found)
+        };
+        let chain = verify::Chain {
+            name: report.name.clone(),
+            kind: match report.kind {
+                ChainKind::Triggered => verify::ChainKind::Triggered,
+                ChainKind::Sampled => verify::ChainKind::Sampled,
+            },
+            handover,
+            members: members.iter().map(|place| model::index(*place)).collect(),
+            bound: report.bound,
+            deadline: report.deadline,
+            slack: slack(report.deadline, report.bound),
+            age: report.age,
+            max_age: report.max_age,
+            age_slack: slack(report.max_age, report.age),
+        };
+        Ok((chain, report.refused.is_empty()))
     }
 
-    /// The terms on which each model asked for admission.
+    /// How each member but the first gets ready.
+    fn handovers(
+        &self,
+        members: &[usize],
+        models: &[verify::Model],
+        partitions: &[verify::Partition],
+    ) -> Result<Vec<verify::Handover>, CertificateError> {
+        let response = |place: usize| match models[place].outcome {
+            Outcome::Admitted => Some(response(partitions, model::index(place))),
+            Outcome::Refused(_) => None,
+        };
+        let mut before = response(members[0]);
+        let mut handovers = Vec::with_capacity(members.len() - 1);
+        for place in &members[1..] {
+            let (asked, own) = (self.workload.models[*place].jitter, response(*place));
+            let of = |trigger: Nanos| {
+                let left = jitter(&models[*place]).saturating_sub(trigger);
+                left.checked_sub(asked).ok_or_else(|| CertificateError::Handover {
+                    model: models[*place].name.clone(),
+                    asked,
+                    left,
+                })
+            };
+            let spare = own.map(|_| of(before.unwrap_or(Nanos::ZERO))).transpose()?;
+            handovers.push(verify::Handover { asked, spare });
+            before = own.or(before);
+        }
+        Ok(handovers)
+    }
+
+    /// The terms on which each model was admitted, or those that it asked for.
     fn terms_of_all(
         &self,
         evidence: Option<&crate::evidence::Evidence>,
-    ) -> Result<Vec<Terms>, CertificateError> {
+        asked: &[Terms],
+        verdicts: &[Verdict],
+    ) -> Vec<Terms> {
         let planned = self.planned(&self.profiles(evidence)).into_iter();
-        let models = planned.zip(&self.workload.models);
-        let terms = models.map(|(planned, model)| match planned {
-            Planned::Ask(terms) => Ok(terms),
-            Planned::Refuse(_) => Err(CertificateError::Uncovered {
-                model: model.name.clone(),
-                why: "where models trigger one another it was refused with jitters of a set that is \
-                      not admitted",
-            }),
+        let models = planned.zip(asked).zip(verdicts);
+        let terms = models.map(|((planned, asked), verdict)| match planned {
+            Planned::Ask(terms) if verdict.outcome.is_ok() => terms,
+            Planned::Ask(_) | Planned::Refuse(_) => asked.clone(),
         });
         terms.collect()
     }
@@ -335,51 +385,36 @@ impl Context<'_> {
 
     /// What all admitted models occupy.
     fn memory(&self, models: &[verify::Model]) -> verify::Memory {
-        let limit = self.runtime.lock_admissions().memory.bound().capacity();
+        let limit = self.capacity();
         let placed = |it: &&verify::Model| it.outcome == Outcome::Admitted;
         let admitted: Vec<_> = models.iter().filter(placed).collect();
         let resident: Bytes = admitted.iter().map(|it| it.need.resident).sum();
         let scratch = model::covered(admitted.iter().flat_map(|it| model::shared(it)));
         let left = limit.saturating_sub(resident + scratch);
-        verify::Memory { limit, resident, scratch, left }
+        let room = |enter: Bytes| {
+            let signed = |bytes: Bytes| i64::try_from(bytes.0).unwrap_or(i64::MAX);
+            signed(self.free(models)) - signed(enter)
+        };
+        let asked = self.pipeline.workload().device.pressure;
+        let pressure = asked.map(|PressureThresholds { low: Band { enter, .. }, .. }| {
+            verify::Pressure { enter, room: room(enter) }
+        });
+        verify::Memory { limit, resident, scratch, left, pressure }
     }
-}
 
-/// A chain with its numbers, and whether it is kept.
-fn chain(
-    report: &ChainReport,
-    members: &[usize],
-    models: &[verify::Model],
-    partitions: &[verify::Partition],
-) -> (verify::Chain, bool) {
-    let members: Vec<u32> = members.iter().map(|place| model::index(*place)).collect();
-    let triggered = report.kind == ChainKind::Triggered && report.bound.is_some();
-    let pairs = members.windows(2).filter(|_| triggered);
-    // A jitter below the response of its trigger has no hand-over, which the checker will find.
-    let handover = pairs.map(|pair| {
-        let response = response(partitions, pair[0]);
-        jitter(&models[pair[1] as usize]).saturating_sub(response)
-    });
-    let slack = |limit: Option<Nanos>, found: Option<Nanos>| {
-        let (limit, found) = (i64::try_from(limit?.0).ok()?, i64::try_from(found?.0).ok()?);
-        Some(limit - found)
-    };
-    let chain = verify::Chain {
-        name: report.name.clone(),
-        kind: match report.kind {
-            ChainKind::Triggered => verify::ChainKind::Triggered,
-            ChainKind::Sampled => verify::ChainKind::Sampled,
-        },
-        handover: handover.collect(),
-        members,
-        bound: report.bound,
-        deadline: report.deadline,
-        slack: slack(report.deadline, report.bound),
-        age: report.age,
-        max_age: report.max_age,
-        age_slack: slack(report.max_age, report.age),
-    };
-    (chain, report.refused.is_empty())
+    fn capacity(&self) -> Bytes {
+        self.runtime.lock_admissions().memory.bound().capacity()
+    }
+
+    /// What is free beside those of `models` that were admitted, as memory pressure counts it.
+    fn free(&self, models: &[verify::Model]) -> Bytes {
+        let limit = self.capacity();
+        let admitted = || models.iter().filter(|it| it.outcome == Outcome::Admitted);
+        let resident: Bytes = admitted().map(|it| it.need.resident).sum();
+        let offsets = admitted().flat_map(model::shared).map(|at| at.offset);
+        let scratch = limit - Bytes(offsets.min().unwrap_or(limit.0));
+        limit.saturating_sub(resident + scratch)
+    }
 }
 
 fn jitter(model: &verify::Model) -> Nanos {

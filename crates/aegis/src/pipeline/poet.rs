@@ -6,9 +6,9 @@
 //! says what that is.
 //!
 //! Costs contain their overheads. What can hold the device less urgently than every task (waking up,
-//! or a piece in the background) is a task of its own, `0`, which is least urgent and practically
-//! never released again. Time there is discrete, a nanosecond a tick: a blocker counts a tick less
-//! than here, and so does a bound that has one.
+//! or a piece in the background) is a task of its own, `0`, which is least urgent and not released
+//! again within any busy period. Time there is discrete, a nanosecond a tick: a blocker counts a tick
+//! less than here, and so does a bound that has one.
 //!
 //! # Sources
 //! Maida, Bozhko, Brandenburg, "Foundational response-time analysis as explainable evidence of
@@ -24,8 +24,9 @@ use aegis_trace::{Category, Nanos};
 use super::Pipeline;
 use crate::runtime::Runtime;
 
-/// The period and deadline of the task that stands for the floor: 2^62 ns, 146 years.
-const NEVER_AGAIN: u64 = 1 << 62;
+/// The period and deadline of the task that stands for the floor where busy periods have no end that
+/// can be told: 2^62 ns, 146 years.
+const NEVER_AGAIN: Nanos = Nanos(1 << 62);
 
 /// Why a set is no problem for POET.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -135,7 +136,7 @@ fn yaml(controller: &AdmissionController) -> Result<String, PoetError> {
     );
     let floor = floor(set.background().longest, &config.overheads);
     if floor > Nanos::ZERO {
-        let never = Nanos(NEVER_AGAIN);
+        let never = never_again(controller, floor);
         write_task(
             &mut text,
             0,
@@ -178,6 +179,25 @@ fn floor(background: Nanos, overheads: &Overheads) -> Nanos {
         Nanos::ZERO => overheads.wake,
         piece => overheads.wake.max(piece.saturating_add(overheads.most())),
     }
+}
+
+/// A time that is longer than any busy period and any deadline after its beginning.
+///
+/// `L <= (floor + sum C) / (1 - U)`, since no more than `L/T + 1` jobs of a task are released in `L`. It
+/// is as short as that allows: under EDF POET goes through the releases of all others up to it.
+fn never_again(controller: &AdmissionController, floor: Nanos) -> Nanos {
+    const ONE: u128 = 1 << 63;
+    let overheads = &controller.config().overheads;
+    let tasks = controller.tasks().tasks();
+    let costs = || tasks.iter().map(|task| u128::from(overheads.total(task.stages()).0));
+    let shares =
+        costs().zip(tasks).map(|(cost, task)| (cost * ONE).div_ceil(task.period().0.into()));
+    let ahead = costs().sum::<u128>() + u128::from(floor.0);
+    let latest = tasks.iter().map(|task| u128::from(task.deadline().0)).max().unwrap_or(0);
+    let free = ONE.checked_sub(shares.sum()).filter(|free| *free > 0);
+    let longest = free.and_then(|free| Some(ahead.checked_mul(ONE)?.div_ceil(free)));
+    let never = longest.and_then(|longest| u64::try_from(longest.checked_add(latest)?).ok());
+    never.map_or(NEVER_AGAIN, Nanos).min(NEVER_AGAIN)
 }
 
 fn write_task(

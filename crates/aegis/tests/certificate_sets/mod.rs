@@ -64,6 +64,8 @@ pub(crate) fn named() -> Vec<(String, String)> {
     all.extend(best_effort());
     all.extend(of_memory());
     all.extend(of_chains());
+    all.extend(of_broken_chains());
+    all.extend(without_an_answer());
     all.extend(split());
     all
 }
@@ -139,6 +141,67 @@ fn of_chains() -> Vec<(String, String)> {
         let old = chain("sampled", "deadline = \"80ms\"\nmax_age = \"40ms\"");
         all.push((format!("{policy}, too old"), format!("{}{old}", set(""))));
     }
+    all
+}
+
+/// Models that are refused because a chain is late, in it and beside it.
+fn of_broken_chains() -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for policy in ["edf", "rms", "fifo"] {
+        let chain = "[[chain]]\nname = \"c\"\nmodels = [\"camera\", \"detector\", \"tracker\"]\n\
+                     kind = \"triggered\"\n";
+        let set = |detector: u64, tracker: u64, more: &str| {
+            format!(
+                "{}{}{}{}{more}{}{chain}",
+                head(policy, ""),
+                model("camera", 30_000, &[1_700], "jitter = \"300us\""),
+                model("detector", 30_000, &[detector], ""),
+                model("tracker", 30_000, &[tracker], "jitter = \"400us\""),
+                model("last", 60_000, &[1_000], ""),
+            )
+        };
+        let heavy = model("heavy", 60_000, &[8_000], "");
+        all.push((format!("{policy}, beside a late chain"), set(4_000, 3_000, &heavy)));
+        all.push((format!("{policy}, a late member"), set(6_000, 19_000, "")));
+        let long = model("long", 120_000, &[15_000], "").replace("3MiB", "57MiB");
+        all.push((format!("{policy}, a refused trigger"), set(29_000, 3_000, &long)));
+    }
+    all
+}
+
+/// Models that are refused because nobody looks so far, or because memory is short.
+fn without_an_answer() -> Vec<(String, String)> {
+    let bare = |policy: &str| {
+        head(policy, "").replace("90us", "0us").replace("20us", "0us").replace("10us", "0us")
+    };
+    let mut all = Vec::new();
+    for policy in ["edf", "rms", "fifo"] {
+        // Thirds of periods without a common multiple, with a jitter: the device is never idle.
+        let third = |name: &str, cost: u64, more: &str| {
+            let shown = model(name, 1, &[1], more);
+            let shown = shown.replace("period = \"1us\"", &format!("period = \"{}ns\"", 3 * cost));
+            shown.replace("\"1us\"", &format!("\"{cost}ns\""))
+        };
+        let set = format!(
+            "{}{}{}{}",
+            bare(policy),
+            third("one", 3_000_017, "jitter = \"1us\"\ndeadline = \"1s\""),
+            third("two", 3_000_047, "deadline = \"1s\""),
+            third("three", 3_000_061, "deadline = \"1s\""),
+        );
+        all.push((format!("{policy}, never idle"), set));
+    }
+    let pressure = "[device.pressure]\nlow_enter = \"52MiB\"\nlow_leave = \"56MiB\"\n\
+                    critical_enter = \"8MiB\"\ncritical_leave = \"16MiB\"\n[scheduler]";
+    let short = format!(
+        "{}{}{}{}{}",
+        head("edf", "").replacen("[scheduler]", pressure, 1),
+        model("first", 10_000, &[1_700], ""),
+        model("second", 20_000, &[700, 600], ""),
+        model("third", 40_000, &[900], ""),
+        model("fourth", 80_000, &[1_900], ""),
+    );
+    all.push(("memory, short".into(), short));
     all
 }
 

@@ -196,8 +196,8 @@ mod tests {
         said += &complaint("{\"aegis_trace\":2,\"more\":1}\n");
         expect_test::expect![[r#"
             the trace has format version 9, this program reads 2 to 3
-            the trace has no header line
-            the trace has no header line
+            the first line is no header of a trace; of what `--trace` writes, only .jsonl can be read again
+            the first line is no header of a trace; of what `--trace` writes, only .jsonl can be read again
             line 2 of the trace is not an event (byte 25 of the file): missing field `by`
             line 2 of the trace is not an event (byte 49 of the file): unknown variant `paused`, expected one of `configured`, `started`, `admitted`, `bound_changed`, `refused`, `evicting`, `evicted`, `freed`, `stamped`, `submitted`, `submission_refused`, `released`, `dispatched`, `stage_completed`, `stage_failed`, `launch_failed`, `suspended`, `completed`, `missed_deadline`, `dropped`, `faulted`, `fenced`, `assumption_broken`, `bound_exceeded`, `out_of_budget`, `debt_incurred`, `postponed`, `guarantees_restored`, `hanging`, `allocation_refused`, `pressure_changed`, `evidence_stale`, `idle`, `stopping`, `stopped`
             line 2 of the trace is not an event (byte 18 of the file): EOF while parsing a value
@@ -205,7 +205,7 @@ mod tests {
             line 2 of the trace (byte 18 of the file) is longer than 1048576 bytes
             line 2 of the trace is not an event (byte 18 of the file): unknown key `note`
             line 2 of the trace is not an event (byte 18 of the file): unknown key `end.kept`
-            the trace has no header line
+            the first line is no header of a trace; of what `--trace` writes, only .jsonl can be read again
         "#]].assert_eq(&said);
     }
 }

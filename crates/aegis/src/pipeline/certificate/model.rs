@@ -23,7 +23,10 @@ pub(super) struct Context<'c> {
     pub(super) pipeline: &'c Pipeline,
     pub(super) runtime: &'c Runtime,
     pub(super) verdicts: &'c [Verdict],
+    /// On which terms each was admitted, or asked for it.
     pub(super) terms: &'c [Terms],
+    /// What each asked for, before it was known what triggers it.
+    pub(super) asked: &'c [Terms],
     pub(super) evidence: Option<&'c Evidence>,
     pub(super) ranks: Vec<Option<u32>>,
 }
@@ -126,13 +129,13 @@ impl Context<'_> {
             charge: charge(terms, &overheads),
             need: need(&tensors),
             tensors,
-            outcome: verify::Outcome::Refused(verify::Witness::Alone),
+            outcome: verify::Outcome::Admitted,
         };
         model.left = self.left(&model, placements.is_some());
         model.outcome = match &verdict.outcome {
             Ok(_) => verify::Outcome::Admitted,
             Err(Error::Refused { refusal, .. }) => {
-                verify::Outcome::Refused(self.witness(place, &model, before, refusal)?)
+                verify::Outcome::Refused(self.refusal(place, &model, before, refusal)?)
             }
             Err(_) => {
                 let why = "it was not decided about, since something failed";
