@@ -306,8 +306,8 @@ fn a_closed_log_that_lacks_records_is_no_cut_one() {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(400))]
 
-    /// Whatever bits are flipped: a verdict or an error with its place, never a panic. Changed times
-    /// are another log, which may replay; every other change is seen.
+    /// Whatever bits are flipped: a verdict or an error, never a panic, and accounts that add up. That
+    /// changes are seen is the matter of the mutation tests of the replay itself.
     #[test]
     fn damaged_traces_are_no_danger(flips in proptest::collection::vec((0usize..1 << 16, 0u8..8), 1..4)) {
         let folder = tempfile::tempdir().expect("a folder");

@@ -185,7 +185,7 @@ impl TraceFile {
     #[must_use]
     pub fn name_of(&self, model: ModelId) -> String {
         let known = self.replayed.executors.iter().find_map(|of| of.models.get(&model));
-        known.map_or_else(|| model.to_string(), |model| model.name.clone())
+        known.map_or_else(|| model.to_string(), |model| shown(&model.name))
     }
 
     fn failed(&self, cause: ReplayError) -> ReplayFileError {
@@ -215,7 +215,15 @@ fn whole_lines(path: &Path) -> Result<Vec<u8>, TraceError> {
 
 /// `the whole device` or `partition vision`.
 fn place(partition: Option<&str>) -> String {
-    partition.map_or_else(|| "the whole device".into(), |name| format!("partition {name}"))
+    partition.map_or_else(|| "the whole device".into(), |name| format!("partition {}", shown(name)))
+}
+
+/// A name on one line of a terminal, whatever a foreign trace has for one.
+fn shown(name: &str) -> String {
+    let plain = |part: char| {
+        if part.is_control() { part.escape_default().to_string() } else { part.into() }
+    };
+    name.chars().map(plain).collect()
 }
 
 #[cfg(test)]
@@ -226,6 +234,14 @@ mod tests {
 {"at":0,"by":0,"event":"configured","what":{"policy":"edf","overheads":{"dispatch":1,"wake":2,"boundary":0,"copy":0,"look_ahead":false},"overrun":"record","streams":1,"queue_depth":8,"first_model":0,"max_models":4,"max_suspended":null,"hang_factor":8,"hang_floor":0}}
 {"end":{"records":1,"dropped":0}}
 "#;
+
+    #[test]
+    fn a_name_of_a_foreign_trace_forges_no_line() {
+        assert_eq!(shown("lidar \"left\""), "lidar \"left\"");
+        let forged = "lidar\nyes: every decision is as logged\u{1b}[2K";
+        assert_eq!(shown(forged), "lidar\\nyes: every decision is as logged\\u{1b}[2K");
+        assert_eq!(place(Some("a\rb")), "partition a\\rb");
+    }
 
     /// No log is known that replays and fails under another policy, so the error is made here.
     #[test]
