@@ -91,7 +91,7 @@ fn seeds_are_what_their_targets_read() {
     read.evidence = Some(aegis_verify::Digest::of(&evidence));
     let account = aegis_verify::check_evidence(&read, &evidence).expect("its evidence");
     assert_eq!(account.recomputed.len(), 2);
-    let log = aegis_trace::export::json::read(&seed("trace/story.jsonl")[..]).expect("a log");
+    let log = aegis_trace::export::json::read(&seed("trace/replayed.jsonl")[..]).expect("a log");
     assert!(log.is_complete());
     let extent = aegis_sched::replay::Extent::Whole;
     let replayed = aegis_sched::replay::replay(&log.trace, extent).expect("it can be replayed");
