@@ -18,8 +18,11 @@ use std::path::Path;
 
 use aegis_sched::sim::{Random, Seed};
 
+/// What a target does with some bytes.
+type Body = fn(&[u8]);
+
 /// Every target there is, its body, and where its seeds lie.
-const TARGETS: [(&str, fn(&[u8]), &str); 6] = [
+const TARGETS: [(&str, Body, &str); 6] = [
     ("certificate", certificate::run, "certificate"),
     ("evidence", evidence::run, "evidence"),
     ("page", page::run, "trace"),
