@@ -1,5 +1,6 @@
-//! Any bytes at all as a certificate: proved, faulted with a place, or refused as no certificate. What is
-//! sealed and read is written as it was.
+//! Any bytes at all as a certificate: proved, faulted with a place, or refused as no certificate.
+//!
+//! What is sealed and read is written as it was.
 
 use aegis_verify::{Files, read, verify, write};
 
