@@ -129,7 +129,7 @@ impl Exports {
         let address = "127.0.0.1:0".parse().expect("an address");
         let server = MetricsServer::bind(address, Exposure::Loopback).expect("a free port");
         let (serving, metrics) = server.serve(Bytes::from_mib(1)).expect("a thread");
-        let (_, live) = LiveView::new();
+        let (_, live) = LiveView::new(Arc::new(aegis::ManualClock::new()));
         let taken = Arc::new(AtomicU64::new(0));
         let first = Taken(Arc::clone(&taken));
         let observers: Vec<Box<dyn TraceObserver>> =

@@ -1,12 +1,7 @@
-//! Any bytes at all as a certificate: proved, faulted with a place, or refused as no certificate.
+//! Fuzzes the body of the same name.
 #![no_main]
 
-use aegis_verify::{Files, verify};
-use libfuzzer_sys::fuzz_target;
+#[path = "../bodies/certificate.rs"]
+mod body;
 
-fuzz_target!(|bytes: &[u8]| {
-    let files = Files { certificate: bytes, workload: None, evidence: None };
-    if let Ok(Err(fault)) = verify(files) {
-        assert!(!fault.to_string().is_empty());
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| body::run(bytes));

@@ -1,22 +1,7 @@
-//! Any bytes at all as a log: read, or refused with a place inside them.
+//! Fuzzes the body of the same name.
 #![no_main]
 
-use aegis_trace::TraceError;
-use aegis_trace::export::json::Reader;
-use libfuzzer_sys::fuzz_target;
+#[path = "../bodies/trace_reader.rs"]
+mod body;
 
-fuzz_target!(|bytes: &[u8]| {
-    let Ok(mut reader) = Reader::open(bytes) else { return };
-    loop {
-        match reader.next() {
-            Ok(Some(_)) => {}
-            Ok(None) => break assert!(reader.ending().is_some()),
-            Err(
-                TraceError::Malformed { byte, .. }
-                | TraceError::TooLong { byte, .. }
-                | TraceError::AfterEnd { byte, .. },
-            ) => assert!(byte <= bytes.len() as u64),
-            Err(error) => panic!("memory does not fail: {error}"),
-        }
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| body::run(bytes));

@@ -5,6 +5,7 @@
 
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use aegis::live::LiveView;
 use aegis::log::EventLog;
@@ -109,7 +110,7 @@ impl Exports {
             observers.push(Box::new(EventLog::default()));
         }
         let view = self.is_shown.then(|| {
-            let (view, feed) = LiveView::new();
+            let (view, feed) = LiveView::new(Arc::clone(runtime.clock()));
             observers.push(Box::new(feed));
             view
         });

@@ -3,11 +3,9 @@
 //! Nothing of the scheduler or the planner takes part. The program `aegis-verify` does the same without
 //! even linking them.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use aegis_verify::{FILE_MAX, Files};
+use aegis_verify::{FILE_MAX, Files, INPUT_MAX};
 use anyhow::{Context, Result};
 use clap::Args;
 
@@ -27,9 +25,10 @@ pub(crate) struct VerifyArgs {
 }
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<Answer> {
-    let certificate = read(&args.certificate)?;
-    let workload = args.workload.as_deref().map(read).transpose()?;
-    let evidence = args.evidence.as_deref().map(read).transpose()?;
+    let input = |path| read(path, INPUT_MAX);
+    let certificate = read(&args.certificate, FILE_MAX)?;
+    let workload = args.workload.as_deref().map(input).transpose()?;
+    let evidence = args.evidence.as_deref().map(input).transpose()?;
     let (workload, evidence) = (workload.as_deref(), evidence.as_deref());
     let files = Files { certificate: &certificate, workload, evidence };
     let name = || args.certificate.display().to_string();
@@ -39,11 +38,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Answer> {
     }
 }
 
-/// Never more than a byte beyond the longest certificate, so that a file too long shows as such.
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let name = || format!("cannot read {}", path.display());
-    let file = File::open(path).with_context(name)?;
-    file.take(FILE_MAX + 1).read_to_end(&mut bytes).with_context(name)?;
-    Ok(bytes)
+    aegis_verify::bytes_of(path, limit).with_context(name)
 }

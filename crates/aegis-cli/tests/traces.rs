@@ -232,6 +232,75 @@ fn a_reader_who_leaves_ends_the_run_if_that_is_asked_for() {
     assert!(text(&output.stdout).contains("| camera "), "the report is there all the same");
 }
 
+/// Makes a pipe with a name and opens its other end, which then takes what the pipe holds and no more.
+fn stalled(case: &Case, name: &str) -> std::thread::JoinHandle<File> {
+    let path = case.path(name);
+    assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo starts").success());
+    std::thread::spawn(move || {
+        let mut pipe = File::open(path).expect("the other end");
+        pipe.read_exact(&mut [0; 10]).expect("the beginning");
+        pipe
+    })
+}
+
+/// A workload of many short jobs: more of its trace than a pipe holds within a second.
+const BUSY: &str = r#"
+    device = { driver = "host", memory = "64MiB" }
+    scheduler = { policy = "edf", queue_depth = 8 }
+    overheads = { dispatch = "1ms", wake = "1ms" }
+    [[model]]
+    name = "camera"
+    backend = "sim"
+    period = "5ms"
+    sim = { stages = ["10us"] }
+"#;
+
+#[test]
+fn a_reader_who_stalls_neither_holds_up_the_other_files_nor_the_end() {
+    let case = Case::new();
+    fs::write(case.path("pipeline.toml"), BUSY).expect("a file");
+    let reader = stalled(&case, "pipe");
+    let begun = std::time::Instant::now();
+    let run = ["run", "pipeline.toml", "--for", "2s", "--trace", "pipe", "--trace", "out.jsonl"];
+    let output = case.aegis(&run);
+    assert!(begun.elapsed().as_secs() < 40, "it ends, after its patience");
+    assert_eq!(output.status.code(), Some(2), "what was asked for is not there");
+    let said = text(&output.stderr);
+    assert!(said.contains("the trace pipe could not be written: "), "{said}");
+    assert!(said.contains(" records wait for it; it holds what"), "{said}");
+    assert!(text(&output.stdout).contains("ran 2.0 s"), "{}", text(&output.stdout));
+    let log = fs::read_to_string(case.path("out.jsonl")).expect("the other file");
+    assert!(log.lines().last().expect("lines").starts_with("{\"end\""), "it is whole");
+    drop(reader.join().expect("it read the beginning"));
+}
+
+#[test]
+fn two_names_of_one_file_are_not_two_traces() {
+    let case = Case::new();
+    for (first, second) in [("out.jsonl", "./out.jsonl"), ("hard.jsonl", "hard.json")] {
+        if first.starts_with("hard") {
+            fs::write(case.path(first), "").expect("a file");
+            fs::hard_link(case.path(first), case.path(second)).expect("a link");
+        }
+        let run = ["run", "pipeline.toml", "--for", "1s", "--trace", first, "--trace", second];
+        let output = case.aegis(&run);
+        assert_eq!(output.status.code(), Some(2));
+        let said = text(&output.stderr);
+        assert!(said.contains(&format!("{first} and {second} are the same file")), "{said}");
+        assert!(output.stdout.is_empty(), "nothing ran");
+    }
+}
+
+#[test]
+fn a_trace_overwrites_no_input_by_another_name_of_it() {
+    let case = Case::new();
+    fs::hard_link(case.path("pipeline.toml"), case.path("other.jsonl")).expect("a link");
+    let output = case.aegis(&["run", "pipeline.toml", "--for", "1s", "--trace", "other.jsonl"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("would overwrite"), "{}", text(&output.stderr));
+    assert_eq!(fs::read_to_string(case.path("pipeline.toml")).expect("it is there"), WORKLOAD);
+}
+
 /// A run that has written something to each of its files.
 fn begun(case: &Case, files: &[&str]) -> Child {
     let mut command = case.command(&["run", "pipeline.toml"]);

@@ -310,3 +310,29 @@ fn keys(of: &Yaml) -> Vec<&str> {
     keys.sort_unstable();
     keys
 }
+
+#[test]
+fn long_evidence_is_read_whole_and_what_is_too_long_is_no_fault_of_the_certificate() {
+    let seed = |path: &str| {
+        let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/");
+        std::fs::read(format!("{seeds}{path}/two_models.json")).expect("a seed")
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let evidence = folder.path().join("evidence.json");
+    let mut long = seed("evidence");
+    // Spaces are no part of its content; and more of them than a certificate may have bytes.
+    long.resize(usize::try_from(aegis_verify::FILE_MAX).expect("64 MiB") + 10, b' ');
+    std::fs::write(&evidence, &long).expect("a file");
+    let (mut certificate, _) = aegis_verify::read(&seed("certificate")).expect("a certificate");
+    certificate.evidence = Some(aegis_verify::Digest::of(&long));
+    let sealed = aegis_verify::write(&certificate);
+    std::fs::write(folder.path().join("c.json"), sealed).expect("a file");
+    let arguments = ["verify", "c.json", "--evidence", "evidence.json"];
+    let output = aegis(folder.path(), &arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    let file = std::fs::File::create(&evidence).expect("a file");
+    file.set_len(aegis_verify::INPUT_MAX + 1).expect("it takes no room");
+    let output = aegis(folder.path(), &arguments);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("at most 1073741824 are read"));
+}

@@ -77,6 +77,12 @@ impl StreamPool {
         Ok(())
     }
 
+    /// The first stream, whose number is the lowest; `None` of none.
+    #[must_use]
+    pub fn first(&self) -> Option<StreamId> {
+        self.entries.first().map(|entry| entry.stream.id())
+    }
+
     /// How many streams there are.
     #[must_use]
     pub fn len(&self) -> usize {

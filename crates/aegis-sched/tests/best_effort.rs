@@ -445,7 +445,7 @@ fn the_same_seed_twice_gives_byte_equal_traces() {
         let text = bytes();
         assert_eq!(text, bytes(), "seed {seed}");
         let back = aegis_trace::export::json::read(&text[..]).expect("our own output");
-        assert!(back.complete && back.trace == *run(&case(seed)).0.trace(), "seed {seed}");
+        assert!(back.is_complete() && back.trace == *run(&case(seed)).0.trace(), "seed {seed}");
     }
 }
 

@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::StreamId;
 use crate::unit::Nanos;
 
 /// One serial executor: the dispatcher of a partition and the admission in front of it. Recorded once,
@@ -24,6 +25,10 @@ pub struct ExecutorConfig {
     pub overrun: OverrunPolicy,
     /// Streams of the partition.
     pub streams: u32,
+    /// The first of its streams by its number on the device, which the others follow. `None` before the
+    /// dispatcher has its streams, and in traces of before this was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_stream: Option<StreamId>,
     /// Submissions that may wait to be taken.
     pub queue_depth: u32,
     /// The lowest index of a model's id here.

@@ -6,6 +6,7 @@ mod story;
 
 use std::collections::BTreeMap;
 
+use aegis_trace::export::End;
 use aegis_trace::export::convert::{ConvertError, Converted, convert};
 use aegis_trace::export::format::{TraceFormat, TraceWriter};
 use aegis_trace::export::json::{Ending, Place, Reader, VERSION};
@@ -21,6 +22,13 @@ fn written(format: TraceFormat, records: &[Record], dropped: u64) -> Vec<u8> {
     let mut writer = TraceWriter::new(format, Vec::new()).expect("memory takes all");
     writer.write(records).expect("memory takes all");
     writer.finish(dropped).expect("memory takes all")
+}
+
+/// The picture of a log that ends in the middle of `records`.
+fn cut(format: TraceFormat, records: &[Record]) -> Vec<u8> {
+    let mut writer = TraceWriter::new(format, Vec::new()).expect("memory takes all");
+    writer.write(records).expect("memory takes all");
+    writer.conclude(End::Cut).expect("memory takes all")
 }
 
 /// The events of a Chrome trace, after holding its slices to nest.
@@ -205,7 +213,7 @@ fn a_log_that_was_cut_is_converted_up_to_there() {
     let place = Place { line: whole as u64 + 1, byte: last };
     assert_eq!(read.ending, Ending::Cut { place });
     let before = usize::try_from(read.records).expect("few");
-    assert_eq!(picture, written(TraceFormat::Chrome, &records[..before], 0));
+    assert_eq!(picture, cut(TraceFormat::Chrome, &records[..before]));
 }
 
 #[test]
@@ -221,7 +229,7 @@ fn a_fault_in_the_log_ends_the_picture_there_and_names_the_place() {
         matches!(error, ConvertError::Input(TraceError::Malformed { line: 6, .. })),
         "{error:?}"
     );
-    assert_eq!(picture, written(TraceFormat::Chrome, &records[..4], 0));
+    assert_eq!(picture, cut(TraceFormat::Chrome, &records[..4]));
 }
 
 #[test]
@@ -274,6 +282,26 @@ fn jobs_of_a_trace_with_losses_are_drawn_from_what_is_left() {
     for expected in ["model m3", "stream s0", "begin stage 0", "events_lost: 2"] {
         assert!(reading.lines.contains(expected), "{expected} is not in {}", reading.lines);
     }
+}
+
+#[test]
+fn a_picture_of_a_log_that_is_not_whole_says_what_is_known_of_the_rest() {
+    let idle = "{\"aegis_trace\":3}\n{\"at\":1,\"by\":0,\"event\":\"idle\"}\n";
+    let end_of = |closing: &str| {
+        let log = format!("{idle}{closing}");
+        let mut picture = Vec::new();
+        let mut reader = Reader::open(log.as_bytes()).expect("a header");
+        convert(&mut reader, TraceFormat::Chrome, &mut picture).expect("a log");
+        let picture: Vec<serde_json::Value> = serde_json::from_slice(&picture).expect("JSON");
+        picture.last().expect("an end")["args"].to_string()
+    };
+    expect_test::expect![[r#"{"records":1,"unfinished":"yes"}"#]].assert_eq(&end_of(""));
+    let closing = |records: u64| format!("{{\"end\":{{\"records\":{records},\"dropped\":4}}}}\n");
+    expect_test::expect![[r#"{"events_lost":4,"records":1}"#]].assert_eq(&end_of(&closing(1)));
+    expect_test::expect![[r#"{"events_lost":4,"records":1,"records_missing":2}"#]]
+        .assert_eq(&end_of(&closing(3)));
+    expect_test::expect![[r#"{"events_lost":4,"records":1,"records_missing":-1}"#]]
+        .assert_eq(&end_of(&closing(0)));
 }
 
 proptest! {

@@ -6,8 +6,8 @@ use std::fmt::{self, Write};
 use aegis_trace::{Bytes, Nanos};
 
 use crate::certificate::{
-    Certificate, Chain, Level, Model, Outcome, Partition, Point, Proof, Raised, Service, Totals,
-    Verdict, Witness,
+    Certificate, Chain, Handover, Level, Model, Outcome, Partition, Point, Proof, Raised, Service,
+    Totals, Verdict, Witness,
 };
 use crate::fault::JOBS_MAX;
 
@@ -18,7 +18,17 @@ assuming that
   2. releases of a model are at least its period apart, and a job is ready within its jitter
   3. jobs run in the order of the policy, one stage at a time, and the device idles for less than
      `wake` while one is ready; a model that is never suspended goes on between its stages
-  4. models have the tensors that are listed, and are alive when that is said
+  4. models have the tensors that are listed, alive when that is said
+";
+
+/// What a certificate with chains assumes besides.
+const OF_CHAINS: &str = "  \
+5. each member of a triggered chain becomes ready within its hand-over (what is asked, and the
+     spare); the period of each member of a sampled one is also the longest time between two releases
+";
+
+/// What no certificate proves.
+const NOT_COVERED: &str = "\
 not covered: when jobs without a deadline end; what follows once an assumption is broken
 ";
 
@@ -76,6 +86,8 @@ fn write_account(text: &mut String, certificate: &Certificate) -> fmt::Result {
     }
     certificate.chains.iter().try_for_each(|chain| write_chain(text, certificate, chain))?;
     text.push_str(ASSUMPTIONS);
+    text.push_str(if certificate.chains.is_empty() { "" } else { OF_CHAINS });
+    text.push_str(NOT_COVERED);
     Ok(())
 }
 
@@ -300,5 +312,44 @@ fn write_chain(text: &mut String, certificate: &Certificate, chain: &Chain) -> f
     if let Some(most) = chain.max_age {
         write!(text, " of {most}")?;
     }
-    writeln!(text, "{}", if is_kept(chain) { "" } else { ": not kept" })
+    writeln!(text, "{}", if is_kept(chain) { "" } else { ": not kept" })?;
+    for (member, Handover { asked, spare }) in members.iter().skip(1).zip(&chain.handover) {
+        write!(text, "  handed over to {member} within {asked}")?;
+        match spare {
+            Some(spare) => writeln!(text, " and {spare} to spare")?,
+            None => writeln!(text)?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The assumptions one a line, as the documents have them.
+    fn listed() -> String {
+        let text = format!("{}{OF_CHAINS}", ASSUMPTIONS.trim_start_matches("assuming that\n"));
+        let mut lines: Vec<String> = Vec::new();
+        for line in text.lines() {
+            match line.strip_prefix("     ") {
+                Some(rest) => {
+                    let last = lines.last_mut().expect("it goes on");
+                    last.push(' ');
+                    last.push_str(rest);
+                }
+                None => lines.push(line.trim_start().to_owned()),
+            }
+        }
+        lines.join("\n")
+    }
+
+    #[test]
+    fn the_documents_list_the_same_assumptions() {
+        let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/certificates.md");
+        let docs = std::fs::read_to_string(docs).expect("it is there");
+        let listed = listed();
+        assert_eq!(listed.lines().count(), 5);
+        assert!(docs.contains(&format!("\n\n{listed}\n\n")), "it must say:\n{listed}");
+    }
 }

@@ -19,6 +19,9 @@ use crate::fault::{Fault, Time, Work, at_most, require, same};
 use crate::load::{load, shares};
 use crate::{chain, fifo, fixed, memory, refusal};
 
+/// The longest name, in bytes.
+const NAME_MAX: usize = 64;
+
 /// Recomputes every number and every inequality of a certificate.
 ///
 /// Costs `O(n)` terms for each job, window and instant that the theorems look at, and a comparison of
@@ -52,19 +55,27 @@ pub fn check(certificate: &Certificate) -> Result<(), Fault> {
 }
 
 /// Whether names tell things apart, and evidence is named where it is used.
+/// Whether a name is one that a workload can have. Any other could look like a line of the answer.
+fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+    (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(allowed)
+}
+
 fn check_names(certificate: &Certificate) -> Result<(), Fault> {
     let mut names = BTreeSet::new();
-    let fresh = certificate.models.iter().all(|it| !it.name.is_empty() && names.insert(&it.name));
-    require("models", "every model has a name of its own", fresh)?;
+    let fresh = certificate.models.iter().all(|it| is_name(&it.name) && names.insert(&it.name));
+    require("models", "every model has a name of its own, of a-z, 0-9, _ and -", fresh)?;
     let mut names = BTreeSet::new();
-    let fresh = certificate.chains.iter().all(|it| !it.name.is_empty() && names.insert(&it.name));
-    require("chains", "every chain has a name of its own", fresh)?;
+    let fresh = certificate.chains.iter().all(|it| is_name(&it.name) && names.insert(&it.name));
+    require("chains", "every chain has a name of its own, of a-z, 0-9, _ and -", fresh)?;
     let partitions = &certificate.partitions;
     let mut names = BTreeSet::new();
     let whole = partitions.len() == 1 && partitions[0].name.is_none();
-    let mut fresh = partitions.iter().map(|it| it.name.as_ref().is_some_and(|it| names.insert(it)));
+    let mut fresh = partitions
+        .iter()
+        .map(|it| it.name.as_ref().is_some_and(|it| is_name(it) && names.insert(it)));
     let split = !partitions.is_empty() && fresh.all(|named| named);
-    let why = "there is one without a name, or each has one of its own";
+    let why = "there is one without a name, or each has one of its own, of a-z, 0-9, _ and -";
     require("partitions", why, whole || split)?;
     let placed = certificate.models.iter().all(|it| (it.partition as usize) < partitions.len());
     require("models", "every model runs in a partition that is there", placed)?;

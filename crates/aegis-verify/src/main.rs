@@ -3,10 +3,11 @@
 //! Exit status: 0 valid; 1 invalid; 2 broken input or failure.
 #![forbid(unsafe_code)]
 
-use std::io::{Read, Write};
+use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
-use aegis_verify::{FILE_MAX, Files, verify};
+use aegis_verify::{FILE_MAX, Files, INPUT_MAX, bytes_of, verify};
 
 const USAGE: &str = "usage: aegis-verify CERTIFICATE [--workload FILE] [--evidence FILE]\n\n\
      Recomputes every number and every inequality of a certificate that `aegis check --certificate`\n\
@@ -37,16 +38,16 @@ fn run(arguments: &[String]) -> Answer {
     let (mut certificate, mut workload, mut evidence) = (None, None, None);
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
-        let (place, path) = match argument.as_str() {
-            "--workload" => (&mut workload, rest.next()),
-            "--evidence" => (&mut evidence, rest.next()),
+        let (place, path, limit) = match argument.as_str() {
+            "--workload" => (&mut workload, rest.next(), INPUT_MAX),
+            "--evidence" => (&mut evidence, rest.next(), INPUT_MAX),
             option if option.starts_with('-') => {
                 return Err(format!("there is no option {option}\n\n{USAGE}"));
             }
-            _ => (&mut certificate, Some(argument)),
+            _ => (&mut certificate, Some(argument), FILE_MAX),
         };
         let path = path.ok_or_else(|| format!("{argument} names a file\n\n{USAGE}"))?;
-        if place.replace(read(path)?).is_some() {
+        if place.replace(read(path, limit)?).is_some() {
             return Err(format!("{argument} is one too many\n\n{USAGE}"));
         }
     }
@@ -58,12 +59,8 @@ fn run(arguments: &[String]) -> Answer {
     }
 }
 
-/// Never more than a little beyond the longest certificate.
-fn read(path: &str) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(|cause| format!("{path}: {cause}"))?;
-    let read = file.take(FILE_MAX + 1).read_to_end(&mut bytes);
-    read.map_err(|cause| format!("{path}: {cause}")).map(|_| bytes)
+fn read(path: &str, limit: u64) -> Result<Vec<u8>, String> {
+    bytes_of(Path::new(path), limit).map_err(|error| format!("{path}: {}", because(&error)))
 }
 
 /// An error with its causes.

@@ -8,6 +8,10 @@
 //! # Invariants
 //! 1. `write(&read(bytes)?) == bytes`, for every file that [`read`] accepts with its seal intact.
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
 use aegis_trace::Category;
 use serde::Deserialize;
 
@@ -19,16 +23,25 @@ pub const VERSION: u32 = 2;
 /// The longest file that is read: 64 MiB, a hundred thousand times what is common.
 pub const FILE_MAX: u64 = 64 << 20;
 
+/// The longest workload and the longest evidence that a certificate is held against, in bytes: samples
+/// of days are some hundred megabytes.
+pub const INPUT_MAX: u64 = 1 << 30;
+
 /// Why a file is no certificate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
     /// Longer than anything that is read.
-    #[error("the file has {length} bytes, and no certificate has more than {FILE_MAX}")]
+    #[error("the file has {length} bytes or more, and at most {limit} are read")]
     TooLong {
-        /// Its length.
+        /// Its length, as far as it was read.
         length: u64,
+        /// The most that is read of a file of its kind.
+        limit: u64,
     },
+    /// It cannot be read.
+    #[error("the file cannot be read")]
+    Io(#[from] std::io::Error),
     /// Not what a certificate looks like; the cause says where.
     #[error("this is no certificate")]
     Malformed(#[from] serde_json::Error),
@@ -50,10 +63,11 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    /// Always [`Category::Permanent`]: the file must change.
+    /// What the caller can do: another file is needed, unless reading it failed.
     #[must_use]
     pub fn category(&self) -> Category {
         match self {
+            Self::Io(_) => Category::Transient,
             Self::TooLong { .. }
             | Self::Malformed(_)
             | Self::Version { .. }
@@ -70,6 +84,22 @@ struct Sealed {
     _version: u32,
     certificate: Certificate,
     seal: Digest,
+}
+
+/// The bytes of the file at `path`, which has at most `limit`. A longer one is not read to its end. Blocks.
+///
+/// # Errors
+/// [`ReadError::TooLong`], [`ReadError::Io`].
+pub fn bytes_of(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
+    let file = File::open(path)?;
+    // Of a pipe this is zero, and what comes out of it decides.
+    let mut length = file.metadata()?.len();
+    let mut bytes = Vec::new();
+    if length <= limit {
+        file.take(limit + 1).read_to_end(&mut bytes)?;
+        length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    }
+    if length > limit { Err(ReadError::TooLong { length, limit }) } else { Ok(bytes) }
 }
 
 /// The text of a certificate, ended by a line feed.
@@ -97,7 +127,7 @@ fn sealed(content: &str, seal: Digest) -> String {
 pub fn read(bytes: &[u8]) -> Result<(Certificate, Result<(), Fault>), ReadError> {
     let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     if length > FILE_MAX {
-        return Err(ReadError::TooLong { length });
+        return Err(ReadError::TooLong { length, limit: FILE_MAX });
     }
     let found = version(bytes)?;
     if found != VERSION {

@@ -7,7 +7,7 @@ use aegis_verify::{
     Budget, Certificate, Chain, ChainKind, Charge, Charges, Class, Digest, Files, Handover,
     JOBS_MAX, Left, Level, Measured, Memory, Method, Model, Need, Outcome, Overheads, Partition,
     Placed, Policy, Pressure, Proof, Raised, Refusal, Service, Tensor, Totals, Verdict, Witness,
-    check, check_evidence, read, verify, write,
+    account, check, check_evidence, read, verify, write,
 };
 use expect_test::{Expect, expect};
 
@@ -123,9 +123,9 @@ fn says(certificate: &Certificate, expected: &Expect) {
 /// the worst. Times in hundredths of a millisecond.
 fn davis_et_al() -> Certificate {
     let models = vec![
-        model("A", 100, 250, 250, Some(0)),
-        model("B", 100, 350, 350, Some(1)),
-        model("C", 100, 350, 350, Some(2)),
+        model("a", 100, 250, 250, Some(0)),
+        model("b", 100, 350, 350, Some(1)),
+        model("c", 100, 350, 350, Some(2)),
     ];
     let bounds = vec![
         level(0, (100, Some(1)), 200, &[100], (0, 200, 50)),
@@ -390,7 +390,7 @@ fn other_files_than_those_that_were_used_are_told() {
 
 #[test]
 fn a_changed_content_that_holds_together_breaks_the_seal() {
-    let text = write(&davis_et_al()).replace("\"name\":\"A\"", "\"name\":\"Z\"");
+    let text = write(&davis_et_al()).replace("\"name\":\"a\"", "\"name\":\"z\"");
     let (certificate, intact) = read(text.as_bytes()).expect("still canonical");
     assert_eq!(check(&certificate), Ok(()));
     assert_eq!(
@@ -469,7 +469,7 @@ fn scratch_of_two_models_of_one_partition_may_share_and_what_is_carried_may_not(
 fn evidence(longest: u64, carried: u64) -> Vec<u8> {
     let model = Digest::of(b"network");
     format!(
-        r#"{{"aegis_evidence":2,"models":{{"A":{{"model":"{model}","memory":{{"resident":{},"scratch":0,"carried":{carried}}},"samples":[[70,{longest},80]],"scenarios":{{"alone":[[60]]}}}}}}}}"#,
+        r#"{{"aegis_evidence":2,"models":{{"a":{{"model":"{model}","memory":{{"resident":{},"scratch":0,"carried":{carried}}},"samples":[[70,{longest},80]],"scenarios":{{"alone":[[60]]}}}}}}}}"#,
         512 + carried
     )
     .into_bytes()
@@ -501,7 +501,7 @@ fn costs_are_recomputed_from_the_samples() {
     expect!["models[0].stages[0]: the certificate says 100, and what follows is 101"]
         .assert_eq(&fault.to_string());
     let account = check_evidence(&measured(&other, Method::Gpd), &other).expect("not recomputed");
-    assert_eq!(account.taken, ["A"]);
+    assert_eq!(account.taken, ["a"]);
     let larger = scratch(evidence(83, 64));
     let fault =
         check_evidence(&measured(&larger, Method::Margin), &larger).expect_err("it carries");
@@ -513,7 +513,7 @@ fn costs_are_recomputed_from_the_samples() {
 fn work_without_end_is_not_finished() {
     // Each step of the busy period gains 2^32 ns at most, up to 2^63.
     let (period, wake) = (1 << 31, Nanos(1 << 32));
-    let models = vec![model("A", period - 1, period, 1 << 40, None)];
+    let models = vec![model("a", period - 1, period, 1 << 40, None)];
     let bounds = vec![level(0, (wake.0, None), 1, &[0], (0, 1, 0))];
     let mut heavy = certificate(Policy::Rms, models, Proof::NpFixedPriority { bounds });
     (heavy.overheads.wake, heavy.overheads.charges.idle) = (wake, wake);
@@ -524,4 +524,27 @@ fn work_without_end_is_not_finished() {
             "partitions[0].proof.bounds[0]: checking this takes more than 268435456 steps, which this program does not do"
         ],
     );
+}
+
+#[test]
+fn a_name_that_could_be_a_line_of_the_answer_is_none() {
+    let forged =
+        ["x\nvalid: every number and every inequality was recomputed", "\u{1b}[2K", "A", ""];
+    for name in forged.into_iter().map(str::to_owned).chain(["a".repeat(65)]) {
+        let mut certificate = davis_et_al();
+        certificate.models[0].name = name;
+        let fault = check(&certificate).expect_err("no workload has such a name").to_string();
+        assert!(fault.contains("of a-z, 0-9, _ and -"), "{fault}");
+    }
+    let mut certificate = davis_et_al();
+    certificate.models[0].name = "a_z-09".repeat(10);
+    assert!(check(&certificate).is_ok(), "a name as workloads have them");
+}
+
+#[test]
+fn what_a_chain_assumes_is_told_where_there_is_one() {
+    let said = account(&a_map_beside_a_chain());
+    assert!(said.contains("  5. each member of a triggered chain"), "{said}");
+    assert!(said.contains("  handed over to "), "{said}");
+    assert!(!account(&davis_et_al()).contains("  5. "), "and nowhere else");
 }

@@ -344,6 +344,7 @@ impl Checked {
             overheads: self.overheads,
             overrun: self.overrun,
             streams: self.streams,
+            first_stream: None, // The dispatcher has them and says so.
             queue_depth: u32::try_from(self.queue_depth).unwrap_or(u32::MAX),
             first_model: partition.index * self.max_models,
             max_models: self.max_models,

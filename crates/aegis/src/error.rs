@@ -227,6 +227,22 @@ pub enum Error {
         #[source]
         cause: TraceError,
     },
+    /// A trace is written more slowly than the run records, or not at all.
+    #[error("the trace {} could not be written: {waiting} records wait for it", path.display())]
+    TraceBehind {
+        /// Where.
+        path: PathBuf,
+        /// How many were handed over and not written.
+        waiting: u64,
+    },
+    /// Two traces are one file.
+    #[error("the traces {} and {} are the same file", other.display(), path.display())]
+    SameTrace {
+        /// The later one.
+        path: PathBuf,
+        /// The one before it.
+        other: PathBuf,
+    },
     /// The operating system gave no thread.
     #[error("the operating system gave no thread")]
     Thread(#[source] std::io::Error),
@@ -252,8 +268,10 @@ impl Error {
             | Self::UnknownModel
             | Self::NothingToProfile
             | Self::VirtualTime
+            | Self::SameTrace { .. }
             | Self::Thread(_)
             | Self::Dropped { .. } => Category::Permanent,
+            Self::TraceBehind { .. } => Category::Transient,
             Self::DeviceLost { .. } | Self::Hanging => Category::Fatal,
             Self::Workload(cause) => cause.category(),
             Self::Refused { refusal, .. } => refusal.category(),

@@ -86,6 +86,7 @@ mod runtime;
 mod source;
 pub mod task_sets;
 mod tensor;
+mod trace_output;
 mod trace_pump;
 pub mod wcet;
 mod wording;
@@ -109,7 +110,7 @@ pub use aegis_sched::policy::PolicyKind;
 pub use aegis_sched::task::Overheads;
 pub use aegis_trace::export;
 pub use aegis_trace::{
-    Assumption, Bytes, Category, Clock, DropReason, EventKind, JobId, ModelId, Nanos,
+    Assumption, Bytes, Category, Clock, DropReason, EventKind, JobId, ManualClock, ModelId, Nanos,
     PressureLevel, Query, Record, Refusal, ServiceTerms, Staleness, SubmitRefusal, Timestamp,
     Trace, TraceError, TraceEvent,
 };
@@ -133,4 +134,4 @@ pub use report::{
 pub use runtime::Runtime;
 pub use source::{GpuOptions, LoadedModel, MemoryNeed, ModelSource};
 pub use tensor::Tensor;
-pub use trace_pump::{TracePump, TraceSink, TraceSummary};
+pub use trace_pump::{PATIENCE, TracePump, TraceSink, TraceSummary};

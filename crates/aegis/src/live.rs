@@ -8,9 +8,12 @@
 //! 2. Integers count; nothing here decides.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aegis_trace::{AdmittedModel, ModelId, Nanos, Record, ServiceTerms, Timestamp, TraceEvent};
+use aegis_trace::{
+    AdmittedModel, Clock, ModelId, Nanos, Record, ServiceTerms, Timestamp, TraceEvent,
+};
 
 use crate::narrate::{self, Weight};
 use crate::observer::{Names, TraceObserver};
@@ -27,10 +30,17 @@ pub struct LiveView {
 }
 
 /// The writing end, which the pump feeds.
-#[derive(Debug)]
 pub struct LiveFeed {
     view: LiveView,
     names: Names,
+    /// What says that time passes where no record does.
+    clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for LiveFeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveFeed").field("view", &self.view).finish_non_exhaustive()
+    }
 }
 
 /// A copy of everything at one moment.
@@ -139,11 +149,11 @@ impl LiveModel {
 }
 
 impl LiveView {
-    /// A view and what feeds it.
+    /// A view and what feeds it; `clock` is that of the run.
     #[must_use]
-    pub fn new() -> (Self, LiveFeed) {
+    pub fn new(clock: Arc<dyn Clock>) -> (Self, LiveFeed) {
         let view = Self::default();
-        (view.clone(), LiveFeed { view, names: Names::default() })
+        (view.clone(), LiveFeed { view, names: Names::default(), clock })
     }
 
     /// A copy of the present state. Blocks for a copy's time at most.
@@ -172,7 +182,7 @@ impl TraceObserver for LiveFeed {
     fn emptied(&mut self, dropped: u64) {
         let mut state = self.view.lock();
         state.dropped = dropped;
-        state.refresh_load();
+        state.refresh_load(self.clock.now());
     }
 }
 
@@ -200,7 +210,7 @@ impl LiveState {
             TraceEvent::Refused { .. } => self.refused += 1,
             TraceEvent::StageCompleted { job, started, finished, .. } => {
                 let window = self.windows.entry(job.model).or_default();
-                window.add(*finished, Nanos(finished.0.saturating_sub(started.0)));
+                window.add(*started, *finished);
             }
             event => {
                 let place = event.model().and_then(|model| self.places.get(&model));
@@ -211,9 +221,10 @@ impl LiveState {
         }
     }
 
-    fn refresh_load(&mut self) {
+    fn refresh_load(&mut self, now: Timestamp) {
+        let now = self.now.max(now);
         for (model, place) in &self.places {
-            let used = self.windows.entry(*model).or_default().last_whole(self.now);
+            let used = self.windows.entry(*model).or_default().last_whole(now);
             self.models[*place].load_permille = used.0 / (LOAD_WINDOW.0 / 1_000);
         }
     }
@@ -249,10 +260,18 @@ impl LiveModel {
 }
 
 impl Window {
-    /// Books device time that ended at `at` to the window it ended in.
-    fn add(&mut self, at: Timestamp, used: Nanos) {
-        self.move_to(at);
-        self.present = self.present.saturating_add(used);
+    /// Books the device time of a stage to the windows in which it ran, as far as they are kept.
+    fn add(&mut self, started: Timestamp, finished: Timestamp) {
+        self.move_to(finished);
+        let begin = self.number.saturating_mul(LOAD_WINDOW.0);
+        let inside = |from: u64| {
+            let until = from.saturating_add(LOAD_WINDOW.0).min(finished.0);
+            Nanos(until.saturating_sub(started.0.max(from)))
+        };
+        self.present = self.present.saturating_add(inside(begin));
+        if let Some(before) = begin.checked_sub(LOAD_WINDOW.0) {
+            self.last = self.last.saturating_add(inside(before));
+        }
     }
 
     /// Device time of the last window that is over at `now`.
@@ -274,7 +293,7 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
-    use aegis_trace::{JobId, StageIndex};
+    use aegis_trace::{JobId, ManualClock, StageIndex};
 
     use super::*;
 
@@ -301,10 +320,16 @@ mod tests {
     }
 
     fn fed(events: impl IntoIterator<Item = (u64, TraceEvent)>) -> LiveState {
-        let (view, mut feed) = LiveView::new();
+        fed_at(0, events)
+    }
+
+    fn fed_at(now: u64, events: impl IntoIterator<Item = (u64, TraceEvent)>) -> LiveState {
+        let clock = Arc::new(ManualClock::new());
+        let (view, mut feed) = LiveView::new(Arc::<ManualClock>::clone(&clock));
         for (millis, event) in events {
             feed.observe(&Record { at: at(millis), by: 0, event });
         }
+        clock.advance_to(at(now));
         feed.emptied(2);
         view.snapshot()
     }
@@ -338,6 +363,22 @@ mod tests {
         let much_later = (5_000, TraceEvent::Idle);
         let idle = fed([(0, admitted())].into_iter().chain(ran).chain([much_later]));
         assert_eq!(idle.load_permille(), 0);
+    }
+
+    #[test]
+    fn a_stage_longer_than_the_window_is_no_more_than_all_of_it() {
+        let long = (3_400, stage(0, 500, 3_400));
+        let state = fed([(0, admitted()), long.clone()]);
+        assert_eq!(state.load_permille(), 1_000, "all of the third second, and not 2900");
+        let state = fed_at(4_100, [(0, admitted()), long]);
+        assert_eq!(state.load_permille(), 400, "and what it ran of the fourth");
+    }
+
+    #[test]
+    fn a_device_that_idles_without_a_record_has_no_load() {
+        let ran = [(0, admitted()), (900, stage(0, 100, 900))];
+        assert_eq!(fed_at(1_500, ran.clone()).load_permille(), 800);
+        assert_eq!(fed_at(2_500, ran).load_permille(), 0);
     }
 
     #[test]

@@ -1,37 +1,39 @@
 //! A thread that empties the trace rings while the runtime runs.
 //!
-//! It writes what it takes to the files that are asked for, each in its format, and keeps the findings:
-//! the records an engineer must see after a run, whatever else was recorded.
+//! It hands what it takes to the files that are asked for, each with [a thread](crate::trace_output)
+//! that writes it in its format, and keeps the findings: the records an engineer must see after a run,
+//! whatever else was recorded.
 //!
 //! # Invariants
-//! 1. The rings are emptied whatever happens to the files: recording never waits for a disk.
-//! 2. A file is flushed each time the rings have been emptied, so what is on disk is readable up to
+//! 1. The rings are emptied whatever happens to the files: neither recording nor whoever watches waits
+//!    for a disk, or for the reader of a pipe.
+//! 2. A file is flushed each time it got what was in the rings, so what is on disk is readable up to
 //!    then, however the process ends.
-//! 3. A file that failed once is left alone, with what it holds; the others go on. Every failure is
-//!    told once, by [`TracePump::failures`] or [`TracePump::finish`].
+//! 3. A file that failed once, or that is too far behind, is left alone, with what it holds; the others
+//!    go on. Every failure is told once, by [`TracePump::failures`] or [`TracePump::finish`].
+//! 4. The end waits for the files [`PATIENCE`] long at most.
 
-use std::fs::File;
-use std::io::BufWriter;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use aegis_trace::export::format::{TraceFormat, TraceWriter, UnknownFormat};
-use aegis_trace::{Record, TraceCollector, TraceError, TraceEvent};
+use aegis_trace::export::format::{TraceFormat, UnknownFormat};
+use aegis_trace::{Record, TraceCollector, TraceEvent};
 
 use crate::error::Error;
 use crate::log;
 use crate::observer::TraceObserver;
+use crate::trace_output::Output;
 
 /// How often the rings are emptied; they must hold what happens in between.
 const INTERVAL: Duration = Duration::from_millis(50);
 /// Findings kept; the others are counted.
 const FINDINGS_MAX: usize = 1_000;
-/// What is gathered of a file before it is written.
-const BUFFER: usize = 64 << 10;
+/// How long the end waits for what the files still have to take, all of them together.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A file that a trace is to be written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +81,8 @@ impl TracePump {
     /// Begins to empty `collector` into `files`.
     ///
     /// # Errors
-    /// [`Error::Trace`] when a file cannot be created, [`Error::Thread`].
+    /// [`Error::Trace`] when a file cannot be created, [`Error::SameTrace`] for two names of one,
+    /// [`Error::Thread`].
     pub fn start(collector: &TraceCollector, files: &[TraceSink]) -> Result<Self, Error> {
         Self::start_observed(collector, files, Vec::new())
     }
@@ -94,6 +97,7 @@ impl TracePump {
         observers: Vec<Box<dyn TraceObserver>>,
     ) -> Result<Self, Error> {
         let outputs = files.iter().map(Output::create).collect::<Result<Vec<_>, _>>()?;
+        Output::check_distinct(&outputs)?;
         let done = Arc::new(AtomicBool::new(false));
         let (until, collector) = (Arc::clone(&done), collector.clone());
         let (sender, failed) = channel();
@@ -102,14 +106,14 @@ impl TracePump {
         Ok(Self { failed, done, thread: thread.map_err(Error::Thread)? })
     }
 
-    /// What has become of files since this was asked last: each [`Error::Trace`] is one that is not
-    /// written any more. Does not block.
+    /// What has become of files since this was asked last: each [`Error::Trace`] or
+    /// [`Error::TraceBehind`] is one that is not written any more. Does not block.
     pub fn failures(&self) -> impl Iterator<Item = Error> + '_ {
         self.failed.try_iter()
     }
 
-    /// Takes the rest and closes the files; call it after the runtime has stopped. Blocks for that.
-    /// The summary is whole even where files are not: then the errors say why, and the files hold
+    /// Takes the rest and closes the files; call it after the runtime has stopped. Blocks for that, but
+    /// no longer than [`PATIENCE`] for a file that nobody reads. The summary is whole even where files are not: then the errors say why, and the files hold
     /// what was written until then.
     ///
     /// # Panics
@@ -123,37 +127,6 @@ impl TracePump {
     }
 }
 
-/// A file that is being written.
-#[derive(Debug)]
-struct Output {
-    path: PathBuf,
-    writer: TraceWriter<BufWriter<File>>,
-}
-
-impl Output {
-    fn create(file: &TraceSink) -> Result<Self, Error> {
-        let path = file.path.clone();
-        let open = || {
-            let out = BufWriter::with_capacity(BUFFER, File::create(&path)?);
-            let mut writer = TraceWriter::new(file.format, out)?;
-            writer.flush()?; // A full disk is known before anything runs.
-            Ok(writer)
-        };
-        match open() {
-            Ok(writer) => Ok(Self { path, writer }),
-            Err(cause) => Err(Error::Trace { path, cause }),
-        }
-    }
-
-    fn write(&mut self, records: &[Record]) -> Result<(), TraceError> {
-        if records.is_empty() {
-            return Ok(());
-        }
-        self.writer.write(records)?;
-        self.writer.flush()
-    }
-}
-
 fn pump(
     mut outputs: Vec<Output>,
     collector: &TraceCollector,
@@ -162,35 +135,31 @@ fn pump(
     mut observers: Vec<Box<dyn TraceObserver>>,
 ) -> TraceSummary {
     let mut summary = TraceSummary::default();
-    let tell = |path, cause| {
-        let error = Error::Trace { path, cause };
+    let tell = |error: Error| {
         log::error("the trace file ends early", &error);
         // Nobody may listen any more, which is no reason to stop.
         drop(failed.send(error));
     };
     loop {
         let last = done.load(Ordering::Acquire);
-        let drained = collector.drain();
-        outputs.retain_mut(|output| match output.write(&drained) {
-            Ok(()) => true,
-            Err(cause) => {
-                tell(output.path.clone(), cause);
-                false
-            }
-        });
+        let drained = Arc::new(collector.drain());
+        outputs.retain(|output| output.hand_over(&drained).map_err(&tell).is_ok());
         show(&drained, collector.dropped(), &mut observers);
-        summary.take(drained);
+        summary.take(&drained);
         if last {
             summary.dropped = collector.dropped();
-            for Output { path, writer } in outputs {
-                if let Err(cause) = writer.finish(summary.dropped) {
-                    tell(path, cause);
-                }
-            }
+            close(outputs, summary.dropped, tell);
             return summary;
         }
         thread::park_timeout(INTERVAL);
     }
+}
+
+/// Ends all files, and waits for them together.
+fn close(outputs: Vec<Output>, dropped: u64, tell: impl Fn(Error)) {
+    outputs.iter().for_each(|output| output.end(dropped));
+    let until = Instant::now() + PATIENCE;
+    outputs.into_iter().filter_map(|output| output.closed(until).err()).for_each(tell);
 }
 
 /// Shows what was taken to everybody who watches.
@@ -202,11 +171,11 @@ fn show(drained: &[Record], dropped: u64, observers: &mut [Box<dyn TraceObserver
 }
 
 impl TraceSummary {
-    fn take(&mut self, drained: Vec<Record>) {
+    fn take(&mut self, drained: &[Record]) {
         self.records += drained.len() as u64;
-        for record in drained.into_iter().filter(|record| is_finding(&record.event)) {
+        for record in drained.iter().filter(|record| is_finding(&record.event)) {
             if self.findings.len() < FINDINGS_MAX {
-                self.findings.push(record);
+                self.findings.push(record.clone());
             } else {
                 self.findings_omitted += 1;
             }

@@ -283,3 +283,14 @@ fn bytes_that_were_changed_never_pass_and_never_panic() {
         }
     }
 }
+
+/// The table of `docs/certificates.md` is the list above, word for word.
+#[test]
+fn the_fields_that_rest_on_the_seal_are_documented() {
+    let row = |(field, why): &(&str, &str)| format!("| `{field}` | {why} |\n");
+    let table: String = SEALED.iter().map(row).collect();
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/certificates.md");
+    let docs = std::fs::read_to_string(docs).expect("it is there");
+    let head = "| Field | Whose change leaves a true statement |\n|---|---|\n";
+    assert!(docs.contains(&format!("{head}{table}\n")), "it must say:\n{head}{table}");
+}

@@ -16,7 +16,7 @@ use aegis::{
     Bytes, JobId, ModelId, Nanos, Record, Timestamp, TraceEvent, TraceObserver, TracePump,
     TraceSink,
 };
-use aegis_trace::{Reason, StageIndex, StreamId, TraceCollector};
+use aegis_trace::{ManualClock, Reason, StageIndex, StreamId, TraceCollector};
 
 /// Counts the allocations of each thread for itself.
 struct Counting;
@@ -116,7 +116,7 @@ fn recording_allocates_nothing_while_all_exports_are_on() {
     )
     .expect("a record of the trace");
     metrics.observe(&admitted);
-    let (view, live) = LiveView::new();
+    let (view, live) = LiveView::new(Arc::new(ManualClock::new()));
     let observers: Vec<Box<dyn TraceObserver>> =
         vec![Box::new(EventLog::default()), Box::new(live), Box::new(metrics)];
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -117,6 +117,24 @@ fn the_trace_of_a_split_device_replays_on_every_driver() {
     }
 }
 
+/// Every stream of a log by another number is another log, also where all are moved alike.
+#[test]
+fn a_stream_outside_of_its_partition_is_seen() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = split_run(builder().sim(Bytes::from_mib(64)), folder.path());
+    let text = std::fs::read_to_string(&path).expect("it was written");
+    assert!(text.contains(r#""first_stream":"s1""#), "of the second partition: {text}");
+    let moved = text.replace(r#""stream":"s1""#, r#""stream":"s7""#);
+    assert_ne!(moved, text);
+    let file = open(&path, moved.as_bytes(), CutTrace::Refused).expect("a log");
+    assert!(file.verdict().contains("no: line"), "{}", file.verdict());
+    // A log of before this was recorded has nothing to hold the numbers to.
+    let first = |n: u16| format!(r#","first_stream":"s{n}""#);
+    let older = moved.replace(&first(0), "").replace(&first(1), "");
+    let file = open(&path, older.as_bytes(), CutTrace::Refused).expect("a log");
+    assert_eq!(file.divergence(), None);
+}
+
 /// A run in virtual time, which is the same on every machine.
 fn simulated(folder: &Path) -> PathBuf {
     let builder = builder().sim(Bytes::from_mib(64));
@@ -189,6 +207,32 @@ fn a_divergence_shows_both_sides() {
     assert!(matches!(file.worst("camera"), Err(ReplayFileError::Parted { .. })));
 }
 
+/// The log without the line at `place`, closed with the right count.
+fn without(text: &str, place: usize) -> String {
+    let records = text.lines().count() - 2;
+    let closing = |count: usize| format!("{{\"end\":{{\"records\":{count},");
+    let lines = text.lines().enumerate().filter(|(at, _)| *at != place).map(|(_, line)| line);
+    let less: String = lines.map(|line| format!("{line}\n")).collect();
+    less.replace(&closing(records), &closing(records - 1))
+}
+
+#[test]
+fn a_log_without_a_bound_that_was_told_is_seen_through() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = simulated(folder.path());
+    let text = std::fs::read_to_string(&path).expect("it was written");
+    let told: Vec<usize> = (text.lines().enumerate())
+        .filter(|(_, line)| line.contains(r#""event":"bound_changed""#))
+        .map(|(place, _)| place)
+        .collect();
+    assert!(!told.is_empty(), "the lidar delays the camera");
+    for place in told {
+        let file = open(&path, without(&text, place).as_bytes(), CutTrace::Refused);
+        let verdict = file.expect("a log that is closed").verdict();
+        assert!(verdict.contains("no: line"), "{verdict}");
+    }
+}
+
 /// The chain of causes of an error, as the program prints it.
 fn told(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
@@ -242,11 +286,28 @@ fn a_trace_that_was_cut_anywhere_is_refused_with_its_last_line_and_replays_if_as
     }
 }
 
+#[test]
+fn a_closed_log_that_lacks_records_is_no_cut_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = std::fs::read_to_string(simulated(folder.path())).expect("it was written");
+    let records = text.lines().count() - 2;
+    let less: String = (text.lines().enumerate())
+        .filter(|(place, _)| *place != records)
+        .map(|(_, line)| format!("{line}\n"))
+        .collect();
+    for cut in [CutTrace::Refused, CutTrace::Replayed] {
+        let error = open(&folder.path().join("less"), less.as_bytes(), cut);
+        let told = told(&error.expect_err("a record is missing"));
+        let counted = format!("counts {records} records and there are {}", records - 1);
+        assert!(told.contains(&counted), "{told}");
+    }
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(400))]
 
-    /// Whatever bits are flipped: a verdict or an error with its place, never a panic. Changed times
-    /// are another log, which may replay; every other change is seen.
+    /// Whatever bits are flipped: a verdict or an error, never a panic, and accounts that add up. That
+    /// changes are seen is the matter of the mutation tests of the replay itself.
     #[test]
     fn damaged_traces_are_no_danger(flips in proptest::collection::vec((0usize..1 << 16, 0u8..8), 1..4)) {
         let folder = tempfile::tempdir().expect("a folder");

@@ -243,7 +243,7 @@ mod tests {
     }
 
     fn state(records: impl IntoIterator<Item = Record>) -> LiveState {
-        let (view, mut feed) = LiveView::new();
+        let (view, mut feed) = LiveView::new(std::sync::Arc::new(aegis::ManualClock::new()));
         records.into_iter().for_each(|record| feed.observe(&record));
         feed.emptied(0);
         view.snapshot()

@@ -141,7 +141,8 @@ impl Dispatcher {
         mut recorder: Recorder,
     ) -> Self {
         let (config, policy) = (DispatcherConfig::from(&executor), policy_of(executor.policy));
-        recorder.record(now, TraceEvent::Configured { what: Box::new(executor) });
+        let what = Box::new(ExecutorConfig { first_stream: streams.first(), ..executor });
+        recorder.record(now, TraceEvent::Configured { what });
         Self::new(config, policy, streams, recorder)
     }
 

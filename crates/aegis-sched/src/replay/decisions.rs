@@ -44,7 +44,8 @@ pub(super) struct Rerun<'t> {
     /// Who is installed where.
     tenants: BTreeMap<u16, ModelId>,
     departed: BTreeSet<ModelId>,
-    /// The stream of the lowest number in the log, which is the first of the partition.
+    /// The first of the partition. A log of before this was recorded tells it by the lowest number it
+    /// has.
     first_stream: StreamId,
     timeline: Timeline,
 }
@@ -62,7 +63,8 @@ impl<'t> Rerun<'t> {
             TraceEvent::Dispatched { stream, .. } => Some(*stream),
             _ => None,
         };
-        let first_stream = log.decisions.iter().filter_map(stream).min();
+        let lowest = log.decisions.iter().filter_map(stream).min();
+        let first_stream = log.config.first_stream.or(lowest);
         Ok(Self {
             log,
             extent,

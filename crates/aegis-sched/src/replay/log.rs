@@ -9,7 +9,9 @@
 
 use std::collections::BTreeMap;
 
-use aegis_trace::{AdmittedModel, ExecutorConfig, ModelId, Record, Timestamp, Trace, TraceEvent};
+use aegis_trace::{
+    AdmittedModel, ExecutorConfig, ModelId, Record, StreamId, Timestamp, Trace, TraceEvent,
+};
 
 use super::Extent;
 use super::error::{ReplayError, line_of};
@@ -80,6 +82,11 @@ fn configured(trace: &Trace) -> Result<Vec<ExecutorLog<'_>>, ReplayError> {
         } else {
             (what.hang_factor == 0).then_some("every stage would hang at once")
         };
+        let streams = u32::from(u16::MAX) + 1;
+        let beyond =
+            |first: StreamId| u32::from(first.index).saturating_add(what.streams) > streams;
+        let beyond = what.first_stream.is_some_and(beyond);
+        let problem = problem.or(beyond.then_some("the indices of its streams exceed 65535"));
         if let Some(problem) = problem {
             return Err(ReplayError::BadConfiguration { line, problem });
         }

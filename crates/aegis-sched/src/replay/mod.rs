@@ -31,7 +31,8 @@ mod what_if;
 use std::collections::BTreeMap;
 
 use aegis_trace::{
-    AdmittedModel, ExecutorConfig, JobId, ModelId, Nanos, StageIndex, Timestamp, Trace, TraceEvent,
+    AdmittedModel, Category, ExecutorConfig, JobId, ModelId, Nanos, StageIndex, Timestamp, Trace,
+    TraceEvent,
 };
 
 use admissions::Readmission;
@@ -170,7 +171,7 @@ fn replay_one(
 }
 
 /// Whether the dispatcher was told exactly the bounds that admission found, in their order, up to where
-/// its replay ended. The last of them may not have reached one that was told to stop.
+/// its replay ended.
 fn bounds_told(
     log: &ExecutorLog<'_>,
     changes: &[(usize, ModelId, Nanos)],
@@ -192,12 +193,41 @@ fn bounds_told(
             None => return Some(Divergence::at(log, *entry, None)),
         }
     }
-    let (record, model, bound) = *expected.next()?;
-    let stops = |entry: &Entry<'_>| matches!(entry.event, TraceEvent::Stopping);
-    if extent == Extent::Prefix || decided.is_some() || log.decisions.iter().any(stops) {
+    if extent == Extent::Prefix || decided.is_some() {
         return None;
     }
+    expected.find_map(|change| untold(log, change))
+}
+
+/// The change that nobody was told of, unless the executor had ended when it was found.
+fn untold(
+    log: &ExecutorLog<'_>,
+    &(record, model, bound): &(usize, ModelId, Nanos),
+) -> Option<Divergence> {
     let cause = log.admissions.iter().find(|entry| entry.record == record)?;
+    if deaf_since(log).is_some_and(|since| since <= cause.at) {
+        return None;
+    }
     let replayed = Some(TraceEvent::BoundChanged { model, bound });
     Some(Divergence { logged: None, ..Divergence::at(log, *cause, replayed) })
+}
+
+/// From when on a bound that is found may not reach the dispatcher any more. A command to stop comes
+/// after all that were sent before it. A device that is lost ends the executor without one, and then
+/// what was sent since its last decision before that may be left in the queue.
+fn deaf_since(log: &ExecutorLog<'_>) -> Option<Timestamp> {
+    let is_loss = |event: &TraceEvent| match event {
+        TraceEvent::StageFailed { category, .. } | TraceEvent::LaunchFailed { category, .. } => {
+            *category == Category::Fatal
+        }
+        _ => false,
+    };
+    let decisions = &log.decisions;
+    let stop = decisions.iter().find(|entry| matches!(entry.event, TraceEvent::Stopping))?;
+    let lost = decisions.iter().position(|entry| is_loss(entry.event) && entry.at <= stop.at);
+    let before = lost.map(|place| {
+        let earlier = decisions[..place].iter().rfind(|entry| entry.at < decisions[place].at);
+        earlier.map_or(Timestamp::ZERO, |entry| entry.at)
+    });
+    Some(before.unwrap_or(stop.at))
 }

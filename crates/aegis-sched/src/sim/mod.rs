@@ -352,6 +352,7 @@ fn executor(config: &WorldConfig) -> ExecutorConfig {
         overheads: config.charged,
         overrun: config.overrun,
         streams: 1,
+        first_stream: None,
         queue_depth: u32::try_from(QUEUE_DEPTH).expect("a small constant"),
         first_model: 0,
         max_models: MAX_MODELS,

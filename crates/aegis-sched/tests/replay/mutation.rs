@@ -2,7 +2,7 @@
 
 use aegis_sched::replay::{Extent, ReplayError, Replayed, replay};
 use aegis_sched::sim::{Random, Seed};
-use aegis_trace::{DropReason, EventKind, Record, Trace, TraceEvent};
+use aegis_trace::{Category, DropReason, EventKind, Record, Timestamp, Trace, TraceEvent};
 use serde_json::Value;
 
 use crate::worlds;
@@ -190,4 +190,42 @@ fn a_missing_or_repeated_decision_is_found_where_it_is() {
         }
     }
     assert!(tried > 300, "{tried}");
+}
+
+/// The trace of a world whose executor stops at its end, if nothing waits there that a stop would drop.
+/// `None` of a lost device too: an executor stops then, and what follows in a world comes too late.
+fn stopped(mut trace: Trace) -> Option<Trace> {
+    let at = trace.records.last()?.at;
+    let fatal = |record: &Record| match &record.event {
+        TraceEvent::StageFailed { category, .. } => *category == Category::Fatal,
+        _ => false,
+    };
+    if trace.records.iter().any(fatal) {
+        return None;
+    }
+    let more = [TraceEvent::Stopping, TraceEvent::Stopped];
+    trace.records.extend(more.map(|event| Record { at: Timestamp(at.0 + 1), by: 0, event }));
+    place_of(replay(&trace, Extent::Whole)).is_none().then_some(trace)
+}
+
+#[test]
+fn a_bound_that_was_never_told_is_missed_also_by_an_executor_that_stopped() {
+    let (mut told, mut ended) = (0, 0);
+    for seed in 0..120 {
+        let trace = worlds::hostile(seed);
+        let with_end = stopped(trace.clone());
+        ended += u32::from(with_end.is_some());
+        for trace in [Some(trace), with_end].into_iter().flatten() {
+            let is_told = |record: &Record| record.event.kind() == EventKind::BoundChanged;
+            let places = (0..trace.records.len()).filter(|place| is_told(&trace.records[*place]));
+            for place in places {
+                let mut without = trace.clone();
+                without.records.remove(place);
+                let found = place_of(replay(&without, Extent::Whole));
+                assert!(found.is_some(), "seed {seed}: {:?}", trace.records[place]);
+                told += 1;
+            }
+        }
+    }
+    assert!(told > 200 && ended > 10, "{told} told, {ended} ended");
 }

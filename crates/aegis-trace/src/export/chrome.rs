@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use super::timeline::{
-    Arg, Canvas, Flow, Mark, Name, NameId, Step, Timeline, Track, TrackId, TrackKind, Value,
+    Arg, Canvas, End, Flow, Mark, Name, NameId, Step, Timeline, Track, TrackId, TrackKind, Value,
 };
 use crate::collector::Record;
 use crate::error::TraceError;
@@ -59,7 +59,15 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// [`TraceError::Io`] when the output fails.
     pub fn finish(self, dropped: u64) -> Result<W, TraceError> {
-        let mut lines = self.timeline.finish(dropped)?;
+        self.conclude(End::Whole { dropped })
+    }
+
+    /// The same for records that are not all there are; what is known of the rest is noted.
+    ///
+    /// # Errors
+    /// [`TraceError::Io`] when the output fails.
+    pub fn conclude(self, end: End) -> Result<W, TraceError> {
+        let mut lines = self.timeline.finish(end)?;
         lines.out.write_all(b"\n]\n")?;
         lines.out.flush()?;
         Ok(lines.out)

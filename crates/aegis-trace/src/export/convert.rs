@@ -5,6 +5,7 @@ use std::io::{BufRead, Write};
 use crate::category::Category;
 use crate::collector::Record;
 use crate::error::TraceError;
+use crate::export::End;
 use crate::export::format::{TraceFormat, TraceWriter};
 use crate::export::json::{Ending, Place, Reader};
 
@@ -82,14 +83,25 @@ pub fn convert<R: BufRead, W: Write>(
     records += batch.len() as u64;
     write(&mut writer, &batch, log)?;
     let ending = log.ending();
-    let dropped = match ending {
-        Some(Ending::Closed { dropped, .. }) => dropped,
-        Some(Ending::Cut { .. }) | None => 0,
-    };
-    writer.finish(dropped).map_err(ConvertError::Output)?;
+    writer.conclude(end(ending, records)).map_err(ConvertError::Output)?;
     read.map_err(ConvertError::Input)?;
     let ending = ending.unwrap_or(Ending::Cut { place: log.place() });
     Ok(Converted { version: log.version(), records, ending })
+}
+
+/// What the end of a log with so many `records` says about the picture of it.
+fn end(ending: Option<Ending>, records: u64) -> End {
+    match ending {
+        Some(Ending::Closed { records: counted, dropped }) if counted == records => {
+            End::Whole { dropped }
+        }
+        Some(Ending::Closed { records: counted, dropped }) => {
+            let missing = i128::from(counted) - i128::from(records);
+            let least = if missing < 0 { i64::MIN } else { i64::MAX };
+            End::Miscounted { dropped, missing: missing.try_into().unwrap_or(least) }
+        }
+        Some(Ending::Cut { .. }) | None => End::Cut,
+    }
 }
 
 fn write<R: BufRead, W: Write>(

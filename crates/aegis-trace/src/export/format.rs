@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::category::Category;
 use crate::collector::Record;
 use crate::error::TraceError;
-use crate::export::{chrome, json, perfetto};
+use crate::export::{End, chrome, json, perfetto};
 
 /// How a trace is written to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +112,20 @@ impl<W: Write> TraceWriter<W> {
             Self::JsonLines(writer) => writer.finish(dropped),
             Self::Perfetto(writer) => writer.finish(dropped),
             Self::Chrome(writer) => writer.finish(dropped),
+        }
+    }
+
+    /// The same for records that are not all there are: a picture notes what is known of the rest, and
+    /// a log has no closing line then.
+    ///
+    /// # Errors
+    /// [`TraceError::Io`] when the output fails.
+    pub fn conclude(self, end: End) -> Result<W, TraceError> {
+        match (self, end) {
+            (Self::JsonLines(writer), End::Whole { dropped }) => writer.finish(dropped),
+            (Self::JsonLines(writer), End::Miscounted { .. } | End::Cut) => writer.break_off(),
+            (Self::Perfetto(writer), end) => writer.conclude(end),
+            (Self::Chrome(writer), end) => writer.conclude(end),
         }
     }
 }

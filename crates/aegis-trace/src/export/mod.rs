@@ -15,3 +15,5 @@ pub mod format;
 pub mod json;
 pub mod perfetto;
 mod timeline;
+
+pub use self::timeline::End;

@@ -61,6 +61,7 @@ pub(crate) fn executor(look_ahead: bool) -> ExecutorConfig {
         overheads: Overheads { look_ahead, ..Overheads::NONE },
         overrun: OverrunPolicy::Record,
         streams: 1,
+        first_stream: look_ahead.then_some(StreamId::first(3)),
         queue_depth: 8,
         first_model: 0,
         max_models: 4,

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! 1. Memory grows with the number of models ever admitted and with the jobs that wait, which the
-//!    submission queue bounds; not with the length of the run.
+//!    submission queue bounds; not with the length of the run, also where events are lost.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -90,12 +90,26 @@ impl TraceObserver for MetricsFeed {
     }
 
     fn emptied(&mut self, dropped: u64) {
-        self.families.events_dropped.inc_by(dropped.saturating_sub(self.dropped));
+        let lost = dropped.saturating_sub(self.dropped);
+        self.families.events_dropped.inc_by(lost);
         self.dropped = dropped;
+        if lost > 0 {
+            self.forget_waiting();
+        }
     }
 }
 
 impl MetricsFeed {
+    /// Any of the jobs that wait may have begun, and the event of that be lost. The depth is too low
+    /// until those that still wait have begun, and right from then on; kept, it would be too high for
+    /// ever.
+    fn forget_waiting(&mut self) {
+        self.waiting.clear();
+        for series in self.models.values() {
+            series.queue.set(0);
+        }
+    }
+
     fn admitted(&mut self, model: ModelId, what: &AdmittedModel) {
         let families = &self.families;
         let of = OfModel { model: what.name.clone() };
@@ -288,5 +302,39 @@ impl Series {
             queue: families.queue.get_or_create_owned(of),
             worst: families.worst.get_or_create_owned(of),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(event: &str) -> Record {
+        serde_json::from_str(&format!(r#"{{"at":0,"by":0,{event}}}"#)).expect("a record")
+    }
+
+    #[test]
+    fn jobs_whose_beginning_was_lost_do_not_wait_for_ever() {
+        let (mut feed, _) = MetricsFeed::new(Bytes::from_mib(1));
+        feed.observe(&record(
+            r#""event":"admitted","model":"m0","what":{"name":"camera","service":"background",
+            "may_be_suspended":true,"compute":0,"streams":1,"slots":2,"stages":[1],"overhead":0,
+            "bound":null,"persistent":0,"scratch":0}"#,
+        ));
+        let submitted = |n: u64| {
+            record(&format!(
+                r#""event":"submitted","job":"m0#{n}","arrival":0,"release":0,"deadline":null"#
+            ))
+        };
+        let depth = |feed: &MetricsFeed| feed.models[&ModelId::first(0)].queue.get();
+        (0..5).for_each(|n| feed.observe(&submitted(n)));
+        feed.emptied(0);
+        assert_eq!((depth(&feed), feed.waiting.len()), (5, 5), "nothing is lost");
+        feed.emptied(10);
+        assert_eq!((depth(&feed), feed.waiting.len()), (0, 0), "they may all have begun");
+        feed.observe(&record(r#""event":"completed","job":"m0#4","response":1,"execution":1"#));
+        feed.observe(&submitted(5));
+        feed.emptied(10);
+        assert_eq!(depth(&feed), 1, "and from here on it is right again");
     }
 }

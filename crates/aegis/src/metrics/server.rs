@@ -7,9 +7,10 @@
 //! # Invariants
 //! 1. A connection is done with after [`PATIENCE`] for reading and as much for writing, whatever the
 //!    client does; what it sends is read up to [`HEAD_MAX`].
-//! 2. Dropping the server ends its thread.
+//! 2. Dropping the server ends its thread, whatever the system has left: the thread looks for the end
+//!    itself, every [`LOOK`], and needs no connection to be told.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,8 @@ const HEAD_MAX: usize = 8 << 10;
 const HEADERS_MAX: usize = 64;
 /// How long to wait after the system gave no connection, for example for lack of descriptors.
 const RESPITE: Duration = Duration::from_millis(100);
+/// How often is looked for a client, and for the end.
+const LOOK: Duration = Duration::from_millis(50);
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
@@ -72,6 +75,7 @@ impl MetricsServer {
         }
         let failed = |cause| MetricsError::Bind { address, cause };
         let listener = TcpListener::bind(address).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         Ok(Self { listener, address })
     }
@@ -108,32 +112,30 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         self.done.store(true, Ordering::Release);
-        // The thread waits for a connection; an address of all interfaces is reached as well.
-        let woken = TcpStream::connect_timeout(&self.address, PATIENCE);
-        if let (Ok(_), Some(thread)) = (woken, self.thread.take()) {
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
             drop(thread.join());
         }
     }
 }
 
 fn serve_all(listener: &TcpListener, registry: &Registry, done: &AtomicBool) {
-    loop {
-        let accepted = listener.accept();
-        if done.load(Ordering::Acquire) {
-            return;
-        }
-        match accepted {
+    while !done.load(Ordering::Acquire) {
+        match listener.accept() {
             // A client that went away or stalled is its own affair.
             Ok((client, _)) => drop(serve_one(client, registry)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::park_timeout(LOOK),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => {
                 log::error("a reader of the metrics could not be accepted", &error);
-                thread::sleep(RESPITE);
+                thread::park_timeout(RESPITE);
             }
         }
     }
 }
 
 fn serve_one(mut client: TcpStream, registry: &Registry) -> io::Result<()> {
+    client.set_nonblocking(false)?; // Some systems hand that on from the listener.
     let asked = read_head(&mut client, Instant::now() + PATIENCE)?;
     let answer = answer(&asked, registry);
     write_within(&mut client, answer.as_bytes(), Instant::now() + PATIENCE)?;
@@ -215,22 +217,36 @@ trait Within {
 
 impl Within for TcpStream {
     fn read_within(&mut self, into: &mut [u8], deadline: Instant) -> io::Result<usize> {
-        self.set_read_timeout(Some(left(deadline)?))?;
-        self.read(into)
+        uninterrupted(|| {
+            self.set_read_timeout(Some(left(deadline)?))?;
+            self.read(into)
+        })
     }
 }
 
 /// Writes all of `bytes`; a client that takes a little at a time is not waited for longer.
 fn write_within(client: &mut TcpStream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
     while !bytes.is_empty() {
-        client.set_write_timeout(Some(left(deadline)?))?;
-        let written = client.write(bytes)?;
+        let written = uninterrupted(|| {
+            client.set_write_timeout(Some(left(deadline)?))?;
+            client.write(bytes)
+        })?;
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
         bytes = &bytes[written..];
     }
     Ok(())
+}
+
+/// Does `once` again while a signal interrupts it: that is no end of the client. Its deadline ends it.
+fn uninterrupted<T>(mut once: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match once() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
 }
 
 /// What is left until `deadline`; an error once it has passed.
@@ -278,6 +294,32 @@ mod tests {
         let first = b"GET / HTTP/1.1\r\n".as_slice();
         let asked = read([first].into_iter().chain(endless).collect());
         assert_eq!(asked, Asked::Nonsense);
+    }
+
+    #[test]
+    fn a_signal_is_no_end_of_a_client() {
+        let mut interrupted = 3;
+        let read = uninterrupted(|| {
+            if interrupted > 0 {
+                interrupted -= 1;
+                return Err(ErrorKind::Interrupted.into());
+            }
+            Ok(7)
+        });
+        assert_eq!(read.expect("it was done again"), 7);
+        let failed = uninterrupted(|| Err::<(), _>(ErrorKind::ConnectionReset.into()));
+        assert!(failed.is_err(), "any other error is one");
+    }
+
+    /// An address that nobody can connect to, as where descriptors or the network are gone.
+    #[test]
+    fn dropping_the_server_ends_its_thread_without_a_connection() {
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let server = MetricsServer::bind(any, Exposure::Loopback).expect("a free port");
+        let (mut serving, feed) = server.serve(Bytes::from_mib(1)).expect("a thread");
+        let address = std::mem::replace(&mut serving.address, "127.0.0.1:1".parse().expect("one"));
+        drop((serving, feed));
+        assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
     }
 
     #[test]

@@ -1,24 +1,27 @@
 //! What a page keeps of a trace.
 //!
 //! # Invariants
-//! 1. Every list is bounded by the models, by closed enums, or by [`LISTED_MAX`] with a count of the
-//!    rest.
+//! 1. Every list is bounded by the admitted models, by closed enums, by [`PARTITIONS_MAX`], or by
+//!    [`LISTED_MAX`] with a count of the rest. What is about models that were not admitted, which a
+//!    foreign trace can have any number of, is one row.
 
 use std::collections::BTreeMap;
 
 use aegis_trace::export::json::Ending;
 use aegis_trace::{
-    AdmittedModel, Assumption, Bytes, JobId, ModelId, Nanos, Record, ServiceTerms, StageIndex,
-    Staleness, Timestamp, TraceEvent,
+    AdmittedModel, Assumption, Bytes, JobId, ModelId, Nanos, Overheads, Record, ServiceTerms,
+    StageIndex, Staleness, Timestamp, TraceEvent,
 };
 
 use super::times::Times;
-use super::window::Worst;
+use super::window::{Window, Worst};
 use crate::narrate;
 use crate::observer::Names;
 
 /// Entries of a list that are shown; the others are counted.
 const LISTED_MAX: usize = 200;
+/// Partitions that are told apart.
+const PARTITIONS_MAX: usize = 64;
 
 /// Everything the page shows.
 #[derive(Debug, Default)]
@@ -33,15 +36,27 @@ pub(super) struct Digest {
     places: BTreeMap<ModelId, usize>,
     pub(super) refused: Listed<RefusedAt>,
     pub(super) stale: Listed<StaleAt>,
+    /// What is charged beside costs, by partition.
+    overheads: BTreeMap<Option<String>, Overheads>,
     /// Jobs that did not complete, by model and why.
-    pub(super) lost: BTreeMap<(ModelId, Loss), u64>,
-    pub(super) broken: BTreeMap<(ModelId, Assumption), Broken>,
+    pub(super) lost: BTreeMap<(Whose, Loss), u64>,
+    pub(super) broken: BTreeMap<(Whose, Assumption), Broken>,
     /// By model, and whether a broken assumption is the cause.
-    pub(super) exceeded: BTreeMap<(ModelId, bool), Exceeded>,
+    pub(super) exceeded: BTreeMap<(Whose, bool), Exceeded>,
     /// Busy periods after which guarantees held again.
     pub(super) restored: u64,
     pub(super) memory: Memory,
-    pub(super) worst: Worst,
+    /// By partition: no job of one waits for a stage of another.
+    worst: BTreeMap<Option<String>, Worst>,
+}
+
+/// Whose jobs a row is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Whose {
+    /// Those of an admitted model.
+    Model(ModelId),
+    /// Those of all models together whose admission the trace lacks: there may be any number.
+    Unadmitted,
 }
 
 /// A list of which only so much is kept.
@@ -156,13 +171,6 @@ impl Model {
     pub(super) fn slack(&self) -> Option<Nanos> {
         self.deadline().zip(self.bound).map(|(deadline, bound)| deadline.saturating_sub(bound))
     }
-
-    /// `C`: the stages with their overheads.
-    pub(super) fn cost(&self) -> Nanos {
-        let AdmittedModel { stages, overhead, .. } = &self.what;
-        let charged = stages.iter().map(|stage| stage.saturating_add(*overhead));
-        charged.fold(Nanos::ZERO, Nanos::saturating_add)
-    }
 }
 
 impl Digest {
@@ -190,6 +198,39 @@ impl Digest {
         those.map(|(_, exceeded)| exceeded.count).sum()
     }
 
+    /// `C` of a model: its stages with what its executor charges each. Where the trace lacks the
+    /// configuration, with the overhead of its admission, which is the part for dispatch.
+    pub(super) fn cost(&self, of: &Model) -> Nanos {
+        let AdmittedModel { stages, overhead, partition, .. } = &of.what;
+        let dispatch_alone = Overheads { dispatch: *overhead, ..Overheads::NONE };
+        self.overheads.get(partition).unwrap_or(&dispatch_alone).total(stages)
+    }
+
+    /// What a row is called.
+    pub(super) fn name_of(&self, whose: Whose) -> String {
+        match whose {
+            Whose::Model(model) => self.names.model(model),
+            Whose::Unadmitted => "models without an admission".to_owned(),
+        }
+    }
+
+    /// The window of the job that came closest to its bound in any partition.
+    pub(super) fn worst_window(&self) -> Option<&Window> {
+        let windows = self.worst.values().filter_map(Worst::window);
+        windows.reduce(|worst, other| if other.is_worse_than(worst) { other } else { worst })
+    }
+
+    fn whose(&self, model: ModelId) -> Whose {
+        if self.places.contains_key(&model) { Whose::Model(model) } else { Whose::Unadmitted }
+    }
+
+    /// What is watched for the partition of the model at `place`. A trace of ours has sixteen at most.
+    fn watched(&mut self, place: Option<usize>) -> &mut Worst {
+        let partition = place.and_then(|place| self.models[place].what.partition.clone());
+        let has_room = self.worst.len() < PARTITIONS_MAX || self.worst.contains_key(&partition);
+        self.worst.entry(partition.filter(|_| has_room)).or_default()
+    }
+
     /// Takes note of one record.
     pub(super) fn take(&mut self, record: &Record) {
         self.records += 1;
@@ -198,8 +239,14 @@ impl Digest {
         self.names.learn(&record.event);
         let model = record.event.model();
         let place = model.and_then(|model| self.places.get(&model)).copied();
-        self.worst.take(record, place.and_then(|place| self.models[place].bound));
+        if model.is_some() {
+            let bound = place.and_then(|place| self.models[place].bound);
+            self.watched(place).take(record, bound);
+        }
         match &record.event {
+            TraceEvent::Configured { what } if self.overheads.len() < PARTITIONS_MAX => {
+                self.overheads.insert(what.partition.clone(), what.overheads);
+            }
             TraceEvent::Admitted { model, what } => self.admitted(*model, what),
             TraceEvent::Refused { what } => {
                 let words = narrate::refusal(what, &self.names);
@@ -225,7 +272,7 @@ impl Digest {
             }
             event => {
                 if let Some(loss) = loss(event).zip(model) {
-                    *self.lost.entry((loss.1, loss.0)).or_default() += 1;
+                    *self.lost.entry((self.whose(loss.1), loss.0)).or_default() += 1;
                 }
                 if let Some(place) = place {
                     self.models[place].take(event);
@@ -259,7 +306,8 @@ impl Digest {
 
     fn break_one(&mut self, assumption: Assumption, job: JobId, assumed: Nanos, observed: Nanos) {
         let new = Broken { count: 0, job, assumed, observed };
-        let known = self.broken.entry((job.model, assumption)).or_insert(new);
+        let whose = self.whose(job.model);
+        let known = self.broken.entry((whose, assumption)).or_insert(new);
         known.count += 1;
         let excess = |of: &Broken| of.observed.saturating_sub(of.assumed);
         if excess(&new) > excess(known) {
@@ -268,7 +316,8 @@ impl Digest {
     }
 
     fn exceed(&mut self, new: Exceeded) {
-        let known = self.exceeded.entry((new.job.model, new.cause.is_some())).or_insert(new);
+        let whose = self.whose(new.job.model);
+        let known = self.exceeded.entry((whose, new.cause.is_some())).or_insert(new);
         known.count += 1;
         let excess = |of: &Exceeded| of.response.saturating_sub(of.bound);
         if excess(&new) > excess(known) {

@@ -39,9 +39,9 @@ fn broken(digest: &Digest) -> Markup {
                      th scope="col" { "Worst job" } th.num scope="col" { "Observed" }
                      th.num scope="col" { "Assumed" } }
             }, html! {
-                @for ((model, assumption), of) in &digest.broken {
+                @for ((whose, assumption), of) in &digest.broken {
                     tr {
-                        th scope="row" { (digest.names.model(*model)) }
+                        th scope="row" { (digest.name_of(*whose)) }
                         td { (assumption) }
                         td.num { (of.count) }
                         td { (digest.names.job(of.job)) }
@@ -65,9 +65,9 @@ fn exceeded(digest: &Digest) -> Markup {
                      th scope="col" { "Worst job" } th.num scope="col" { "Response" }
                      th.num scope="col" { "Bound" } th scope="col" { "Caused by" } }
             }, html! {
-                @for ((model, is_excused), of) in &digest.exceeded {
+                @for ((whose, is_excused), of) in &digest.exceeded {
                     tr.bad[!*is_excused] {
-                        th scope="row" { (digest.names.model(*model)) }
+                        th scope="row" { (digest.name_of(*whose)) }
                         td { @if *is_excused { "a broken assumption" } @else { "none: a defect of AegisRT" } }
                         td.num { (of.count) }
                         td { (digest.names.job(of.job)) }
@@ -161,10 +161,10 @@ fn lost(digest: &Digest) -> Markup {
                 tr { th scope="col" { "Model" } th scope="col" { "What happened" } th scope="col" { "Why" }
                      th.num scope="col" { "Times" } }
             }, html! {
-                @for ((model, loss), times) in &digest.lost {
+                @for ((whose, loss), times) in &digest.lost {
                     @let (what, why) = told(loss);
                     tr {
-                        th scope="row" { (digest.names.model(*model)) }
+                        th scope="row" { (digest.name_of(*whose)) }
                         td { (what) }
                         td { (why) }
                         td.num { (times) }

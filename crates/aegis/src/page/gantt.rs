@@ -23,7 +23,7 @@ pub(super) fn section(digest: &Digest) -> Markup {
     html! {
         section #window aria-labelledby="window-title" {
             h2 #window-title { "Worst window" }
-            @match digest.worst.window() {
+            @match digest.worst_window() {
                 None => p { "No job was completed." },
                 Some(window) => (shown(digest, window)),
             }

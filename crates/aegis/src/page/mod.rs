@@ -138,6 +138,7 @@ fn title(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use aegis_trace::Nanos;
     use proptest::prelude::*;
 
     use super::*;
@@ -171,6 +172,10 @@ mod tests {
         let numbers = prop::collection::vec(number(), 12);
         (prop::sample::select(LINES.to_vec()), numbers).prop_map(|(template, numbers)| {
             let mut line = format!("{{\"at\":@,\"by\":0,\"event\":{template}}}\n");
+            if !template.starts_with("\"admitted") {
+                // Also models that nobody admitted.
+                line = line.replace("m0", &format!("m{}", numbers[11] % 5_000));
+            }
             for number in numbers {
                 line = line.replacen('@', &number.to_string(), 1);
             }
@@ -191,6 +196,60 @@ mod tests {
             prop_assert!(!page.contains("NaN") && !page.contains("inf%"), "ink has a place");
             prop_assert!(!page.contains("<b>"), "names are text");
         }
+    }
+
+    /// One record a line.
+    fn digest_of(events: &[&str]) -> Digest {
+        let line = |event: &&str| format!("{{\"at\":9,\"by\":0,\"event\":{event}}}\n");
+        let trace: String = events.iter().map(line).collect();
+        let trace = format!("{{\"aegis_trace\":3}}\n{trace}");
+        read(trace.as_bytes()).expect("well formed").expect("few models")
+    }
+
+    const CONFIGURED: &str = r#""configured","what":{"policy":"edf","overheads":{"dispatch":100,"wake":0,"boundary":20,"copy":3,"look_ahead":false},"overrun":"record","streams":1,"queue_depth":8,"first_model":0,"max_models":4,"max_suspended":null,"hang_factor":8,"hang_floor":0}"#;
+
+    #[test]
+    fn the_cost_of_a_model_has_its_boundaries_and_copies() {
+        let admitted =
+            LINES[0].replace("[@,@]", "[1000,2000]").replace("overhead\":@", "overhead\":100");
+        let admitted = admitted.replace('@', "9000");
+        let page = html::page(&digest_of(&[CONFIGURED, &admitted]), "costs.jsonl");
+        // Two dispatches, one boundary, the inputs and the outputs.
+        assert!(page.contains(&format!("cost {} with overheads", Nanos(3_226))), "{page}");
+        let page = html::page(&digest_of(&[&admitted]), "older.jsonl");
+        assert!(page.contains(&format!("cost {} with overheads", Nanos(3_200))), "{page}");
+    }
+
+    #[test]
+    fn models_without_an_admission_share_a_row() {
+        let dropped = |model: usize| format!(r#""dropped","job":"m{model}#0","why":"stopping""#);
+        let broken = |model: usize| LINES[11].replace("m0", &format!("m{model}")).replace('@', "5");
+        let exceeded =
+            |model: usize| LINES[12].replace("m0", &format!("m{model}")).replace('@', "5");
+        let events: Vec<String> =
+            (0..5_000).flat_map(|n| [dropped(n), broken(n), exceeded(n)]).collect();
+        let events: Vec<&str> = events.iter().map(String::as_str).collect();
+        let digest = digest_of(&events);
+        assert_eq!((digest.lost.len(), digest.broken.len(), digest.exceeded.len()), (1, 1, 1));
+        assert_eq!(digest.lost.values().sum::<u64>(), 5_000);
+        let page = html::page(&digest, "foreign.jsonl");
+        assert!(page.contains("models without an admission") && page.len() < 1 << 20);
+    }
+
+    #[test]
+    fn a_stage_of_another_partition_is_not_in_the_worst_window() {
+        let in_partition = |line: &str, name: &str| {
+            line.replace("\"scratch\":@}", &format!("\"scratch\":@,\"partition\":\"{name}\"}}"))
+                .replace('@', "100")
+        };
+        let (left, right) = (in_partition(LINES[0], "left"), in_partition(LINES[1], "right"));
+        let beside = r#""stage_completed","job":"m1#0","stage":0,"started":2,"finished":8"#;
+        let own = r#""stage_completed","job":"m0#0","stage":0,"started":4,"finished":8"#;
+        let submitted = r#""submitted","job":"m0#0","arrival":0,"release":0,"deadline":99"#;
+        let completed = r#""completed","job":"m0#0","response":9,"execution":4"#;
+        let digest = digest_of(&[&left, &right, submitted, beside, own, completed]);
+        let window = digest.worst_window().expect("a job was completed");
+        assert_eq!((window.others(), window.idle()), (Vec::new(), Nanos(5)));
     }
 
     #[test]

@@ -115,7 +115,7 @@ fn card(digest: &Digest, place: usize, model: &Model) -> Markup {
     html! {
         article.card id={ "model-" (place) } aria-labelledby=(title) {
             h3 id=(title) { (model.name()) }
-            p.sub { (promised(model)) }
+            p.sub { (promised(digest, model)) }
             @if model.response.count() == 0 {
                 p { "No job was completed." }
             } @else {
@@ -132,7 +132,7 @@ fn marks(model: &Model) -> Marks {
     Marks { bound: model.bound, deadline: model.deadline() }
 }
 
-fn promised(model: &Model) -> String {
+fn promised(digest: &Digest, model: &Model) -> String {
     let service = match model.what.service {
         ServiceTerms::Guaranteed { period, deadline, jitter, priority } => {
             let jitter =
@@ -149,7 +149,11 @@ fn promised(model: &Model) -> String {
     let partition = model.what.partition.as_ref();
     let partition = partition.map(|name| format!(", in partition {name}")).unwrap_or_default();
     let stages = count(model.what.stages.len() as u64, "stage", "stages");
-    format!("{}: {service}{partition}; {stages}, cost {} with overheads", model.id, model.cost())
+    format!(
+        "{}: {service}{partition}; {stages}, cost {} with overheads",
+        model.id,
+        digest.cost(model)
+    )
 }
 
 fn figures(digest: &Digest, model: &Model) -> Markup {

@@ -2,7 +2,8 @@
 //!
 //! Jobs are compared by response over bound; where no job has a bound, by response alone. The window
 //! of the worst one reaches from its release, or from the start of the stage that was on the device
-//! then, to its completion, and holds every stage that ran in it.
+//! then, to its completion, and holds every stage that ran in it. Stages of other partitions are not
+//! watched with it: nothing here waits for them.
 //!
 //! # Invariants
 //! 1. The last [`SLICES_MAX`] stages are remembered, and the jobs that are under way, up to
@@ -68,6 +69,12 @@ struct UnderWay {
 }
 
 impl Window {
+    /// Whether its job came closer to its bound than that of `other`.
+    pub(super) fn is_worse_than(&self, other: &Self) -> bool {
+        let of = |window: &Self| (window.response, window.bound);
+        closeness(of(self), of(other)) == Ordering::Greater
+    }
+
     /// When the picture begins: at the release, or with the stage that was on the device then.
     pub(super) fn from(&self) -> Timestamp {
         let first = self.slices.iter().map(|slice| slice.started).min();

@@ -7,7 +7,7 @@ use aegis_sched::replay::{Account, Broken, Ending, Held, Piece, Sums, Term, Why}
 use aegis_trace::{JobId, Nanos, Reason};
 use serde_json::{Value, json};
 
-use super::{TraceFile, place};
+use super::{TraceFile, place, shown};
 
 impl TraceFile {
     /// The account in words, without a line end.
@@ -212,7 +212,7 @@ fn headline(account: &Account) -> String {
             format!("failed after {} ({category})", account.response())
         }
     };
-    format!("{} ({}), {of} under {policy}: {what}", account.job, account.name)
+    format!("{} ({}), {of} under {policy}: {what}", account.job, shown(&account.name))
 }
 
 /// Bound and deadline, where there are some.

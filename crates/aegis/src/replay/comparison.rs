@@ -4,7 +4,7 @@ use aegis_sched::replay::{Assumed, Change, ModelWhatIf, Seen, WhatIf};
 use aegis_trace::{JobId, Nanos, StageIndex};
 use serde_json::{Value, json};
 
-use super::{TraceFile, place};
+use super::{TraceFile, place, shown};
 
 /// One row of a comparison: what was, and what would have been.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl TraceFile {
     #[must_use]
     pub fn rows(what_if: &WhatIf) -> Vec<Row> {
         let row = |of: &ModelWhatIf| Row {
-            model: of.name.clone(),
+            model: shown(&of.name),
             bound: [of.bound_was, of.bound_would_be.clone().ok().flatten()],
             seen: [of.was, of.would_be],
         };
@@ -46,7 +46,10 @@ impl TraceFile {
         for (of, why) in refused {
             let why = why.explain(|model| self.name_of(model));
             let policy = what_if.policy;
-            lines.push(format!("{} would not have been admitted under {policy}: {why}", of.name));
+            lines.push(format!(
+                "{} would not have been admitted under {policy}: {why}",
+                shown(&of.name)
+            ));
         }
         lines.extend(assumed(what_if.assumed));
         if let Some(model) = what_if.ends_with {

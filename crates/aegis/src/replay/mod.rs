@@ -35,6 +35,7 @@ pub enum CutTrace {
 /// A trace file that was replayed.
 #[derive(Debug)]
 pub struct TraceFile {
+    path: PathBuf,
     trace: Trace,
     replayed: Replayed,
     /// Whether its closing line was missing.
@@ -54,7 +55,7 @@ pub enum ReplayFileError {
         #[source]
         cause: TraceError,
     },
-    /// It has no closing line, or one that counts other records.
+    /// It has no closing line.
     #[error(
         "{}: the trace is cut short after line {line}; `--cut` replays what there is",
         path.display()
@@ -64,6 +65,20 @@ pub enum ReplayFileError {
         path: PathBuf,
         /// The last line that is an event.
         line: usize,
+    },
+    /// Its closing line counts other records than there are: it was changed after it was written.
+    #[error(
+        "{}: the closing line counts {counted} records and there are {found}; this is no log as it \
+         was written",
+        path.display()
+    )]
+    Miscounted {
+        /// Which file.
+        path: PathBuf,
+        /// What the closing line says.
+        counted: u64,
+        /// Records before it.
+        found: u64,
     },
     /// It cannot be replayed.
     #[error("{} cannot be replayed", path.display())]
@@ -93,7 +108,9 @@ impl ReplayFileError {
             Self::Read { cause, .. } => cause.category(),
             Self::Replay { cause, .. } => cause.category(),
             Self::Account(cause) => cause.category(),
-            Self::CutShort { .. } | Self::Parted { .. } => Category::Permanent,
+            Self::CutShort { .. } | Self::Miscounted { .. } | Self::Parted { .. } => {
+                Category::Permanent
+            }
         }
     }
 }
@@ -103,23 +120,31 @@ impl TraceFile {
     /// proportion to the file.
     ///
     /// # Errors
-    /// [`ReplayFileError`]: the file cannot be read, is cut short (unless `cut` allows that), or
-    /// cannot be replayed; each with the place.
+    /// [`ReplayFileError`]: the file cannot be read, is cut short (unless `cut` allows that), lacks
+    /// records, or cannot be replayed; each with the place.
     pub fn open(path: &Path, cut: CutTrace) -> Result<Self, ReplayFileError> {
         let read = |cause| ReplayFileError::Read { path: path.to_owned(), cause };
         let back = match cut {
             CutTrace::Refused => open(path).and_then(|file| json::read(BufReader::new(file))),
             CutTrace::Replayed => whole_lines(path).and_then(|text| json::read(Cursor::new(text))),
         };
-        let json::ReadBack { trace, complete } = back.map_err(read)?;
-        if !complete && cut == CutTrace::Refused {
-            let line = trace.records.len() + 1;
-            return Err(ReplayFileError::CutShort { path: path.to_owned(), line });
+        let json::ReadBack { trace, ending } = back.map_err(read)?;
+        let (path, found) = (path.to_owned(), trace.records.len());
+        let extent = match ending {
+            json::Ending::Closed { records, .. } if records == found as u64 => Extent::Whole,
+            json::Ending::Closed { records, .. } => {
+                let (counted, found) = (records, found as u64);
+                return Err(ReplayFileError::Miscounted { path, counted, found });
+            }
+            json::Ending::Cut { .. } if cut == CutTrace::Replayed => Extent::Prefix,
+            json::Ending::Cut { .. } => {
+                return Err(ReplayFileError::CutShort { path, line: found + 1 });
+            }
+        };
+        match replay::replay(&trace, extent) {
+            Ok(replayed) => Ok(Self { path, trace, replayed, cut: extent == Extent::Prefix }),
+            Err(cause) => Err(ReplayFileError::Replay { path, cause }),
         }
-        let extent = if complete { Extent::Whole } else { Extent::Prefix };
-        let replayed = replay::replay(&trace, extent)
-            .map_err(|cause| ReplayFileError::Replay { path: path.to_owned(), cause })?;
-        Ok(Self { trace, replayed, cut: !complete })
     }
 
     /// Where log and replay part, if they do.
@@ -134,8 +159,7 @@ impl TraceFile {
     /// [`ReplayFileError::Parted`], or what a replay can say.
     pub fn what_if(&self, policy: PolicyKind) -> Result<Vec<WhatIf>, ReplayFileError> {
         self.check()?;
-        let failed = |cause| ReplayFileError::Replay { path: PathBuf::new(), cause };
-        self.replayed.what_if(&self.trace, policy).map_err(failed)
+        self.replayed.what_if(&self.trace, policy).map_err(|cause| self.failed(cause))
     }
 
     /// The account of one job.
@@ -161,7 +185,11 @@ impl TraceFile {
     #[must_use]
     pub fn name_of(&self, model: ModelId) -> String {
         let known = self.replayed.executors.iter().find_map(|of| of.models.get(&model));
-        known.map_or_else(|| model.to_string(), |model| model.name.clone())
+        known.map_or_else(|| model.to_string(), |model| shown(&model.name))
+    }
+
+    fn failed(&self, cause: ReplayError) -> ReplayFileError {
+        ReplayFileError::Replay { path: self.path.clone(), cause }
     }
 
     fn check(&self) -> Result<(), ReplayFileError> {
@@ -187,5 +215,42 @@ fn whole_lines(path: &Path) -> Result<Vec<u8>, TraceError> {
 
 /// `the whole device` or `partition vision`.
 fn place(partition: Option<&str>) -> String {
-    partition.map_or_else(|| "the whole device".into(), |name| format!("partition {name}"))
+    partition.map_or_else(|| "the whole device".into(), |name| format!("partition {}", shown(name)))
+}
+
+/// A name on one line of a terminal, whatever a foreign trace has for one.
+fn shown(name: &str) -> String {
+    let plain = |part: char| {
+        if part.is_control() { part.escape_default().to_string() } else { part.into() }
+    };
+    name.chars().map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = r#"{"aegis_trace":3}
+{"at":0,"by":0,"event":"configured","what":{"policy":"edf","overheads":{"dispatch":1,"wake":2,"boundary":0,"copy":0,"look_ahead":false},"overrun":"record","streams":1,"queue_depth":8,"first_model":0,"max_models":4,"max_suspended":null,"hang_factor":8,"hang_floor":0}}
+{"end":{"records":1,"dropped":0}}
+"#;
+
+    #[test]
+    fn a_name_of_a_foreign_trace_forges_no_line() {
+        assert_eq!(shown("lidar \"left\""), "lidar \"left\"");
+        let forged = "lidar\nyes: every decision is as logged\u{1b}[2K";
+        assert_eq!(shown(forged), "lidar\\nyes: every decision is as logged\\u{1b}[2K");
+        assert_eq!(place(Some("a\rb")), "partition a\\rb");
+    }
+
+    /// No log is known that replays and fails under another policy, so the error is made here.
+    #[test]
+    fn an_error_of_a_question_names_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("out.jsonl");
+        std::fs::write(&path, LOG).expect("a file");
+        let file = TraceFile::open(&path, CutTrace::Refused).expect("a log");
+        let said = file.failed(ReplayError::NotConfigured).to_string();
+        assert_eq!(said, format!("{} cannot be replayed", path.display()));
+    }
 }

@@ -16,6 +16,7 @@
 //! 2. Whatever else is wrong with a file is an error that names the line and the byte.
 //! 3. No line is longer than [`LINE_MAX`]; a reader holds one line at a time.
 
+mod known;
 mod quick;
 mod reader;
 mod writer;
@@ -57,8 +58,17 @@ struct End {
 pub struct ReadBack {
     /// What was read.
     pub trace: Trace,
+    /// How it ended.
+    pub ending: Ending,
+}
+
+impl ReadBack {
     /// Whether the closing line was there and its count right.
-    pub complete: bool,
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let found = self.trace.records.len() as u64;
+        matches!(self.ending, Ending::Closed { records, .. } if records == found)
+    }
 }
 
 /// Reads a whole trace into memory, refusing other versions and lines that are no events.
@@ -71,14 +81,11 @@ pub fn read(input: impl BufRead) -> Result<ReadBack, TraceError> {
     while let Some(record) = reader.next()? {
         trace.records.push(record);
     }
-    match reader.ending() {
-        Some(Ending::Closed { records, dropped }) => {
-            trace.dropped = dropped;
-            let complete = records == trace.records.len() as u64;
-            Ok(ReadBack { trace, complete })
-        }
-        Some(Ending::Cut { .. }) | None => Ok(ReadBack { trace, complete: false }),
+    let ending = reader.ending().unwrap_or(Ending::Cut { place: reader.place() });
+    if let Ending::Closed { dropped, .. } = ending {
+        trace.dropped = dropped;
     }
+    Ok(ReadBack { trace, ending })
 }
 
 #[cfg(test)]
@@ -140,7 +147,7 @@ mod tests {
     fn what_was_written_reads_back_whole() {
         let back = read(written().as_bytes()).expect("our own output");
         assert_eq!(back.trace, Trace { records: sample(), dropped: 2 });
-        assert!(back.complete);
+        assert!(back.is_complete());
     }
 
     #[test]
@@ -150,7 +157,7 @@ mod tests {
         for cut in header..text.len() {
             let back = read(&text.as_bytes()[..cut]).expect("a prefix is readable");
             let closed = cut == text.len() - 1; // Only the last line feed is missing.
-            assert_eq!(back.complete, closed, "cut at byte {cut}");
+            assert_eq!(back.is_complete(), closed, "cut at byte {cut}");
             let whole = text[header..cut].lines().filter(|line| line.ends_with('}')).count();
             assert_eq!(back.trace.records.len(), whole.min(2), "cut at byte {cut}");
         }
@@ -159,7 +166,9 @@ mod tests {
     #[test]
     fn a_closing_line_that_counts_something_else_is_noticed() {
         let text = written().replace("\"records\":2", "\"records\":3");
-        assert!(!read(text.as_bytes()).expect("readable").complete);
+        let back = read(text.as_bytes()).expect("readable");
+        assert!(!back.is_complete());
+        assert_eq!(back.ending, Ending::Closed { records: 3, dropped: 2 }, "and it is not cut");
     }
 
     #[test]
@@ -179,6 +188,12 @@ mod tests {
         said += &complaint(&format!("{header}\n{end}"));
         said += &complaint(&format!("{header}{end}{{\"at\":1,\"by\":0,\"event\":\"idle\"}}\n"));
         said += &complaint(&format!("{header}{}\n", "x".repeat(LINE_MAX)));
+        let started = r#"{"at":1,"by":0,"event":"started","note":"x"}"#;
+        said += &complaint(&format!("{header}{started}\n{end}"));
+        said += &complaint(&format!(
+            "{header}{{\"end\":{{\"records\":0,\"dropped\":0,\"kept\":0}}}}\n"
+        ));
+        said += &complaint("{\"aegis_trace\":2,\"more\":1}\n");
         expect_test::expect![[r#"
             the trace has format version 9, this program reads 2 to 3
             the first line is no header of a trace; of what `--trace` writes, only .jsonl can be read again
@@ -188,6 +203,9 @@ mod tests {
             line 2 of the trace is not an event (byte 18 of the file): EOF while parsing a value
             line 3 of the trace (byte 52 of the file) follows its closing line
             line 2 of the trace (byte 18 of the file) is longer than 1048576 bytes
+            line 2 of the trace is not an event (byte 18 of the file): unknown key `note`
+            line 2 of the trace is not an event (byte 18 of the file): unknown key `end.kept`
+            the first line is no header of a trace; of what `--trace` writes, only .jsonl can be read again
         "#]].assert_eq(&said);
     }
 }

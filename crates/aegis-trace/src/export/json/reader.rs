@@ -2,7 +2,11 @@
 
 use std::io::{BufRead, Read};
 
-use super::{Footer, Header, OLDEST, VERSION, quick};
+use serde::Serialize;
+use serde::de::Error as _;
+use serde_json::Error;
+
+use super::{Footer, Header, OLDEST, VERSION, known, quick};
 use crate::collector::Record;
 use crate::error::TraceError;
 
@@ -70,6 +74,7 @@ impl<R: BufRead> Reader<R> {
         }
         let header: Header =
             serde_json::from_slice(&reader.line).map_err(|_| TraceError::NoHeader)?;
+        let has_more = known::unknown_key(&reader.line, &header).is_none_or(|key| key.is_some());
         reader.version = header.aegis_trace;
         if !(OLDEST..=VERSION).contains(&reader.version) {
             return Err(TraceError::Version {
@@ -78,7 +83,8 @@ impl<R: BufRead> Reader<R> {
                 newest: VERSION,
             });
         }
-        Ok(reader)
+        // Only now: a newer version may say more, and is named.
+        if has_more { Err(TraceError::NoHeader) } else { Ok(reader) }
     }
 
     /// The version of the format that the trace was written in.
@@ -134,11 +140,26 @@ impl<R: BufRead> Reader<R> {
     fn parse(&mut self) -> Result<Option<Record>, TraceError> {
         if self.line.starts_with(END) {
             let footer = serde_json::from_slice(&self.line);
-            let Footer { end } = footer.map_err(|cause| self.malformed(&cause))?;
+            let footer: Footer = footer.map_err(|cause| self.malformed(&cause))?;
+            self.has_no_more(&footer)?;
+            let end = footer.end;
             self.ending = Some(Ending::Closed { records: end.records, dropped: end.dropped });
             return self.nothing_follows().map(|()| None);
         }
-        serde_json::from_slice(&self.line).map(Some).map_err(|cause| self.malformed(&cause))
+        let record: Record =
+            serde_json::from_slice(&self.line).map_err(|cause| self.malformed(&cause))?;
+        self.has_no_more(&record)?;
+        Ok(Some(record))
+    }
+
+    /// Refuses a line with a key that what was read of it does not have: it says something that would
+    /// be lost.
+    fn has_no_more(&self, read: &impl Serialize) -> Result<(), TraceError> {
+        match known::unknown_key(&self.line, read) {
+            Some(None) => Ok(()),
+            Some(Some(key)) => Err(self.malformed(&Error::custom(format!("unknown key `{key}`")))),
+            None => Err(self.malformed(&Error::custom("it is not one line of JSON"))),
+        }
     }
 
     fn nothing_follows(&mut self) -> Result<(), TraceError> {

@@ -46,6 +46,15 @@ impl<W: Write> Writer<W> {
         Ok(self.out.flush()?)
     }
 
+    /// Ends without a closing line, flushes, and gives back the output.
+    ///
+    /// # Errors
+    /// [`TraceError::Io`] when the output fails.
+    pub fn break_off(mut self) -> Result<W, TraceError> {
+        self.out.flush()?;
+        Ok(self.out)
+    }
+
     /// Writes the closing line with the count of `dropped` events, flushes, and gives back the
     /// output.
     ///

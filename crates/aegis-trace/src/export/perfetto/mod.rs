@@ -20,7 +20,8 @@ use std::io::Write;
 
 use self::message::{Inner, Message};
 use super::timeline::{
-    Arg, Canvas, Flow, Mark, Name, NameId, Step, Timeline, Track, TrackId, TrackKind, Value, Word,
+    Arg, Canvas, End, Flow, Mark, Name, NameId, Step, Timeline, Track, TrackId, TrackKind, Value,
+    Word,
 };
 use crate::collector::Record;
 use crate::error::TraceError;
@@ -72,7 +73,15 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// [`TraceError::Io`] when the output fails.
     pub fn finish(self, dropped: u64) -> Result<W, TraceError> {
-        let mut packets = self.timeline.finish(dropped)?;
+        self.conclude(End::Whole { dropped })
+    }
+
+    /// The same for records that are not all there are; what is known of the rest is noted.
+    ///
+    /// # Errors
+    /// [`TraceError::Io`] when the output fails.
+    pub fn conclude(self, end: End) -> Result<W, TraceError> {
+        let mut packets = self.timeline.finish(end)?;
         packets.flush()?;
         Ok(packets.out)
     }

@@ -57,6 +57,25 @@ const NAME_MAX: usize = 200;
 /// The last point that readers of pictures can hold, whose times are signed.
 const LAST: Timestamp = Timestamp(i64::MAX as u64);
 
+/// How what is drawn ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With everything that was recorded but `dropped` events, which found their rings full.
+    Whole {
+        /// How many.
+        dropped: u64,
+    },
+    /// With a log whose closing line counts other records than it has.
+    Miscounted {
+        /// Events that found their rings full.
+        dropped: u64,
+        /// How many more the closing line counts; below zero for fewer.
+        missing: i64,
+    },
+    /// In the middle: nobody knows what followed, or was lost.
+    Cut,
+}
+
 /// Draws records on a canvas, in the order of the file.
 #[derive(Debug)]
 pub(crate) struct Timeline<C> {
@@ -174,8 +193,8 @@ impl<C: Canvas> Timeline<C> {
         }
     }
 
-    /// Ends what is open, and says how much of the trace was lost.
-    pub(crate) fn finish(mut self, dropped: u64) -> Result<C, TraceError> {
+    /// Ends what is open, and says how much of the trace was lost, as far as that is known.
+    pub(crate) fn finish(mut self, end: End) -> Result<C, TraceError> {
         let (canvas, at) = (&mut self.canvas, self.until);
         for model in self.models.iter_mut().flatten() {
             model.rows.iter_mut().try_for_each(|row| row.abandon(canvas, at))?;
@@ -184,7 +203,14 @@ impl<C: Canvas> Timeline<C> {
             partition.row.abandon(canvas, at)?;
             partition.load.finish(canvas)?;
         }
-        let args = [Arg(Word::Records, self.records.into()), Arg(Word::EventsLost, dropped.into())];
+        let (lost, more) = match end {
+            End::Whole { dropped } => (dropped.into(), Arg(Word::RecordsMissing, Value::Absent)),
+            End::Miscounted { dropped, missing } => {
+                (dropped.into(), Arg(Word::RecordsMissing, Value::Signed(missing)))
+            }
+            End::Cut => (Value::Absent, Arg(Word::Unfinished, Word::Yes.into())),
+        };
+        let args = [Arg(Word::Records, self.records.into()), Arg(Word::EventsLost, lost), more];
         let name = Name::Word(Word::EndOfTrace);
         canvas.instant(Mark { on: TrackId::RUN, at, name, args: &args, flow: None })?;
         Ok(self.canvas)

@@ -100,6 +100,7 @@ words! {
     Unfinished = "unfinished",
     EventsLost = "events_lost",
     Records = "records",
+    RecordsMissing = "records_missing",
     // Reasons of a policy.
     OnlyReady = "only ready",
     EarliestRelease = "earliest release",

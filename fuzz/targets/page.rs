@@ -1,0 +1,7 @@
+//! Fuzzes the body of the same name.
+#![no_main]
+
+#[path = "../bodies/page.rs"]
+mod body;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| body::run(bytes));
