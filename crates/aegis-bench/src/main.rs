@@ -223,35 +223,14 @@ fn run(arguments: Arguments) -> anyhow::Result<Answer> {
             figures::write(&results, "overhead", &overhead)?;
             Ok(Answer::Yes)
         }
-        Command::Outputs { workload } => {
-            let compared = outputs::run(&workload, &change)?;
-            for output in compared.outputs.iter().filter(|output| !output.holds()) {
-                println!("WRONG: {output:?}");
-            }
-            figures::write(&results, "outputs", &compared)?;
-            Ok(yes_if(compared.outputs.iter().all(outputs::OutputFigures::holds)))
-        }
+        Command::Outputs { workload } => compare_outputs(&workload, &change, &results),
         Command::Faults { workload, fault: Some(fault), length } => {
-            let suffered = faults::run(&workload, &change, fault, length, &results)?;
-            println!("{fault} in {}: {}", suffered.victim, suffered.said);
-            for check in &suffered.checks {
-                println!("{} {}", if check.holds { "ok    " } else { "WRONG " }, check.what);
-            }
-            figures::write(&results, &format!("fault-{fault}"), &suffered)?;
-            Ok(yes_if(suffered.holds()))
+            suffer(&workload, &change, fault, length, &results)
         }
         Command::Faults { workload, fault: None, length } => {
             Ok(Parts { results: &results, change: &change }.faults(&workload, length))
         }
-        Command::Runtimes { workload, runs } => {
-            let beside = runtimes::run(&workload, &change, runs)?;
-            print!("{}", report::runtimes(&beside));
-            for model in beside.models.iter().filter(|model| !model.holds()) {
-                println!("WRONG: {model:?}");
-            }
-            figures::write(&results, &format!("runtimes-{}", beside.driver), &beside)?;
-            Ok(yes_if(beside.models.iter().all(runtimes::RuntimeFigures::holds)))
-        }
+        Command::Runtimes { workload, runs } => side_by_side(&workload, &change, runs, &results),
         Command::Tune { workload, load } => {
             tune::run(&workload, &change, load).map(|()| Answer::Yes)
         }
@@ -265,6 +244,46 @@ fn run(arguments: Arguments) -> anyhow::Result<Answer> {
         Command::Profile { workload } => profile(&workload, &change),
         Command::Report => report::run(&results).map(|()| Answer::Yes),
     }
+}
+
+fn compare_outputs(workload: &Path, change: &Change, results: &Path) -> anyhow::Result<Answer> {
+    let compared = outputs::run(workload, change)?;
+    for output in compared.outputs.iter().filter(|output| !output.holds()) {
+        println!("WRONG: {output:?}");
+    }
+    figures::write(results, "outputs", &compared)?;
+    Ok(yes_if(compared.outputs.iter().all(outputs::OutputFigures::holds)))
+}
+
+fn suffer(
+    workload: &Path,
+    change: &Change,
+    fault: Fault,
+    length: Nanos,
+    results: &Path,
+) -> anyhow::Result<Answer> {
+    let suffered = faults::run(workload, change, fault, length, results)?;
+    println!("{fault} in {}: {}", suffered.victim, suffered.said);
+    for check in &suffered.checks {
+        println!("{} {}", if check.holds { "ok    " } else { "WRONG " }, check.what);
+    }
+    figures::write(results, &format!("fault-{fault}"), &suffered)?;
+    Ok(yes_if(suffered.holds()))
+}
+
+fn side_by_side(
+    workload: &Path,
+    change: &Change,
+    runs: u64,
+    results: &Path,
+) -> anyhow::Result<Answer> {
+    let beside = runtimes::run(workload, change, runs)?;
+    print!("{}", report::runtimes(&beside));
+    for model in beside.models.iter().filter(|model| !model.holds()) {
+        println!("WRONG: {model:?}");
+    }
+    figures::write(results, &format!("runtimes-{}", beside.driver), &beside)?;
+    Ok(yes_if(beside.models.iter().all(runtimes::RuntimeFigures::holds)))
 }
 
 fn yes_if(kept: bool) -> Answer {

@@ -41,7 +41,7 @@ impl ReadBack {
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         let file = File::open(path).with_context(|| path.display().to_string())?;
         let back = json::read(BufReader::new(file)).with_context(|| path.display().to_string())?;
-        ensure!(back.complete, "{} has no closing line", path.display());
+        ensure!(back.is_complete(), "{} has no closing line, or not its own", path.display());
         let replayed = TraceFile::open(path, CutTrace::Refused)?;
         let divergence = replayed.divergence().map(|it| format!("line {}: {it:?}", it.line()));
         Ok(Self { records: back.trace.records, divergence })

@@ -100,7 +100,8 @@ impl Stack {
         }
     }
 
-    /// Admits a model of two stages of 10 ns, copies included; every `late`-th launch of the first takes 40 ns more.
+    /// Admits a model of two stages of 10 ns, copies included; every `late`-th launch of the first
+    /// takes 40 ns more.
     fn admit(&mut self, name: &str, service: ServiceTerms, late: u64) {
         let description = ModelDescription { inputs: vec![], outputs: vec![], stages: 2 };
         let carried = Bytes::ZERO;

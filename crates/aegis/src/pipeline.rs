@@ -23,7 +23,7 @@ use aegis_trace::{ModelId, Nanos, ServiceTerms};
 
 pub use self::bare::{gpu_facts, host_capabilities, host_facts};
 use self::plan::{Planned, Unkept, plan};
-use self::source::{source, stand_in};
+use self::source::{misplaced, source, stand_in};
 use crate::bargain::Asked;
 use crate::builder::{self, DeviceChoice, RuntimeBuilder};
 use crate::chain::{ChainReport, Proved};
@@ -566,21 +566,6 @@ fn service(model: &Model) -> ServiceTerms {
             ServiceTerms::Server { budget, period, priority: priority.unwrap_or(0) }
         }
     }
-}
-
-/// The error of a model that cannot run on the device of its workload.
-fn misplaced(model: &Model, workload: &Workload) -> Option<Error> {
-    let needs = match (&model.backend, workload.device.driver) {
-        (Backend::Trt(_), Driver::Cuda { .. }) | (Backend::Sim(_), Driver::Host | Driver::Sim) => {
-            return None;
-        }
-        (Backend::Onnx(_) | Backend::Tvm(_), Driver::Host | Driver::Cuda { .. }) => return None,
-        (Backend::Trt(_), Driver::Host | Driver::Sim) => "cuda",
-        (Backend::Onnx(_) | Backend::Tvm(_), Driver::Sim)
-        | (Backend::Sim(_), Driver::Cuda { .. }) => "host",
-    };
-    let (model, backend) = (model.name.clone(), model.backend.name());
-    Some(Error::WrongDriver { model, backend, needs })
 }
 
 fn needs_evidence(model: &Model) -> bool {

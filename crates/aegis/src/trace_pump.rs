@@ -113,8 +113,8 @@ impl TracePump {
     }
 
     /// Takes the rest and closes the files; call it after the runtime has stopped. Blocks for that, but
-    /// no longer than [`PATIENCE`] for a file that nobody reads. The summary is whole even where files are not: then the errors say why, and the files hold
-    /// what was written until then.
+    /// no longer than [`PATIENCE`] for a file that nobody reads. The summary is whole even where
+    /// files are not: then the errors say why, and the files hold what was written until then.
     ///
     /// # Panics
     /// When the thread did, which is a defect.

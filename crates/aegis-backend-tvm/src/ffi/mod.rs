@@ -67,8 +67,9 @@ impl Runtime {
     ) -> Result<(), String> {
         // TVM's part names the CUDA runtime as needed; opened first, it is found wherever it lies.
         open(&locate("libcudart.so.13"))?;
-        // NVRTC opens its builtins by name, and looks in the loader's folders alone. Where they lie elsewhere
-        // they are found if they are open already; where they cannot be opened, NVRTC says so itself.
+        // NVRTC opens its builtins by name, and looks in the loader's folders alone. Where they lie
+        // elsewhere they are found if they are open already; where they cannot be opened, NVRTC says so
+        // itself.
         let _builtins: Result<Opened, String> = open(&locate("libnvrtc-builtins.so.13.0"));
         let nvrtc = open(&locate("libnvrtc.so.13"))?;
         nvrtc::register(nvrtc, kernels)?;

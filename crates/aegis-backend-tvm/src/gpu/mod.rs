@@ -9,7 +9,8 @@
 //!
 //! # Invariants
 //! 1. Weights, tensors and scratch lie in ranges of the arena alone; what the libraries take beside it
-//!    (code of kernels) is measured by the driver's count and charged to the device (`aegis_context::foreign`).
+//!    (code of kernels) is measured by the driver's count and charged to the device
+//!    (`aegis_context::foreign`).
 //! 2. A graph is launched only after its outputs were seen to be those of the plain run, with its
 //!    scratch full of what is not a number.
 

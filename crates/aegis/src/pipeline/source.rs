@@ -7,9 +7,10 @@
 use aegis_context::{ModelDescription, SimModel};
 use aegis_trace::{Bytes, Nanos};
 
+use crate::error::Error;
 use crate::evidence::ModelEvidence;
 use crate::source::{GpuOptions, MemoryNeed, ModelSource};
-use crate::workload::{Backend, Model};
+use crate::workload::{Backend, Driver, Model, Workload};
 
 /// Where a model of a workload comes from.
 pub(super) fn source(model: &Model) -> ModelSource {
@@ -60,4 +61,19 @@ fn declared(need: SimNeed, costs: Vec<Nanos>) -> ModelSource {
     let description = ModelDescription { inputs: vec![], outputs: vec![], stages };
     let SimNeed { persistent, scratch, carried } = need;
     ModelSource::Sim { model: SimModel { description, persistent, scratch, carried }, costs }
+}
+
+/// The error of a model that cannot run on the device of its workload.
+pub(super) fn misplaced(model: &Model, workload: &Workload) -> Option<Error> {
+    let needs = match (&model.backend, workload.device.driver) {
+        (Backend::Trt(_), Driver::Cuda { .. }) | (Backend::Sim(_), Driver::Host | Driver::Sim) => {
+            return None;
+        }
+        (Backend::Onnx(_) | Backend::Tvm(_), Driver::Host | Driver::Cuda { .. }) => return None,
+        (Backend::Trt(_), Driver::Host | Driver::Sim) => "cuda",
+        (Backend::Onnx(_) | Backend::Tvm(_), Driver::Sim)
+        | (Backend::Sim(_), Driver::Cuda { .. }) => "host",
+    };
+    let (model, backend) = (model.name.clone(), model.backend.name());
+    Some(Error::WrongDriver { model, backend, needs })
 }

@@ -59,8 +59,8 @@ pub struct Step {
 
 /// The evaluation that refuses `set`, in which the members of each of `chains` trigger one another.
 ///
-/// A declared jitter is what [`crate::analysis::chain::triggered`] takes it for. Does not block or touch the
-/// device. Costs a verdict for each round of steps, each at most 64 times as much work as admission's,
+/// A declared jitter is what [`crate::analysis::chain::triggered`] takes it for. Does not block or touch
+/// the device. Costs a verdict for each round of steps, each at most 64 times as much work as admission's,
 /// which is seconds.
 ///
 /// # Errors
