@@ -163,8 +163,9 @@ impl CudaStream {
     ///
     /// As [`CudaStream::capture`]. Launched within [`CudaStream::between`], before anything else, the
     /// graph records the events itself, those of [`CudaStream::mark`] within `enqueue` included: the
-    /// stage is one call of the driver, and the time between the events is the GPU's alone.
-    /// Copies to and from host buffers that `enqueue` makes can be aimed at other buffers of the same size ([`crate::interop::aim_copy`]).
+    /// stage is one call of the driver, and the time between the events is the GPU's alone. Copies to
+    /// and from host buffers that `enqueue` makes can be aimed at other buffers of the same size
+    /// ([`crate::interop::aim_copy`]).
     ///
     /// # Errors
     /// As [`CudaStream::capture`].

@@ -1,9 +1,9 @@
 //! TensorRT on the GPU at hand: what it says of that GPU, and the run-time half of our backend.
 //!
 //! TensorRT-RTX runs on compute capability 7.5, 8.0, 8.6, 8.9 and from 12.0 on. On another GPU it must
-//! refuse every engine, and the test is that the refusal arrives as what it is, with its words; nothing is then
-//! executed by the library, and the test that would compare outputs says so. What AegisRT does around
-//! the library is run with a mock of it, on any GPU.
+//! refuse every engine, and the test is that the refusal arrives as what it is, with its words; nothing
+//! is then executed by the library, and the test that would compare outputs says so. What AegisRT does
+//! around the library is run with a mock of it, on any GPU.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
