@@ -9,7 +9,7 @@ use aegis_context::{
 use aegis_memory::{TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, Category, Nanos, StageIndex};
 
-use crate::ground::Ground;
+use crate::ground::{Ground, queued};
 use crate::tensors::{Tensors, distance, hostile, inputs};
 use crate::{Clause, Fault, Subject};
 
@@ -152,7 +152,7 @@ fn enqueue(subject: &Subject<'_>, mut ground: Ground) -> Result<String, Fault> {
 
 fn wrong_use(subject: &Subject<'_>, mut ground: Ground) -> Result<String, Fault> {
     let mut backend = load(subject)?;
-    let slot = std::sync::Arc::new(JobSlot::on(&ground.arena, backend.description())?);
+    let slot = queued(JobSlot::on(&ground.arena, backend.description())?);
     let first = StageIndex(0);
     permanent(backend.enqueue(first, &slot, &ground.stream), "a job before the binding")?;
     let mut model = ground.admit(backend)?;
@@ -228,6 +228,7 @@ fn fencing(subject: &Subject<'_>, mut ground: Ground) -> Result<String, Fault> {
     let mut context = ExecutionContext::new(id, budget, backend, slots, charge);
     let pool = StreamPool::new(&ground.device, 1)?;
     let slot = context.slots().claim().ok_or("a new context has a free slot")?;
+    slot.queue();
     let beyond = StageIndex(description.stages);
     let Err(error) = context.launch(beyond, &slot, pool.lease()?) else {
         return Err("a stage that does not exist was launched".into());
