@@ -69,7 +69,10 @@ impl World {
         let tensors = backend.memory().to_vec();
         let planned = self.memory.plan(ModelMemory { model, partition, tensors }).expect("it fits");
         backend.bind(self.memory.bind(planned).expect("nothing else is bound")).expect("it binds");
-        Arc::new(JobSlot::on(&self.arena, backend.description()).expect("there is room"))
+        let slot = JobSlot::on(&self.arena, backend.description()).expect("there is room");
+        assert!(slot.claim(), "a new slot is free");
+        slot.queue(); // Its stages are enqueued by hand.
+        Arc::new(slot)
     }
 }
 
@@ -84,12 +87,15 @@ fn plan(from: &str, to: &str, size: usize) -> MockPlan {
 }
 
 fn run(world: &World, backend: &mut TrtBackend, slot: &Arc<JobSlot>, byte: u8) -> Vec<u8> {
-    slot.io().inputs[0].fill(byte);
-    slot.io().outputs[0].fill(0xa5);
+    let length = slot.io().inputs()[0].len();
+    slot.unqueue();
+    slot.write_input(0, &vec![byte; length]);
+    slot.queue();
+    slot.io().output_mut(0).fill(0xa5);
     for stage in 0..backend.description().stages {
         backend.enqueue(StageIndex(stage), slot, &world.stream).expect("it runs");
     }
-    slot.io().outputs[0].to_vec()
+    slot.io().outputs()[0].to_vec()
 }
 
 #[test]
