@@ -147,11 +147,12 @@ fn build(
     Ok(folder.join("bundle"))
 }
 
-/// The commit of the working tree, with a mark where it was changed since.
+/// The commit of the working tree, with a mark where it was changed since, by a new file too: that is built
+/// and copied like the others.
 pub(crate) fn commit(root: &Path) -> anyhow::Result<String> {
     let git = |args: &[&str]| process::capture(Command::new("git").args(args).current_dir(root));
     let commit = git(&["rev-parse", "HEAD"])?.trim().to_owned();
-    let changed = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    let changed = git(&["status", "--porcelain"])?;
     Ok(if changed.trim().is_empty() { commit } else { format!("{commit} with changes") })
 }
 

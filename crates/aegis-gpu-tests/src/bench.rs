@@ -1,12 +1,25 @@
 //! What every test starts from: a GPU that was found, and devices made on it.
 
 use std::error::Error;
+use std::fmt;
 use std::time::Instant;
 
 use aegis_cuda::{CompletionWait, CudaConfig, CudaEvent, DeviceContext, EventStatus};
 use aegis_trace::{Bytes, MonotonicClock, Nanos};
 
-/// What a test measured, or why it failed.
+/// Why a test did not run on this GPU, which is no failure of it.
+#[derive(Debug)]
+pub(crate) struct NotRun(pub(crate) &'static str);
+
+impl fmt::Display for NotRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Error for NotRun {}
+
+/// What a test measured, or why it failed or, as [`NotRun`], did not run.
 pub(crate) type Outcome = Result<String, Box<dyn Error>>;
 
 /// The first GPU of the machine.

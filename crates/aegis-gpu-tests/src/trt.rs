@@ -17,7 +17,7 @@ use aegis_cuda::{CudaStream, DeviceArena, DeviceContext};
 use aegis_memory::{MemoryOrchestrator, ModelMemory};
 use aegis_trace::{Bytes, ModelId, PartitionId, StageIndex};
 
-use crate::bench::{Bench, Outcome, require};
+use crate::bench::{Bench, NotRun, Outcome, require};
 use crate::conformance::{Place, Verdicts, on_the_processor};
 use crate::onnx;
 
@@ -26,6 +26,8 @@ type Tensors = Vec<Vec<u8>>;
 
 /// The compute capabilities that TensorRT-RTX 1.7 names as supported, below 12.0.
 const SUPPORTED: [(u32, u32); 4] = [(7, 5), (8, 0), (8, 6), (8, 9)];
+/// Why most of these tests do not run on some GPUs.
+const UNSUPPORTED: &str = "the library does not run on this GPU, see the first of its tests";
 /// What the library and its compiled kernels may take beside the arena.
 const LIBRARIES: Bytes = Bytes::from_mib(1536);
 /// How far outputs without TF32 may be from the processor's, as a share of the largest.
@@ -162,9 +164,7 @@ pub(crate) fn refuses_damaged_plans(bench: &Bench) -> Outcome {
 pub(crate) fn does_what_every_backend_must(bench: &Bench) -> Outcome {
     let world = World::on(bench, "conformance")?;
     if !is_supported(&world.gpu.device)? {
-        return Ok(
-            "NOT RUN: the library does not run on this GPU, see the first of its tests".into()
-        );
+        return Err(NotRun(UNSUPPORTED).into());
     }
     let mut verdicts = Verdicts::default();
     for network in onnx::networks()? {
@@ -187,7 +187,7 @@ pub(crate) fn does_what_every_backend_must(bench: &Bench) -> Outcome {
 pub(crate) fn outputs_are_the_processors(bench: &Bench) -> Outcome {
     let mut world = World::on(bench, "outputs")?;
     if !is_supported(&world.gpu.device)? {
-        return Ok("NOT RUN: the library does not run on this GPU, see the test before".into());
+        return Err(NotRun(UNSUPPORTED).into());
     }
     let mut lines = Vec::new();
     for (number, network) in (0..).zip(onnx::networks()?) {

@@ -9,8 +9,10 @@ use aegis_cuda::{CudaGraph, CudaStream, DeviceBuffer, DeviceError, HostBuffer, S
 /// Enqueues, or captures, a copy of `source` to `target`.
 ///
 /// Both are the model's: an input that the stages of one job alone use, and either its own staging
-/// buffer or a buffer of the job's slot. The slot's are the orchestration side's from its queueing to
-/// its end (`aegis_context::slot`, invariant 1), and it ends only after the last event of its stages.
+/// buffer or a buffer of the job's slot. The slot's are the orchestration side's from its queueing
+/// until no stage of the job is on the device any more, which is later than what its caller is told
+/// where a stage hangs (`aegis_context::slot`, invariants 1 and 2): the loan of the stream on which
+/// this is enqueued holds them until the event behind the stage has fired.
 pub(crate) fn copy_in(
     stream: &CudaStream,
     source: &HostBuffer,
@@ -30,7 +32,7 @@ pub(crate) fn copy_out(
     source: &DeviceBuffer,
     target: &HostBuffer,
 ) -> Result<(), DeviceError> {
-    // SAFETY: (1) As in `copy_in`. (2) Nobody reads the target before the slot has ended.
+    // SAFETY: (1) As in `copy_in`. (2) Nobody reads the target before the stage is off the device.
     unsafe { interop::copy_to_host(stream, source, target) }
 }
 
@@ -41,8 +43,10 @@ pub(crate) fn aim_input(
     job: &Arc<JobSlot>,
     index: usize,
 ) -> Result<(), DeviceError> {
-    // SAFETY: (1) The slot lives as long as the graph: it is one of the context's, which drops its
-    // backend, and so the graph, before its slots. (2) Nobody writes the input meanwhile: as in `copy_in`.
+    // SAFETY: (1) The slot lives as long as the graph may run with it: the loan holds it while the
+    // stage is on the device, and the model until its next job or its drop, and so does the context,
+    // which drops its backend, and so the graph, before its slots. (2) Nobody writes the input
+    // meanwhile: as in `copy_in`.
     unsafe { interop::aim_copy(graph, staged, &job.io().inputs()[index]) }
 }
 
@@ -53,7 +57,7 @@ pub(crate) fn aim_output(
     job: &Arc<JobSlot>,
     index: usize,
 ) -> Result<(), DeviceError> {
-    // SAFETY: (1) As in `aim_input`. (2) Nobody reads the output before the slot has ended.
+    // SAFETY: (1) As in `aim_input`. (2) Nobody reads the output before the stage is off the device.
     unsafe { interop::aim_copy(graph, staged, &job.io().outputs()[index]) }
 }
 
