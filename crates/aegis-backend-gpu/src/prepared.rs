@@ -223,7 +223,9 @@ impl<P: Programs> Prepared<P> {
     ) -> Result<(), BackendError> {
         let stage = usize::from(index.0);
         let Some(graph) = self.graphs.get(stage) else {
-            return Err(BackendError::Runtime { reason: format!("the model has no stage {index}") });
+            return Err(BackendError::Runtime {
+                reason: format!("the model has no stage {index}"),
+            });
         };
         if stage == 0 {
             self.job = Some(Arc::clone(slot));

@@ -29,8 +29,8 @@ use aegis_context::named::{self, Declared, Named};
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, ModelDescription, RuntimeBackend, TensorSpec};
 use aegis_cuda::{
-    CudaStream, DeviceArena, DeviceBuffer, DeviceContext, ForeignCharge, HostWork,
-    RefusedAllocation, SimConfig, WorkFault,
+    CudaStream, DeviceArena, DeviceContext, ForeignCharge, HostWork, RefusedAllocation, SimConfig,
+    WorkFault,
 };
 use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, StageIndex, TensorId};
@@ -258,7 +258,11 @@ impl OnnxBackend {
     ) -> Result<Vec<Place<'a>>, BackendError> {
         let place = |index: &usize| {
             let name = &self.chain.tensors[*index].spec.name;
-            place_of(&self.chain, *index, memory.named[*index].place(name, |id| memory.scratch.region(id))?)
+            place_of(
+                &self.chain,
+                *index,
+                memory.named[*index].place(name, |id| memory.scratch.region(id))?,
+            )
         };
         tensors.iter().map(place).collect()
     }

@@ -6,8 +6,8 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use aegis_context::{TensorSpec, named};
-use aegis_cuda::interop::{buffer_ptr, discarding as discard, region_ptr};
 use aegis_cuda::CudaStream;
+use aegis_cuda::interop::{buffer_ptr, discarding as discard, region_ptr};
 use ort::AsPointer;
 use ort::session::Session;
 use ort::sys;
