@@ -129,7 +129,7 @@ enum Command {
     Tune {
         workload: PathBuf,
         /// Percent of the time.
-        #[arg(long, default_value_t = 93, value_parser = clap::value_parser!(u64).range(1..=100))]
+        #[arg(long, default_value_t = 91, value_parser = clap::value_parser!(u64).range(1..=100))]
         load: u64,
     },
     /// Measure the headline and every baseline, one after the other, and report.

@@ -12,7 +12,7 @@
 #   RESULTS    the folder of results       (results)
 #   RUNS       runs of the headline        (8)
 #   SECONDS_EACH  length of a run, and of each baseline, in seconds (60)
-#   LOAD       share of the device that `tune` aims at, in percent  (93)
+#   LOAD       share of the device that `tune` aims at, in percent  (91)
 #   LIMIT      time limit of a step, in seconds                     (590)
 #   DRIVER     runs the workload on another driver, for example host
 set -u
@@ -23,7 +23,7 @@ split=${SPLIT:-benches/workloads/edge-split.toml}
 results=${RESULTS:-results}
 runs=${RUNS:-8}
 seconds=${SECONDS_EACH:-60}
-load=${LOAD:-93}
+load=${LOAD:-91}
 limit=${LIMIT:-590}
 mkdir -p "$results" || exit 1
 

@@ -112,53 +112,53 @@ pub(crate) const EDGE_ROLES: [EdgeRole; 24] = [
     EdgeRole::single("speed_controller", 502, lstm([8, 32], 1, 128, 1)).control(10_000),
     EdgeRole::single("suspension_controller", 503, lstm([8, 64], 1, 128, 4)).control(10_000),
     EdgeRole::single("slip_estimator", 504, lstm([8, 12], 1, 128, 4)).control(10_000),
-    EdgeRole::single("front_detector", 505, yolo(100, 100)).half().camera().perception(17_600),
-    EdgeRole::single("rear_detector", 506, yolo(75, 67)).camera().perception(21_700),
-    EdgeRole::single("surround_detector", 507, yolo(100, 100)).half().camera().perception(21_700),
+    EdgeRole::single("front_detector", 505, yolo(100, 100)).half().camera().perception(17_900),
+    EdgeRole::single("rear_detector", 506, yolo(75, 67)).camera().perception(22_100),
+    EdgeRole::single("surround_detector", 507, yolo(100, 100)).half().camera().perception(22_100),
     EdgeRole::single("lane_detector", 508, Network::LaneNet(LANES))
         .half()
         .camera()
-        .perception(28_900),
+        .perception(29_400),
     EdgeRole::single("drivable_segmenter", 509, unet([512, 1024], 32, 4))
         .camera()
-        .perception(28_900),
+        .perception(29_400),
     EdgeRole::single("depth_estimator", 510, Network::DepthNet(DepthNet { size: [384, 1280] }))
         .camera()
-        .perception(21_700),
-    EdgeRole::single("lidar_pillars", 511, pillars([496, 432], 12_000, 20)).perception(43_400),
-    EdgeRole::single("radar_pillars", 512, pillars([320, 320], 4000, 16)).perception(43_400),
+        .perception(22_100),
+    EdgeRole::single("lidar_pillars", 511, pillars([496, 432], 12_000, 20)).perception(44_100),
+    EdgeRole::single("radar_pillars", 512, pillars([320, 320], 4000, 16)).perception(44_100),
     EdgeRole::single("traffic_light_classifier", 513, resnet(Depth::D34, IMAGE, 100, 6))
-        .perception(43_400),
+        .perception(44_100),
     EdgeRole::single(
         "traffic_sign_classifier",
         514,
         Network::MobileNet3(MobileNet3 { size: IMAGE, classes: 43 }),
     )
-    .perception(43_400),
+    .perception(44_100),
     EdgeRole::single("driver_monitor", 515, efficientnet([300, 300], 120, 140, 10))
-        .perception(43_400),
-    EdgeRole::single("occupant_monitor", 516, mobilenet(IMAGE, 100, 8)).perception(43_400),
+        .perception(44_100),
+    EdgeRole::single("occupant_monitor", 516, mobilenet(IMAGE, 100, 8)).perception(44_100),
     EdgeRole::single("gaze_estimator", 517, vit([384, 384], encoder(12, 384, 6), 3))
         .half()
-        .perception(43_400),
+        .perception(44_100),
     EdgeRole::single(
         "pedestrian_keypoints",
         518,
         Network::PoseNet(PoseNet { size: [384, 288], joints: 17 }),
     )
     .half()
-    .perception(43_400),
+    .perception(44_100),
     EdgeRole::single("vehicle_identity", 519, resnet(Depth::D50, [384, 128], 100, 512))
-        .perception(43_400),
-    EdgeRole::single("trajectory_predictor", 520, lstm([20, 32], 2, 256, 60)).perception(43_400),
+        .perception(44_100),
+    EdgeRole::single("trajectory_predictor", 520, lstm([20, 32], 2, 256, 60)).perception(44_100),
     EdgeRole::single("scene_classifier", 521, resnet(Depth::D101, IMAGE, 100, 365))
         .half()
-        .background(211_000),
+        .background(214_400),
     EdgeRole::single("voice_command_encoder", 522, bert(128, 30522, encoder(8, 512, 8)))
         .half()
-        .background(432_700),
+        .background(439_600),
     EdgeRole::single("map_encoder", 523, vit([384, 384], encoder(12, 192, 3), 1000))
-        .background(432_700),
+        .background(439_600),
     EdgeRole::single("road_surface_classifier", 524, efficientnet([300, 300], 120, 140, 7))
-        .background(865_200),
+        .background(879_000),
 ];
