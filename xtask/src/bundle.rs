@@ -8,6 +8,9 @@
 //! # Invariants
 //! 1. What is in the folder is of one commit, which the programs know and the file `COMMIT` says;
 //!    uncommitted changes are said too.
+//! 2. No library in it is of an earlier bundle, which may have been asked for with other flags.
+
+mod needs;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,10 +57,11 @@ pub(crate) struct BundleArgs {
     /// The folder; it is made, and files in it are replaced.
     #[arg(long, value_name = "FOLDER", default_value = "out/bundle")]
     output: PathBuf,
-    /// For a GPU: bundles the CUDA runtime where a runtime is asked for.
+    /// For a GPU: ONNX Runtime is to be the one for CUDA. Bundled only with `--with-runtime`; without it
+    /// the README asks the target machine for it.
     #[arg(long)]
     cuda: bool,
-    /// Puts ONNX Runtime into the folder: 30 MB, or 300 MB for CUDA.
+    /// Puts ONNX Runtime into the folder: 30 MB, or with `--cuda` 300 MB.
     #[arg(long)]
     with_runtime: bool,
     /// Builds TVM into the program, and puts its libraries and the modules that tests and workloads name
@@ -79,11 +83,13 @@ pub(crate) struct BundleArgs {
 pub(crate) fn run(root: &Path, args: &BundleArgs) -> anyhow::Result<()> {
     let commit = commit(root)?;
     let output = root.join(&args.output);
+    let needs = needs::sentences(&args.parts());
     let programs = present(root)?;
     let built = build(root, args, &programs, &commit)?;
     for program in &programs {
         copy(&built.join(program.name), &output.join("bin").join(program.name))?;
     }
+    remove_libraries(&output)?;
     copy_files(&root.join("benches/workloads"), "toml", &output.join("benches/workloads"))?;
     for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
         copy(&root.join(licence), &output.join(licence))?;
@@ -101,12 +107,42 @@ pub(crate) fn run(root: &Path, args: &BundleArgs) -> anyhow::Result<()> {
         copy_files(&folder, "", &output.join(place))?;
         copy_modules(root, architecture, &output)?;
     }
-    write(&output.join("README.md"), README)?;
+    write(&output.join("README.md"), &needs::readme(README, &needs))?;
     write(&output.join("COMMIT"), &format!("{commit}\n"))?;
     let script = output.join("run.sh");
     write(&script, SCRIPT)?;
     make_executable(&script)?;
-    say(&output)
+    say(&output)?;
+    needs.iter().for_each(|sentence| println!("{sentence}"));
+    Ok(())
+}
+
+impl BundleArgs {
+    fn parts(&self) -> needs::Parts<'_> {
+        needs::Parts {
+            cuda: self.cuda,
+            runtime: self.with_runtime,
+            tvm: self.tvm.as_deref(),
+            trt: self.trt,
+            target: self.target.as_deref(),
+            version: runtimes::VERSION,
+        }
+    }
+}
+
+/// Removes the libraries of an earlier bundle in `output`; from a folder that is no bundle, nothing.
+fn remove_libraries(output: &Path) -> anyhow::Result<()> {
+    if !output.join("COMMIT").is_file() || !output.join("run.sh").is_file() {
+        return Ok(());
+    }
+    for folder in ["lib", ".aegis/runtimes"] {
+        let folder = output.join(folder);
+        if folder.is_dir() {
+            fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+            println!("removed: {}, of an earlier bundle", folder.display());
+        }
+    }
+    Ok(())
 }
 
 /// The programs whose packages are in the workspace.
@@ -263,6 +299,41 @@ mod tests {
         let script = folder.path().join("run.sh");
         write(&script, SCRIPT).expect("a new file");
         process::capture(Command::new("bash").arg("-n").arg(&script)).expect("no error of syntax");
+    }
+
+    #[test]
+    fn the_libraries_of_an_earlier_bundle_go_and_those_of_others_stay() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let library = folder.path().join("lib/libonnxruntime.so");
+        fs::create_dir_all(library.parent().expect("it is below")).expect("a new folder");
+        write(&library, "").expect("a new file");
+        remove_libraries(folder.path()).expect("it is no bundle");
+        assert!(library.is_file());
+        for mark in ["COMMIT", "run.sh"] {
+            write(&folder.path().join(mark), "").expect("a new file");
+        }
+        remove_libraries(folder.path()).expect("it is ours");
+        assert!(!library.exists() && folder.path().join("COMMIT").is_file());
+    }
+
+    #[test]
+    fn the_script_says_that_there_is_no_runtime_and_not_where_there_is_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let script = folder.path().join("run.sh");
+        write(&script, SCRIPT).expect("a new file");
+        let said = |named: Option<&str>, step: &str| {
+            let mut bash = Command::new("bash");
+            bash.arg(&script).arg(step).env_remove("ORT_DYLIB_PATH");
+            named.map(|path| bash.env("ORT_DYLIB_PATH", path));
+            let output = bash.output().expect("there is a shell");
+            String::from_utf8_lossy(&output.stderr).into_owned()
+        };
+        assert!(said(None, "report").contains("no ONNX Runtime"), "without a word");
+        assert!(!said(None, "help").contains("no ONNX Runtime"), "nothing is run");
+        assert!(!said(Some("libonnxruntime.so"), "report").contains("no ONNX Runtime"));
+        fs::create_dir(folder.path().join("lib")).expect("a new folder");
+        write(&folder.path().join("lib/libonnxruntime.so"), "").expect("a new file");
+        assert!(!said(None, "report").contains("no ONNX Runtime"), "it came with the bundle");
     }
 
     #[test]

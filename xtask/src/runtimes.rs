@@ -26,7 +26,7 @@ use clap::Args;
 use self::package::{Item, Origin, Outcome, Package, RuntimesError};
 
 /// The release of ONNX Runtime that the product is built and tested with.
-const VERSION: &str = "1.31.1";
+pub(crate) const VERSION: &str = "1.31.1";
 
 /// The name of the library where the product looks for it, whatever its release.
 const LIBRARY: &str = "libonnxruntime.so";

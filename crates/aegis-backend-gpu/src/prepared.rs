@@ -38,9 +38,9 @@ use std::sync::Arc;
 use aegis_context::BackendError;
 use aegis_context::agreement::{Agreement, Outputs};
 use aegis_context::chain::Chain;
-use aegis_context::foreign::Meter;
+use aegis_context::foreign::{Holding, Meter};
 use aegis_context::slot::JobSlot;
-use aegis_cuda::{CudaGraph, CudaStream, DeviceContext, ForeignCharge, interop};
+use aegis_cuda::{CudaGraph, CudaStream, DeviceContext, interop};
 use aegis_trace::StageIndex;
 
 use crate::downloads::Downloads;
@@ -90,7 +90,7 @@ pub struct Prepared<P: Programs> {
     preparation: Arc<CudaStream>,
     device: DeviceContext,
     remarks: Vec<String>,
-    foreign: Vec<ForeignCharge>,
+    foreign: Option<Holding>,
 }
 
 impl<P: Programs> Prepared<P> {
@@ -107,7 +107,7 @@ impl<P: Programs> Prepared<P> {
     ) -> Result<Self, BackendError> {
         let meter = Meter::start(setting.device);
         let made = Self::make(setting, make).and_then(|mut prepared| {
-            prepared.foreign = meter.charge()?;
+            prepared.foreign = Some(meter.charge()?);
             Ok(prepared)
         });
         made.inspect_err(|_| meter.charge_failure()) // What it was made of is dropped by now.
@@ -132,7 +132,7 @@ impl<P: Programs> Prepared<P> {
             preparation: Arc::clone(stream),
             device: device.clone(),
             remarks: Vec::new(),
-            foreign: Vec::new(),
+            foreign: None,
         };
         prepared.prepare(plain)?;
         prepared.programs.seal();
@@ -295,11 +295,11 @@ impl<P: Programs> Prepared<P> {
         &self.remarks
     }
 
-    /// What its libraries took while it was bound; charged for as long as the result lives. Empty
-    /// from the second call on.
+    /// What its libraries took while it was bound, for the one who owns the model: it is settled when
+    /// the model is dropped, which is the owner's to order. `None` from the second call on.
     #[must_use]
-    pub fn take_foreign(&mut self) -> Vec<ForeignCharge> {
-        std::mem::take(&mut self.foreign)
+    pub fn take_foreign(&mut self) -> Option<Holding> {
+        self.foreign.take()
     }
 
     /// The stages as their runtime made them.

@@ -25,12 +25,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aegis_backend_gpu::Prepared;
 use aegis_context::chain::{Chain, Direction, Room, SlotCopy, StageFace};
 use aegis_context::context::error_line;
+use aegis_context::foreign::Holding;
 use aegis_context::named::{self, Declared, Named};
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, ModelDescription, RuntimeBackend, TensorSpec};
 use aegis_cuda::{
-    CudaStream, DeviceArena, DeviceContext, ForeignCharge, HostWork, RefusedAllocation, SimConfig,
-    WorkFault,
+    CudaStream, DeviceArena, DeviceContext, HostWork, RefusedAllocation, SimConfig, WorkFault,
 };
 use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, StageIndex, TensorId};
@@ -79,9 +79,8 @@ pub struct OnnxBackend {
     description: ModelDescription,
     memory: Vec<TensorLifetime>,
     state: State,
-    /// What its libraries took of a GPU and keep: charged to the device as long as the model lives.
-    /// Declared after the state, which goes first.
-    foreign: Vec<ForeignCharge>,
+    /// What its libraries took of a GPU when it was bound. Declared after the state, which goes first.
+    foreign: Option<Holding>,
     /// What they took when it was measured and keep for ever: charged as long as the device is open.
     modules: Bytes,
 }
@@ -122,7 +121,7 @@ impl OnnxBackend {
         let chain = chain_of(&stages)?;
         let description = chain.description();
         let state = State::Loaded(Vec::new());
-        let (memory, foreign, modules) = (Vec::new(), Vec::new(), Bytes::ZERO);
+        let (memory, foreign, modules) = (Vec::new(), None, Bytes::ZERO);
         let mut backend = Self { library, chain, description, memory, state, foreign, modules };
         let (stages, scratch) = backend.measure(stages, options.memory_limit)?;
         let kept = heap::in_use().saturating_sub(before).max(size_of(&options.files)?);
@@ -138,7 +137,7 @@ impl OnnxBackend {
         let description = chain.description();
         let (files, gpu) = (options.files.clone(), Box::new(gpu.clone()));
         let state = State::MeasuredOnGpu { files, gpu, plain };
-        let (memory, foreign) = (Vec::new(), Vec::new());
+        let (memory, foreign) = (Vec::new(), None);
         let mut backend = Self { library, chain, description, memory, state, foreign, modules };
         backend.memory = backend.requirements(weights, scratch);
         Ok(backend)
@@ -156,7 +155,7 @@ impl OnnxBackend {
         let request = gpu::bound::Request { library, files, gpu, chain, plain };
         let memory = aegis_backend_gpu::Memory::bound(named, binding, SCRATCH, Some(weights));
         let mut prepared = gpu::bound::prepare(&request, memory)?;
-        self.foreign.append(&mut prepared.take_foreign());
+        self.foreign = prepared.take_foreign();
         self.state = State::BoundOnGpu(Box::new(prepared));
         Ok(())
     }
@@ -268,6 +267,15 @@ impl OnnxBackend {
     }
 }
 
+/// Before the fields go, in their order.
+impl Drop for OnnxBackend {
+    fn drop(&mut self) {
+        if let Some(foreign) = &mut self.foreign {
+            foreign.leave();
+        }
+    }
+}
+
 impl RuntimeBackend for OnnxBackend {
     fn runtime_name(&self) -> String {
         format!("onnxruntime {}", self.library.version())
@@ -282,7 +290,7 @@ impl RuntimeBackend for OnnxBackend {
     }
 
     fn foreign_memory(&self) -> Bytes {
-        self.modules + self.foreign.iter().map(ForeignCharge::bytes).sum::<Bytes>()
+        self.modules + self.foreign.as_ref().map_or(Bytes::ZERO, Holding::bytes)
     }
 
     fn remarks(&self) -> &[String] {

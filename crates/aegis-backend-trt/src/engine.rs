@@ -18,10 +18,11 @@ use std::sync::Arc;
 
 use aegis_backend_gpu::{Memory, Prepared};
 use aegis_context::chain::{Chain, Room};
+use aegis_context::foreign::Holding;
 use aegis_context::named::Declared;
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, ModelDescription, RuntimeBackend};
-use aegis_cuda::{CudaStream, ForeignCharge};
+use aegis_cuda::CudaStream;
 use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, StageIndex, TensorId};
 
@@ -63,7 +64,7 @@ pub struct TrtBackend {
     state: State,
     /// What its library took and keeps: charged to the device as long as the model lives. Declared
     /// after the state, which goes first.
-    foreign: Vec<ForeignCharge>,
+    foreign: Option<Holding>,
 }
 
 /// Before and after the memory is known.
@@ -92,14 +93,14 @@ impl TrtBackend {
             let (path, reason) = ("a model of no files".into(), "it has no stage".into());
             return Err(BackendError::BadModel { path, reason });
         }
-        let measured = measure(files, *memory_limit, gpu)?;
-        let Measured { chain, weights, scratch, aux, foreign } = measured;
+        let (measured, foreign) = measure(files, *memory_limit, gpu)?;
+        let Measured { chain, weights, scratch, aux } = measured;
         let description = chain.description();
         let memory = requirements(&chain, description.stages, weights, scratch);
         let state = State::Measured { files: files.clone(), gpu: Box::new(gpu.clone()), aux };
         // A mock does without the library.
         let name = Library::get().map_or_else(|_| format!("{RUNTIME} mock"), Library::name);
-        Ok(Self { name, chain, description, memory, state, foreign })
+        Ok(Self { name, chain, description, memory, state, foreign: Some(foreign) })
     }
 
     /// The nodes of each stage's graph: none for a stage without a graph, and no stages before the
@@ -123,6 +124,15 @@ impl TrtBackend {
     }
 }
 
+/// Before the fields go, in their order.
+impl Drop for TrtBackend {
+    fn drop(&mut self) {
+        if let Some(foreign) = &mut self.foreign {
+            foreign.leave();
+        }
+    }
+}
+
 impl RuntimeBackend for TrtBackend {
     fn runtime_name(&self) -> String {
         self.name.clone()
@@ -137,7 +147,7 @@ impl RuntimeBackend for TrtBackend {
     }
 
     fn foreign_memory(&self) -> Bytes {
-        self.foreign.iter().map(ForeignCharge::bytes).sum()
+        self.foreign.as_ref().map_or(Bytes::ZERO, Holding::bytes)
     }
 
     fn remarks(&self) -> &[String] {
@@ -160,7 +170,8 @@ impl RuntimeBackend for TrtBackend {
         };
         let request = Request { files: &files, gpu: &gpu, chain: &self.chain, aux: &aux };
         let mut prepared = prepare(&request, memory)?;
-        self.foreign.append(&mut prepared.take_foreign());
+        let held = self.foreign.as_mut().expect("it was measured");
+        prepared.take_foreign().into_iter().for_each(|bound| held.join(bound));
         self.state = State::Bound(Box::new(prepared));
         Ok(())
     }

@@ -23,12 +23,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aegis_backend_gpu::Prepared;
 use aegis_context::chain::{Chain, Direction, Room, SlotCopy, StageFace};
 use aegis_context::context::error_line;
+use aegis_context::foreign::Holding;
 use aegis_context::named::Declared;
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, ModelDescription, RuntimeBackend};
 use aegis_cuda::{
-    CudaStream, DeviceArena, DeviceContext, ForeignCharge, HostWork, RefusedAllocation, SimConfig,
-    WorkFault,
+    CudaStream, DeviceArena, DeviceContext, HostWork, RefusedAllocation, SimConfig, WorkFault,
 };
 use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, StageIndex, TensorId};
@@ -76,7 +76,7 @@ pub struct TvmBackend {
     gpu: Option<Gpu>,
     interface: String,
     /// What its libraries took of a GPU and keep. Declared after the state, which goes first.
-    foreign: Vec<ForeignCharge>,
+    foreign: Option<Holding>,
 }
 
 /// Before and after the memory is known.
@@ -134,7 +134,7 @@ impl TvmBackend {
         let mut backend = Self::of(files, library, Some(gpu.clone()));
         backend.memory = backend.requirements(loaded.measured.scratch, Bytes::ZERO);
         backend.state = State::Loaded(loaded.measured.modules);
-        backend.foreign.extend(loaded.foreign);
+        backend.foreign = Some(loaded.foreign);
         Ok(backend)
     }
 
@@ -142,7 +142,7 @@ impl TvmBackend {
         let Files { manifests, chain } = files;
         let description = chain.description();
         let (state, interface) = (State::Loaded(Vec::new()), library.interface().to_owned());
-        let (memory, foreign) = (Vec::new(), Vec::new());
+        let (memory, foreign) = (Vec::new(), None);
         Self { chain, manifests, description, memory, state, gpu, interface, foreign }
     }
 
@@ -250,6 +250,15 @@ pub(crate) fn load_module(manifest: &Manifest, gpu: Option<u16>) -> Result<Modul
     Module::load(&contents, gpu).map_err(|reason| BackendError::BadModel { path, reason })
 }
 
+/// Before the fields go, in their order.
+impl Drop for TvmBackend {
+    fn drop(&mut self) {
+        if let Some(foreign) = &mut self.foreign {
+            foreign.leave();
+        }
+    }
+}
+
 impl RuntimeBackend for TvmBackend {
     fn runtime_name(&self) -> String {
         let provider = if self.gpu.is_some() { "CUDA" } else { "CPU" };
@@ -265,7 +274,7 @@ impl RuntimeBackend for TvmBackend {
     }
 
     fn foreign_memory(&self) -> Bytes {
-        self.foreign.iter().map(ForeignCharge::bytes).sum()
+        self.foreign.as_ref().map_or(Bytes::ZERO, Holding::bytes)
     }
 
     fn remarks(&self) -> &[String] {
@@ -288,8 +297,10 @@ impl RuntimeBackend for TvmBackend {
             None => self.bind_on_processor(modules, memory),
             Some(gpu) => {
                 let (manifests, chain) = (&self.manifests, &self.chain);
+                let foreign = self.foreign.as_mut().expect("it was loaded for a GPU");
+                foreign.leave(); // Where this fails, the modules are gone with it.
                 let mut prepared = gpu::bound::prepare(manifests, chain, modules, memory, gpu)?;
-                self.foreign.append(&mut prepared.take_foreign());
+                prepared.take_foreign().into_iter().for_each(|bound| foreign.join(bound));
                 self.state = State::BoundOnGpu(Box::new(prepared));
                 Ok(())
             }

@@ -160,22 +160,25 @@ fn sample_value(input: &Outlet) -> anyhow::Result<(String, DynValue)> {
     };
     let shape: Option<Vec<usize>> = shape.iter().map(|size| usize::try_from(*size).ok()).collect();
     let shape = shape.with_context(|| format!("{name} has no fixed shape"))?;
+    let sample = |dtype| {
+        aegis::drive::sample_input(&TensorSpec { name: name.clone(), dtype, shape: shape.clone() })
+    };
     let value = match ty {
         TensorElementType::Float32 => {
-            let spec = TensorSpec { name: name.clone(), dtype: DType::F32, shape: shape.clone() };
-            let sample = aegis::drive::sample_input(&spec);
             let float = |four: &[u8]| f32::from_le_bytes([four[0], four[1], four[2], four[3]]);
+            let sample = sample(DType::F32);
             let elements: Vec<f32> = sample.as_bytes().chunks_exact(4).map(float).collect();
             Tensor::from_array((shape, elements))?.into_dyn()
         }
         TensorElementType::Uint8 => {
-            let spec = TensorSpec { name: name.clone(), dtype: DType::U8, shape: shape.clone() };
-            let bytes = aegis::drive::sample_input(&spec).as_bytes().to_vec();
+            let bytes = sample(DType::U8).as_bytes().to_vec();
             Tensor::from_array((shape, bytes))?.into_dyn()
         }
         TensorElementType::Int64 => {
-            let count = shape.iter().product();
-            Tensor::from_array((shape, vec![0_i64; count]))?.into_dyn()
+            let whole = |it: &[u8]| i64::from_le_bytes(it.try_into().expect("eight bytes"));
+            let sample = sample(DType::I64);
+            let elements: Vec<i64> = sample.as_bytes().chunks_exact(8).map(whole).collect();
+            Tensor::from_array((shape, elements))?.into_dyn()
         }
         other => bail!("{name} is of type {other}, which no workload here has"),
     };

@@ -85,7 +85,7 @@ fn measure(
     runs: usize,
 ) -> Result<[(f64, f64); 2], Box<dyn Error>> {
     let mut samples = [Vec::new(), Vec::new()];
-    let given = inputs(models[0].inputs(), 7);
+    let given = inputs(models[0].inputs(), &["cells"], 7);
     for run in 0..runs + WARM_UP {
         for (model, samples) in models.iter_mut().zip(&mut samples) {
             let begun = Instant::now();

@@ -10,7 +10,7 @@ use aegis_memory::{TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, Category, Nanos, StageIndex};
 
 use crate::ground::{Ground, queued};
-use crate::tensors::{Tensors, distance, hostile, inputs};
+use crate::tensors::{Tensors, distance, hostile};
 use crate::{Clause, Fault, Subject};
 
 /// What a model may take while it is measured.
@@ -134,7 +134,8 @@ fn prepare(subject: &Subject<'_>, mut ground: Ground) -> Result<String, Fault> {
 fn enqueue(subject: &Subject<'_>, mut ground: Ground) -> Result<String, Fault> {
     let mut model = ground.admit(load(subject)?)?;
     let description = model.backend.description().clone();
-    let (given, others) = (inputs(&description.inputs, 7), inputs(&description.inputs, 8));
+    let (given, others) =
+        (subject.inputs(&description.inputs, 7), subject.inputs(&description.inputs, 8));
     let found = ground.run(&mut model, &given)?;
     let written = |output: &Vec<u8>| output.iter().any(|byte| *byte != 0xa5);
     require(found.iter().all(written), || "an output was not written".into())?;
@@ -159,7 +160,7 @@ fn wrong_use(subject: &Subject<'_>, mut ground: Ground) -> Result<String, Fault>
     let beyond = StageIndex(model.backend.description().stages);
     let refused = model.backend.enqueue(beyond, &model.slot, &ground.stream);
     let error = permanent(refused, "a stage that does not exist")?;
-    let given = inputs(&model.backend.description().inputs, 1);
+    let given = subject.inputs(&model.backend.description().inputs, 1);
     ground.run(&mut model, &given)?;
     Ok(error.to_string())
 }
@@ -167,7 +168,7 @@ fn wrong_use(subject: &Subject<'_>, mut ground: Ground) -> Result<String, Fault>
 fn hostile_inputs(subject: &Subject<'_>, mut ground: Ground) -> Result<String, Fault> {
     let mut model = ground.admit(load(subject)?)?;
     let description = model.backend.description().clone();
-    let given = inputs(&description.inputs, 7);
+    let given = subject.inputs(&description.inputs, 7);
     let expected = ground.run(&mut model, &given)?;
     let answer = ground.run(&mut model, &hostile(&description.inputs));
     let after = ground.run(&mut model, &given)?;
@@ -197,7 +198,8 @@ fn repeats(subject: &Subject<'_>, mut ground: Ground) -> Result<String, Fault> {
     // A neighbour of the same kind, whose scratch the plan puts where the model has its own.
     let mut neighbour = ground.admit(load(subject)?)?;
     let description = model.backend.description().clone();
-    let (given, others) = (inputs(&description.inputs, 3), inputs(&description.inputs, 4));
+    let (given, others) =
+        (subject.inputs(&description.inputs, 3), subject.inputs(&description.inputs, 4));
     let expected = ground.run(&mut model, &given)?;
     let agreement = Agreement::of(&expected, &ground.run(&mut model, &given)?);
     for repeat in 0..REPEATS {
@@ -215,7 +217,7 @@ fn repeats(subject: &Subject<'_>, mut ground: Ground) -> Result<String, Fault> {
 fn fencing(subject: &Subject<'_>, mut ground: Ground) -> Result<String, Fault> {
     let mut neighbour = ground.admit(load(subject)?)?;
     let description = neighbour.backend.description().clone();
-    let given = inputs(&description.inputs, 5);
+    let given = subject.inputs(&description.inputs, 5);
     let expected = ground.run(&mut neighbour, &given)?;
     let mut backend = load(subject)?;
     let (id, binding) = ground.binding(backend.memory().to_vec())?;
@@ -252,7 +254,7 @@ fn drop_order(subject: &Subject<'_>, mut ground: Ground) -> Result<String, Fault
     let mut models = Vec::new();
     for _ in 0..3 {
         let mut model = ground.admit(load(subject)?)?;
-        let given = inputs(&model.backend.description().inputs, 9);
+        let given = subject.inputs(&model.backend.description().inputs, 9);
         let outputs = ground.run(&mut model, &given)?;
         models.push((model, given, outputs));
     }

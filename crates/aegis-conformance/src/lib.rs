@@ -16,7 +16,7 @@ mod tensors;
 
 use std::fmt;
 
-use aegis_context::{BackendError, RuntimeBackend};
+use aegis_context::{BackendError, RuntimeBackend, TensorSpec};
 use aegis_trace::Bytes;
 
 pub use ground::{Ground, Model, fill, queued};
@@ -32,6 +32,18 @@ pub struct Subject<'a> {
     pub reference: Option<&'a Reference<'a>>,
     /// How far outputs may be from the reference, as a share of the largest value.
     pub tolerance: f64,
+    /// The inputs of whole numbers no two of which may be equal: where a network writes its rows, as a
+    /// scatter does. What is written twice to one place is whichever write comes last; ONNX leaves it
+    /// undefined, and a GPU makes use of that. Whoever prepares a network's inputs has to see to it, and
+    /// so does the suite, or it would hold a backend to what no runtime promises.
+    pub distinct: &'a [&'a str],
+}
+
+impl Subject<'_> {
+    /// Inputs that a job of the model may get; others for another `seed`.
+    fn inputs(&self, specs: &[TensorSpec], seed: u32) -> Tensors {
+        inputs(specs, self.distinct, seed)
+    }
 }
 
 /// What another runtime gives for the same inputs.

@@ -6,9 +6,13 @@ use aegis_context::{DType, TensorSpec};
 pub type Tensors = Vec<Vec<u8>>;
 
 /// Inputs that a model may get: fractions around zero; ones for whole numbers, which are valid indices
-/// of any table with two rows.
+/// of any table with two rows; and for the inputs named in `distinct`, whole numbers all, the numbers
+/// from zero on, each once.
+///
+/// # Panics
+/// When a `distinct` input has more elements than its type has numbers.
 #[must_use]
-pub fn inputs(specs: &[TensorSpec], seed: u32) -> Tensors {
+pub fn inputs(specs: &[TensorSpec], distinct: &[&str], seed: u32) -> Tensors {
     let mut state = seed;
     let mut next = move || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -21,14 +25,21 @@ pub fn inputs(specs: &[TensorSpec], seed: u32) -> Tensors {
                 (0..spec.elements()).flat_map(|_| f64::from(next()).to_le_bytes()).collect()
             }
             DType::F16 | DType::Bf16 => vec![0; spec.bytes()],
-            _ => {
-                let mut one = vec![0; spec.dtype.size()];
-                one[0] = 1;
-                one.repeat(spec.elements())
+            _ if distinct.contains(&spec.name.as_str()) => {
+                let width = spec.dtype.size();
+                (0..spec.elements()).flat_map(|number| whole(number as u64, width)).collect()
             }
+            _ => whole(1, spec.dtype.size()).repeat(spec.elements()),
         }
     };
     specs.iter().map(&mut input).collect()
+}
+
+/// `number` in `width` bytes.
+fn whole(number: u64, width: usize) -> Vec<u8> {
+    let bytes = number.to_le_bytes();
+    assert!(bytes[width..].iter().all(|byte| *byte == 0), "{number} needs more than {width} bytes");
+    bytes[..width].to_vec()
 }
 
 /// Inputs that make no sense: what is not a number, and minus one or the largest number as an index.
@@ -80,6 +91,27 @@ mod tests {
 
     fn floats(values: [f32; 2]) -> Tensors {
         vec![values.iter().flat_map(|value| value.to_le_bytes()).collect()]
+    }
+
+    #[test]
+    fn distinct_inputs_are_numbers_that_occur_once_and_others_are_ones() {
+        let spec = |name: &str, dtype| TensorSpec { name: name.into(), dtype, shape: vec![40, 1] };
+        let specs = [spec("cells", DType::I64), spec("ids", DType::I64), spec("small", DType::U8)];
+        let given = inputs(&specs, &["cells", "small"], 7);
+        let numbers = |bytes: &[u8]| -> Vec<i64> {
+            let number = |it: &[u8]| i64::from_le_bytes(it.try_into().expect("eight bytes"));
+            bytes.chunks_exact(8).map(number).collect()
+        };
+        assert_eq!(numbers(&given[0]), (0..40).collect::<Vec<_>>());
+        assert_eq!(numbers(&given[1]), [1; 40]);
+        assert_eq!(given[2], (0..40).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    #[should_panic(expected = "needs more than 1 bytes")]
+    fn a_type_with_too_few_numbers_is_refused() {
+        let spec = TensorSpec { name: "x".into(), dtype: DType::U8, shape: vec![257] };
+        let _beyond = inputs(&[spec], &["x"], 7);
     }
 
     #[test]

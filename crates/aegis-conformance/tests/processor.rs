@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use aegis_backend_onnx::OnnxBackend;
 use aegis_backend_tvm::TvmBackend;
-use aegis_conformance::{Fault, Ground, Subject, Tensors, check};
+use aegis_conformance::{Fault, Ground, Subject, Tensors, check, inputs};
 use aegis_context::{BackendError, RuntimeBackend};
 use aegis_trace::Bytes;
 
@@ -30,6 +30,9 @@ const NETWORKS: [&[&str]; 12] = [
     &["bert"],
     &["pillars"],
 ];
+
+/// Where `pillars` scatters its rows.
+const DISTINCT: [&str; 1] = ["cells"];
 
 fn models(folder: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("crates/ is below");
@@ -76,6 +79,7 @@ fn tvm_does_what_every_backend_must() {
             load: &|limit| tvm(names, limit),
             reference: Some(&|inputs: &Tensors| reference(names, inputs)),
             tolerance: TOLERANCE,
+            distinct: &DISTINCT,
         });
     }
 }
@@ -88,6 +92,34 @@ fn onnx_runtime_does_what_every_backend_must() {
             load: &|limit| onnx(names, limit),
             reference: None,
             tolerance: TOLERANCE,
+            distinct: &DISTINCT,
         });
     }
+}
+
+/// The rows of the inputs of `pillars`, points and cells alike, in the opposite order: the same cloud of
+/// points.
+fn reversed(given: &Tensors, rows: usize) -> Tensors {
+    let reverse = |bytes: &Vec<u8>| -> Vec<u8> {
+        bytes.chunks_exact(bytes.len() / rows).rev().flatten().copied().collect()
+    };
+    given.iter().map(reverse).collect()
+}
+
+/// A GPU writes the rows of a scatter in any order. On the processor they are written one behind the
+/// other, so another order of the rows shows what another order of writing would do.
+#[test]
+fn the_order_in_which_a_scatter_writes_is_seen_only_where_cells_occur_twice() {
+    let names = ["pillars"];
+    let specs = onnx(&names, Bytes::from_mib(256)).expect("it loads").description().inputs.clone();
+    let rows = specs.iter().find(|spec| spec.name == "cells").expect("it scatters").elements();
+    let answers = |distinct: &[&str]| -> [Tensors; 2] {
+        let given = inputs(&specs, distinct, 7);
+        let orders = [reversed(&given, rows), given];
+        orders.map(|given| reference(&names, &given).expect("it runs"))
+    };
+    let [one, other] = answers(&DISTINCT);
+    assert!(one == other, "every row has a cell of its own");
+    let [one, other] = answers(&[]);
+    assert!(one != other, "all rows go to one cell, and the last of them stays");
 }

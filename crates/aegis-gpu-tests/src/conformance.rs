@@ -21,6 +21,8 @@ const LIBRARIES: Bytes = Bytes::from_mib(1536);
 const ARENA: Bytes = Bytes::from_mib(1024);
 /// How far fp32 outputs may be from the processor's, as a share of the largest.
 const TOLERANCE: f64 = 1e-3;
+/// The inputs of the golden set that say where a scatter writes.
+pub(crate) const DISTINCT: [&str; 1] = ["cells"];
 
 /// A device with an arena, of which one clause after another makes its ground.
 pub(crate) struct Place {
@@ -68,8 +70,8 @@ impl Verdicts {
             foreign.set(foreign.get().max(backend.foreign_memory()));
             Ok(backend)
         };
-        let subject =
-            Subject { name, load: &load, reference: Some(reference), tolerance: TOLERANCE };
+        let (reference, tolerance, distinct) = (Some(reference), TOLERANCE, &DISTINCT);
+        let subject = Subject { name, load: &load, reference, tolerance, distinct };
         let ground = || Ground::over(place.device.clone(), place.arena.clone());
         let report = check(&subject, &ground);
         self.failed += usize::from(!report.holds());

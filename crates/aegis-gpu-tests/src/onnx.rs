@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use aegis_backend_onnx::{Gpu, Library, LoadOptions, OnnxBackend};
 use aegis_context::slot::JobSlot;
-use aegis_context::{BackendError, DType, RuntimeBackend, TensorSpec};
+use aegis_context::{BackendError, RuntimeBackend};
 use aegis_cuda::{CudaStream, DeviceArena, DeviceContext, HostConfig, StageEvents, StageLengths};
 use aegis_memory::{MemoryOrchestrator, ModelMemory, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, ModelId, MonotonicClock, Nanos, PartitionId, StageIndex};
 
 use crate::bench::{Bench, NotRun, Outcome, require, time};
+use crate::conformance::DISTINCT;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 type Tensors = Vec<Vec<u8>>;
@@ -145,24 +146,7 @@ pub(crate) fn networks() -> Result<Vec<PathBuf>> {
 }
 
 fn inputs(model: &Model, seed: u32) -> Tensors {
-    model.backend.description().inputs.iter().map(|spec| input(spec, seed)).collect()
-}
-
-fn input(spec: &TensorSpec, seed: u32) -> Vec<u8> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        f32::from((state >> 16) as u16) / 65_536.0 - 0.5
-    };
-    match spec.dtype {
-        DType::F32 => (0..spec.elements()).flat_map(|_| next().to_le_bytes()).collect(),
-        // Where each row of a scatter goes: what is written twice is whichever came last.
-        DType::I64 if spec.name == "cells" => {
-            (0_i64..).take(spec.elements()).flat_map(i64::to_le_bytes).collect()
-        }
-        DType::I64 => (0..spec.elements()).flat_map(|_| 1_i64.to_le_bytes()).collect(),
-        _ => vec![0; spec.bytes()],
-    }
+    aegis_conformance::inputs(&model.backend.description().inputs, &DISTINCT, seed)
 }
 
 /// The largest difference as a share of the largest value.

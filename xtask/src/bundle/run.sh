@@ -32,6 +32,13 @@ if [ -z "${ORT_DYLIB_PATH:-}" ] && [ -f lib/libonnxruntime.so ]; then
     export ORT_DYLIB_PATH="$PWD/lib/libonnxruntime.so"
 fi
 
+# Where the programs look for the runtime; without it they say so themselves, one after the other.
+if [ -n "${1:-}" ] && [ "$1" != help ] && [ -z "${ORT_DYLIB_PATH:-}" ] &&
+    ! compgen -G '.aegis/runtimes/onnxruntime-*/libonnxruntime.so' >/dev/null; then
+    echo "run.sh: there is no ONNX Runtime in lib/, and ORT_DYLIB_PATH names none: what runs models" \
+        "will fail; README.md says at its end which one is needed" >&2
+fi
+
 # CUDA's libraries: the loader finds what the system installed; what came as Python packages, or
 # with the bundle, must be named to it.
 folders="$PWD/lib"

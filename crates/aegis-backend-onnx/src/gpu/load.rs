@@ -136,7 +136,7 @@ fn run(
         }
     }
     // Refused here, where the sessions still have it, if the limit does not hold it.
-    drop(meter.charge()?);
+    meter.charge()?.refund();
     drop(bindings);
     Ok((chain, taken + ORDER_SLACK, scratch.high_water()))
 }

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use aegis_backend_gpu::Memory;
 use aegis_context::BackendError;
 use aegis_context::chain::{Chain, StageFace};
-use aegis_context::foreign::Meter;
-use aegis_cuda::{CudaStream, DeviceArena, ForeignCharge, interop};
+use aegis_context::foreign::{Holding, Meter};
+use aegis_cuda::{CudaStream, DeviceArena, interop};
 use aegis_trace::Bytes;
 
 use super::Gpu;
@@ -35,28 +35,25 @@ pub(crate) struct Measured {
     pub(crate) scratch: Bytes,
     /// The streams beside a job's own, which the stages share since they run one at a time.
     pub(crate) aux: Vec<Arc<CudaStream>>,
-    /// What the library took and did not give back when the engines went; `None` where nobody counts.
-    pub(crate) foreign: Vec<ForeignCharge>,
 }
 
-/// Reads the plans on `gpu`, runs them, and drops them again. What they may take together ends at
-/// `limit`.
+/// Reads the plans on `gpu`, runs them, and drops them again; with what the library took and did not give
+/// back when they went. What they may take together ends at `limit`.
 ///
 /// # Errors
-/// As `TrtBackend::load`.
+/// As `TrtBackend::load`. What the library keeps all the same is charged to the device.
 pub(crate) fn measure(
     files: &[PathBuf],
     limit: Bytes,
     gpu: &Gpu,
-) -> Result<Measured, BackendError> {
+) -> Result<(Measured, Holding), BackendError> {
     gpu.make_current()?;
     let meter = Meter::start(&gpu.device);
     let gap = gpu.arena.largest_gap();
     let start = aligned(gap.start).min(gap.end);
     let gap = start..gap.end.min(start.saturating_add(limit.0));
-    let mut measured = measure_in(files, gap, gpu)?;
-    measured.foreign = meter.charge()?;
-    Ok(measured)
+    let measured = measure_in(files, gap, gpu).and_then(|measured| Ok((measured, meter.charge()?)));
+    measured.inspect_err(|_| meter.charge_failure())
 }
 
 fn measure_in(files: &[PathBuf], gap: Range<u64>, gpu: &Gpu) -> Result<Measured, BackendError> {
@@ -76,7 +73,7 @@ fn measure_in(files: &[PathBuf], gap: Range<u64>, gpu: &Gpu) -> Result<Measured,
     let tried = place_and_run(&mut programs, gpu, &chain, &aux, &mut memory, &range);
     drop(programs); // Before their memory, whatever became of them.
     tried?;
-    Ok(Measured { chain, weights: range.taken(), scratch, aux, foreign: Vec::new() })
+    Ok(Measured { chain, weights: range.taken(), scratch, aux })
 }
 
 fn place_and_run(

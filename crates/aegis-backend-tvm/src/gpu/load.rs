@@ -1,8 +1,7 @@
 //! Loading a model for a GPU and measuring it in free memory of the arena.
 
 use aegis_context::BackendError;
-use aegis_context::foreign::Meter;
-use aegis_cuda::ForeignCharge;
+use aegis_context::foreign::{Holding, Meter};
 use aegis_trace::Bytes;
 
 use super::Gpu;
@@ -14,17 +13,23 @@ use crate::place::{self, Measured};
 /// A model whose modules are loaded.
 pub(crate) struct Loaded {
     pub(crate) measured: Measured,
-    /// What its kernels took; empty where nobody counts.
-    pub(crate) foreign: Vec<ForeignCharge>,
+    /// What its kernels took.
+    pub(crate) foreign: Holding,
 }
 
 /// Loads the modules on `gpu`, compiling their kernels unless they are kept from before, and runs them.
 ///
 /// # Errors
-/// As `TvmBackend::load`.
+/// As `TvmBackend::load`. What the libraries keep all the same is charged to the device.
 pub(crate) fn measure(files: &Files, limit: Bytes, gpu: &Gpu) -> Result<Loaded, BackendError> {
     gpu.enter()?;
     let meter = Meter::start(&gpu.device);
+    let loaded = load_and_run(files, limit, gpu)
+        .and_then(|measured| Ok(Loaded { measured, foreign: meter.charge()? }));
+    loaded.inspect_err(|_| meter.charge_failure()) // Its modules are dropped by now.
+}
+
+fn load_and_run(files: &Files, limit: Bytes, gpu: &Gpu) -> Result<Measured, BackendError> {
     let load = |manifest: &Manifest| load_module(manifest, Some(gpu.ordinal));
     let modules = compiling_for(gpu.architecture()?, || {
         files.manifests.iter().map(load).collect::<Result<Vec<Module>, _>>()
@@ -32,11 +37,10 @@ pub(crate) fn measure(files: &Files, limit: Bytes, gpu: &Gpu) -> Result<Loaded, 
     let gap = gpu.arena.largest_gap();
     let start = gap.start.next_multiple_of(ALIGNMENT).min(gap.end);
     let gap = start..gap.end.min(start.saturating_add(limit.0));
-    let measured = place::measure(files, modules, &gpu.arena, gap, |program, scratch, learn| {
+    place::measure(files, modules, &gpu.arena, gap, |program, scratch, learn| {
         let run = || if learn { program.learn(scratch) } else { program.run(scratch) };
         let served = on_stream(&gpu.preparation, gpu.ordinal, run).and_then(|it| it);
         gpu.preparation.synchronize()?; // The next program reads what this one wrote.
         served.map_err(runtime)
-    })?;
-    Ok(Loaded { measured, foreign: meter.charge()? })
+    })
 }
