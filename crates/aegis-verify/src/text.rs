@@ -19,7 +19,7 @@ use crate::certificate::{Certificate, Digest};
 use crate::fault::Fault;
 
 /// The version of the format; any change of meaning raises it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// The longest file that is read: 64 MiB, a hundred thousand times what is common.
 pub const FILE_MAX: u64 = 64 << 20;
 

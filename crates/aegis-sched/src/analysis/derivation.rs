@@ -6,6 +6,9 @@
 //! [`derive_refusal_with`] that and the steps before it. They are searches of their own beside those of
 //! the verdict: they leave nothing out that a checker would have to find.
 //!
+//! With look-ahead, `Q` of [`committed`](super::workload::Workload::committed) is ahead of everything as
+//! what blocks is, and named apart: whether something blocks is a matter of the blocker alone.
+//!
 //! Everything here is in dense time with blockers in full: starts are those on ticks plus 1 where
 //! something blocks, and busy periods hold what is ready *before* their end. They are as long as those on
 //! ticks, or longer by what a blocker's last tick lets in, whose jobs are never worse than the first of
@@ -47,6 +50,8 @@ pub const JOBS_MAX: u64 = 1 << 17;
 pub struct Derivation {
     /// The longest thing less urgent than every task.
     pub floor: Nanos,
+    /// What look-ahead adds to what every window holds.
+    pub committed: Nanos,
     /// The numbers.
     pub proof: Derived,
 }
@@ -123,6 +128,8 @@ pub enum RefusalDerivation {
         blocking: Nanos,
         /// The first task whose piece is so long.
         blocked_by: Option<ModelId>,
+        /// What look-ahead adds.
+        committed: Nanos,
     },
     /// A job of a busy period is late under fixed priorities.
     Response {
@@ -132,6 +139,8 @@ pub enum RefusalDerivation {
         blocking: Nanos,
         /// The first task whose piece is so long.
         blocked_by: Option<ModelId>,
+        /// What look-ahead adds.
+        committed: Nanos,
         /// Which job.
         job: usize,
         /// When its last stage starts at the latest.
@@ -145,6 +154,8 @@ pub enum RefusalDerivation {
         model: ModelId,
         /// The job.
         job: DueDerivation,
+        /// What look-ahead adds.
+        committed: Nanos,
         /// Its response.
         response: Nanos,
     },
@@ -183,7 +194,7 @@ pub enum NotDerived {
     #[error("looked at with more patience, or without what was refused since, it passes")]
     Passes,
     /// The setting is not that of admission.
-    #[error("only dense time is derived, with no overrun and no look-ahead")]
+    #[error("only dense time is derived, with no overrun")]
     Setting,
     /// A search found another bound than the one that was promised.
     #[error("the bound of {model} is {promised}, and its search finds {found}")]
@@ -236,7 +247,8 @@ pub fn derive(
         Order::Deadline => derive.edf(promised, &mut budget)?,
         Order::Release => derive.fifo(promised, &mut budget)?,
     };
-    Ok(Derivation { floor: derive.workload.floor.length, proof })
+    let Workload { floor, committed, .. } = derive.workload;
+    Ok(Derivation { floor: floor.length, committed, proof })
 }
 
 /// The evaluation behind a refusal of `set`.
@@ -273,8 +285,7 @@ struct Derive {
 
 impl Derive {
     fn new(set: &TaskSet, setting: &Setting) -> Result<Self, NotDerived> {
-        let ahead = setting.overheads.look_ahead;
-        if setting.time != TimeModel::Dense || setting.overrun > Nanos::ZERO || ahead {
+        if setting.time != TimeModel::Dense || setting.overrun > Nanos::ZERO {
             return Err(NotDerived::Setting);
         }
         Ok(Self { workload: Workload::new(set, setting) })
@@ -282,6 +293,11 @@ impl Derive {
 
     fn tasks(&self) -> &[Charged] {
         &self.workload.tasks
+    }
+
+    /// What is ahead of every task, in full.
+    fn ahead(&self) -> Nanos {
+        self.workload.floor.length.saturating_add(self.workload.committed)
     }
 
     /// The longest piece of those that `may_block`, the first of equals, or the floor.
@@ -304,7 +320,8 @@ impl Derive {
         let others = self.tasks().iter().enumerate().filter(|(other, _)| *other != index);
         let rivals = others.map(|(_, rival)| rival).filter(|rival| urgency(rival) <= own);
         let blocker = self.blocker(|other| urgency(other) > own);
-        Level { task, rivals: rivals.collect(), blocker }
+        let committed = self.workload.committed;
+        Level { task, rivals: rivals.collect(), blocker, committed }
     }
 
     fn levels(
@@ -354,6 +371,7 @@ impl Derive {
                     model,
                     blocking,
                     blocked_by,
+                    committed: level.committed,
                     job,
                     start,
                     response,
@@ -366,11 +384,11 @@ impl Derive {
     fn edf(&self, promised: &[Bound], budget: &mut Budget) -> Result<Derived, NotDerived> {
         let demand = Demand::new(&self.workload);
         let tasks: Vec<&Charged> = self.tasks().iter().collect();
-        let floor = self.workload.floor.length;
-        let horizon = match cycle(&tasks, floor)? {
+        let ahead = self.ahead();
+        let horizon = match cycle(&tasks, ahead)? {
             Some(cycle) => demand.unblocked().saturating_add(cycle),
             None if tasks.is_empty() => Nanos::ZERO,
-            None => busy(&tasks, floor, budget)?,
+            None => busy(&tasks, ahead, budget)?,
         };
         let points = self.points(&demand, horizon, budget)?;
         let outcomes = np_edf_response::outcomes(&self.workload, &demand, budget);
@@ -392,6 +410,7 @@ impl Derive {
         while let Some(window) = next.filter(|window| *window >= first) {
             budget.spend(self.tasks().len())?;
             let needed = demand.within(window).saturating_add(demand.blocker(window).length);
+            let needed = needed.saturating_add(self.workload.committed);
             if needed > window || points.len() == POINTS_MAX {
                 return Err(NotDerived::TooLong);
             }
@@ -408,8 +427,9 @@ impl Derive {
         let window = steps.last_step_before(found.saturating_add(Nanos::EPSILON));
         let window = window.ok_or(NotDerived::NotOfTime)?;
         let blocker = self.blocker(|task| task.first_deadline() > window);
-        let (demand, blocking) = (steps.within(window), blocker.length);
-        Ok(RefusalDerivation::Demand { window, demand, blocking, blocked_by: blocker.model })
+        let (demand, committed) = (steps.within(window), self.workload.committed);
+        let Blocker { length: blocking, model: blocked_by } = blocker;
+        Ok(RefusalDerivation::Demand { window, demand, blocking, blocked_by, committed })
     }
 
     fn fifo(&self, promised: &[Bound], budget: &mut Budget) -> Result<Derived, NotDerived> {
@@ -451,16 +471,16 @@ impl Derive {
             return Ok(Nanos::EPSILON);
         }
         let tasks: Vec<&Charged> = self.tasks().iter().collect();
-        match cycle(&tasks, self.workload.floor.length)? {
+        match cycle(&tasks, self.ahead())? {
             Some(cycle) => Ok(cycle),
-            None => busy(&tasks, self.workload.floor.length, budget),
+            None => busy(&tasks, self.ahead(), budget),
         }
     }
 
-    /// All work that is released by `ready`, behind the floor.
+    /// All work that is released by `ready`, behind what is ahead of it.
     fn queued(&self, ready: Nanos) -> Nanos {
         let work = self.tasks().iter().map(|task| fifo::work_by(task, ready, task.jitter));
-        work.fold(self.workload.floor.length, Nanos::saturating_add)
+        work.fold(self.ahead(), Nanos::saturating_add)
     }
 }
 
@@ -503,16 +523,18 @@ struct Level<'a> {
     task: &'a Charged,
     rivals: Vec<&'a Charged>,
     blocker: Blocker,
+    committed: Nanos,
 }
 
 impl<'a> Level<'a> {
     /// How long its busy period is, or a cycle of it, and how many of its jobs are ready there.
     fn busy(&self, budget: &mut Budget) -> Result<(Nanos, u64), NotDerived> {
         let all: Vec<&Charged> = self.rivals.iter().copied().chain([self.task]).collect();
-        if let Some(cycle) = cycle(&all, self.blocker.length)? {
+        let ahead = self.blocker.length.saturating_add(self.committed);
+        if let Some(cycle) = cycle(&all, ahead)? {
             return Ok((cycle, cycle / self.task.period));
         }
-        let busy = busy(&all, self.blocker.length, budget)?;
+        let busy = busy(&all, ahead, budget)?;
         Ok((busy, busy.saturating_add(self.task.jitter).div_ceil(self.task.period)))
     }
 
@@ -524,7 +546,8 @@ impl<'a> Level<'a> {
     fn walk(&self) -> Walk<'a> {
         let mut work = GrowingWork::new();
         self.rivals.iter().for_each(|rival| work.add(rival, u64::MAX));
-        Walk { task: self.task, blocker: self.blocker, work, reached: Nanos::ZERO, job: 0 }
+        let Self { task, blocker, committed, .. } = *self;
+        Walk { task, blocker, committed, work, reached: Nanos::ZERO, job: 0 }
     }
 
     fn response(&self, job: u64, start: Nanos) -> Nanos {
@@ -537,6 +560,7 @@ impl<'a> Level<'a> {
 struct Walk<'a> {
     task: &'a Charged,
     blocker: Blocker,
+    committed: Nanos,
     work: GrowingWork,
     /// The start before, on ticks.
     reached: Nanos,
@@ -548,7 +572,7 @@ impl Walk<'_> {
     fn next(&mut self, budget: &mut Budget) -> Result<Nanos, NotDerived> {
         self.job += 1;
         let own = self.task.cost.saturating_mul(self.job).saturating_sub(self.task.last_stage);
-        let base = self.blocker.ticks().saturating_add(own);
+        let base = self.blocker.ticks().saturating_add(self.committed).saturating_add(own);
         let from = base.max(self.reached);
         self.reached = self.work.climb(base, from, Nanos::MAX, budget)?;
         Ok(self.reached.saturating_add(TimeModel::Dense.instant(self.blocker.length)))
@@ -556,21 +580,21 @@ impl Walk<'_> {
 }
 
 /// After which time everything repeats, if busy periods never end.
-fn cycle(tasks: &[&Charged], blocking: Nanos) -> Result<Option<Nanos>, Exhausted> {
+fn cycle(tasks: &[&Charged], ahead: Nanos) -> Result<Option<Nanos>, Exhausted> {
     let load = Utilisation::sum(tasks.iter().map(|task| task.load));
-    let held = blocking > Nanos::ZERO || tasks.iter().any(|task| task.jitter > Nanos::ZERO);
+    let held = ahead > Nanos::ZERO || tasks.iter().any(|task| task.jitter > Nanos::ZERO);
     if !held || load.cmp_one(|| tasks.iter().map(|task| task.share())) != Ordering::Equal {
         return Ok(None);
     }
     hyperperiod(tasks.iter().map(|task| task.period)).map(Some)
 }
 
-/// The least solution of `L = blocking + sum of the work that is ready before L`.
-fn busy(tasks: &[&Charged], blocking: Nanos, budget: &mut Budget) -> Result<Nanos, NotDerived> {
+/// The least solution of `L = ahead + sum of the work that is ready before L`.
+fn busy(tasks: &[&Charged], ahead: Nanos, budget: &mut Budget) -> Result<Nanos, NotDerived> {
     let mut reached = Nanos::EPSILON;
     loop {
         budget.spend(tasks.len())?;
-        let next = tasks.iter().fold(blocking, |sum, task| {
+        let next = tasks.iter().fold(ahead, |sum, task| {
             let jobs = reached.saturating_add(task.jitter).div_ceil(task.period);
             sum.saturating_add(task.cost.saturating_mul(jobs))
         });
