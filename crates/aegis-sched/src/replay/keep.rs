@@ -251,3 +251,21 @@ impl Excerpts<'_> {
         self.rolling.forget(arrived.min(self.intakes[1]), seen.min(self.now));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_is_kept_is_an_error_that_names_the_line_and_the_limit() {
+        let entry = Entry { record: 40, at: Timestamp(7), event: TraceEvent::Idle };
+        let around = || Around { was_idle: true, launched: None };
+        let mut keeper = Keeper::everything();
+        let Kept::Everything(timeline) = &mut keeper.kept else { unreachable!() };
+        timeline.idle = vec![Timestamp(7); KEPT_MAX - 1];
+        keeper.note(&entry, around()).expect("the last one that is kept");
+        let error = keeper.note(&entry, around()).expect_err("one more");
+        expect_test::expect!["line 42: up to here more than 4194304 jobs, stages and changes would have to be kept in memory, which is the limit of this question; `aegis replay` without a policy has none"]
+            .assert_eq(&error.to_string());
+    }
+}
