@@ -183,8 +183,11 @@ fn a_set_that_the_bound_of_liu_and_layland_accepts_is_late() {
     let refused = certificate(Policy::Rms, models, alone);
     says(&refused, &expect!["it holds"]);
     let text = write(&refused);
-    let files =
-        Files { certificate: text.as_bytes(), workload: Some(b"a workload"), evidence: None };
+    let files = Files {
+        certificate: text.as_bytes(),
+        workload: Some(&mut &b"a workload"[..]),
+        evidence: None,
+    };
     let account = verify(files).expect("a certificate").expect("it holds");
     let line = account.lines().find(|line| line.starts_with("long")).expect("it is refused");
     expect!["long is refused: job 0 of a busy period of short starts its last stage at 3 ns behind 3 ns of a stage of long: response 4 ns > deadline 2 ns"].assert_eq(line);
@@ -446,10 +449,15 @@ fn a_refusal_that_refuses_nobody_late_is_refused() {
 #[test]
 fn other_files_than_those_that_were_used_are_told() {
     let text = write(&davis_et_al());
-    let files = Files { certificate: text.as_bytes(), workload: Some(b"another"), evidence: None };
+    let files = Files {
+        certificate: text.as_bytes(),
+        workload: Some(&mut &b"another"[..]),
+        evidence: None,
+    };
     let fault = verify(files).expect("a certificate").expect_err("another workload");
     assert!(fault.to_string().starts_with("workload, the hash of the file: "), "{fault}");
-    let files = Files { certificate: text.as_bytes(), workload: None, evidence: Some(b"{}") };
+    let files =
+        Files { certificate: text.as_bytes(), workload: None, evidence: Some(&mut &b"{}"[..]) };
     let fault = verify(files).expect("a certificate").expect_err("there is no evidence");
     assert!(fault.to_string().starts_with("evidence: the certificate names none"), "{fault}");
 }
@@ -559,18 +567,24 @@ fn costs_are_recomputed_from_the_samples() {
             .into_bytes()
     };
     let file = scratch(evidence(83, 0)); // 83 * 1.2 = 99.6
-    let account =
-        check_evidence(&measured(&file, Method::Margin), &file).expect("it is what was used");
+    let account = check_evidence(&measured(&file, Method::Margin), &file[..])
+        .expect("it is read")
+        .expect("it is what was used");
     assert_eq!((account.recomputed.len(), account.declared.len()), (1, 2));
     let other = scratch(evidence(84, 0));
-    let fault = check_evidence(&measured(&other, Method::Margin), &other).expect_err("100.8");
+    let fault = check_evidence(&measured(&other, Method::Margin), &other[..])
+        .expect("it is read")
+        .expect_err("100.8");
     expect!["models[0].stages[0]: the certificate says 100, and what follows is 101"]
         .assert_eq(&fault.to_string());
-    let account = check_evidence(&measured(&other, Method::Gpd), &other).expect("not recomputed");
+    let account = check_evidence(&measured(&other, Method::Gpd), &other[..])
+        .expect("it is read")
+        .expect("not recomputed");
     assert_eq!(account.taken, ["a"]);
     let larger = scratch(evidence(83, 64));
-    let fault =
-        check_evidence(&measured(&larger, Method::Margin), &larger).expect_err("it carries");
+    let fault = check_evidence(&measured(&larger, Method::Margin), &larger[..])
+        .expect("it is read")
+        .expect_err("it carries");
     expect!["models[0].tensors, by class: the certificate says 0, and what follows is 64"]
         .assert_eq(&fault.to_string());
 }
