@@ -28,10 +28,10 @@
 //! R = max(J_i + C_i, J_i + s + last_i - (d - first deadline of i))
 //! ```
 //!
-//! for every deadline `d` at which a job of a busy period can be due. Where the demand alone says that a
-//! job responds within its bound (all that is due by `d`, the blocker and `Q` run before it at the worst), or
-//! where the right side at the start that belongs to the bound is no more than that start, nothing is
-//! solved: the least solution is then no later.
+//! for every deadline `d` at which a job of a busy period can be due. Where the demand alone says that
+//! a job responds within its bound (all that is due by `d`, the blocker and `Q` run before it at the
+//! worst), or where the right side at the start that belongs to the bound is no more than that start,
+//! nothing is solved: the least solution is then no later.
 //!
 //! # Sources
 //! Jeffay, Stanat, Martel, RTSS 1991; George, Rivierre, Spuri, INRIA RR-2966, 1996; Baruah, ECRTS 2005;

@@ -21,21 +21,19 @@
 //! # Sources
 //! Those of the theorems, in their files.
 
+mod level;
 mod raise;
-
-use std::cmp::Ordering;
 
 pub use raise::{STEPS_MAX, Step, SteppedRefusal, derive_refusal_with};
 
 use aegis_trace::{Category, Limit, ModelId, Nanos, Refusal};
 
+use self::level::{Level, busy, cycle};
 use super::demand::Demand;
 use super::findings::Bound;
-use super::fixed_point::{Budget, Exhausted, LONGEST_WINDOW};
+use super::fixed_point::{Budget, Exhausted};
 use super::outcome::{Outcome, Worst};
-use super::utilisation::Utilisation;
-use super::window::GrowingWork;
-use super::workload::{Blocker, Charged, Workload, hyperperiod};
+use super::workload::{Blocker, Charged, Workload};
 use super::{Order, Setting, TimeModel, fifo, np_edf_response};
 use crate::task::TaskSet;
 
@@ -516,94 +514,4 @@ fn due(bound: &Bound, outcome: &Outcome, task: &Charged) -> Result<EdfDerivation
 fn differs(bound: &Bound, found: Nanos) -> Result<(), NotDerived> {
     let Bound { model, response: promised, .. } = *bound;
     if promised == found { Ok(()) } else { Err(NotDerived::Differs { model, promised, found }) }
-}
-
-/// One task, those at least as urgent, and what blocks it.
-struct Level<'a> {
-    task: &'a Charged,
-    rivals: Vec<&'a Charged>,
-    blocker: Blocker,
-    committed: Nanos,
-}
-
-impl<'a> Level<'a> {
-    /// How long its busy period is, or a cycle of it, and how many of its jobs are ready there.
-    fn busy(&self, budget: &mut Budget) -> Result<(Nanos, u64), NotDerived> {
-        let all: Vec<&Charged> = self.rivals.iter().copied().chain([self.task]).collect();
-        let ahead = self.blocker.length.saturating_add(self.committed);
-        if let Some(cycle) = cycle(&all, ahead)? {
-            return Ok((cycle, cycle / self.task.period));
-        }
-        let busy = busy(&all, ahead, budget)?;
-        Ok((busy, busy.saturating_add(self.task.jitter).div_ceil(self.task.period)))
-    }
-
-    fn starts(&self, jobs: u64, budget: &mut Budget) -> Result<Vec<Nanos>, NotDerived> {
-        let mut walk = self.walk();
-        (0..jobs).map(|_| walk.next(budget)).collect()
-    }
-
-    fn walk(&self) -> Walk<'a> {
-        let mut work = GrowingWork::new();
-        self.rivals.iter().for_each(|rival| work.add(rival, u64::MAX));
-        let Self { task, blocker, committed, .. } = *self;
-        Walk { task, blocker, committed, work, reached: Nanos::ZERO, job: 0 }
-    }
-
-    fn response(&self, job: u64, start: Nanos) -> Nanos {
-        let end = start.saturating_add(self.task.last_stage).saturating_add(self.task.jitter);
-        end.saturating_sub(self.task.period.saturating_mul(job))
-    }
-}
-
-/// The jobs of a busy period, one after the other.
-struct Walk<'a> {
-    task: &'a Charged,
-    blocker: Blocker,
-    committed: Nanos,
-    work: GrowingWork,
-    /// The start before, on ticks.
-    reached: Nanos,
-    job: u64,
-}
-
-impl Walk<'_> {
-    /// When the last stage of the next job starts.
-    fn next(&mut self, budget: &mut Budget) -> Result<Nanos, NotDerived> {
-        self.job += 1;
-        let own = self.task.cost.saturating_mul(self.job).saturating_sub(self.task.last_stage);
-        let base = self.blocker.ticks().saturating_add(self.committed).saturating_add(own);
-        let from = base.max(self.reached);
-        self.reached = self.work.climb(base, from, Nanos::MAX, budget)?;
-        Ok(self.reached.saturating_add(TimeModel::Dense.instant(self.blocker.length)))
-    }
-}
-
-/// After which time everything repeats, if busy periods never end.
-fn cycle(tasks: &[&Charged], ahead: Nanos) -> Result<Option<Nanos>, Exhausted> {
-    let load = Utilisation::sum(tasks.iter().map(|task| task.load));
-    let held = ahead > Nanos::ZERO || tasks.iter().any(|task| task.jitter > Nanos::ZERO);
-    if !held || load.cmp_one(|| tasks.iter().map(|task| task.share())) != Ordering::Equal {
-        return Ok(None);
-    }
-    hyperperiod(tasks.iter().map(|task| task.period)).map(Some)
-}
-
-/// The least solution of `L = ahead + sum of the work that is ready before L`.
-fn busy(tasks: &[&Charged], ahead: Nanos, budget: &mut Budget) -> Result<Nanos, NotDerived> {
-    let mut reached = Nanos::EPSILON;
-    loop {
-        budget.spend(tasks.len())?;
-        let next = tasks.iter().fold(ahead, |sum, task| {
-            let jobs = reached.saturating_add(task.jitter).div_ceil(task.period);
-            sum.saturating_add(task.cost.saturating_mul(jobs))
-        });
-        if next <= reached {
-            return Ok(reached);
-        }
-        if next > LONGEST_WINDOW {
-            return Err(Exhausted::too_long(next).into());
-        }
-        reached = next;
-    }
 }

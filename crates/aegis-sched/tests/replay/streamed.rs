@@ -29,13 +29,13 @@ fn both(trace: &Trace, extent: Extent) -> [Replayed; 2] {
 #[test]
 fn an_account_from_an_excerpt_is_the_one_from_everything() {
     let (mut accounts, mut none) = (0, 0);
-    for seed in 0..120 {
+    for (turn, seed) in (0..120).enumerate() {
         let trace = worlds::hostile(seed);
         let [whole, counts] = both(&trace, Extent::Whole);
         let jobs: Vec<JobId> = whole.executors[0].timeline.jobs.keys().copied().collect();
         let beyond = JobId { model: ModelId::first(0), sequence: 1 << 40 };
         let step = (jobs.len() / 4).max(1);
-        for job in jobs.into_iter().skip(seed as usize % 7).step_by(step).chain([beyond]) {
+        for job in jobs.into_iter().skip(turn % 7).step_by(step).chain([beyond]) {
             match (whole.account(&trace, job), counts.account(&trace, job)) {
                 (Ok(known), Ok(found)) => {
                     assert_eq!(format!("{known:#?}"), format!("{found:#?}"), "seed {seed}, {job}");
