@@ -130,7 +130,7 @@ pub enum ReplayError {
     /// More would have to be kept in memory than a replay keeps.
     #[error(
         "line {line}: up to here more than {limit} jobs, stages and changes would have to be kept in \
-         memory, which is the limit of this question; `aegis replay` without a policy has none"
+         memory, and no more are"
     )]
     TooMuch {
         /// Where.
