@@ -6,7 +6,7 @@
 //! [`derive_refusal_with`] that and the steps before it. They are searches of their own beside those of
 //! the verdict: they leave nothing out that a checker would have to find.
 //!
-//! With look-ahead, `Q` of [`committed`](super::workload::Workload::committed) is ahead of everything as
+//! With look-ahead, `Q` of `committed` in `workload.rs` is ahead of everything as
 //! what blocks is, and named apart: whether something blocks is a matter of the blocker alone.
 //!
 //! Everything here is in dense time with blockers in full: starts are those on ticks plus 1 where
