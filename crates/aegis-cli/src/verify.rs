@@ -3,9 +3,11 @@
 //! Nothing of the scheduler or the planner takes part. The program `aegis-verify` does the same without
 //! even linking them.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use aegis_verify::{FILE_MAX, Files, INPUT_MAX};
+use aegis_verify::{FILE_MAX, Files};
 use anyhow::{Context, Result};
 use clap::Args;
 
@@ -25,12 +27,15 @@ pub(crate) struct VerifyArgs {
 }
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<Answer> {
-    let input = |path| read(path, INPUT_MAX);
-    let certificate = read(&args.certificate, FILE_MAX)?;
-    let workload = args.workload.as_deref().map(input).transpose()?;
-    let evidence = args.evidence.as_deref().map(input).transpose()?;
-    let (workload, evidence) = (workload.as_deref(), evidence.as_deref());
-    let files = Files { certificate: &certificate, workload, evidence };
+    let mut workload = args.workload.as_deref().map(open).transpose()?;
+    let mut evidence = args.evidence.as_deref().map(open).transpose()?;
+    let certificate = aegis_verify::bytes_of(&args.certificate, FILE_MAX);
+    let certificate = certificate.with_context(|| cannot_read(&args.certificate))?;
+    let files = Files {
+        certificate: &certificate,
+        workload: workload.as_mut().map(|file| file as &mut dyn Read),
+        evidence: evidence.as_mut().map(|file| file as &mut dyn Read),
+    };
     let name = || args.certificate.display().to_string();
     match aegis_verify::verify(files).with_context(name)? {
         Ok(account) => print(account).map(|()| Answer::Yes),
@@ -38,7 +43,10 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Answer> {
     }
 }
 
-fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let name = || format!("cannot read {}", path.display());
-    aegis_verify::bytes_of(path, limit).with_context(name)
+fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| cannot_read(path))
+}
+
+fn cannot_read(path: &Path) -> String {
+    format!("cannot read {}", path.display())
 }

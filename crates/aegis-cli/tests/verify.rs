@@ -81,12 +81,44 @@ fn what_does_not_hold_is_told_apart_from_what_cannot_be_read() {
     assert_eq!(status, Some(2), "{said}");
     assert!(said.contains("c.json") && said.contains("line 1 column"), "{said}");
     let (status, said) =
-        judged(&good.replace("\"aegis_certificate\":2", "\"aegis_certificate\":7"));
+        judged(&good.replace("\"aegis_certificate\":3", "\"aegis_certificate\":7"));
     assert_eq!(status, Some(2), "{said}");
-    assert!(said.contains("has format version 7, and this program reads 2"), "{said}");
+    assert!(said.contains("has format version 7, and this program reads 3"), "{said}");
     let output = aegis(folder.path(), &["verify", "nothing.json"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("cannot read nothing.json"));
+}
+
+#[test]
+fn look_ahead_is_certified_with_what_it_adds_and_is_no_problem_for_poet() {
+    let ahead = |workload: &str| {
+        workload.replacen("queue_depth = 8", "queue_depth = 8, look_ahead = true", 1)
+    };
+    // A camera that waits for two stages of the lidar is late; with shorter ones it is not.
+    let (folder, status) = certified(&ahead(WORKLOAD));
+    assert_eq!(status, Some(1));
+    let output = aegis(folder.path(), &["verify", "c.json", "--workload", "p.toml"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let line = said.lines().find(|line| line.starts_with("lidar")).expect("a refusal");
+    expect!["lidar is refused: job 0 of a busy period of camera starts its last stage at 14.4 ms behind 7.2 ms of a stage of lidar + 7.2 ms by the stage before it: response 16.5 ms > deadline 10 ms"].assert_eq(line);
+    let (folder, status) = certified(&ahead(&WORKLOAD.replace("\"3ms\", \"4ms\"", "\"3ms\"")));
+    assert_eq!(status, Some(0));
+    let output = aegis(folder.path(), &["verify", "c.json"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("look-ahead")).collect();
+    expect![[r#"
+        [
+            "  and for 3.1 ms by what ran when that was put behind it: look-ahead",
+            "     look-ahead one stage may wait on the device, whom the policy chose while the one before it ran",
+        ]
+    "#]].assert_debug_eq(&lines);
+    let output = aegis(folder.path(), &["check", "p.toml", "--poet", "p.yaml"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(said.contains("a stage is put on the device behind the running one"), "{said}");
+    assert!(!folder.path().join("p.yaml").exists());
 }
 
 /// What the account of a certificate says of a model.

@@ -140,6 +140,15 @@ pub enum TraceError {
         /// The longest line that is read.
         limit: usize,
     },
+    /// What comes out of a pipe is longer than what is held of one.
+    #[error(
+        "more than {limit} bytes came out of this, which is no file and has to be held in memory; write \
+         it to a file first"
+    )]
+    TooLarge {
+        /// The most that is held.
+        limit: usize,
+    },
     /// More is open at once than any run leaves, so that a picture of it would take too much memory.
     #[error("the trace has more than {limit} {what} at once, which no run of this program has")]
     TooMany {
@@ -168,6 +177,7 @@ impl TraceError {
             | Self::Version { .. }
             | Self::NoHeader
             | Self::TooLong { .. }
+            | Self::TooLarge { .. }
             | Self::TooMany { .. }
             | Self::AfterEnd { .. } => Category::Permanent,
         }

@@ -17,7 +17,8 @@ assuming that
   1. no stage takes longer than its cost, and the overheads are what they are said to be
   2. releases of a model are at least its period apart, and a job is ready within its jitter
   3. jobs run in the order of the policy, one stage at a time, and the device idles for less than
-     `wake` while one is ready; a model that is never suspended goes on between its stages
+     `wake` while one is ready; a model that is never suspended goes on between its stages; with
+     look-ahead one stage may wait on the device, whom the policy chose while the one before it ran
   4. models have the tensors that are listed, alive when that is said
 ";
 
@@ -100,7 +101,7 @@ fn write_partition(
     certificate: &Certificate,
     partition: &Partition,
 ) -> fmt::Result {
-    let Partition { policy, share, floor, proof, .. } = partition;
+    let Partition { policy, share, floor, committed, proof, .. } = partition;
     let of = partition.name.as_ref().map_or("the device".into(), |it| format!("partition {it}"));
     // For display alone, and rounded up.
     let permille = (u128::from(*share) * 1_000).div_ceil(1 << 63);
@@ -110,6 +111,12 @@ fn write_partition(
         permille / 1_000,
         permille % 1_000
     )?;
+    if *committed > Nanos::ZERO {
+        writeln!(
+            text,
+            "  and for {committed} by what ran when that was put behind it: look-ahead"
+        )?;
+    }
     let bounds: Vec<(u32, Nanos, Nanos)> = match proof {
         Proof::NpFixedPriority { bounds } => {
             let jobs: usize = bounds.iter().map(|level| level.starts.len()).sum();
@@ -204,10 +211,11 @@ fn write_witness(
         Witness::Alone { model } => {
             writeln!(text, "one job of {} alone is late", name(certificate, model))
         }
-        Witness::Demand { window, demand, blocking, blocked_by } => writeln!(
+        Witness::Demand { window, demand, blocking, blocked_by, committed } => writeln!(
             text,
-            "in a window of {window}, demand {demand} + blocking {blocking} by {} > {window}",
-            holder(certificate, blocked_by)
+            "in a window of {window}, demand {demand} + blocking {blocking} by {}{} > {window}",
+            holder(certificate, blocked_by),
+            before_it(committed)
         ),
         Witness::Response { .. } | Witness::Due { .. } | Witness::Queue { .. } => {
             write_job(text, certificate, witness)
@@ -250,19 +258,23 @@ fn write_witness(
 fn write_job(text: &mut String, certificate: &Certificate, witness: &Witness) -> fmt::Result {
     let deadline = |place: u32| certificate.models.get(place as usize).map_or(Nanos::ZERO, due);
     match *witness {
-        Witness::Response { model, blocking, blocked_by, job, start, response } => writeln!(
-            text,
-            "job {job} of a busy period of {} starts its last stage at {start} behind {blocking} of {}: \
+        Witness::Response { model, blocking, blocked_by, committed, job, start, response } => {
+            writeln!(
+                text,
+                "job {job} of a busy period of {} starts its last stage at {start} behind {blocking} of {}{}: \
              response {response} > deadline {}",
-            name(certificate, model),
-            holder(certificate, blocked_by),
-            deadline(model)
-        ),
-        Witness::Due { model, due, blocking, start, response } => writeln!(
+                name(certificate, model),
+                holder(certificate, blocked_by),
+                before_it(committed),
+                deadline(model)
+            )
+        }
+        Witness::Due { model, due, blocking, committed, start, response } => writeln!(
             text,
             "a job of {} that is due at {due} of a busy period starts its last stage at {start} behind \
-             {blocking} of what is due later: response {response} > deadline {}",
+             {blocking} of what is due later{}: response {response} > deadline {}",
             name(certificate, model),
+            before_it(committed),
             deadline(model)
         ),
         Witness::Queue { model, ready, response } => writeln!(
@@ -280,6 +292,14 @@ fn holder(certificate: &Certificate, blocked_by: Option<u32>) -> String {
     match blocked_by {
         Some(place) => format!("a stage of {}", name(certificate, place)),
         None => "what is less urgent than all".into(),
+    }
+}
+
+/// What ran when that was put behind it, with look-ahead.
+fn before_it(committed: Nanos) -> String {
+    match committed {
+        Nanos::ZERO => String::new(),
+        more => format!(" + {more} by the stage before it"),
     }
 }
 

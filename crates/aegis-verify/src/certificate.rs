@@ -134,6 +134,8 @@ pub struct Overheads {
     pub boundary: Nanos,
     /// Copying the inputs before the first stage, and the outputs after the last, each.
     pub copy: Nanos,
+    /// Whether one stage is put on the device behind the running one.
+    pub look_ahead: bool,
     /// What follows for a stage.
     pub charges: Charges,
 }
@@ -205,6 +207,10 @@ pub struct Partition {
     /// The longest thing less urgent than every task that can hold the device: waking up, or a piece
     /// in the background.
     pub floor: Nanos,
+    /// With look-ahead, the longest stage of anybody, which may run when the one that blocks has been put
+    /// behind it already; zero where nobody can be: under first in, first out, and of fewer than two
+    /// tasks.
+    pub committed: Nanos,
     /// The shares of all its tasks together, in units of 2^-63, each rounded up.
     pub share: u64,
     /// Why no task is late.

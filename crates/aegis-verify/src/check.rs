@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aegis_trace::Nanos;
 
+use crate::ahead::Ahead;
 use crate::certificate::{
     Budget, Certificate, Left, Model, Outcome, Partition, Policy, Pressure, Proof, Service,
     Suspended, Totals, Verdict,
@@ -54,13 +55,13 @@ pub fn check(certificate: &Certificate) -> Result<(), Fault> {
     same("verdict", certificate.verdict, if all { Verdict::Yes } else { Verdict::No })
 }
 
-/// Whether names tell things apart, and evidence is named where it is used.
 /// Whether a name is one that a workload can have. Any other could look like a line of the answer.
 fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
     (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(allowed)
 }
 
+/// Whether names tell things apart, and evidence is named where it is used.
 fn check_names(certificate: &Certificate) -> Result<(), Fault> {
     let mut names = BTreeSet::new();
     let fresh = certificate.models.iter().all(|it| is_name(&it.name) && names.insert(&it.name));
@@ -119,12 +120,10 @@ impl<'c> Walk<'c> {
         self.admitted(partition, asks).filter_map(of).collect()
     }
 
-    /// What is less urgent than all of them.
-    pub(crate) fn floor(&self, partition: u32, asks: Option<u32>) -> Time {
-        let background = |model: &Model| matches!(model.service, Service::Background);
-        let models = self.admitted(partition, asks).filter(|(_, model)| background(model));
-        let longest = models.map(|(_, model)| Time::from(model.charge.longest.0)).max();
-        longest.unwrap_or(0).max(self.certificate.overheads.wake.0.into())
+    /// What may be ahead of these tasks, which are theirs.
+    pub(crate) fn ahead(&self, partition: u32, asks: Option<u32>, tasks: &[Task]) -> Ahead {
+        let models = self.admitted(partition, asks).map(|(_, model)| model);
+        Ahead::of(tasks, models, self.policy(partition), &self.certificate.overheads)
     }
 
     /// How much memory is free beside all models that were admitted so far.
@@ -231,8 +230,10 @@ fn check_partition(
     partition: &Partition,
 ) -> Result<Vec<(u32, Nanos)>, Fault> {
     let at = format!("partitions[{place}]");
-    let (tasks, floor) = (walk.tasks(place, None), walk.floor(place, None));
-    same(format_args!("{at}.floor"), Time::from(partition.floor.0), floor)?;
+    let tasks = walk.tasks(place, None);
+    let ahead = walk.ahead(place, None, &tasks);
+    same(format_args!("{at}.floor"), Time::from(partition.floor.0), ahead.floor)?;
+    same(format_args!("{at}.committed"), Time::from(partition.committed.0), ahead.committed)?;
     same(format_args!("{at}.share"), partition.share, shares(&tasks))?;
     let fits = load(&at, &tasks)? != Ordering::Greater;
     require(format_args!("{at}.share"), "sum C/T <= 1 must hold", fits)?;
@@ -245,14 +246,14 @@ fn check_partition(
     let (at, work) = (format!("{at}.proof"), &mut walk.work);
     match (partition.policy, &partition.proof) {
         (Policy::Rms | Policy::Dm | Policy::Priority, Proof::NpFixedPriority { bounds }) => {
-            fixed::check(&at, &tasks, floor, bounds, work)
+            fixed::check(&at, (&tasks, ahead), bounds, work)
         }
         (Policy::Edf, Proof::NpEdf { horizon, points, bounds }) => {
             let stated = Stated { horizon: *horizon, points, bounds };
-            Edf { tasks: &tasks, floor }.check(&at, &stated, work)
+            Edf { tasks: &tasks, ahead }.check(&at, &stated, work)
         }
         (Policy::Fifo, Proof::Fifo { end, bounds }) => {
-            fifo::check(&at, &tasks, floor, (*end, bounds), work)
+            fifo::check(&at, &tasks, ahead.floor, (*end, bounds), work)
         }
         _ => require(format_args!("{at}.test"), "the test must be the one of the policy", false)
             .map(|()| Vec::new()),

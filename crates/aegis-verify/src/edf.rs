@@ -2,17 +2,19 @@
 //!
 //! ```text
 //! h(t) = sum of (jobs ready and due inside t) C        b(t) = the longest piece of a task whose first
-//! h(t) + b(t) <= t                                            deadline is past t, or the floor
+//! Q    = what look-ahead adds (`ahead.rs`)                    deadline is past t, or the floor
+//! h(t) + b(t) + Q <= t
 //! ```
 //!
 //! for every window `t` at whose end some deadline falls, up to a horizon: the longest busy period
-//! `L = floor + sum of (jobs ready before L) C`, in which a first violation shows, or where that never
-//! ends, the last first deadline and one common multiple of the periods, after which `h(t) - t`
+//! `L = floor + Q + sum of (jobs ready before L) C`, in which a first violation shows, or where that
+//! never ends, the last first deadline and one common multiple of the periods, after which `h(t) - t`
 //! repeats and nothing but the floor blocks.
 //!
 //! **Why the listed windows are enough.** `h + b` never decreases: a task leaves `b` at the window at
-//! which it enters `h`, with a cost that is no less than its longest piece. So if `h(t) + b(t) = n <=
-//! t`, every window `u` with `n <= u <= t` holds what it needs: `h(u) + b(u) <= n <= u`. A point `(t, n)`
+//! which it enters `h`, with a cost that is no less than its longest piece; `Q` is the same everywhere.
+//! So if `h(t) + b(t) + Q = n <= t`, every window `u` with `n <= u <= t` holds what it needs:
+//! `h(u) + b(u) + Q <= n <= u`. A point `(t, n)`
 //! thus answers for `[n, t]`. The list begins at the last deadline up to the horizon and goes on, below
 //! each point, with `n`, or where `n = t` with the last deadline before it; so between the ranges that
 //! are answered for there is no deadline, and none is left when the list ends.
@@ -21,15 +23,15 @@
 //! piece start, at the latest, at the least solution of
 //!
 //! ```text
-//! s = b(d) + (own jobs due by d) C_i - last_i
+//! s = b(d) + Q + (own jobs due by d) C_i - last_i
 //!       + sum over j != i of min(jobs of j ready before s (or by s, where b = 0), due by d) C_j
 //! R = max(J_i + C_i, J_i + s + last_i - (d - first deadline of i))
 //! ```
 //!
-//! for every deadline `d` at which a job of a busy period can be due. Where the demand alone says that a
-//! job responds within its bound (all that is due by `d`, and the blocker, run before it at the worst), or
-//! where the right side at the start that belongs to the bound is no more than that start, nothing is
-//! solved: the least solution is then no later.
+//! for every deadline `d` at which a job of a busy period can be due. Where the demand alone says that
+//! a job responds within its bound (all that is due by `d`, the blocker and `Q` run before it at the
+//! worst), or where the right side at the start that belongs to the bound is no more than that start,
+//! nothing is solved: the least solution is then no later.
 //!
 //! # Sources
 //! Jeffay, Stanat, Martel, RTSS 1991; George, Rivierre, Spuri, INRIA RR-2966, 1996; Baruah, ECRTS 2005;
@@ -40,16 +42,17 @@ use std::collections::BTreeMap;
 
 use aegis_trace::Nanos;
 
+use crate::ahead::Ahead;
 use crate::certificate::{EdfBound, Point, Witness, WorstDue};
 use crate::charge::Task;
 use crate::fault::{Fault, Time, Work, at_most, exceeds, require, same};
 use crate::fixed::{blocker, busy, check_slack, least};
 use crate::load::{cycle, load};
 
-/// The tasks of one partition and what blocks them all.
+/// The tasks of one partition and what may be ahead of them all.
 pub(crate) struct Edf<'t> {
     pub(crate) tasks: &'t [Task],
-    pub(crate) floor: Time,
+    pub(crate) ahead: Ahead,
 }
 
 /// What the proof of a set consists of.
@@ -71,7 +74,7 @@ impl Edf<'_> {
         let horizon = match repeats {
             true => self.last_first_due() + cycle(at, self.tasks)?,
             false if self.tasks.is_empty() => 0,
-            false => busy(at, self.tasks, self.floor, work)?,
+            false => busy(at, self.tasks, self.ahead.sum(), work)?,
         };
         same(format_args!("{at}.horizon"), Time::from(stated.horizon.0), horizon)?;
         self.check_points(at, horizon, stated.points, work)?;
@@ -96,7 +99,7 @@ impl Edf<'_> {
     }
 
     fn never_ends(&self, at: &str) -> Result<bool, Fault> {
-        let held = self.floor > 0 || self.tasks.iter().any(|task| task.jitter > 0);
+        let held = self.ahead.sum() > 0 || self.tasks.iter().any(|task| task.jitter > 0);
         Ok(held && load(at, self.tasks)? == Ordering::Equal)
     }
 
@@ -112,11 +115,13 @@ impl Edf<'_> {
 
     /// `b(t)`.
     fn blocker(&self, window: Time) -> (Time, Option<u32>) {
-        blocker(self.tasks, self.floor, |task| task.first_due() > window)
+        blocker(self.tasks, self.ahead.floor, |task| task.first_due() > window)
     }
 
+    /// `h(t) + b(t) + Q`.
     fn needed(&self, window: Time) -> Time {
-        self.demand(window).saturating_add(self.blocker(window).0)
+        let held = self.blocker(window).0.saturating_add(self.ahead.committed);
+        self.demand(window).saturating_add(held)
     }
 
     /// The last window up to `limit` at whose end a deadline falls.
@@ -144,7 +149,7 @@ impl Edf<'_> {
             same(format_args!("{at}.window, the next to look at"), Some(window), next)?;
             let needed = self.needed(window);
             same(format_args!("{at}.needed"), Time::from(point.needed.0), needed)?;
-            at_most(format_args!("{at}.needed"), "h(t) + b(t) <= t must hold", needed, window)?;
+            at_most(format_args!("{at}.needed"), "h(t) + b(t) + Q <= t must hold", needed, window)?;
             next = match needed < window {
                 true => Some(needed).filter(|needed| *needed >= first),
                 false => window.checked_sub(1).and_then(|before| self.last_due(before)),
@@ -155,7 +160,8 @@ impl Edf<'_> {
 
     /// When the last piece of a job of `task` that is due at `due` could start, if it were `start`.
     fn start(&self, task: &Task, due: Time, start: Time, blocking: Time) -> Time {
-        let own = blocking.saturating_add(task.work(task.due_in(due))) - task.last;
+        let held = blocking.saturating_add(self.ahead.committed);
+        let own = held.saturating_add(task.work(task.due_in(due))) - task.last;
         let rivals = self.tasks.iter().filter(|rival| rival.model != task.model);
         rivals.fold(own, |sum, rival| {
             let ready = if blocking > 0 { rival.before(start) } else { rival.by(start) };
@@ -191,7 +197,7 @@ impl Edf<'_> {
         blocking: Time,
         work: &mut Work,
     ) -> Result<(Time, Time), Fault> {
-        let from = blocking + task.cost - task.last; // Its own job, at least, runs before.
+        let from = blocking + self.ahead.committed + task.cost - task.last; // Its own job, at least, runs before.
         let start = least(at, from, self.tasks.len(), work, |start| {
             self.start(task, due, start, blocking)
         })?;
@@ -246,17 +252,18 @@ impl Edf<'_> {
         witness: &Witness,
         work: &mut Work,
     ) -> Result<Time, Fault> {
-        let Witness::Due { due, blocking, start, response, .. } = *witness else {
+        let Witness::Due { due, blocking, committed, start, response, .. } = *witness else {
             return require(at, "EDF evaluates a window, or a job by its deadline", false)
                 .map(|()| 0);
         };
+        same(format_args!("{at}.committed"), Time::from(committed.0), self.ahead.committed)?;
         self.check_worst(at, task, response, &WorstDue { due, blocking, start }, work)?;
         Ok(response.0.into())
     }
 
     /// Whether the window that a witness names overflows.
     pub(crate) fn refute(&self, at: &str, witness: &Witness) -> Result<(), Fault> {
-        let Witness::Demand { window, demand, blocking, blocked_by } = *witness else {
+        let Witness::Demand { window, demand, blocking, blocked_by, committed } = *witness else {
             return require(at, "a window must be given", false);
         };
         let length = Time::from(window.0);
@@ -265,13 +272,9 @@ impl Edf<'_> {
         same(format_args!("{at}.demand"), Time::from(demand.0), self.demand(length))?;
         same(format_args!("{at}.blocking"), Time::from(blocking.0), held)?;
         same(format_args!("{at}.blocked_by"), blocked_by, by)?;
-        let needed = self.demand(length).saturating_add(held);
-        exceeds(
-            format_args!("{at}.window"),
-            "h(t) + b(t) > t must hold of a refusal",
-            needed,
-            length,
-        )
+        same(format_args!("{at}.committed"), Time::from(committed.0), self.ahead.committed)?;
+        let what = "h(t) + b(t) + Q > t must hold of a refusal";
+        exceeds(format_args!("{at}.window"), what, self.needed(length), length)
     }
 }
 

@@ -4,13 +4,20 @@
 //! the hash of that file; that the costs follow from samples is recomputed here, as far as the rule is
 //! the plain one, the longest sample plus a margin. Other rules estimate, and are not part of this
 //! program: what they made is named.
+//!
+//! Files are hashed while they are read, and of their samples the longest are kept: days of them take no
+//! more memory than an hour.
 
 use std::collections::BTreeMap;
+use std::io::{BufReader, Read};
 
-use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use sha2::Digest as _;
 
 use crate::certificate::{Certificate, Class, Digest, Method, Model};
 use crate::fault::{Fault, Time, same};
+use crate::text::{INPUT_MAX, ReadError};
 
 /// What was found out about costs with the evidence at hand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,8 +40,35 @@ struct Evidence {
 struct Found {
     model: Digest,
     memory: FoundMemory,
-    samples: Vec<Vec<u64>>,
-    scenarios: BTreeMap<String, Vec<Vec<u64>>>,
+    samples: Vec<Longest>,
+    scenarios: BTreeMap<String, Vec<Longest>>,
+}
+
+/// The longest of a list of samples; zero of an empty one.
+struct Longest(u64);
+
+impl<'de> Deserialize<'de> for Longest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Samples;
+
+        impl<'de> Visitor<'de> for Samples {
+            type Value = Longest;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of samples")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Longest, A::Error> {
+                let mut longest = 0;
+                while let Some(sample) = list.next_element()? {
+                    longest = longest.max(sample);
+                }
+                Ok(Longest(longest))
+            }
+        }
+
+        deserializer.deserialize_seq(Samples)
+    }
 }
 
 #[derive(Deserialize)]
@@ -45,29 +79,84 @@ struct FoundMemory {
     carried: u64,
 }
 
-/// Whether the workload file is the one that the certificate is for.
-///
-/// # Errors
-/// Permanent: it is not.
-pub fn check_workload(certificate: &Certificate, file: &[u8]) -> Result<(), Fault> {
-    same("workload, the hash of the file", certificate.workload, Digest::of(file))
+/// A file that is hashed while it is read; one byte more than [`INPUT_MAX`] ends it.
+struct Hashed<R> {
+    file: R,
+    hash: sha2::Sha256,
+    length: u64,
 }
 
-/// Whether the evidence file is the one that was used, and costs and sizes are what it says.
+impl<R: Read> Hashed<R> {
+    fn new(file: R) -> Self {
+        Self { file, hash: sha2::Sha256::new(), length: 0 }
+    }
+
+    /// Reads the rest. The hash of all of it.
+    fn end(mut self) -> Result<Digest, ReadError> {
+        std::io::copy(&mut self, &mut std::io::sink())?;
+        match self.length > INPUT_MAX {
+            true => Err(ReadError::TooLong { length: self.length, limit: INPUT_MAX }),
+            false => Ok(Digest(self.hash.finalize().into())),
+        }
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let most = usize::try_from((INPUT_MAX + 1).saturating_sub(self.length));
+        let most = most.unwrap_or(usize::MAX).min(buffer.len());
+        let read = self.file.read(&mut buffer[..most])?;
+        self.hash.update(&buffer[..read]);
+        self.length += read as u64;
+        Ok(read)
+    }
+}
+
+/// Whether the workload file is the one that the certificate is for. Blocks while it is read, up to
+/// [`INPUT_MAX`] bytes, which are not held.
 ///
 /// # Errors
-/// Permanent: the first number that is not.
-pub fn check_evidence(certificate: &Certificate, file: &[u8]) -> Result<EvidenceAccount, Fault> {
+/// It cannot be read; the inner fault, Permanent: it is not the one.
+pub fn check_workload(
+    certificate: &Certificate,
+    file: impl Read,
+) -> Result<Result<(), Fault>, ReadError> {
+    let found = Hashed::new(file).end()?;
+    Ok(same("workload, the hash of the file", certificate.workload, found))
+}
+
+/// Whether the evidence file is the one that was used, and costs and sizes are what it says. Blocks while
+/// it is read, up to [`INPUT_MAX`] bytes, of which the longest sample of each list is kept.
+///
+/// # Errors
+/// It cannot be read; the inner fault, Permanent: the first number that is not so.
+pub fn check_evidence(
+    certificate: &Certificate,
+    file: impl Read,
+) -> Result<Result<EvidenceAccount, Fault>, ReadError> {
+    let mut file = Hashed::new(file);
+    let read = serde_json::from_reader::<_, Evidence>(BufReader::new(&mut file));
+    let found = file.end()?;
+    Ok(match read {
+        Err(cause) if cause.is_io() => return Err(ReadError::Io(cause.into())),
+        read => held(certificate, found, read.ok()),
+    })
+}
+
+fn held(
+    certificate: &Certificate,
+    found: Digest,
+    evidence: Option<Evidence>,
+) -> Result<EvidenceAccount, Fault> {
     let stated = certificate.evidence.ok_or_else(|| Fault::Senseless {
         place: "evidence".into(),
         why: "the certificate names none: all of its costs are declared",
     })?;
-    same("evidence, the hash of the file", stated, Digest::of(file))?;
-    let malformed = |_| Fault::Senseless {
+    same("evidence, the hash of the file", stated, found)?;
+    let Evidence { models } = evidence.ok_or_else(|| Fault::Senseless {
         place: "evidence".into(),
         why: "the file must be evidence as `aegis profile` writes it",
-    };
-    let Evidence { models } = serde_json::from_slice(file).map_err(malformed)?;
+    })?;
     let mut account = EvidenceAccount::default();
     for (place, model) in certificate.models.iter().enumerate() {
         let at = format!("models[{place}]");
@@ -96,8 +185,8 @@ pub fn check_evidence(certificate: &Certificate, file: &[u8]) -> Result<Evidence
 fn check_costs(at: &str, model: &Model, found: &Found, percent: u32) -> Result<(), Fault> {
     let scenarios = || found.scenarios.values().chain([&found.samples]);
     for (stage, cost) in model.stages.iter().enumerate() {
-        let samples = scenarios().filter_map(|stages| stages.get(stage)).flatten();
-        let longest = Time::from(samples.copied().max().unwrap_or(0));
+        let samples = scenarios().filter_map(|stages| stages.get(stage));
+        let longest = Time::from(samples.map(|samples| samples.0).max().unwrap_or(0));
         let follows = (longest * (100 + Time::from(percent))).div_ceil(100);
         same(format_args!("{at}.stages[{stage}]"), Time::from(cost.0), follows)?;
     }

@@ -8,7 +8,8 @@
 //! for the job that is ready at `a`, for every instant `a` of a busy period at which some count steps,
 //! since between two steps `R` only falls. Without jitter `a = 0` is the worst: `floor(a / T) C <= a C
 //! / T`, so the sum grows by no more than `a` while the tasks do not exceed the device. A busy period
-//! that never ends repeats after the common multiple of the periods.
+//! that never ends repeats after the common multiple of the periods. Look-ahead adds nothing: whoever is
+//! put behind the running stage was ready before, and is counted.
 //!
 //! # Sources
 //! The argument is complete; compare George, Minet, ICDCS 1997.

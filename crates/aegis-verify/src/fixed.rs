@@ -3,16 +3,18 @@
 //! ```text
 //! hp = the tasks at least as urgent as i, without i; equal urgency counts against i
 //! B  = the longest piece of a less urgent task, or the floor where that is longer
-//! L  = least solution of  L = B + sum over hp and i of (jobs ready before L) C
+//! Q  = what look-ahead adds (`ahead.rs`)
+//! L  = least solution of  L = B + Q + sum over hp and i of (jobs ready before L) C
 //! for each job n of i that is ready before L, its last piece starts at the least solution of
-//!     s = B + n C_i + (C_i - last_i) + sum over hp of (jobs ready before s, or by s where B = 0) C
+//!     s = B + Q + n C_i + (C_i - last_i)
+//!           + sum over hp of (jobs ready before s, or by s where B = 0) C
 //! R  = J_i + s + last_i - n T_i  <=  D_i
 //! ```
 //!
 //! Time is dense: what blocks began an instant before zero and counts in full, so a job that would be
 //! ready at `s` itself comes too late to delay; where nothing blocks it is in time, and counts. All
 //! jobs of the busy period are looked at, because the first need not be the worst. Where the tasks use
-//! the device completely and something blocks or is late, the busy period never ends, everything
+//! the device completely and something is ahead or late, the busy period never ends, everything
 //! repeats after the common multiple of the periods, and the jobs of one such cycle are all there are.
 //!
 //! # Sources
@@ -24,6 +26,7 @@ use std::cmp::Ordering;
 
 use aegis_trace::Nanos;
 
+use crate::ahead::Ahead;
 use crate::certificate::{Level, Witness};
 use crate::charge::Task;
 use crate::fault::{Fault, JOBS_MAX, LONGEST_WINDOW, Time, Work, at_most, exceeds, require, same};
@@ -49,7 +52,7 @@ pub(crate) fn least(
     }
 }
 
-/// The longest that `tasks` keep the device busy behind `ahead`.
+/// The longest that `tasks` keep the device busy behind what takes so long.
 pub(crate) fn busy(at: &str, tasks: &[Task], ahead: Time, work: &mut Work) -> Result<Time, Fault> {
     least(at, 1, tasks.len(), work, |window| {
         tasks.iter().fold(ahead, |sum, task| sum.saturating_add(task.work(task.before(window))))
@@ -74,23 +77,31 @@ struct Place<'t> {
     level: Vec<Task>,
     blocking: Time,
     blocked_by: Option<u32>,
+    /// What look-ahead adds to that.
+    committed: Time,
 }
 
 impl<'t> Place<'t> {
-    fn of(tasks: &'t [Task], task: &'t Task, floor: Time) -> Self {
+    fn of(tasks: &'t [Task], task: &'t Task, ahead: Ahead) -> Self {
+        let Ahead { floor, committed } = ahead;
         let rivals = tasks.iter().filter(|other| other.model != task.model);
         let rivals = rivals.filter(|other| other.urgency <= task.urgency);
         let level = rivals.chain([task]).copied().collect();
         let (blocking, blocked_by) = blocker(tasks, floor, |other| other.urgency > task.urgency);
-        Self { task, level, blocking, blocked_by }
+        Self { task, level, blocking, blocked_by, committed }
+    }
+
+    /// What is on the device when the busy period begins.
+    fn ahead(&self) -> Time {
+        self.blocking.saturating_add(self.committed)
     }
 
     /// The length of the busy period, or of a cycle of one that never ends.
     fn busy(&self, at: &str, work: &mut Work) -> Result<Time, Fault> {
         let late = self.level.iter().any(|task| task.jitter > 0);
         match load(at, &self.level)? {
-            Ordering::Equal if late || self.blocking > 0 => cycle(at, &self.level),
-            _ => busy(at, &self.level, self.blocking, work),
+            Ordering::Equal if late || self.ahead() > 0 => cycle(at, &self.level),
+            _ => busy(at, &self.level, self.ahead(), work),
         }
     }
 
@@ -105,7 +116,7 @@ impl<'t> Place<'t> {
     /// When the last piece of a job starts at the latest.
     fn start(&self, at: &str, job: Time, work: &mut Work) -> Result<Time, Fault> {
         let Task { cost, last, .. } = *self.task;
-        let own = self.blocking + job * cost + (cost - last);
+        let own = self.ahead() + job * cost + (cost - last);
         let rivals = &self.level[..self.level.len() - 1];
         least(at, own, rivals.len(), work, |start| {
             let ready = |rival: &Task| {
@@ -123,8 +134,7 @@ impl<'t> Place<'t> {
 /// Whether every task of a set that does not exceed the device is in time. Its responses.
 pub(crate) fn check(
     at: &str,
-    tasks: &[Task],
-    floor: Time,
+    (tasks, ahead): (&[Task], Ahead),
     bounds: &[Level],
     work: &mut Work,
 ) -> Result<Vec<(u32, Nanos)>, Fault> {
@@ -132,7 +142,7 @@ pub(crate) fn check(
     for (place, (task, level)) in tasks.iter().zip(bounds).enumerate() {
         let at = format!("{at}.bounds[{place}]");
         work.spend(&at, tasks.len())?;
-        check_level(&at, &Place::of(tasks, task, floor), level, work)?;
+        check_level(&at, &Place::of(tasks, task, ahead), level, work)?;
     }
     Ok(bounds.iter().map(|level| (level.model, level.response)).collect())
 }
@@ -173,16 +183,17 @@ pub(crate) fn check_slack(
 /// The response of the job of `task` that a witness names, whose numbers are those of the job.
 pub(crate) fn response(
     at: &str,
-    (tasks, task, floor): (&[Task], &Task, Time),
+    (tasks, task, ahead): (&[Task], &Task, Ahead),
     witness: &Witness,
     work: &mut Work,
 ) -> Result<Time, Fault> {
-    let Witness::Response { blocking, blocked_by, job, start, .. } = *witness else {
+    let Witness::Response { blocking, blocked_by, committed, job, start, .. } = *witness else {
         return require(at, "fixed priorities evaluate a job of a level", false).map(|()| 0);
     };
-    let place = Place::of(tasks, task, floor);
+    let place = Place::of(tasks, task, ahead);
     same(format_args!("{at}.blocking"), Time::from(blocking.0), place.blocking)?;
     same(format_args!("{at}.blocked_by"), blocked_by, place.blocked_by)?;
+    same(format_args!("{at}.committed"), Time::from(committed.0), place.committed)?;
     if job > 0 {
         // Only jobs of one busy period push each other out.
         let busy = place.busy(at, work)?;
@@ -203,7 +214,7 @@ pub(crate) fn response(
 pub(crate) fn endless(
     at: &str,
     tasks: &[Task],
-    floor: Time,
+    ahead: Ahead,
     work: &mut Work,
 ) -> Result<(Time, Time), Fault> {
     let mut reached = 1;
@@ -215,7 +226,7 @@ pub(crate) fn endless(
         }
         let next = tasks
             .iter()
-            .fold(floor, |sum, task| sum.saturating_add(task.work(task.before(reached))));
+            .fold(ahead.sum(), |sum, task| sum.saturating_add(task.work(task.before(reached))));
         exceeds(at, "the busy period must go on where nobody looks any more", next, reached)?;
         reached = next.min(LONGEST_WINDOW);
     }

@@ -11,6 +11,7 @@
 //! | `text.rs` | is the file the one canonical text of what it says? |
 //! | `check.rs` | do all parts of it hold, and together give the verdict? |
 //! | `charge.rs`, `load.rs` | what does each model ask of the device? |
+//! | `ahead.rs` | what may be on the device when a window begins? |
 //! | `fixed.rs`, `edf.rs`, `fifo.rs` | does every job end in time, by the theorem of the policy? |
 //! | `memory.rs` | does no tensor lie where another may be alive? |
 //! | `chain.rs` | do the chains keep what they promise? |
@@ -29,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod ahead;
 mod certificate;
 mod chain;
 mod charge;

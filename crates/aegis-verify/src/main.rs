@@ -3,11 +3,12 @@
 //! Exit status: 0 valid; 1 invalid; 2 broken input or failure.
 #![forbid(unsafe_code)]
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use aegis_verify::{FILE_MAX, Files, INPUT_MAX, bytes_of, verify};
+use aegis_verify::{FILE_MAX, Files, bytes_of, verify};
 
 const USAGE: &str = "usage: aegis-verify CERTIFICATE [--workload FILE] [--evidence FILE]\n\n\
      Recomputes every number and every inequality of a certificate that `aegis check --certificate`\n\
@@ -38,29 +39,35 @@ fn run(arguments: &[String]) -> Answer {
     let (mut certificate, mut workload, mut evidence) = (None, None, None);
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
-        let (place, path, limit) = match argument.as_str() {
-            "--workload" => (&mut workload, rest.next(), INPUT_MAX),
-            "--evidence" => (&mut evidence, rest.next(), INPUT_MAX),
+        let (place, path) = match argument.as_str() {
+            "--workload" => (&mut workload, rest.next()),
+            "--evidence" => (&mut evidence, rest.next()),
             option if option.starts_with('-') => {
                 return Err(format!("there is no option {option}\n\n{USAGE}"));
             }
-            _ => (&mut certificate, Some(argument), FILE_MAX),
+            _ => (&mut certificate, Some(argument)),
         };
         let path = path.ok_or_else(|| format!("{argument} names a file\n\n{USAGE}"))?;
-        if place.replace(read(path, limit)?).is_some() {
+        if place.replace(path.as_str()).is_some() {
             return Err(format!("{argument} is one too many\n\n{USAGE}"));
         }
     }
     let certificate = certificate.ok_or_else(|| USAGE.to_owned())?;
-    let (workload, evidence) = (workload.as_deref(), evidence.as_deref());
-    match verify(Files { certificate: &certificate, workload, evidence }) {
+    let of = |error: &dyn std::error::Error, path: &str| format!("{path}: {}", because(error));
+    let bytes = bytes_of(Path::new(certificate), FILE_MAX);
+    let bytes = bytes.map_err(|error| of(&error, certificate))?;
+    let open = |path: &str| File::open(path).map_err(|error| of(&error, path));
+    let mut workload = workload.map(open).transpose()?;
+    let mut evidence = evidence.map(open).transpose()?;
+    let files = Files {
+        certificate: &bytes,
+        workload: workload.as_mut().map(|file| file as &mut dyn Read),
+        evidence: evidence.as_mut().map(|file| file as &mut dyn Read),
+    };
+    match verify(files) {
         Ok(checked) => Ok(checked.map_err(|fault| fault.to_string())),
         Err(error) => Err(because(&error)),
     }
-}
-
-fn read(path: &str, limit: u64) -> Result<Vec<u8>, String> {
-    bytes_of(Path::new(path), limit).map_err(|error| format!("{path}: {}", because(&error)))
 }
 
 /// An error with its causes.

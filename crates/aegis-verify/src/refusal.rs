@@ -17,6 +17,7 @@
 
 use std::cmp::Ordering;
 
+use crate::ahead::Ahead;
 use crate::certificate::{Model, Policy, Raised, Refusal, Service, Suspended, Witness};
 use crate::chain::{Link, links};
 use crate::charge::Task;
@@ -90,10 +91,11 @@ pub(crate) fn check(
 /// Whether time refuses the model at `place`.
 fn in_time(walk: &mut Walk<'_>, at: &str, place: u32, refusal: &Refusal) -> Result<(), Fault> {
     let partition = walk.certificate.models[place as usize].partition;
-    let (tasks, floor) = (walk.tasks(partition, Some(place)), walk.floor(partition, Some(place)));
+    let tasks = walk.tasks(partition, Some(place));
+    let ahead = walk.ahead(partition, Some(place), &tasks);
     let policy = walk.policy(partition);
     let links = links(walk.certificate, |model| tasks.iter().any(|task| task.model == model));
-    let mut set = Set { tasks, floor, policy, work: &mut walk.work };
+    let mut set = Set { tasks, ahead, policy, work: &mut walk.work };
     for Link { to, asked, .. } in &links {
         set.jitter(*to).into_iter().for_each(|jitter| *jitter = *asked);
     }
@@ -106,7 +108,7 @@ fn in_time(walk: &mut Walk<'_>, at: &str, place: u32, refusal: &Refusal) -> Resu
 /// What asks beside what was admitted before it, with the jitters that are known.
 struct Set<'w> {
     tasks: Vec<Task>,
-    floor: Time,
+    ahead: Ahead,
     policy: Policy,
     work: &'w mut Work,
 }
@@ -152,12 +154,12 @@ impl Set<'_> {
             return Err(Fault::Senseless { place: at.to_owned(), why: "a job must be named" });
         };
         let task = self.task(at, model)?;
-        let (tasks, floor) = (&self.tasks[..], self.floor);
+        let (tasks, ahead) = (&self.tasks[..], self.ahead);
         let found = match self.policy {
-            Policy::Edf => Edf { tasks, floor }.response_of(at, &task, witness, self.work),
-            Policy::Fifo => fifo::response_of(at, (tasks, &task, floor), witness, self.work),
+            Policy::Edf => Edf { tasks, ahead }.response_of(at, &task, witness, self.work),
+            Policy::Fifo => fifo::response_of(at, (tasks, &task, ahead.floor), witness, self.work),
             Policy::Rms | Policy::Dm | Policy::Priority => {
-                fixed::response(at, (tasks, &task, floor), witness, self.work)
+                fixed::response(at, (tasks, &task, ahead), witness, self.work)
             }
         }?;
         same(format_args!("{at}.response"), Time::from(response.0), found)?;
@@ -178,10 +180,10 @@ impl Set<'_> {
                 same(format_args!("{at}.model, the first with J + C > D"), Some(model), first)
             }
             Witness::Demand { .. } if self.policy == Policy::Edf => {
-                Edf { tasks: &self.tasks, floor: self.floor }.refute(at, witness)
+                Edf { tasks: &self.tasks, ahead: self.ahead }.refute(at, witness)
             }
             Witness::Endless { window, jobs } => {
-                let found = fixed::endless(at, &self.tasks, self.floor, self.work)?;
+                let found = fixed::endless(at, &self.tasks, self.ahead, self.work)?;
                 let stated = (Time::from(window.0), Time::from(jobs));
                 same(format_args!("{at} (window, jobs)"), stated, found)
             }

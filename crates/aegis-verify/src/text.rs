@@ -19,12 +19,12 @@ use crate::certificate::{Certificate, Digest};
 use crate::fault::Fault;
 
 /// The version of the format; any change of meaning raises it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// The longest file that is read: 64 MiB, a hundred thousand times what is common.
 pub const FILE_MAX: u64 = 64 << 20;
 
 /// The longest workload and the longest evidence that a certificate is held against, in bytes: samples
-/// of days are some hundred megabytes.
+/// of days are some hundred megabytes. They are read once and not held.
 pub const INPUT_MAX: u64 = 1 << 30;
 
 /// Why a file is no certificate.
@@ -60,6 +60,15 @@ pub enum ReadError {
         /// The first byte that differs, counted from zero.
         byte: usize,
     },
+    /// A file that it was to be held against cannot be read.
+    #[error("the {what} cannot be compared")]
+    Compared {
+        /// The workload, or the evidence.
+        what: &'static str,
+        /// Why.
+        #[source]
+        cause: Box<ReadError>,
+    },
 }
 
 impl ReadError {
@@ -68,6 +77,7 @@ impl ReadError {
     pub fn category(&self) -> Category {
         match self {
             Self::Io(_) => Category::Transient,
+            Self::Compared { cause, .. } => cause.category(),
             Self::TooLong { .. }
             | Self::Malformed(_)
             | Self::Version { .. }

@@ -1,5 +1,7 @@
 //! From files to an answer: what `aegis verify` and `aegis-verify` do.
 
+use std::io::Read;
+
 use crate::account::account;
 use crate::certificate::Certificate;
 use crate::check::check;
@@ -7,55 +9,59 @@ use crate::evidence::{EvidenceAccount, check_evidence, check_workload};
 use crate::fault::Fault;
 use crate::text::{ReadError, read};
 
-/// The bytes of a certificate and of what it is to be held against.
-#[derive(Clone, Copy, Debug)]
+/// The bytes of a certificate, and what it is to be held against.
 pub struct Files<'b> {
     /// The certificate.
     pub certificate: &'b [u8],
     /// The workload that it should be for, if that is to be checked.
-    pub workload: Option<&'b [u8]>,
+    pub workload: Option<&'b mut dyn Read>,
     /// The evidence that its costs should come from, if that is to be checked.
-    pub evidence: Option<&'b [u8]>,
+    pub evidence: Option<&'b mut dyn Read>,
 }
 
 /// Reads and checks a certificate. The inner value is what it proves, in words, or the first thing in it
 /// that does not hold.
 ///
-/// Costs as [`check`]; does not block.
+/// Costs as [`check`]; blocks while the other files are read.
 ///
 /// # Errors
-/// Permanent: the bytes are no certificate.
+/// The bytes are no certificate; another file cannot be read.
 pub fn verify(files: Files<'_>) -> Result<Result<String, Fault>, ReadError> {
     let (certificate, intact) = read(files.certificate)?;
-    Ok(held(&certificate, intact, files))
+    // A content that was changed and holds together is told last: a fault with a place says more.
+    match check(&certificate).and(intact) {
+        Ok(()) => compared(&certificate, files),
+        Err(fault) => Ok(Err(fault)),
+    }
 }
 
-fn held(
+/// What it proves, and of which files.
+fn compared(
     certificate: &Certificate,
-    intact: Result<(), Fault>,
     files: Files<'_>,
-) -> Result<String, Fault> {
-    check(certificate)?;
-    // A content that was changed and holds together is told last: a fault with a place says more.
-    intact?;
+) -> Result<Result<String, Fault>, ReadError> {
+    let failed = |what| move |cause| ReadError::Compared { what, cause: Box::new(cause) };
     let workload = match files.workload {
-        Some(file) => {
-            check_workload(certificate, file)?;
-            "the workload file is the one it is for"
-        }
+        Some(file) => match check_workload(certificate, file).map_err(failed("workload"))? {
+            Ok(()) => "the workload file is the one it is for",
+            Err(fault) => return Ok(Err(fault)),
+        },
         None => "which workload file it is for was not compared: --workload FILE does",
     };
     let evidence = match (files.evidence, certificate.evidence) {
-        (Some(file), _) => costs(&check_evidence(certificate, file)?),
+        (Some(file), _) => match check_evidence(certificate, file).map_err(failed("evidence"))? {
+            Ok(found) => costs(&found),
+            Err(fault) => return Ok(Err(fault)),
+        },
         (None, Some(_)) => {
             "where the costs come from was not compared: --evidence FILE does".to_owned()
         }
         (None, None) => "there is no evidence to compare the costs with".to_owned(),
     };
-    Ok(format!(
+    Ok(Ok(format!(
         "{}\nvalid: every number and every inequality was recomputed\n{workload}\n{evidence}",
         account(certificate).trim_end()
-    ))
+    )))
 }
 
 fn costs(found: &EvidenceAccount) -> String {

@@ -64,7 +64,14 @@ fn certificate(policy: Policy, models: Vec<Model>, proof: Proof) -> Certificate 
         },
         workload: Digest::of(b"a workload"),
         evidence: None,
-        overheads: Overheads { dispatch: NONE, wake: NONE, boundary: NONE, copy: NONE, charges },
+        overheads: Overheads {
+            dispatch: NONE,
+            wake: NONE,
+            boundary: NONE,
+            copy: NONE,
+            look_ahead: false,
+            charges,
+        },
         memory: Memory {
             limit: Bytes(10_000),
             resident: Bytes::ZERO,
@@ -78,6 +85,7 @@ fn certificate(policy: Policy, models: Vec<Model>, proof: Proof) -> Certificate 
             streams: 1,
             suspended: None,
             floor: NONE,
+            committed: NONE,
             share: admitted().map(|model| model.charge.share).sum(),
             proof,
         }],
@@ -164,6 +172,7 @@ fn a_set_that_the_bound_of_liu_and_layland_accepts_is_late() {
         model: 0,
         blocking: Nanos(3),
         blocked_by: Some(1),
+        committed: NONE,
         job: 0,
         start: Nanos(3),
         response: Nanos(4),
@@ -174,8 +183,11 @@ fn a_set_that_the_bound_of_liu_and_layland_accepts_is_late() {
     let refused = certificate(Policy::Rms, models, alone);
     says(&refused, &expect!["it holds"]);
     let text = write(&refused);
-    let files =
-        Files { certificate: text.as_bytes(), workload: Some(b"a workload"), evidence: None };
+    let files = Files {
+        certificate: text.as_bytes(),
+        workload: Some(&mut &b"a workload"[..]),
+        evidence: None,
+    };
     let account = verify(files).expect("a certificate").expect("it holds");
     let line = account.lines().find(|line| line.starts_with("long")).expect("it is refused");
     expect!["long is refused: job 0 of a busy period of short starts its last stage at 3 ns behind 3 ns of a stage of long: response 4 ns > deadline 2 ns"].assert_eq(line);
@@ -197,6 +209,7 @@ fn a_map_beside_a_chain() -> Certificate {
         model,
         blocking: Nanos(4),
         blocked_by: Some(2),
+        committed: NONE,
         job: 0,
         start: Nanos(start),
         response: Nanos(response),
@@ -354,6 +367,61 @@ fn memory_that_is_short_refuses_and_memory_that_is_free_does_not() {
     );
 }
 
+/// Three models with look-ahead, of which the map has the longest stage: Q = 4.
+///
+/// ```text
+/// camera    B = 4  L = 8 + 2 = 10                    s = 8                       R = 10
+/// detector  B = 4  L = 8 + 3 + 2 2 = 15              s = 8 + 2 = 10              R = 13
+/// map       B = 0  L = 4 + 4 + 3 + 2 2 = 15          s = 4 + 3 + 2 = 9           R = 13
+/// ```
+///
+/// Two jobs of the camera are ready before 15, and one before 10; nobody can block the map, and it is
+/// charged all the same.
+fn one_stage_ahead() -> Certificate {
+    let models = vec![
+        model("camera", 2, 10, 10, None),
+        model("detector", 3, 16, 16, None),
+        model("map", 4, 20, 20, None),
+    ];
+    let bounds = vec![
+        level(0, (4, Some(2)), 10, &[8], (0, 10, 0)),
+        level(1, (4, Some(2)), 15, &[10], (0, 13, 3)),
+        level(2, (0, None), 15, &[9], (0, 13, 7)),
+    ];
+    let mut ahead = certificate(Policy::Rms, models, Proof::NpFixedPriority { bounds });
+    ahead.overheads.look_ahead = true;
+    ahead.partitions[0].committed = Nanos(4);
+    ahead
+}
+
+#[test]
+fn look_ahead_adds_the_longest_stage_to_every_window_and_is_no_blocker() {
+    says(&one_stage_ahead(), &expect!["it holds"]);
+    let mut off = one_stage_ahead();
+    off.overheads.look_ahead = false;
+    says(&off, &expect!["partitions[0].committed: the certificate says 4, and what follows is 0"]);
+    let mut less = one_stage_ahead();
+    less.partitions[0].committed = Nanos(3);
+    says(&less, &expect!["partitions[0].committed: the certificate says 3, and what follows is 4"]);
+    // The camera's bound without the charge, beside the charge.
+    let mut forgotten = one_stage_ahead();
+    let Proof::NpFixedPriority { bounds } = &mut forgotten.partitions[0].proof else {
+        unreachable!()
+    };
+    bounds[0] = level(0, (4, Some(2)), 6, &[4], (0, 6, 4));
+    says(
+        &forgotten,
+        &expect![
+            "partitions[0].proof.bounds[0].busy: the certificate says 6, and what follows is 10"
+        ],
+    );
+    let words = account(&one_stage_ahead());
+    assert!(
+        words.contains("and for 4 ns by what ran when that was put behind it: look-ahead"),
+        "{words}"
+    );
+}
+
 #[test]
 fn a_refusal_that_refuses_nobody_late_is_refused() {
     let mut long = model("long", 1, 10, 10, None);
@@ -361,6 +429,7 @@ fn a_refusal_that_refuses_nobody_late_is_refused() {
         model: 0,
         blocking: Nanos(1),
         blocked_by: Some(1),
+        committed: NONE,
         job: 0,
         start: Nanos(1),
         response: Nanos(2),
@@ -380,10 +449,15 @@ fn a_refusal_that_refuses_nobody_late_is_refused() {
 #[test]
 fn other_files_than_those_that_were_used_are_told() {
     let text = write(&davis_et_al());
-    let files = Files { certificate: text.as_bytes(), workload: Some(b"another"), evidence: None };
+    let files = Files {
+        certificate: text.as_bytes(),
+        workload: Some(&mut &b"another"[..]),
+        evidence: None,
+    };
     let fault = verify(files).expect("a certificate").expect_err("another workload");
     assert!(fault.to_string().starts_with("workload, the hash of the file: "), "{fault}");
-    let files = Files { certificate: text.as_bytes(), workload: None, evidence: Some(b"{}") };
+    let files =
+        Files { certificate: text.as_bytes(), workload: None, evidence: Some(&mut &b"{}"[..]) };
     let fault = verify(files).expect("a certificate").expect_err("there is no evidence");
     assert!(fault.to_string().starts_with("evidence: the certificate names none"), "{fault}");
 }
@@ -493,18 +567,24 @@ fn costs_are_recomputed_from_the_samples() {
             .into_bytes()
     };
     let file = scratch(evidence(83, 0)); // 83 * 1.2 = 99.6
-    let account =
-        check_evidence(&measured(&file, Method::Margin), &file).expect("it is what was used");
+    let account = check_evidence(&measured(&file, Method::Margin), &file[..])
+        .expect("it is read")
+        .expect("it is what was used");
     assert_eq!((account.recomputed.len(), account.declared.len()), (1, 2));
     let other = scratch(evidence(84, 0));
-    let fault = check_evidence(&measured(&other, Method::Margin), &other).expect_err("100.8");
+    let fault = check_evidence(&measured(&other, Method::Margin), &other[..])
+        .expect("it is read")
+        .expect_err("100.8");
     expect!["models[0].stages[0]: the certificate says 100, and what follows is 101"]
         .assert_eq(&fault.to_string());
-    let account = check_evidence(&measured(&other, Method::Gpd), &other).expect("not recomputed");
+    let account = check_evidence(&measured(&other, Method::Gpd), &other[..])
+        .expect("it is read")
+        .expect("not recomputed");
     assert_eq!(account.taken, ["a"]);
     let larger = scratch(evidence(83, 64));
-    let fault =
-        check_evidence(&measured(&larger, Method::Margin), &larger).expect_err("it carries");
+    let fault = check_evidence(&measured(&larger, Method::Margin), &larger[..])
+        .expect("it is read")
+        .expect_err("it carries");
     expect!["models[0].tensors, by class: the certificate says 0, and what follows is 64"]
         .assert_eq(&fault.to_string());
 }

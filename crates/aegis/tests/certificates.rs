@@ -4,12 +4,13 @@ mod certificate_sets;
 
 use std::collections::BTreeMap;
 
+use aegis::Nanos;
 use aegis_verify::{Outcome, Verdict, check, read, write};
-use certificate_sets::{Dice, certified, named, parsed, random, with_causes};
+use certificate_sets::{Dice, ahead, certified, named, named_ahead, parsed, random, with_causes};
 
 #[test]
 fn every_named_answer_has_a_certificate_that_holds() {
-    for (name, workload) in named() {
+    for (name, workload) in named().into_iter().chain(named_ahead()) {
         let text = certified(&workload).unwrap_or_else(|why| panic!("{name}: {why}"));
         let certificate = parsed(&text);
         check(&certificate).unwrap_or_else(|fault| panic!("{name}: {fault}"));
@@ -75,6 +76,42 @@ fn random_answers_have_certificates_that_hold_or_reasons_that_are_known() {
     assert!(without.values().sum::<u32>() < 100, "{without:?}");
 }
 
+/// What is proved without the charge of look-ahead is not proved with it, and the charge is exact.
+#[test]
+fn a_certificate_with_less_for_look_ahead_than_there_may_be_never_holds() {
+    let randoms = (0..300).map(|seed| random(&mut Dice::new(seed)));
+    let without = |text: &str| text.replacen("look_ahead = true\n", "", 1);
+    let workloads = named().into_iter().map(|(_, text)| text).chain(randoms);
+    let (mut charged, mut proofs, mut free) = (0, 0, 0);
+    for workload in workloads {
+        let workload = without(&workload);
+        let both = (certified(&workload), certified(&ahead(&workload)));
+        let (Ok(plain), Ok(looks)) = both else { continue };
+        let (plain, looks) = (parsed(&plain), parsed(&looks));
+        let mut flipped = plain.clone();
+        flipped.overheads.look_ahead = true;
+        let binds = looks.partitions.iter().any(|it| it.committed > Nanos::ZERO);
+        free += u32::from(!binds);
+        for (place, partition) in looks.partitions.iter().enumerate() {
+            let Some(less) = partition.committed.checked_sub(Nanos(1)) else { continue };
+            let mut lowered = looks.clone();
+            lowered.partitions[place].committed = less;
+            let fault = check(&lowered).expect_err("less than may run").to_string();
+            assert!(fault.starts_with(&format!("partitions[{place}].committed")), "{fault}");
+            charged += 1;
+            // The right charge beside a proof that knows none.
+            if flipped.partitions[place].floor == partition.floor && plain.models == looks.models {
+                flipped.partitions[place].committed = partition.committed;
+                let fault = check(&flipped).expect_err("the proof is of another set").to_string();
+                assert!(fault.contains(".proof."), "{fault}");
+                proofs += 1;
+            }
+        }
+    }
+    println!("{charged} charges lowered, {proofs} proofs without them, {free} sets without any");
+    assert!(charged > 200 && proofs > 40 && free > 60, "{charged}, {proofs}, {free}");
+}
+
 /// A model that is never suspended blocks for all of its length, also where jitters are planned.
 #[test]
 fn a_whole_model_beside_a_chain_leaves_the_hand_over_that_was_asked_for() {
@@ -111,11 +148,14 @@ fn a_text_that_is_not_its_own_is_refused_with_its_place() {
     assert!(place(half).contains("line 1 column"), "{}", place(half));
     let spaced = text.replacen(':', ": ", 1);
     assert!(place(spaced.as_bytes()).starts_with("byte 21: "), "{}", place(spaced.as_bytes()));
-    let newer = text.replacen("\"aegis_certificate\":2", "\"aegis_certificate\":3", 1);
-    assert_eq!(
-        place(newer.as_bytes()),
-        "the certificate has format version 3, and this program reads 2"
-    );
+    for other in [2, 4] {
+        let version = format!("\"aegis_certificate\":{other}");
+        let renamed = text.replacen("\"aegis_certificate\":3", &version, 1);
+        assert_eq!(
+            place(renamed.as_bytes()),
+            format!("the certificate has format version {other}, and this program reads 3")
+        );
+    }
     let foreign = br#"{"aegis_evidence":2,"models":{}}"#;
     assert!(place(foreign).contains("aegis_certificate"), "{}", place(foreign));
     let unknown = text.replacen("\"workload\"", "\"colour\":1,\"workload\"", 1);

@@ -6,6 +6,9 @@
 //! [`derive_refusal_with`] that and the steps before it. They are searches of their own beside those of
 //! the verdict: they leave nothing out that a checker would have to find.
 //!
+//! With look-ahead, `Q` of `committed` in `workload.rs` is ahead of everything as
+//! what blocks is, and named apart: whether something blocks is a matter of the blocker alone.
+//!
 //! Everything here is in dense time with blockers in full: starts are those on ticks plus 1 where
 //! something blocks, and busy periods hold what is ready *before* their end. They are as long as those on
 //! ticks, or longer by what a blocker's last tick lets in, whose jobs are never worse than the first of
@@ -18,21 +21,19 @@
 //! # Sources
 //! Those of the theorems, in their files.
 
+mod level;
 mod raise;
-
-use std::cmp::Ordering;
 
 pub use raise::{STEPS_MAX, Step, SteppedRefusal, derive_refusal_with};
 
 use aegis_trace::{Category, Limit, ModelId, Nanos, Refusal};
 
+use self::level::{Level, busy, cycle};
 use super::demand::Demand;
 use super::findings::Bound;
-use super::fixed_point::{Budget, Exhausted, LONGEST_WINDOW};
+use super::fixed_point::{Budget, Exhausted};
 use super::outcome::{Outcome, Worst};
-use super::utilisation::Utilisation;
-use super::window::GrowingWork;
-use super::workload::{Blocker, Charged, Workload, hyperperiod};
+use super::workload::{Blocker, Charged, Workload};
 use super::{Order, Setting, TimeModel, fifo, np_edf_response};
 use crate::task::TaskSet;
 
@@ -47,6 +48,8 @@ pub const JOBS_MAX: u64 = 1 << 17;
 pub struct Derivation {
     /// The longest thing less urgent than every task.
     pub floor: Nanos,
+    /// What look-ahead adds to what every window holds.
+    pub committed: Nanos,
     /// The numbers.
     pub proof: Derived,
 }
@@ -123,6 +126,8 @@ pub enum RefusalDerivation {
         blocking: Nanos,
         /// The first task whose piece is so long.
         blocked_by: Option<ModelId>,
+        /// What look-ahead adds.
+        committed: Nanos,
     },
     /// A job of a busy period is late under fixed priorities.
     Response {
@@ -132,6 +137,8 @@ pub enum RefusalDerivation {
         blocking: Nanos,
         /// The first task whose piece is so long.
         blocked_by: Option<ModelId>,
+        /// What look-ahead adds.
+        committed: Nanos,
         /// Which job.
         job: usize,
         /// When its last stage starts at the latest.
@@ -145,6 +152,8 @@ pub enum RefusalDerivation {
         model: ModelId,
         /// The job.
         job: DueDerivation,
+        /// What look-ahead adds.
+        committed: Nanos,
         /// Its response.
         response: Nanos,
     },
@@ -183,7 +192,7 @@ pub enum NotDerived {
     #[error("looked at with more patience, or without what was refused since, it passes")]
     Passes,
     /// The setting is not that of admission.
-    #[error("only dense time is derived, with no overrun and no look-ahead")]
+    #[error("only dense time is derived, with no overrun")]
     Setting,
     /// A search found another bound than the one that was promised.
     #[error("the bound of {model} is {promised}, and its search finds {found}")]
@@ -236,7 +245,8 @@ pub fn derive(
         Order::Deadline => derive.edf(promised, &mut budget)?,
         Order::Release => derive.fifo(promised, &mut budget)?,
     };
-    Ok(Derivation { floor: derive.workload.floor.length, proof })
+    let Workload { floor, committed, .. } = derive.workload;
+    Ok(Derivation { floor: floor.length, committed, proof })
 }
 
 /// The evaluation behind a refusal of `set`.
@@ -273,8 +283,7 @@ struct Derive {
 
 impl Derive {
     fn new(set: &TaskSet, setting: &Setting) -> Result<Self, NotDerived> {
-        let ahead = setting.overheads.look_ahead;
-        if setting.time != TimeModel::Dense || setting.overrun > Nanos::ZERO || ahead {
+        if setting.time != TimeModel::Dense || setting.overrun > Nanos::ZERO {
             return Err(NotDerived::Setting);
         }
         Ok(Self { workload: Workload::new(set, setting) })
@@ -282,6 +291,11 @@ impl Derive {
 
     fn tasks(&self) -> &[Charged] {
         &self.workload.tasks
+    }
+
+    /// What is ahead of every task, in full.
+    fn ahead(&self) -> Nanos {
+        self.workload.floor.length.saturating_add(self.workload.committed)
     }
 
     /// The longest piece of those that `may_block`, the first of equals, or the floor.
@@ -304,7 +318,8 @@ impl Derive {
         let others = self.tasks().iter().enumerate().filter(|(other, _)| *other != index);
         let rivals = others.map(|(_, rival)| rival).filter(|rival| urgency(rival) <= own);
         let blocker = self.blocker(|other| urgency(other) > own);
-        Level { task, rivals: rivals.collect(), blocker }
+        let committed = self.workload.committed;
+        Level { task, rivals: rivals.collect(), blocker, committed }
     }
 
     fn levels(
@@ -354,6 +369,7 @@ impl Derive {
                     model,
                     blocking,
                     blocked_by,
+                    committed: level.committed,
                     job,
                     start,
                     response,
@@ -366,11 +382,11 @@ impl Derive {
     fn edf(&self, promised: &[Bound], budget: &mut Budget) -> Result<Derived, NotDerived> {
         let demand = Demand::new(&self.workload);
         let tasks: Vec<&Charged> = self.tasks().iter().collect();
-        let floor = self.workload.floor.length;
-        let horizon = match cycle(&tasks, floor)? {
+        let ahead = self.ahead();
+        let horizon = match cycle(&tasks, ahead)? {
             Some(cycle) => demand.unblocked().saturating_add(cycle),
             None if tasks.is_empty() => Nanos::ZERO,
-            None => busy(&tasks, floor, budget)?,
+            None => busy(&tasks, ahead, budget)?,
         };
         let points = self.points(&demand, horizon, budget)?;
         let outcomes = np_edf_response::outcomes(&self.workload, &demand, budget);
@@ -392,6 +408,7 @@ impl Derive {
         while let Some(window) = next.filter(|window| *window >= first) {
             budget.spend(self.tasks().len())?;
             let needed = demand.within(window).saturating_add(demand.blocker(window).length);
+            let needed = needed.saturating_add(self.workload.committed);
             if needed > window || points.len() == POINTS_MAX {
                 return Err(NotDerived::TooLong);
             }
@@ -408,8 +425,9 @@ impl Derive {
         let window = steps.last_step_before(found.saturating_add(Nanos::EPSILON));
         let window = window.ok_or(NotDerived::NotOfTime)?;
         let blocker = self.blocker(|task| task.first_deadline() > window);
-        let (demand, blocking) = (steps.within(window), blocker.length);
-        Ok(RefusalDerivation::Demand { window, demand, blocking, blocked_by: blocker.model })
+        let (demand, committed) = (steps.within(window), self.workload.committed);
+        let Blocker { length: blocking, model: blocked_by } = blocker;
+        Ok(RefusalDerivation::Demand { window, demand, blocking, blocked_by, committed })
     }
 
     fn fifo(&self, promised: &[Bound], budget: &mut Budget) -> Result<Derived, NotDerived> {
@@ -451,16 +469,16 @@ impl Derive {
             return Ok(Nanos::EPSILON);
         }
         let tasks: Vec<&Charged> = self.tasks().iter().collect();
-        match cycle(&tasks, self.workload.floor.length)? {
+        match cycle(&tasks, self.ahead())? {
             Some(cycle) => Ok(cycle),
-            None => busy(&tasks, self.workload.floor.length, budget),
+            None => busy(&tasks, self.ahead(), budget),
         }
     }
 
-    /// All work that is released by `ready`, behind the floor.
+    /// All work that is released by `ready`, behind what is ahead of it.
     fn queued(&self, ready: Nanos) -> Nanos {
         let work = self.tasks().iter().map(|task| fifo::work_by(task, ready, task.jitter));
-        work.fold(self.workload.floor.length, Nanos::saturating_add)
+        work.fold(self.ahead(), Nanos::saturating_add)
     }
 }
 
@@ -496,90 +514,4 @@ fn due(bound: &Bound, outcome: &Outcome, task: &Charged) -> Result<EdfDerivation
 fn differs(bound: &Bound, found: Nanos) -> Result<(), NotDerived> {
     let Bound { model, response: promised, .. } = *bound;
     if promised == found { Ok(()) } else { Err(NotDerived::Differs { model, promised, found }) }
-}
-
-/// One task, those at least as urgent, and what blocks it.
-struct Level<'a> {
-    task: &'a Charged,
-    rivals: Vec<&'a Charged>,
-    blocker: Blocker,
-}
-
-impl<'a> Level<'a> {
-    /// How long its busy period is, or a cycle of it, and how many of its jobs are ready there.
-    fn busy(&self, budget: &mut Budget) -> Result<(Nanos, u64), NotDerived> {
-        let all: Vec<&Charged> = self.rivals.iter().copied().chain([self.task]).collect();
-        if let Some(cycle) = cycle(&all, self.blocker.length)? {
-            return Ok((cycle, cycle / self.task.period));
-        }
-        let busy = busy(&all, self.blocker.length, budget)?;
-        Ok((busy, busy.saturating_add(self.task.jitter).div_ceil(self.task.period)))
-    }
-
-    fn starts(&self, jobs: u64, budget: &mut Budget) -> Result<Vec<Nanos>, NotDerived> {
-        let mut walk = self.walk();
-        (0..jobs).map(|_| walk.next(budget)).collect()
-    }
-
-    fn walk(&self) -> Walk<'a> {
-        let mut work = GrowingWork::new();
-        self.rivals.iter().for_each(|rival| work.add(rival, u64::MAX));
-        Walk { task: self.task, blocker: self.blocker, work, reached: Nanos::ZERO, job: 0 }
-    }
-
-    fn response(&self, job: u64, start: Nanos) -> Nanos {
-        let end = start.saturating_add(self.task.last_stage).saturating_add(self.task.jitter);
-        end.saturating_sub(self.task.period.saturating_mul(job))
-    }
-}
-
-/// The jobs of a busy period, one after the other.
-struct Walk<'a> {
-    task: &'a Charged,
-    blocker: Blocker,
-    work: GrowingWork,
-    /// The start before, on ticks.
-    reached: Nanos,
-    job: u64,
-}
-
-impl Walk<'_> {
-    /// When the last stage of the next job starts.
-    fn next(&mut self, budget: &mut Budget) -> Result<Nanos, NotDerived> {
-        self.job += 1;
-        let own = self.task.cost.saturating_mul(self.job).saturating_sub(self.task.last_stage);
-        let base = self.blocker.ticks().saturating_add(own);
-        let from = base.max(self.reached);
-        self.reached = self.work.climb(base, from, Nanos::MAX, budget)?;
-        Ok(self.reached.saturating_add(TimeModel::Dense.instant(self.blocker.length)))
-    }
-}
-
-/// After which time everything repeats, if busy periods never end.
-fn cycle(tasks: &[&Charged], blocking: Nanos) -> Result<Option<Nanos>, Exhausted> {
-    let load = Utilisation::sum(tasks.iter().map(|task| task.load));
-    let held = blocking > Nanos::ZERO || tasks.iter().any(|task| task.jitter > Nanos::ZERO);
-    if !held || load.cmp_one(|| tasks.iter().map(|task| task.share())) != Ordering::Equal {
-        return Ok(None);
-    }
-    hyperperiod(tasks.iter().map(|task| task.period)).map(Some)
-}
-
-/// The least solution of `L = blocking + sum of the work that is ready before L`.
-fn busy(tasks: &[&Charged], blocking: Nanos, budget: &mut Budget) -> Result<Nanos, NotDerived> {
-    let mut reached = Nanos::EPSILON;
-    loop {
-        budget.spend(tasks.len())?;
-        let next = tasks.iter().fold(blocking, |sum, task| {
-            let jobs = reached.saturating_add(task.jitter).div_ceil(task.period);
-            sum.saturating_add(task.cost.saturating_mul(jobs))
-        });
-        if next <= reached {
-            return Ok(reached);
-        }
-        if next > LONGEST_WINDOW {
-            return Err(Exhausted::too_long(next).into());
-        }
-        reached = next;
-    }
 }

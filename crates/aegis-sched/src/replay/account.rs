@@ -14,13 +14,17 @@
 
 use aegis_trace::{
     AdmittedModel, ExecutorConfig, JobId, ModelId, Nanos, Reason, ServiceTerms, StageIndex,
-    Timestamp, Trace,
+    Timestamp,
 };
 
 use super::admissions::Readmission;
+use super::decisions::Rerun;
 use super::error::ReplayError;
-use super::timeline::{Broken, Ending, JobRecord, Refill, Service};
-use super::{ExecutorReplay, Extent, Replayed, log};
+use super::keep::{Excerpt, Found, Keeper, Wanted};
+use super::log::{self, ExecutorLog};
+use super::source::Records;
+use super::timeline::{Broken, Ending, JobRecord, Refill, Service, Timeline};
+use super::{ExecutorReplay, Extent, Keeps, Replayed};
 use crate::analysis::{Argument, Setting, explain};
 use crate::policy::{ReadyJob, SchedulingPolicy, policy_of};
 use crate::queue::Class;
@@ -175,34 +179,116 @@ pub enum AccountError {
     /// The bound could not be argued again.
     #[error("the bound could not be argued again")]
     Bound(#[source] Box<ReplayError>),
+    /// The run could not be gone through again.
+    #[error("the run could not be gone through again")]
+    Again(#[source] Box<ReplayError>),
 }
 
 impl AccountError {
-    /// Always Permanent: ask for another job.
+    /// Permanent, ask for another job; unless the file could not be read again.
     #[must_use]
     pub fn category(&self) -> aegis_trace::Category {
-        aegis_trace::Category::Permanent
+        match self {
+            Self::NoSuchJob { .. } | Self::NotEnded { .. } | Self::NoJobOf { .. } => {
+                aegis_trace::Category::Permanent
+            }
+            Self::Bound(cause) | Self::Again(cause) => cause.category(),
+        }
     }
 }
 
 impl Replayed {
-    /// The account of `job`. `trace` is the one that was replayed.
+    /// The account of `job`. `records` are those that were replayed.
     ///
-    /// Costs O(n) in the services between release and end, and one analysis of the set.
+    /// Costs O(n) in the services between release and end, and one analysis of the set; and another
+    /// replay where no timelines were kept, in memory that is bounded by what is in flight.
     ///
     /// # Errors
     /// [`AccountError`], Permanent.
-    pub fn account(&self, trace: &Trace, job: JobId) -> Result<Account, AccountError> {
-        let of = self.executors.iter().find(|of| of.timeline.jobs.contains_key(&job));
-        let of = of.ok_or(AccountError::NoSuchJob { job })?;
-        let record = &of.timeline.jobs[&job];
+    pub fn account(&self, records: &dyn Records, job: JobId) -> Result<Account, AccountError> {
+        if self.keeps == Keeps::Timelines {
+            let of = self.executors.iter().find(|of| of.timeline.jobs.contains_key(&job));
+            let of = of.ok_or(AccountError::NoSuchJob { job })?;
+            return self.account_of(records, of, &of.timeline, job);
+        }
+        let (mut was_seen, wanted) = (false, Wanted::Job(job));
+        for (of, excerpts) in self.executors.iter().zip(self.excerpts(records, wanted)?) {
+            was_seen |= excerpts.was_seen;
+            if let Some(Excerpt { timeline, .. }) = excerpts.found {
+                return self.account_of(records, of, &timeline, job);
+            }
+        }
+        Err(if was_seen { AccountError::NotEnded { job } } else { AccountError::NoSuchJob { job } })
+    }
+
+    /// The account of the completed job with the longest response among those of the models called
+    /// `name`; of several the first.
+    ///
+    /// Costs what an account costs; where timelines were kept, O(n) in the jobs besides.
+    ///
+    /// # Errors
+    /// [`AccountError`], Permanent; [`AccountError::NoJobOf`] where there is none.
+    pub fn worst(&self, records: &dyn Records, name: &str) -> Result<Account, AccountError> {
+        if self.keeps == Keeps::Timelines {
+            let job = self.worst_job(name)?;
+            return self.account(records, job);
+        }
+        let mut known: Vec<&str> = Vec::new();
+        let mut worst: Option<(&ExecutorReplay, Excerpt)> = None;
+        for (of, excerpts) in
+            self.executors.iter().zip(self.excerpts(records, Wanted::WorstOf(name))?)
+        {
+            let names = excerpts.completed.iter().filter_map(|model| of.models.get(model));
+            for model in names {
+                if !known.contains(&model.name.as_str()) {
+                    known.push(&model.name);
+                }
+            }
+            if let Some(found) = excerpts.found
+                && worst.as_ref().is_none_or(|(_, worst)| found.response > worst.response)
+            {
+                worst = Some((of, found));
+            }
+        }
+        match worst {
+            Some((of, Excerpt { job, timeline, .. })) => {
+                self.account_of(records, of, &timeline, job)
+            }
+            None => Err(none_of(name, &known)),
+        }
+    }
+
+    /// What was kept of each executor about the jobs that are wanted.
+    fn excerpts(
+        &self,
+        records: &dyn Records,
+        wanted: Wanted<'_>,
+    ) -> Result<Vec<Found>, AccountError> {
+        let one = |log: &ExecutorLog| {
+            let keeper = Keeper::excerpts(log, wanted);
+            let again = Rerun::new(log, records, self.extent, keeper)?.run()?;
+            Ok(again.keeper.into_found())
+        };
+        let all = log::split(records, self.extent)
+            .and_then(|(logs, _)| logs.iter().map(one).collect::<Result<_, ReplayError>>());
+        all.map_err(|cause| AccountError::Again(Box::new(cause)))
+    }
+
+    fn account_of(
+        &self,
+        records: &dyn Records,
+        of: &ExecutorReplay,
+        timeline: &Timeline,
+        job: JobId,
+    ) -> Result<Account, AccountError> {
+        let record = timeline.jobs.get(&job).ok_or(AccountError::NoSuchJob { job })?;
         let (to, ending) = record.ending.ok_or(AccountError::NotEnded { job })?;
         let model = of.models.get(&job.model).ok_or(AccountError::NoSuchJob { job })?;
         let from = record.from(model);
-        let terms = Tiling { of, job, record, model, policy: &*policy_of(of.config.policy) };
+        let terms = Tiling { timeline, job, record, model, policy: &*policy_of(of.config.policy) };
         // The bound of a server is about its refills, and promised to no job.
         let argument = match model.bound {
-            Some(_) => argument(trace, self.extent, of, job.model, to),
+            Some(_) => argument(records, self.extent, of, job.model, to),
             None => Ok(None),
         };
         Ok(Account {
@@ -215,18 +301,14 @@ impl Replayed {
             from: from.min(to),
             to,
             terms: terms.tile(from.min(to), to),
-            bound: of.bound_at(job.model, to),
+            bound: timeline.bound_at(job.model, model, to),
             argument: argument.map_err(|cause| AccountError::Bound(Box::new(cause)))?,
-            broken: broken_before(of, record, to),
+            broken: broken_before(timeline, record, to),
         })
     }
 
-    /// The completed job with the longest response among those of the models called `name`; of several
-    /// the first. O(n) in the jobs.
-    ///
-    /// # Errors
-    /// [`AccountError::NoJobOf`].
-    pub fn worst_job(&self, name: &str) -> Result<JobId, AccountError> {
+    /// The completed job with the longest response, by the timelines.
+    fn worst_job(&self, name: &str) -> Result<JobId, AccountError> {
         let mut worst: Option<(Nanos, JobId)> = None;
         let mut known: Vec<&str> = Vec::new();
         for of in &self.executors {
@@ -242,11 +324,13 @@ impl Replayed {
                 }
             }
         }
-        worst.map(|(_, job)| job).ok_or_else(|| AccountError::NoJobOf {
-            name: name.to_owned(),
-            known: if known.is_empty() { "none".into() } else { known.join(", ") },
-        })
+        worst.map(|(_, job)| job).ok_or_else(|| none_of(name, &known))
     }
+}
+
+fn none_of(name: &str, known: &[&str]) -> AccountError {
+    let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+    AccountError::NoJobOf { name: name.to_owned(), known }
 }
 
 impl Account {
@@ -293,7 +377,7 @@ impl Sums {
 
 impl JobRecord {
     /// What the response of a job of `model` counts from.
-    fn from(&self, model: &AdmittedModel) -> Timestamp {
+    pub(super) fn from(&self, model: &AdmittedModel) -> Timestamp {
         if model.service.is_guaranteed() { self.release } else { self.arrival }
     }
 }
@@ -302,22 +386,29 @@ impl ExecutorReplay {
     /// The bound that jobs of `model` were promised at `at`.
     #[must_use]
     pub fn bound_at(&self, model: ModelId, at: Timestamp) -> Option<Nanos> {
-        let changes = self.timeline.bounds.iter().rev();
-        let last = changes.filter(|(when, whose, _)| *whose == model && *when <= at).map(|b| b.2);
-        let promised = self.models.get(&model)?.bound?;
-        Some(last.take(1).next().unwrap_or(promised))
+        self.timeline.bound_at(model, self.models.get(&model)?, at)
+    }
+}
+
+impl Timeline {
+    /// The bound that jobs of the model that was admitted as `what` were promised at `at`.
+    fn bound_at(&self, model: ModelId, what: &AdmittedModel, at: Timestamp) -> Option<Nanos> {
+        let promised = what.bound?;
+        let mut changes = self.bounds.iter().rev();
+        let last = changes.find(|(when, whose, _)| *whose == model && *when <= at);
+        Some(last.map_or(promised, |(_, _, bound)| *bound))
     }
 }
 
 /// The argument for the bound of `model` in the set that was admitted at `at`.
 fn argument(
-    trace: &Trace,
+    records: &dyn Records,
     extent: Extent,
     of: &ExecutorReplay,
     model: ModelId,
     at: Timestamp,
 ) -> Result<Option<Argument>, ReplayError> {
-    let (logs, _) = log::split(trace, extent)?;
+    let (logs, _) = log::split(records, extent)?;
     let log = logs.iter().find(|log| log.config.partition == of.config.partition);
     let Some(log) = log else { return Ok(None) };
     let mut admission = Readmission::new(log, of.config.policy)?;
@@ -328,15 +419,15 @@ fn argument(
 }
 
 /// What was broken from the beginning of the busy period in which the job came until it ended.
-fn broken_before(of: &ExecutorReplay, record: &JobRecord, to: Timestamp) -> Vec<Broken> {
-    let since = of.timeline.busy_since(record.seen);
-    let broken = of.timeline.broken.iter();
+fn broken_before(timeline: &Timeline, record: &JobRecord, to: Timestamp) -> Vec<Broken> {
+    let since = timeline.busy_since(record.seen);
+    let broken = timeline.broken.iter();
     broken.filter(|broken| since <= broken.at && broken.at <= to).copied().collect()
 }
 
 /// Cuts the time of one job into pieces.
 struct Tiling<'a> {
-    of: &'a ExecutorReplay,
+    timeline: &'a Timeline,
     job: JobId,
     record: &'a JobRecord,
     model: &'a AdmittedModel,
@@ -349,7 +440,7 @@ impl Tiling<'_> {
         let submitted = self.record.arrival.clamp(from, to);
         push(&mut terms, from, submitted, Piece::NotSubmitted);
         let mut at = submitted;
-        let mut services = self.of.timeline.between(submitted, to).iter().peekable();
+        let mut services = self.timeline.between(submitted, to).iter().peekable();
         while let Some(service) = services.next() {
             let since = service.began().clamp(at, to);
             self.wait(&mut terms, at, since, Piece::WakeUp);
@@ -372,7 +463,7 @@ impl Tiling<'_> {
 
     /// Whether the job does nothing after this stage of it, whose end is noticed when the job ends.
     fn is_last(&self, service: &Service) -> bool {
-        let last = self.record.services.last().map(|place| &self.of.timeline.services[*place]);
+        let last = self.record.services.last().map(|place| self.timeline.service(*place));
         let is_own = service.job.id == self.job && service.until.is_some();
         is_own && last.is_some_and(|last| last.stage == service.stage)
     }
@@ -425,8 +516,7 @@ impl Tiling<'_> {
 
     /// The job as the policy saw it when it ran next after `since`, or last, or would have seen it.
     fn next_run(&self, since: Timestamp) -> ReadyJob {
-        let services = &self.of.timeline.services;
-        let mut runs = self.record.services.iter().map(|place| &services[*place]);
+        let mut runs = self.record.services.iter().map(|place| self.timeline.service(*place));
         let next = runs.clone().find(|service| service.since >= since);
         if let Some(service) = next.or(runs.next_back()) {
             return service.job;

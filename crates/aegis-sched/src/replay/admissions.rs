@@ -46,15 +46,15 @@ pub(super) enum Answer {
 
 impl Readmission {
     /// The admission of `log` without models, under its own policy or another one.
-    pub(super) fn new(log: &ExecutorLog<'_>, policy: PolicyKind) -> Result<Self, ReplayError> {
-        let config = AdmissionConfig::of(log.config, PartitionId::WHOLE);
+    pub(super) fn new(log: &ExecutorLog, policy: PolicyKind) -> Result<Self, ReplayError> {
+        let config = AdmissionConfig::of(&log.config, PartitionId::WHOLE);
         let controller = AdmissionController::new(AdmissionConfig { policy, ..config });
         let ground = Ground::new()?;
         Ok(Self {
             controller: controller.suspending_at_most(log.config.max_suspended),
             memory: ground.memory()?,
             known: BTreeMap::new(),
-            evicted: log.decisions.iter().filter_map(evicted).collect(),
+            evicted: log.evicted.clone(),
             changes: Vec::new(),
             taken_as_given: 0,
             _ground: ground,
@@ -62,28 +62,28 @@ impl Readmission {
     }
 
     /// Asks everything again; the first answer that is another one.
-    pub(super) fn run(&mut self, log: &ExecutorLog<'_>) -> Result<Option<Divergence>, ReplayError> {
+    pub(super) fn run(&mut self, log: &ExecutorLog) -> Result<Option<Divergence>, ReplayError> {
         self.run_until(log, Timestamp::NEVER)
     }
 
     /// The same for what was asked up to and at `end`.
     pub(super) fn run_until(
         &mut self,
-        log: &ExecutorLog<'_>,
+        log: &ExecutorLog,
         end: Timestamp,
     ) -> Result<Option<Divergence>, ReplayError> {
         for entry in log.admissions.iter().filter(|entry| entry.at <= end) {
-            let replayed = match entry.event {
-                TraceEvent::Admitted { model, what } => self.admitted(*entry, *model, what)?,
-                TraceEvent::Refused { what } => self.refused(*entry, what)?,
+            let replayed = match &entry.event {
+                TraceEvent::Admitted { model, what } => self.admitted(entry, *model, what)?,
+                TraceEvent::Refused { what } => self.refused(entry, what)?,
                 TraceEvent::Freed { model } => {
-                    self.freed(*entry, *model)?;
+                    self.freed(entry, *model)?;
                     None
                 }
                 _ => None,
             };
             if let Some(replayed) = replayed {
-                return Ok(Some(Divergence::at(log, *entry, Some(replayed))));
+                return Ok(Some(Divergence::at(log, entry, Some(replayed))));
             }
         }
         Ok(None)
@@ -102,7 +102,7 @@ impl Readmission {
     /// Asks about an admitted model; what is answered now, if that is something else.
     fn admitted(
         &mut self,
-        entry: Entry<'_>,
+        entry: &Entry,
         model: ModelId,
         what: &AdmittedModel,
     ) -> Result<Option<TraceEvent>, ReplayError> {
@@ -131,7 +131,7 @@ impl Readmission {
     /// Asks about a model on the terms of `what`, and counts it if it is admitted.
     pub(super) fn ask(
         &mut self,
-        entry: Entry<'_>,
+        entry: &Entry,
         what: &AdmittedModel,
     ) -> Result<Answer, ReplayError> {
         let backend = StandIn::new(what.stages.len());
@@ -142,7 +142,7 @@ impl Readmission {
 
     fn refused(
         &mut self,
-        entry: Entry<'_>,
+        entry: &Entry,
         what: &RefusedModel,
     ) -> Result<Option<TraceEvent>, ReplayError> {
         let Some(asked) = &what.asked else { return Ok(None) };
@@ -168,7 +168,7 @@ impl Readmission {
         }
     }
 
-    fn put(&mut self, entry: Entry<'_>, request: AdmissionRequest) -> Result<Answer, ReplayError> {
+    fn put(&mut self, entry: &Entry, request: AdmissionRequest) -> Result<Answer, ReplayError> {
         match self.controller.admit(request, &mut self.memory) {
             Ok(admission) => {
                 if let Some(bound) = admission.promise.bound {
@@ -186,7 +186,7 @@ impl Readmission {
     }
 
     /// Lets go of a model.
-    pub(super) fn freed(&mut self, entry: Entry<'_>, model: ModelId) -> Result<(), ReplayError> {
+    pub(super) fn freed(&mut self, entry: &Entry, model: ModelId) -> Result<(), ReplayError> {
         self.known.remove(&model);
         let released = self.controller.release(model, &mut self.memory);
         let left = released.map_err(|_| ReplayError::NotThere { line: entry.line(), model })?;
@@ -196,7 +196,7 @@ impl Readmission {
         Ok(())
     }
 
-    fn changed(&mut self, entry: Entry<'_>, analysis: &Analysis) {
+    fn changed(&mut self, entry: &Entry, analysis: &Analysis) {
         for (model, bound) in analysis.responses() {
             // A server's bound is about its refills, and no dispatcher keeps it.
             let Some(known) = self.known.get_mut(&model) else { continue };
@@ -210,14 +210,6 @@ impl Readmission {
                 self.changes.push((entry.record, model, bound));
             }
         }
-    }
-}
-
-/// The model of which the dispatcher let go at `entry`, if it did.
-fn evicted(entry: &Entry<'_>) -> Option<(ModelId, usize)> {
-    match entry.event {
-        TraceEvent::Evicted { model } => Some((*model, entry.record)),
-        _ => None,
     }
 }
 

@@ -19,9 +19,12 @@ use aegis_trace::{
 };
 
 use super::error::ReplayError;
+use super::keep::Keeper;
 use super::log::{Entry, ExecutorLog};
+use super::source::Records;
 use super::stand_in::{FailedLaunch, Ground, NextLaunches, lane, slot};
-use super::timeline::{Around, Timeline};
+use super::timeline::Around;
+use super::window::Window;
 use super::{Divergence, Extent};
 use crate::dispatch::{Dispatcher, Intake, StageEnd};
 use crate::queue::{Ready, Submission};
@@ -31,13 +34,13 @@ const EVENTS_MAX: usize = 1 << 16;
 
 /// One dispatcher beside its log.
 pub(super) struct Rerun<'t> {
-    log: &'t ExecutorLog<'t>,
+    log: &'t ExecutorLog,
     extent: Extent,
     ground: Ground,
     dispatcher: Dispatcher,
     collector: TraceCollector,
-    /// The next event that is not accounted for.
-    cursor: usize,
+    /// The events that are not accounted for.
+    window: Window<'t>,
     /// The decision point at which submissions are taken, while they are.
     intake: Option<(Timestamp, Intake)>,
     next_launches: BTreeMap<ModelId, NextLaunches>,
@@ -47,11 +50,26 @@ pub(super) struct Rerun<'t> {
     /// The first of the partition. A log of before this was recorded tells it by the lowest number it
     /// has.
     first_stream: StreamId,
-    timeline: Timeline,
+    keeper: Keeper<'t>,
+}
+
+/// What a dispatcher did again.
+pub(super) struct Rerunned<'t> {
+    /// What was kept of it.
+    pub(super) keeper: Keeper<'t>,
+    /// The first event that it did not do as it is logged.
+    pub(super) divergence: Option<Divergence>,
+    /// How many it did.
+    pub(super) events: u64,
 }
 
 impl<'t> Rerun<'t> {
-    pub(super) fn new(log: &'t ExecutorLog<'t>, extent: Extent) -> Result<Self, ReplayError> {
+    pub(super) fn new(
+        log: &'t ExecutorLog,
+        records: &'t dyn Records,
+        extent: Extent,
+        keeper: Keeper<'t>,
+    ) -> Result<Self, ReplayError> {
         let ground = Ground::new()?;
         let collector = TraceCollector::new(EVENTS_MAX);
         let streams = ground.streams.clone();
@@ -59,58 +77,58 @@ impl<'t> Rerun<'t> {
         let config = log.config.clone();
         let dispatcher = Dispatcher::configured(config, Timestamp::ZERO, streams, recorder);
         drop(collector.drain()); // Its configuration, which is that of the log.
-        let stream = |entry: &Entry<'_>| match entry.event {
-            TraceEvent::Dispatched { stream, .. } => Some(*stream),
-            _ => None,
-        };
-        let lowest = log.decisions.iter().filter_map(stream).min();
-        let first_stream = log.config.first_stream.or(lowest);
+        let first_stream = log.config.first_stream.or(log.lowest_stream);
         Ok(Self {
             log,
             extent,
             ground,
             dispatcher,
             collector,
-            cursor: 0,
+            window: Window::new(log.decisions(records)?),
             intake: None,
             next_launches: BTreeMap::new(),
             tenants: BTreeMap::new(),
             departed: BTreeSet::new(),
             first_stream: first_stream.unwrap_or(StreamId::first(0)),
-            timeline: Timeline::default(),
+            keeper,
         })
     }
 
     /// Runs to the end of the log, or to where the two part.
-    pub(super) fn run(mut self) -> Result<(Timeline, Option<Divergence>), ReplayError> {
-        while let Some(entry) = self.log.decisions.get(self.cursor).copied() {
-            if let Some(event) = self.close_intake(Some(entry)) {
-                let divergence = self.part(entry, Some(event));
-                return Ok((self.timeline, Some(divergence)));
+    pub(super) fn run(mut self) -> Result<Rerunned<'t>, ReplayError> {
+        let divergence = self.parts()?;
+        let events = self.window.taken();
+        Ok(Rerunned { keeper: self.keeper.ended(), divergence, events })
+    }
+
+    /// Where the two part.
+    fn parts(&mut self) -> Result<Option<Divergence>, ReplayError> {
+        loop {
+            self.window.look()?;
+            let Some(entry) = self.window.next().cloned() else { break };
+            if let Some(event) = self.close_intake(Some(&entry)) {
+                return Ok(Some(self.part(&entry, Some(event))));
             }
             let was_idle = self.dispatcher.is_idle();
-            self.tell(entry)?;
+            self.tell(&entry)?;
             while let Some(context) = self.dispatcher.take_departed() {
                 self.tenants.remove(&context.model().index);
                 self.departed.insert(context.model());
             }
-            if let Some(divergence) = self.compare(entry, was_idle)? {
-                return Ok((self.timeline, Some(divergence)));
+            if let Some(divergence) = self.compare(&entry, was_idle)? {
+                return Ok(Some(divergence));
             }
         }
         let more = self.close_intake(None).filter(|_| self.extent == Extent::Whole);
-        let last = self.log.decisions.last().copied();
-        let missing = more
-            .zip(last)
-            .map(|(event, last)| Divergence { logged: None, ..self.part(last, Some(event)) });
-        Ok((self.timeline, missing))
+        let missing = more.zip(self.window.last());
+        Ok(missing.map(|(event, last)| Divergence { logged: None, ..self.part(last, Some(event)) }))
     }
 
     /// Ends the decision that took submissions, unless `next` belongs to it; what it decides that is
     /// not in the log, if anything.
-    fn close_intake(&mut self, next: Option<Entry<'_>>) -> Option<TraceEvent> {
+    fn close_intake(&mut self, next: Option<&Entry>) -> Option<TraceEvent> {
         let (at, _) = self.intake?;
-        if next.is_some_and(|next| next.at == at && is_of_a_step(next.event)) {
+        if next.is_some_and(|next| next.at == at && is_of_a_step(&next.event)) {
             return None;
         }
         self.intake = None;
@@ -119,9 +137,9 @@ impl<'t> Rerun<'t> {
     }
 
     /// Tells the dispatcher what it was told when `entry` was recorded.
-    fn tell(&mut self, entry: Entry<'_>) -> Result<(), ReplayError> {
+    fn tell(&mut self, entry: &Entry) -> Result<(), ReplayError> {
         let at = entry.at;
-        match entry.event {
+        match &entry.event {
             TraceEvent::Stamped { .. }
             | TraceEvent::Submitted { .. }
             | TraceEvent::SubmissionRefused { .. } => return self.submit(entry),
@@ -146,7 +164,7 @@ impl<'t> Rerun<'t> {
 
     /// Installs `model`, unless it is there or was. That nobody uses it before makes now as good a time
     /// as the one at which it was installed.
-    fn install(&mut self, entry: Entry<'_>, model: ModelId) -> Result<(), ReplayError> {
+    fn install(&mut self, entry: &Entry, model: ModelId) -> Result<(), ReplayError> {
         let line = entry.line();
         match self.tenants.get(&model.index) {
             Some(tenant) if *tenant == model => return Ok(()),
@@ -156,9 +174,9 @@ impl<'t> Rerun<'t> {
             }
             None => {}
         }
-        let (record, what) = *self.log.models.get(&model).expect("the log was checked");
+        let (record, what) = self.log.models.get(&model).expect("the log was checked");
         let (lane, next_launches) = lane(model, what).map_err(|problem| ReplayError::BadModel {
-            line: super::error::line_of(record),
+            line: super::error::line_of(*record),
             model,
             problem,
         })?;
@@ -170,7 +188,7 @@ impl<'t> Rerun<'t> {
 
     /// Hands a submission over. What became visible when is an input, but never before the decision
     /// that did not see it.
-    fn submit(&mut self, entry: Entry<'_>) -> Result<(), ReplayError> {
+    fn submit(&mut self, entry: &Entry) -> Result<(), ReplayError> {
         let model = entry.event.model().expect("a submission is a model's");
         self.install(entry, model)?;
         let intake = match self.intake {
@@ -178,8 +196,8 @@ impl<'t> Rerun<'t> {
             _ => self.dispatcher.open_intake(entry.at),
         };
         self.intake = Some((entry.at, intake));
-        let follows = self.log.decisions.get(self.cursor + 1).map(|next| next.event);
-        let (stamp, claimed, arrival) = match (entry.event, follows) {
+        let follows = self.window.after_next();
+        let (stamp, claimed, arrival) = match (&entry.event, follows) {
             (
                 TraceEvent::Stamped { stamp, claimed, .. },
                 Some(TraceEvent::Submitted { arrival, .. }),
@@ -195,7 +213,7 @@ impl<'t> Rerun<'t> {
     }
 
     /// One turn, with what the device had to say.
-    fn turn(&mut self, entry: Entry<'_>) {
+    fn turn(&mut self, entry: &Entry) {
         if self.intake.is_none_or(|(at, _)| at != entry.at) {
             self.dispatcher.open_intake(entry.at);
         }
@@ -221,11 +239,11 @@ impl<'t> Rerun<'t> {
     /// did, if the same decision noticed that: before it launched anything.
     fn ends_on_device(&self) -> [Option<StageEnd>; 2] {
         let stage_of = |ready: &Ready| (ready.job.id, ready.stage);
-        let Some(end) = self.on_device().and_then(|runs| self.end_at(self.cursor, runs)) else {
+        let Some(end) = self.on_device().and_then(|runs| self.end_at(0, runs)) else {
             return [None, None];
         };
         let behind = self.dispatcher.behind_on_device().map(stage_of);
-        let before_launch = self.point(self.cursor).take_while(|(_, event)| !is_launch(event));
+        let before_launch = self.window.point(0).take_while(|(_, event)| !is_launch(event));
         let mut places = before_launch.map(|(place, _)| place);
         let noticed = behind.and_then(|of| places.find_map(|place| self.end_at(place, of)));
         [Some(end), noticed]
@@ -233,7 +251,7 @@ impl<'t> Rerun<'t> {
 
     /// How `stage` ended, if the event at `place` says that it did.
     fn end_at(&self, place: usize, stage: (JobId, StageIndex)) -> Option<StageEnd> {
-        match *self.log.decisions[place].event {
+        match *self.window.event(place)? {
             TraceEvent::StageCompleted {
                 job,
                 stage: which,
@@ -259,16 +277,9 @@ impl<'t> Rerun<'t> {
         self.dispatcher.on_device().map(|ready| (ready.job.id, ready.stage))
     }
 
-    /// What the log has from `place` on for the same point in time, with its place.
-    fn point(&self, place: usize) -> impl Iterator<Item = (usize, &'t TraceEvent)> {
-        let at = self.log.decisions[place].at;
-        let next = self.log.decisions.iter().enumerate().skip(place);
-        next.take_while(move |(_, entry)| entry.at == at).map(|(place, entry)| (place, entry.event))
-    }
-
     /// The allocation whose refusal made the stage of `model` that ended at `place` fail, if one was.
     fn refused_allocation(&self, place: usize, model: ModelId) -> Option<RefusedAllocation> {
-        let events = self.point(place).map(|(_, event)| event);
+        let events = self.window.point(place).map(|(_, event)| event);
         let until_told = events.take_while(|event| !matches!(event, TraceEvent::Faulted { .. }));
         until_told.filter(|event| event.model() == Some(model)).find_map(|event| match *event {
             TraceEvent::AllocationRefused { requested, available, .. } => {
@@ -283,7 +294,7 @@ impl<'t> Rerun<'t> {
     fn launches(&self) -> BTreeMap<ModelId, Vec<Option<FailedLaunch>>> {
         let mut launches: BTreeMap<ModelId, Vec<Option<FailedLaunch>>> = BTreeMap::new();
         let mut before: Option<(ModelId, RefusedAllocation)> = None;
-        for (_, event) in self.point(self.cursor) {
+        for (_, event) in self.window.point(0) {
             let (job, fails) = match event {
                 TraceEvent::AllocationRefused { model, requested, available } => {
                     let (requested, available) = (*requested, *available);
@@ -306,7 +317,7 @@ impl<'t> Rerun<'t> {
     /// Holds what was recorded now to what comes next in the log.
     fn compare(
         &mut self,
-        entry: Entry<'_>,
+        entry: &Entry,
         was_idle: bool,
     ) -> Result<Option<Divergence>, ReplayError> {
         let recorded = self.collector.drain();
@@ -318,18 +329,18 @@ impl<'t> Rerun<'t> {
         }
         for Record { at, event, .. } in recorded {
             let event = self.on_its_stream(event);
-            let Some(logged) = self.log.decisions.get(self.cursor).copied() else {
-                let last = self.log.decisions[self.cursor - 1];
+            let Some(logged) = self.window.next() else {
+                let last = self.window.last().unwrap_or(entry);
                 let cut = self.extent == Extent::Prefix;
                 let missing = Divergence { logged: None, ..self.part(last, Some(event)) };
                 return Ok((!cut).then_some(missing));
             };
-            if logged.at != at || *logged.event != event {
+            if logged.at != at || logged.event != event {
                 return Ok(Some(self.part(logged, Some(event))));
             }
             let launched = self.dispatcher.launched_by(&event);
-            self.timeline.note(logged, Around { was_idle, launched });
-            self.cursor += 1;
+            self.keeper.note(logged, Around { was_idle, launched })?;
+            self.window.take()?;
         }
         Ok(None)
     }
@@ -346,7 +357,7 @@ impl<'t> Rerun<'t> {
         }
     }
 
-    fn part(&self, entry: Entry<'_>, replayed: Option<TraceEvent>) -> Divergence {
+    fn part(&self, entry: &Entry, replayed: Option<TraceEvent>) -> Divergence {
         let on_device = self.on_device();
         Divergence { on_device, ..Divergence::at(self.log, entry, replayed) }
     }
@@ -358,7 +369,7 @@ fn is_launch(event: &TraceEvent) -> bool {
 
 /// Whether an event is recorded while submissions are taken, or by the turn that follows at once; not by
 /// a command between two steps.
-fn is_of_a_step(event: &TraceEvent) -> bool {
+pub(super) fn is_of_a_step(event: &TraceEvent) -> bool {
     !matches!(
         event,
         TraceEvent::Evicting { .. }

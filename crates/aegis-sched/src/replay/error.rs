@@ -1,7 +1,7 @@
 //! A trace that cannot be replayed, and where it stands in the way.
 
 use aegis_cuda::DeviceError;
-use aegis_trace::{Category, ModelId, Timestamp};
+use aegis_trace::{Category, ModelId, Timestamp, TraceError};
 
 use crate::admission::AdmissionError;
 
@@ -127,6 +127,20 @@ pub enum ReplayError {
         /// The limit.
         limit: usize,
     },
+    /// More would have to be kept in memory than a replay keeps.
+    #[error(
+        "line {line}: up to here more than {limit} jobs, stages and changes would have to be kept in \
+         memory, and no more are"
+    )]
+    TooMuch {
+        /// Where.
+        line: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The records could not be gone through again.
+    #[error("the trace could not be read again")]
+    Read(#[from] TraceError),
     /// The simulated device that stands in for the real one failed.
     #[error("no device could stand in for the real one")]
     StandIn(#[from] DeviceError),
@@ -138,6 +152,7 @@ impl ReplayError {
     pub fn category(&self) -> Category {
         match self {
             Self::StandIn(cause) => cause.category(),
+            Self::Read(cause) => cause.category(),
             Self::Dropped { .. }
             | Self::NotConfigured
             | Self::ConfiguredTwice { .. }
@@ -152,7 +167,8 @@ impl ReplayError {
             | Self::BadTimes { .. }
             | Self::BadTerms { .. }
             | Self::BadModel { .. }
-            | Self::TooManyEvents { .. } => Category::Permanent,
+            | Self::TooManyEvents { .. }
+            | Self::TooMuch { .. } => Category::Permanent,
         }
     }
 }

@@ -22,27 +22,44 @@ mod account;
 mod admissions;
 mod decisions;
 mod error;
+mod keep;
 mod log;
 mod outcome;
+mod source;
 mod stand_in;
 mod timeline;
 mod what_if;
+mod window;
 
 use std::collections::BTreeMap;
 
 use aegis_trace::{
-    AdmittedModel, Category, ExecutorConfig, JobId, ModelId, Nanos, StageIndex, Timestamp, Trace,
-    TraceEvent,
+    AdmittedModel, ExecutorConfig, JobId, ModelId, Nanos, StageIndex, Timestamp, Trace, TraceEvent,
 };
 
 use admissions::Readmission;
-use decisions::Rerun;
+use decisions::{Rerun, Rerunned};
+use keep::{Counts, Keeper};
 use log::{Entry, ExecutorLog};
 
 pub use account::{Account, AccountError, Held, Piece, Sums, Term, Why};
 pub use error::ReplayError;
+pub use source::{Pass, Records};
 pub use timeline::{Broken, Ending, JobRecord, Refill, Service, Timeline};
 pub use what_if::{Assumed, Change, ModelWhatIf, Seen, WhatIf};
+
+/// The most jobs, stages and changes of which a question to a replay keeps something at once: about a
+/// gigabyte. Whether a log follows from itself needs none of them.
+pub const KEPT_MAX: usize = 1 << 22;
+
+/// What is kept of a run after its replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// How much there was. Questions go through the records again.
+    Counts,
+    /// Everything that each executor did.
+    Timelines,
+}
 
 /// How much of the run a trace holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +79,14 @@ pub struct Replayed {
     pub divergence: Option<Divergence>,
     /// How much of the run the trace holds.
     pub extent: Extent,
+    /// What was kept.
+    pub keeps: Keeps,
     /// Models that were refused by the plan of a whole workload, before any admission was asked.
     pub refused_unasked: u64,
 }
 
 /// One executor that was replayed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ExecutorReplay {
     /// What it was built with.
     pub config: ExecutorConfig,
@@ -79,8 +98,18 @@ pub struct ExecutorReplay {
     pub admissions: u64,
     /// Refusals among them that memory made, and that were taken as they are.
     pub taken_as_given: u64,
-    /// What it did.
+    /// Jobs that it accepted.
+    pub jobs: u64,
+    /// Stages that it launched.
+    pub stages: u64,
+    /// What it did; empty where only [`Keeps::Counts`] was asked for.
     pub timeline: Timeline,
+}
+
+impl ExecutorReplay {
+    fn with(&self, timeline: Timeline) -> Self {
+        Self { timeline, ..self.clone() }
+    }
 }
 
 /// Where log and replay part.
@@ -107,7 +136,7 @@ impl Divergence {
         error::line_of(self.record)
     }
 
-    fn at(log: &ExecutorLog<'_>, entry: Entry<'_>, replayed: Option<TraceEvent>) -> Self {
+    fn at(log: &ExecutorLog, entry: &Entry, replayed: Option<TraceEvent>) -> Self {
         Self {
             partition: log.config.partition.clone(),
             record: entry.record,
@@ -119,7 +148,7 @@ impl Divergence {
     }
 }
 
-/// Replays `trace`, whose records are in the order of its file.
+/// Replays `trace`, whose records are in the order of its file, and keeps all timelines.
 ///
 /// Costs the decisions of the run without its waiting: some microseconds an event, and memory in
 /// proportion to the trace. Touches no device.
@@ -127,25 +156,47 @@ impl Divergence {
 /// # Errors
 /// [`ReplayError`], Permanent: the trace lacks events or its configuration, or says what cannot be.
 pub fn replay(trace: &Trace, extent: Extent) -> Result<Replayed, ReplayError> {
-    let (logs, refused_unasked) = log::split(trace, extent)?;
+    replay_records(trace, extent, Keeps::Timelines)
+}
+
+/// The same of records from anywhere. Where only counts are kept, memory is bounded by models and by what
+/// is in flight, however long the run was.
+///
+/// Goes through the records two times, and once more for each executor.
+///
+/// # Errors
+/// As [`replay`]; [`ReplayError::Read`], [`ReplayError::TooMuch`].
+pub fn replay_records(
+    records: &dyn Records,
+    extent: Extent,
+    keeps: Keeps,
+) -> Result<Replayed, ReplayError> {
+    let (logs, refused_unasked) = log::split(records, extent)?;
     let mut executors = Vec::with_capacity(logs.len());
     let mut divergence: Option<Divergence> = None;
     for log in &logs {
-        let (executor, parted) = replay_one(log, extent)?;
+        let (executor, parted) = replay_one(log, records, extent, keeps)?;
         executors.push(executor);
         let first = divergence.into_iter().chain(parted);
         divergence = first.min_by_key(|divergence| divergence.record);
     }
-    Ok(Replayed { executors, divergence, extent, refused_unasked })
+    Ok(Replayed { executors, divergence, extent, keeps, refused_unasked })
 }
 
 fn replay_one(
-    log: &ExecutorLog<'_>,
+    log: &ExecutorLog,
+    records: &dyn Records,
     extent: Extent,
+    keeps: Keeps,
 ) -> Result<(ExecutorReplay, Option<Divergence>), ReplayError> {
     let mut admission = Readmission::new(log, log.config.policy)?;
     let asked = admission.run(log)?;
-    let (timeline, decided) = Rerun::new(log, extent)?.run()?;
+    let keeper = match keeps {
+        Keeps::Counts => Keeper::nothing(),
+        Keeps::Timelines => Keeper::everything(),
+    };
+    let Rerunned { keeper, divergence: decided, mut events } =
+        Rerun::new(log, records, extent, keeper)?.run()?;
     let told = match &asked {
         None => bounds_told(log, &admission.changes, extent, decided.as_ref()),
         // It ended early, and found not all bounds.
@@ -153,44 +204,57 @@ fn replay_one(
     };
     let parted = [asked, decided, told].into_iter().flatten();
     let divergence = parted.min_by_key(|divergence| divergence.record);
-    let events = log.decisions.iter();
-    let events = match &divergence {
-        Some(divergence) => events.take_while(|entry| entry.record < divergence.record).count(),
-        None => events.count(),
-    };
-    let models = log.models.iter().map(|(model, (_, what))| (*model, (*what).clone())).collect();
+    if let Some(divergence) = &divergence {
+        events = events_before(log, records, divergence.record)?;
+    }
+    let models = log.models.iter().map(|(model, (_, what))| (*model, what.clone())).collect();
+    let Counts { jobs, stages } = keeper.counts;
     let executor = ExecutorReplay {
         config: log.config.clone(),
         models,
-        events: events as u64,
+        events,
         admissions: log.admissions.len() as u64,
         taken_as_given: admission.taken_as_given,
-        timeline,
+        jobs,
+        stages,
+        timeline: keeper.into_timeline(),
     };
     Ok((executor, divergence))
+}
+
+/// How many events the dispatcher recorded before this record.
+fn events_before(log: &ExecutorLog, records: &dyn Records, end: usize) -> Result<u64, ReplayError> {
+    let mut count = 0;
+    for entry in log.decisions(records)? {
+        if entry?.record >= end {
+            break;
+        }
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// Whether the dispatcher was told exactly the bounds that admission found, in their order, up to where
 /// its replay ended.
 fn bounds_told(
-    log: &ExecutorLog<'_>,
+    log: &ExecutorLog,
     changes: &[(usize, ModelId, Nanos)],
     extent: Extent,
     decided: Option<&Divergence>,
 ) -> Option<Divergence> {
     let mut expected = changes.iter();
     let end = decided.map_or(usize::MAX, |divergence| divergence.record);
-    for entry in log.decisions.iter().take_while(|entry| entry.record < end) {
-        let TraceEvent::BoundChanged { model, bound } = *entry.event else { continue };
+    for entry in log.told.iter().take_while(|entry| entry.record < end) {
+        let TraceEvent::BoundChanged { model, bound } = entry.event else { continue };
         match expected.next() {
             Some((_, known, found)) if (*known, *found) == (model, bound) => {}
             Some((_, model, bound)) => {
                 let replayed = TraceEvent::BoundChanged { model: *model, bound: *bound };
-                return Some(Divergence::at(log, *entry, Some(replayed)));
+                return Some(Divergence::at(log, entry, Some(replayed)));
             }
             // What caused it may have been cut off.
             None if extent == Extent::Prefix => return None,
-            None => return Some(Divergence::at(log, *entry, None)),
+            None => return Some(Divergence::at(log, entry, None)),
         }
     }
     if extent == Extent::Prefix || decided.is_some() {
@@ -201,33 +265,13 @@ fn bounds_told(
 
 /// The change that nobody was told of, unless the executor had ended when it was found.
 fn untold(
-    log: &ExecutorLog<'_>,
+    log: &ExecutorLog,
     &(record, model, bound): &(usize, ModelId, Nanos),
 ) -> Option<Divergence> {
     let cause = log.admissions.iter().find(|entry| entry.record == record)?;
-    if deaf_since(log).is_some_and(|since| since <= cause.at) {
+    if log.deaf_since.is_some_and(|since| since <= cause.at) {
         return None;
     }
     let replayed = Some(TraceEvent::BoundChanged { model, bound });
-    Some(Divergence { logged: None, ..Divergence::at(log, *cause, replayed) })
-}
-
-/// From when on a bound that is found may not reach the dispatcher any more. A command to stop comes
-/// after all that were sent before it. A device that is lost ends the executor without one, and then
-/// what was sent since its last decision before that may be left in the queue.
-fn deaf_since(log: &ExecutorLog<'_>) -> Option<Timestamp> {
-    let is_loss = |event: &TraceEvent| match event {
-        TraceEvent::StageFailed { category, .. } | TraceEvent::LaunchFailed { category, .. } => {
-            *category == Category::Fatal
-        }
-        _ => false,
-    };
-    let decisions = &log.decisions;
-    let stop = decisions.iter().find(|entry| matches!(entry.event, TraceEvent::Stopping))?;
-    let lost = decisions.iter().position(|entry| is_loss(entry.event) && entry.at <= stop.at);
-    let before = lost.map(|place| {
-        let earlier = decisions[..place].iter().rfind(|entry| entry.at < decisions[place].at);
-        earlier.map_or(Timestamp::ZERO, |entry| entry.at)
-    });
-    Some(before.unwrap_or(stop.at))
+    Some(Divergence { logged: None, ..Divergence::at(log, cause, replayed) })
 }

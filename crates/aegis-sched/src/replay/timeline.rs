@@ -42,6 +42,10 @@ pub struct Timeline {
     pub end: Timestamp,
     /// The next submission's stamp and claim, where its acceptance does not tell them.
     stamped: Option<(Timestamp, Option<Timestamp>)>,
+    /// How many jobs were accepted.
+    accepted: usize,
+    /// Services that were let go, from the first.
+    gone: usize,
 }
 
 /// One stage on the device.
@@ -105,7 +109,7 @@ pub struct JobRecord {
     pub eligible: Timestamp,
     /// The decision that saw that; refills apart. `None` where none did.
     pub look: Option<Look>,
-    /// Its services, by place.
+    /// Its services: see [`Timeline::service`].
     pub services: Vec<usize>,
     /// The stage that could not be launched, if one could not, and why.
     pub launch_failed: Option<(StageIndex, Category)>,
@@ -188,6 +192,63 @@ impl Timeline {
         before.checked_sub(1).map_or(Timestamp::ZERO, |last| self.idle[last])
     }
 
+    /// The service at a place that a job's record names.
+    #[must_use]
+    pub fn service(&self, place: usize) -> &Service {
+        &self.services[place - self.gone]
+    }
+
+    /// How many things are kept.
+    pub(super) fn kept(&self) -> usize {
+        let Self { services, jobs, idle, broken, bounds, .. } = self;
+        services.len() + jobs.len() + idle.len() + broken.len() + bounds.len()
+    }
+
+    /// When the first of the services was launched whose end is not known.
+    pub(super) fn open_since(&self) -> Option<Timestamp> {
+        let behind = self.services.len().saturating_sub(2);
+        let open = self.services[behind..].iter().find(|service| service.until.is_none());
+        open.map(|service| service.launched)
+    }
+
+    /// The same with the record of one job only.
+    pub(super) fn only(&self, job: JobId) -> Self {
+        let jobs = self.jobs.get_key_value(&job).into_iter();
+        let jobs = jobs.map(|(job, record)| (*job, record.clone())).collect();
+        Self { jobs, ..self.clone_without_jobs() }
+    }
+
+    fn clone_without_jobs(&self) -> Self {
+        Self {
+            services: self.services.clone(),
+            jobs: BTreeMap::new(),
+            idle: self.idle.clone(),
+            broken: self.broken.clone(),
+            bounds: self.bounds.clone(),
+            evictions: Vec::new(),
+            stop: self.stop,
+            end: self.end,
+            stamped: None,
+            accepted: self.accepted,
+            gone: self.gone,
+        }
+    }
+
+    /// Lets go of services that had ended before `arrived`, and of what was before the device was idle
+    /// the last time by `seen`.
+    pub(super) fn forget(&mut self, arrived: Timestamp, seen: Timestamp) {
+        let ended = |service: &Service| service.until.is_some_and(|until| until < arrived);
+        let gone = self.services.iter().position(|service| !ended(service));
+        let gone = gone.unwrap_or(self.services.len());
+        self.services.drain(..gone);
+        self.gone += gone;
+        let idle = self.idle.partition_point(|idle| *idle <= seen).saturating_sub(1);
+        self.idle.drain(..idle);
+        if let Some(since) = self.idle.first().copied().filter(|since| *since <= seen) {
+            self.broken.retain(|broken| since <= broken.at);
+        }
+    }
+
     /// The services that held the device at some point of `from` to `to`, in order. O(log n) to find.
     #[must_use]
     pub fn between(&self, from: Timestamp, to: Timestamp) -> &[Service] {
@@ -198,10 +259,10 @@ impl Timeline {
     }
 
     /// Takes in one event that the replay found as it was logged.
-    pub(super) fn note(&mut self, entry: Entry<'_>, around: Around<'_>) {
+    pub(super) fn note(&mut self, entry: &Entry, around: Around<'_>) {
         self.end = entry.at;
         let at = entry.at;
-        match *entry.event {
+        match entry.event {
             TraceEvent::Stamped { stamp, claimed, .. } => self.stamped = Some((stamp, claimed)),
             TraceEvent::Submitted { job, arrival, release, deadline } => {
                 let (stamp, claimed) = self.stamped.take().unwrap_or((arrival, None));
@@ -212,7 +273,7 @@ impl Timeline {
                     claimed,
                     arrival,
                     seen: at,
-                    order: self.jobs.len(),
+                    order: self.accepted,
                     release,
                     deadline,
                     first_eligible: eligible,
@@ -225,6 +286,7 @@ impl Timeline {
                     late: Nanos::ZERO,
                     exceeded: None,
                 };
+                self.accepted += 1;
                 self.jobs.insert(job, record);
             }
             TraceEvent::Dispatched { job, stage, why, .. } => {
@@ -247,7 +309,7 @@ impl Timeline {
     }
 
     /// The same for what happens to a job that is known.
-    fn note_of_job(&mut self, entry: Entry<'_>, around: Around<'_>) {
+    fn note_of_job(&mut self, entry: &Entry, around: Around<'_>) {
         let (TraceEvent::Released { job }
         | TraceEvent::Postponed { job, .. }
         | TraceEvent::OutOfBudget { job, .. }
@@ -256,14 +318,14 @@ impl Timeline {
         | TraceEvent::Dropped { job, .. }
         | TraceEvent::Faulted { job, .. }
         | TraceEvent::MissedDeadline { job, .. }
-        | TraceEvent::BoundExceeded { job, .. }) = *entry.event
+        | TraceEvent::BoundExceeded { job, .. }) = entry.event
         else {
             return;
         };
         let Some(record) = self.jobs.get_mut(&job) else { return };
         let at = entry.at;
         let ended = |ending| Some((at, ending));
-        match *entry.event {
+        match entry.event {
             TraceEvent::Released { .. } => {
                 let look = Some(around.look(at, record.eligible));
                 match record.refills.last_mut() {
@@ -305,7 +367,7 @@ impl Timeline {
     ) {
         let Some(ready) = around.launched else { return };
         if let Some(record) = self.jobs.get_mut(&job) {
-            record.services.push(self.services.len());
+            record.services.push(self.gone + self.services.len());
         }
         let (job, class) = (ReadyJob { id: job, ..ready.job }, ready.class);
         let (until, device, failed) = (None, None, None);

@@ -15,22 +15,26 @@
 //!    slots, which would have turned some away, that is counted.
 //! 4. A stage takes as long as it did, whatever ran before it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use aegis_context::StageTimes;
 use aegis_cuda::{DeviceError, WorkFault};
 use aegis_trace::{
     AdmittedModel, Category, JobId, ModelId, Nanos, PolicyKind, Record, Refusal, StageIndex,
-    StreamId, Timestamp, Trace, TraceCollector, TraceEvent,
+    StreamId, Timestamp, TraceCollector, TraceEvent,
 };
 
 use super::admissions::{Answer, Readmission};
+use super::decisions::Rerun;
 use super::error::ReplayError;
+use super::keep::Keeper;
 use super::log::{Entry, ExecutorLog};
 use super::outcome::told;
+use super::source::Records;
 use super::stand_in::{FailedLaunch, Ground, NextLaunches, lane, slot};
 use super::timeline::{Around, JobRecord, Look, Timeline};
-use super::{ExecutorReplay, Replayed, log};
+use super::{ExecutorReplay, Keeps, Replayed, log};
 use crate::dispatch::Dispatcher;
 use crate::queue::Submission;
 
@@ -124,34 +128,54 @@ pub struct Assumed {
 }
 
 impl Replayed {
-    /// What `policy` would have done, executor by executor. `trace` is the one that was replayed.
+    /// What `policy` would have done, executor by executor. `records` are those that were replayed.
     ///
-    /// Costs about as much as the replay.
+    /// Costs about as much as the replay; or twice that where its timelines were not kept, since every
+    /// job that there was has to come again. Memory grows with the jobs.
     ///
     /// # Errors
-    /// [`ReplayError`], Permanent.
-    pub fn what_if(&self, trace: &Trace, policy: PolicyKind) -> Result<Vec<WhatIf>, ReplayError> {
-        let (logs, _) = log::split(trace, self.extent)?;
-        let one = |(log, of): (&ExecutorLog<'_>, &ExecutorReplay)| {
+    /// [`ReplayError`], Permanent; [`ReplayError::TooMuch`] where there are too many jobs.
+    pub fn what_if(
+        &self,
+        records: &dyn Records,
+        policy: PolicyKind,
+    ) -> Result<Vec<WhatIf>, ReplayError> {
+        let (logs, _) = log::split(records, self.extent)?;
+        let one = |(log, of): (&ExecutorLog, &ExecutorReplay)| {
             let bounds = bounds(log, policy)?;
-            let run = Run::new(log, of, policy)?.run()?;
-            Ok(told(of, policy, &bounds, run))
+            let again = self.timeline_again(log, records)?;
+            let of = again.map(|timeline| of.with(timeline)).map_or(Cow::Borrowed(of), Cow::Owned);
+            let run = Run::new(log, &of, policy)?.run()?;
+            Ok(told(&of, policy, &bounds, run))
         };
         logs.iter().zip(&self.executors).map(one).collect()
+    }
+
+    /// The timeline of an executor, if it was not kept.
+    fn timeline_again(
+        &self,
+        log: &ExecutorLog,
+        records: &dyn Records,
+    ) -> Result<Option<Timeline>, ReplayError> {
+        if self.keeps == Keeps::Timelines {
+            return Ok(None);
+        }
+        let again = Rerun::new(log, records, self.extent, Keeper::everything())?.run()?;
+        Ok(Some(again.keeper.into_timeline()))
     }
 }
 
 pub(super) type Bounds = BTreeMap<ModelId, Result<Option<Nanos>, Refusal>>;
 
 /// The longest bound of each admitted model under `policy`, or why it would have been refused.
-fn bounds(log: &ExecutorLog<'_>, policy: PolicyKind) -> Result<Bounds, ReplayError> {
+fn bounds(log: &ExecutorLog, policy: PolicyKind) -> Result<Bounds, ReplayError> {
     let mut admission = Readmission::new(log, policy)?;
     // Ids follow from who is admitted, so a refused model moves those behind it.
     let mut ids: BTreeMap<ModelId, ModelId> = BTreeMap::new();
     let mut bounds = Bounds::new();
     for entry in &log.admissions {
-        match entry.event {
-            TraceEvent::Admitted { model, what } => match admission.ask(*entry, what)? {
+        match &entry.event {
+            TraceEvent::Admitted { model, what } => match admission.ask(entry, what)? {
                 Answer::Admitted(admitted) => {
                     ids.insert(admitted.model, *model);
                     bounds.insert(*model, Ok(admitted.promise.bound));
@@ -163,7 +187,7 @@ fn bounds(log: &ExecutorLog<'_>, policy: PolicyKind) -> Result<Bounds, ReplayErr
             TraceEvent::Freed { model } => {
                 let id = ids.iter().find(|(_, logged)| *logged == model).map(|(id, _)| *id);
                 if let Some(id) = id {
-                    admission.freed(*entry, id)?;
+                    admission.freed(entry, id)?;
                     ids.remove(&id);
                 }
             }
@@ -187,7 +211,7 @@ struct Pending {
 
 /// The dispatcher under the other policy.
 pub(super) struct Run<'t> {
-    log: &'t ExecutorLog<'t>,
+    log: &'t ExecutorLog,
     of: &'t ExecutorReplay,
     ground: Ground,
     dispatcher: Dispatcher,
@@ -214,7 +238,7 @@ pub(super) struct Run<'t> {
 
 impl<'t> Run<'t> {
     fn new(
-        log: &'t ExecutorLog<'t>,
+        log: &'t ExecutorLog,
         of: &'t ExecutorReplay,
         policy: PolicyKind,
     ) -> Result<Self, ReplayError> {
@@ -443,8 +467,8 @@ impl<'t> Run<'t> {
             }
             let launched = self.dispatcher.launched_by(&event);
             let event = with_logged_id(event, &self.ids);
-            let entry = Entry { record: 0, at, event: &event };
-            self.timeline.note(entry, Around { was_idle: false, launched });
+            let entry = Entry { record: 0, at, event };
+            self.timeline.note(&entry, Around { was_idle: false, launched });
         }
     }
 
@@ -465,10 +489,10 @@ impl<'t> Run<'t> {
             }
             None => {}
         }
-        let Some((record, what)) = self.log.models.get(&model).copied() else { return Ok(()) };
+        let Some((record, what)) = self.log.models.get(&model) else { return Ok(()) };
         // No bound is held to anything here: those of the other policy are told beside.
         let unbound = AdmittedModel { bound: what.bound.map(|_| Nanos::MAX), ..what.clone() };
-        let line = super::error::line_of(record);
+        let line = super::error::line_of(*record);
         let bad = |problem| ReplayError::BadModel { line, model, problem };
         let (lane, next_launches) = lane(model, &unbound).map_err(bad)?;
         self.next_launches.insert(model, next_launches);

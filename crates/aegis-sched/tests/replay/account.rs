@@ -164,11 +164,10 @@ fn there_is_no_account_of_what_is_not_there() {
     let replayed = replay(&trace, Extent::Whole).expect("a trace of ours");
     let job = JobId { model: ModelId::first(0), sequence: 1 << 40 };
     assert!(matches!(replayed.account(&trace, job), Err(AccountError::NoSuchJob { .. })));
-    let error = replayed.worst_job("nobody").expect_err("no such model");
+    let error = replayed.worst(&trace, "nobody").expect_err("no such model");
     assert!(error.to_string().contains("called `nobody`"), "{error}");
     let name = &replayed.executors[0].models.values().next().expect("one at least").name;
-    let worst = replayed.worst_job(name).expect("it completed jobs");
-    let longest = replayed.account(&trace, worst).expect("it completed").response();
+    let longest = replayed.worst(&trace, name).expect("it completed jobs").response();
     for account in accounts(&trace, &replayed) {
         if account.name == *name && account.ending == Ending::Completed {
             assert!(account.response() <= longest);

@@ -2,6 +2,7 @@
 
 mod account;
 mod mutation;
+mod streamed;
 mod what_if;
 mod worlds;
 

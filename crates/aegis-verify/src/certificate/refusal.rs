@@ -50,6 +50,8 @@ pub enum Witness {
         blocking: Nanos,
         /// Whose stage that is, the first of equally long ones; `None` for the floor, or nothing.
         blocked_by: Option<u32>,
+        /// What look-ahead adds.
+        committed: Nanos,
     },
     /// Under fixed priorities `R <= D`.
     Response {
@@ -59,6 +61,8 @@ pub enum Witness {
         blocking: Nanos,
         /// Whose stage that is; as above.
         blocked_by: Option<u32>,
+        /// What look-ahead adds.
+        committed: Nanos,
         /// Which job of the busy period is late.
         job: u32,
         /// When its last stage starts, at the latest.
@@ -74,6 +78,8 @@ pub enum Witness {
         due: Nanos,
         /// The longest that something due later can hold the device.
         blocking: Nanos,
+        /// What look-ahead adds.
+        committed: Nanos,
         /// When its last stage starts, at the latest.
         start: Nanos,
         /// Its response.

@@ -206,7 +206,8 @@ fn stages(digest: &Digest, window: &Window) -> Markup {
     table(
         "Stages in order of their starts, times since the release in milliseconds",
         html! {
-            tr { th.num scope="col" { "From" } th.num scope="col" { "To" } th.num scope="col" { "Length" }
+            tr { th.num scope="col" { "From, ms" } th.num scope="col" { "To, ms" }
+                 th.num scope="col" { "Length, ms" }
                  th scope="col" { "Job" } th.num scope="col" { "Stage" } th scope="col" { "Stream" }
                  th scope="col" { "Why it was chosen" } }
         },

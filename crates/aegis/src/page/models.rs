@@ -37,13 +37,13 @@ fn heads() -> Markup {
             th scope="col" { "Model" }
             th.num scope="col" { "Jobs" }
             th.num scope="col" { "Missed" }
-            th.num scope="col" { "50 %" }
-            th.num scope="col" { "99 %" }
-            th.num scope="col" { "Longest" }
-            th.num scope="col" { "Bound" }
+            th.num scope="col" { "50 %, ms" }
+            th.num scope="col" { "99 %, ms" }
+            th.num scope="col" { "Longest, ms" }
+            th.num scope="col" { "Bound, ms" }
             th.num scope="col" { "Of bound" }
-            th.num scope="col" { "Deadline" }
-            th.num scope="col" { "Slack" }
+            th.num scope="col" { "Deadline, ms" }
+            th.num scope="col" { "Slack, ms" }
             th scope="col" aria-hidden="true" { "To the deadline" }
         }
     }
@@ -162,7 +162,7 @@ fn figures(digest: &Digest, model: &Model) -> Markup {
     table(
         &caption,
         html! {
-            tr { th scope="col" { "Share of jobs" } th.num scope="col" { "Response" } th.num scope="col" { "On the device" } }
+            tr { th scope="col" { "Share of jobs" } th.num scope="col" { "Response, ms" } th.num scope="col" { "On the device, ms" } }
         },
         html! {
             (pair("shortest", response.min(), execution.min()))

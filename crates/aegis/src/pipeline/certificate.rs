@@ -271,7 +271,7 @@ fn hash(what: &'static str, path: &std::path::Path) -> Result<Digest, Certificat
 }
 
 fn overheads(charged: &Overheads) -> verify::Overheads {
-    let Overheads { dispatch, wake, boundary, copy, look_ahead: _ } = *charged;
+    let Overheads { dispatch, wake, boundary, copy, look_ahead } = *charged;
     let charges = verify::Charges {
         only: charged.of_stage(0, 1),
         first: charged.of_stage(0, 3),
@@ -279,7 +279,7 @@ fn overheads(charged: &Overheads) -> verify::Overheads {
         last: charged.of_stage(2, 3),
         idle: charged.wake.saturating_add(charged.dispatch),
     };
-    verify::Overheads { dispatch, wake, boundary, copy, charges }
+    verify::Overheads { dispatch, wake, boundary, copy, look_ahead, charges }
 }
 
 fn policy(policy: PolicyKind) -> verify::Policy {
@@ -317,7 +317,7 @@ impl Context<'_> {
         let suspendable = u32::try_from(controller.suspendable()).unwrap_or(u32::MAX);
         let suspended =
             limit.map(|limit| verify::Suspended { limit, left: limit.saturating_sub(suspendable) });
-        let Derivation { floor, proof } = derived;
+        let Derivation { floor, committed, proof } = derived;
         let costs = controller.tasks().tasks().iter();
         let costs: BTreeMap<ModelId, Nanos> =
             costs.map(|task| (task.model(), task.period())).collect();
@@ -328,6 +328,7 @@ impl Context<'_> {
             streams: config.streams,
             suspended,
             floor,
+            committed,
             share: shares.fold(0, u64::saturating_add),
             proof: self.proof(proof, bounds),
         })

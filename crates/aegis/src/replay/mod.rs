@@ -3,25 +3,32 @@
 //! [`TraceFile::open`] reads the file and replays it with the shipped code
 //! ([`aegis_sched::replay`]); the rest are questions to what that found, in words and as JSON.
 //!
+//! A file is gone through several times and never held: memory is bounded by the models in it and by the
+//! jobs in flight, whatever its length. Only what another policy would have done needs every job of the
+//! run, up to [`KEPT_MAX`] of them; a longer file is an error that names the line.
+//!
 //! # Invariants
 //! 1. Nothing but the file is read, and no device is touched.
 //! 2. What is said in words stands in the JSON too, with integers of nanoseconds.
 
 mod account;
 mod comparison;
+mod file;
 mod verdict;
 
-use std::fs::File;
-use std::io::{BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use aegis_sched::policy::PolicyKind;
-use aegis_sched::replay::{self, Extent, Replayed};
-use aegis_trace::export::json;
-use aegis_trace::{Category, JobId, ModelId, Trace, TraceError};
+use aegis_sched::replay::{self, Extent, Keeps, Replayed};
+use aegis_trace::export::json::Ending;
+use aegis_trace::{Category, JobId, ModelId, TraceError};
 
-pub use aegis_sched::replay::{Account, AccountError, Divergence, ReplayError, Seen, WhatIf};
+pub use aegis_sched::replay::{
+    Account, AccountError, Divergence, KEPT_MAX, ReplayError, Seen, WhatIf,
+};
 pub use comparison::Row;
+use file::Log;
+pub use file::PIPE_MAX;
 
 /// What becomes of a file without its closing line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +43,7 @@ pub enum CutTrace {
 #[derive(Debug)]
 pub struct TraceFile {
     path: PathBuf,
-    trace: Trace,
+    log: Log,
     replayed: Replayed,
     /// Whether its closing line was missing.
     cut: bool,
@@ -116,33 +123,29 @@ impl ReplayFileError {
 }
 
 impl TraceFile {
-    /// Reads the trace at `path` and replays it. Costs some microseconds an event, and memory in
-    /// proportion to the file.
+    /// Reads the trace at `path` and replays it. Costs some microseconds an event. The file is read some
+    /// times and not held; what is no file, a pipe, is held, up to [`PIPE_MAX`] bytes.
     ///
     /// # Errors
     /// [`ReplayFileError`]: the file cannot be read, is cut short (unless `cut` allows that), lacks
     /// records, or cannot be replayed; each with the place.
     pub fn open(path: &Path, cut: CutTrace) -> Result<Self, ReplayFileError> {
         let read = |cause| ReplayFileError::Read { path: path.to_owned(), cause };
-        let back = match cut {
-            CutTrace::Refused => open(path).and_then(|file| json::read(BufReader::new(file))),
-            CutTrace::Replayed => whole_lines(path).and_then(|text| json::read(Cursor::new(text))),
-        };
-        let json::ReadBack { trace, ending } = back.map_err(read)?;
-        let (path, found) = (path.to_owned(), trace.records.len());
+        let (log, ending) = Log::open(path, cut).map_err(read)?;
+        let (path, found) = (path.to_owned(), log.records());
         let extent = match ending {
-            json::Ending::Closed { records, .. } if records == found as u64 => Extent::Whole,
-            json::Ending::Closed { records, .. } => {
-                let (counted, found) = (records, found as u64);
-                return Err(ReplayFileError::Miscounted { path, counted, found });
+            Ending::Closed { records, .. } if records == found => Extent::Whole,
+            Ending::Closed { records, .. } => {
+                return Err(ReplayFileError::Miscounted { path, counted: records, found });
             }
-            json::Ending::Cut { .. } if cut == CutTrace::Replayed => Extent::Prefix,
-            json::Ending::Cut { .. } => {
-                return Err(ReplayFileError::CutShort { path, line: found + 1 });
+            Ending::Cut { .. } if cut == CutTrace::Replayed => Extent::Prefix,
+            Ending::Cut { .. } => {
+                let line = usize::try_from(found).unwrap_or(usize::MAX).saturating_add(1);
+                return Err(ReplayFileError::CutShort { path, line });
             }
         };
-        match replay::replay(&trace, extent) {
-            Ok(replayed) => Ok(Self { path, trace, replayed, cut: extent == Extent::Prefix }),
+        match replay::replay_records(&log, extent, Keeps::Counts) {
+            Ok(replayed) => Ok(Self { path, log, replayed, cut: extent == Extent::Prefix }),
             Err(cause) => Err(ReplayFileError::Replay { path, cause }),
         }
     }
@@ -153,22 +156,24 @@ impl TraceFile {
         self.replayed.divergence.as_ref()
     }
 
-    /// What `policy` would have done, executor by executor.
+    /// What `policy` would have done, executor by executor. Costs two replays more, and memory for every
+    /// job of the run.
     ///
     /// # Errors
-    /// [`ReplayFileError::Parted`], or what a replay can say.
+    /// [`ReplayFileError::Parted`], or what a replay can say: of more than [`KEPT_MAX`] jobs, stages and
+    /// changes [`ReplayError::TooMuch`].
     pub fn what_if(&self, policy: PolicyKind) -> Result<Vec<WhatIf>, ReplayFileError> {
         self.check()?;
-        self.replayed.what_if(&self.trace, policy).map_err(|cause| self.failed(cause))
+        self.replayed.what_if(&self.log, policy).map_err(|cause| self.failed(cause))
     }
 
-    /// The account of one job.
+    /// The account of one job. Costs a replay more.
     ///
     /// # Errors
     /// [`ReplayFileError::Parted`], [`ReplayFileError::Account`].
     pub fn account(&self, job: JobId) -> Result<Account, ReplayFileError> {
         self.check()?;
-        Ok(self.replayed.account(&self.trace, job)?)
+        Ok(self.replayed.account(&self.log, job)?)
     }
 
     /// The account of the completed job of a model with the longest response.
@@ -177,8 +182,7 @@ impl TraceFile {
     /// As [`TraceFile::account`].
     pub fn worst(&self, model: &str) -> Result<Account, ReplayFileError> {
         self.check()?;
-        let job = self.replayed.worst_job(model)?;
-        Ok(self.replayed.account(&self.trace, job)?)
+        Ok(self.replayed.worst(&self.log, model)?)
     }
 
     /// The name of a model; its id for one that is not known.
@@ -198,19 +202,6 @@ impl TraceFile {
             None => Ok(()),
         }
     }
-}
-
-fn open(path: &Path) -> Result<File, TraceError> {
-    Ok(File::open(path)?)
-}
-
-/// The file without a last line that was not written to its end.
-fn whole_lines(path: &Path) -> Result<Vec<u8>, TraceError> {
-    let mut text = Vec::new();
-    open(path)?.read_to_end(&mut text)?;
-    let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-    text.truncate(end);
-    Ok(text)
 }
 
 /// `the whole device` or `partition vision`.

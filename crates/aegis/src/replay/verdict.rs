@@ -45,8 +45,8 @@ fn recomputed(of: &ExecutorReplay) -> String {
         of.config.policy,
         of.events,
         of.admissions,
-        of.timeline.jobs.len(),
-        of.timeline.services.len(),
+        of.jobs,
+        of.stages,
     );
     if of.taken_as_given > 0 {
         line.push_str(&format!("; refusals by memory, taken as given: {}", of.taken_as_given));
@@ -61,8 +61,8 @@ fn recomputed_json(of: &ExecutorReplay) -> Value {
         "events": of.events,
         "admissions": of.admissions,
         "taken_as_given": of.taken_as_given,
-        "jobs": of.timeline.jobs.len(),
-        "stages": of.timeline.services.len(),
+        "jobs": of.jobs,
+        "stages": of.stages,
     })
 }
 

@@ -45,6 +45,19 @@ fn model(name: &str, period: u64, stages: &[u64], more: &str) -> String {
     )
 }
 
+/// The same with a stage on the device behind the running one.
+pub(crate) fn ahead(workload: &str) -> String {
+    let looks = workload.replacen("queue_depth = 8\n", "queue_depth = 8\nlook_ahead = true\n", 1);
+    assert_ne!(looks, workload, "it has a scheduler");
+    looks
+}
+
+/// All that has a name, with look-ahead.
+pub(crate) fn named_ahead() -> Vec<(String, String)> {
+    let of = |(name, workload): (String, String)| (format!("{name}, ahead"), ahead(&workload));
+    named().into_iter().map(of).collect()
+}
+
 /// One workload for each thing that a certificate can say.
 pub(crate) fn named() -> Vec<(String, String)> {
     let mut all = Vec::new();
@@ -280,7 +293,7 @@ pub(crate) fn random(dice: &mut Dice) -> String {
              deadline = \"{limit}ms\"\n"
         );
     }
-    text
+    if dice.one_in(2) { ahead(&text) } else { text }
 }
 
 fn random_model(dice: &mut Dice, index: u64, period: u64, split: bool, in_chain: bool) -> String {

@@ -142,10 +142,10 @@ fn endless(set: &TaskSet, setting: &Setting) -> Result<Option<RefusalDerivation>
 }
 
 impl Derive {
-    /// How many jobs are ready before `window`, each as late as it may be, and how long they and the
-    /// floor keep the device busy.
+    /// How many jobs are ready before `window`, each as late as it may be, and how long they and what
+    /// is ahead of them keep the device busy.
     fn ready_before(&self, window: Nanos) -> (u64, Nanos) {
-        let start = (0, self.workload.floor.length);
+        let start = (0, self.ahead());
         self.tasks().iter().fold(start, |(count, work): (u64, Nanos), task| {
             let jobs = window.saturating_add(task.jitter).div_ceil(task.period);
             (count.saturating_add(jobs), work.saturating_add(task.cost.saturating_mul(jobs)))
@@ -184,7 +184,16 @@ impl Derive {
         let worst = (0..).zip(&starts).zip(0..).map(of).max();
         let (response, Reverse(job), start) = worst.ok_or(NotDerived::NotOfTime)?;
         let Blocker { length: blocking, model: blocked_by } = level.blocker;
-        let by = RefusalDerivation::Response { model, blocking, blocked_by, job, start, response };
+        let committed = level.committed;
+        let by = RefusalDerivation::Response {
+            model,
+            blocking,
+            blocked_by,
+            committed,
+            job,
+            start,
+            response,
+        };
         Ok((by, response))
     }
 
@@ -198,7 +207,8 @@ impl Derive {
             Outcome::Worst(Worst { response, start, due: Some(due), blocker, .. }) => {
                 let start = started(start, blocker);
                 let job = DueDerivation { due, blocking: blocker.length, start };
-                Ok((RefusalDerivation::Due { model, job, response }, response))
+                let committed = self.workload.committed;
+                Ok((RefusalDerivation::Due { model, job, committed, response }, response))
             }
             Outcome::Worst(_) | Outcome::Unbounded => Err(NotDerived::NotOfTime),
             Outcome::Undecided(limit) => Err(NotDerived::Undecided(limit)),

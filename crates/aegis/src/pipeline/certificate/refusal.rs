@@ -172,18 +172,32 @@ impl Context<'_> {
                 Witness::Load { share: shares.fold(0, u64::saturating_add) }
             }
             RefusalDerivation::Alone { model } => Witness::Alone { model: name(model) },
-            RefusalDerivation::Demand { window, demand, blocking, blocked_by } => {
-                Witness::Demand { window, demand, blocking, blocked_by: blocked_by.map(name) }
+            RefusalDerivation::Demand { window, demand, blocking, blocked_by, committed } => {
+                let blocked_by = blocked_by.map(name);
+                Witness::Demand { window, demand, blocking, blocked_by, committed }
             }
-            RefusalDerivation::Response { model, blocking, blocked_by, job, start, response } => {
-                let (model, blocked_by) = (name(model), blocked_by.map(name));
-                let job = index(job);
-                Witness::Response { model, blocking, blocked_by, job, start, response }
-            }
-            RefusalDerivation::Due { model, job, response } => Witness::Due {
+            RefusalDerivation::Response {
+                model,
+                blocking,
+                blocked_by,
+                committed,
+                job,
+                start,
+                response,
+            } => Witness::Response {
+                model: name(model),
+                blocking,
+                blocked_by: blocked_by.map(name),
+                committed,
+                job: index(job),
+                start,
+                response,
+            },
+            RefusalDerivation::Due { model, job, committed, response } => Witness::Due {
                 model: name(model),
                 due: job.due,
                 blocking: job.blocking,
+                committed,
                 start: job.start,
                 response,
             },
