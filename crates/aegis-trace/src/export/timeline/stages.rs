@@ -23,6 +23,8 @@ pub(super) struct OnDevice {
     uploaded: Timestamp,
     downloading: Timestamp,
     finished: Timestamp,
+    /// How long its inputs took to arrive before it began.
+    ahead: Nanos,
 }
 
 impl OnDevice {
@@ -31,12 +33,17 @@ impl OnDevice {
         let [started, finished] = ends.map(|point| point.min(LAST));
         let uploaded = started.saturating_add(upload).min(finished.max(started));
         let downloading = finished.saturating_sub(download).max(uploaded);
-        Self { started, uploaded, downloading, finished }
+        Self { started, uploaded, downloading, finished, ahead: Nanos::ZERO }
+    }
+
+    /// The same whose inputs were copied ahead of it for so long.
+    pub(super) fn uploaded_ahead(self, ahead: Nanos) -> Self {
+        Self { ahead, ..self }
     }
 
     /// The copies that took time, by name.
     fn copies(self) -> impl Iterator<Item = (Word, [Timestamp; 2])> {
-        let Self { started, uploaded, downloading, finished } = self;
+        let Self { started, uploaded, downloading, finished, .. } = self;
         let copies =
             [(Word::Upload, [started, uploaded]), (Word::Download, [downloading, finished])];
         copies.into_iter().filter(|(_, [from, to])| from < to)
@@ -153,7 +160,7 @@ impl<C: Canvas> Timeline<C> {
         stage: StageIndex,
         device: OnDevice,
     ) -> Result<(), TraceError> {
-        let OnDevice { started, finished, .. } = device;
+        let OnDevice { started, finished, ahead, .. } = device;
         let stream = self.models[slot].as_ref().expect("it was found").jobs[index].stream;
         self.add_stream(slot, stream)?;
         let model = self.models[slot].as_ref().expect("it was found");
@@ -164,9 +171,13 @@ impl<C: Canvas> Timeline<C> {
             Arg(Word::Job, job.text.as_str().into()),
             Arg(Word::Stage, u32::from(stage.0).into()),
             Arg(Word::Execution, finished.saturating_since(started).into()),
+            // When within the stage before is not told: a length, and no slice.
+            Arg(Word::UploadAhead, ahead.into()),
         ];
+        let told = args.len() - usize::from(ahead == Nanos::ZERO);
         let flow = Some(Flow { id: job.flow, step: Step::Passes });
-        let mark = Mark { on: row.track, at: started, name: model.label(), args: &args, flow };
+        let args = &args[..told];
+        let mark = Mark { on: row.track, at: started, name: model.label(), args, flow };
         row.begin(&mut self.canvas, mark)?;
         for (word, [from, to]) in device.copies() {
             let (on, name) = (row.track, Name::Word(word));
