@@ -21,6 +21,9 @@ use crate::signal::Signal;
 use crate::sim::{SimConfig, SimDevice};
 use crate::stream::{CudaStream, StreamPriority};
 
+/// Copy engines that uploads beside downloads take.
+const COPY_ENGINES: u32 = 2;
+
 /// A handle to one device, or to one partition of it. Clones share it; any thread may use it.
 ///
 /// Streams, events and arenas keep what they need of the device alive themselves, so the order in
@@ -243,6 +246,27 @@ impl DeviceContext {
             Driver::Host(_) | Driver::Sim(_) => Ok(CudaEvent::new(Arc::clone(core))),
             Driver::Cuda(gpu) => {
                 Ok(CudaEvent::of_driver(Arc::clone(core), gpu.create_event(timing)?))
+            }
+        }
+    }
+
+    /// Whether the inputs of a stage can be copied to the device while another stage runs and its outputs
+    /// leave: each direction takes a copy engine of its own. Always on `sim`.
+    ///
+    /// # Errors
+    /// - [`DeviceError::TooFewCopyEngines`] (permanent): there are not two, or the device does not tell;
+    ///   on `host`, where the processor copies, there is none.
+    /// - [`DeviceError::DriverTooOld`] (permanent): the driver of the GPU is from before CUDA 11.6.
+    pub fn check_uploads_ahead(&self) -> Result<(), DeviceError> {
+        match &self.inner.driver {
+            Driver::Sim(_) => Ok(()),
+            Driver::Host(_) => Err(DeviceError::TooFewCopyEngines { engines: Some(0) }),
+            Driver::Cuda(gpu) => {
+                let engines = self.inner.capabilities.gpu().and_then(|gpu| gpu.copy_engines);
+                if engines.is_none_or(|engines| engines < COPY_ENGINES) {
+                    return Err(DeviceError::TooFewCopyEngines { engines });
+                }
+                gpu.check_uploads_ahead()
             }
         }
     }
