@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use aegis_trace::{
-    AdmittedModel, ExecutorConfig, ModelId, Record, StreamId, Timestamp, Trace, TraceEvent,
+    AdmittedModel, ExecutorConfig, ModelId, Nanos, Record, StreamId, Timestamp, Trace, TraceEvent,
 };
 
 use super::Extent;
@@ -178,14 +178,17 @@ impl ExecutorLog<'_> {
             {
                 return Err(ReplayError::UnknownModel { line, model });
             }
-            if let TraceEvent::StageCompleted { started, finished, upload, download, .. } =
-                *entry.event
+            if let TraceEvent::StageCompleted {
+                started, finished, upload, download, ahead, ..
+            } = *entry.event
             {
                 let copies = upload.saturating_add(download);
                 let problem = if started > finished {
                     Some("a stage ended before it began")
                 } else if copies > finished.saturating_since(started) {
                     Some("a stage copied for longer than it ran")
+                } else if ahead > Nanos::ZERO && upload > Nanos::ZERO {
+                    Some("a stage copied its inputs both ahead of it and within")
                 } else {
                     (finished > at).then_some("a stage ended after that was noticed")
                 };

@@ -418,8 +418,9 @@ impl<'t> Run<'t> {
         let cost = cost.saturating_add(overheads.on_device(place, model.stages.len()));
         let finished = now.saturating_add(cost);
         let at = finished.saturating_add(overheads.dispatch);
-        let (upload, download) = (Nanos::ZERO, Nanos::ZERO); // Not known of a stage that did not run.
-        Some(Pending { at, end: Ok(StageTimes { started: now, finished, upload, download }) })
+        let [upload, download, ahead] = [Nanos::ZERO; 3]; // Not known of a stage that did not run.
+        let times = StageTimes { started: now, finished, upload, download, ahead };
+        Some(Pending { at, end: Ok(times) })
     }
 
     /// Takes in what was recorded; `submitted` is the job that was handed over.
