@@ -31,7 +31,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use aegis_cuda::{
-    CudaStream, DeviceContext, DeviceError, HostWork, StageEvents, StageLengths, UploadEvents,
+    CopyLoad, CudaStream, DeviceContext, DeviceError, HostWork, StageEvents, StageLengths,
+    UploadEvents,
 };
 use aegis_trace::{Nanos, StreamId, Timestamp};
 
@@ -409,6 +410,15 @@ impl BusyStream {
     /// The fault the stage ended with.
     pub fn poll(&self) -> Result<Option<StageTimes>, DeviceError> {
         self.loan.edges().poll()?.map(|finished| times(&self.loan, finished)).transpose()
+    }
+
+    /// Has `load` copy beside this stage, which was just launched and takes about `length`, from where its
+    /// own upload is over on: as the inputs of others do that go ahead. Returns at once; for profiles.
+    ///
+    /// # Errors
+    /// As [`CopyLoad::fill`].
+    pub fn copy_beside(&self, load: &CopyLoad, length: Nanos) -> Result<(), DeviceError> {
+        load.fill(self.loan.edges(), length)
     }
 
     /// Blocks until the stage has ended.

@@ -14,7 +14,7 @@ use aegis_trace::{Bytes, Nanos};
 use crate::device::DeviceContext;
 use crate::error::DeviceError;
 use crate::host_buffer::HostBuffer;
-use crate::memory::DeviceBuffer;
+use crate::memory::{DeviceArena, DeviceBuffer};
 use crate::stage::StageEvents;
 use crate::stream::CudaStream;
 
@@ -32,19 +32,29 @@ pub struct CopyLoad {
 }
 
 impl CopyLoad {
-    /// Copies of `size`, which is not zero, to memory of its own on `device`. Takes the memory, and
-    /// copies a few times to see how long it takes: set-up.
+    /// Copies of `size`, which is not zero, on a stream of `device` to memory of its own, from the largest
+    /// gap of `arena`. Copies a few times to see how long it takes: set-up.
     ///
     /// # Errors
     /// As [`DeviceContext::check_uploads_ahead`]; [`DeviceError::WrongDriver`] (permanent) on anything
-    /// but `cuda`; [`DeviceError::OutOfMemory`] (permanent): the limit has no room for `size`;
+    /// but `cuda`; [`DeviceError::OutOfMemory`] (permanent): no gap has room for `size`;
     /// [`DeviceError::Cuda`].
-    pub fn new(device: &DeviceContext, size: Bytes) -> Result<Self, DeviceError> {
+    pub fn new(
+        device: &DeviceContext,
+        arena: &DeviceArena,
+        size: Bytes,
+    ) -> Result<Self, DeviceError> {
         device.check_uploads_ahead()?;
         let stream = device.create_stream()?;
         stream.on_gpu()?;
-        let arena = device.reserve_arena(size)?;
-        let target = arena.buffer(0..size.as_u64())?;
+        let gap = arena.largest_gap();
+        let room = Bytes(gap.end.saturating_sub(gap.start));
+        if room < size {
+            let limit = arena.size();
+            let reserved = limit.saturating_sub(room);
+            return Err(DeviceError::OutOfMemory { requested: size, reserved, limit });
+        }
+        let target = arena.buffer(gap.start..gap.start + size.as_u64())?;
         let source = device.host_buffer(size.as_usize())?;
         let mut load = Self { stream, source, target, one: Nanos::MAX };
         let (begun, ended) = (device.create_event()?, device.create_event()?);

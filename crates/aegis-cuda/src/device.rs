@@ -21,9 +21,6 @@ use crate::signal::Signal;
 use crate::sim::{SimConfig, SimDevice};
 use crate::stream::{CudaStream, StreamPriority};
 
-/// Copy engines that uploads beside downloads take.
-const COPY_ENGINES: u32 = 2;
-
 /// A handle to one device, or to one partition of it. Clones share it; any thread may use it.
 ///
 /// Streams, events and arenas keep what they need of the device alive themselves, so the order in
@@ -260,12 +257,9 @@ impl DeviceContext {
     pub fn check_uploads_ahead(&self) -> Result<(), DeviceError> {
         match &self.inner.driver {
             Driver::Sim(_) => Ok(()),
-            Driver::Host(_) => Err(DeviceError::TooFewCopyEngines { engines: Some(0) }),
+            Driver::Host(_) => self.inner.capabilities.check_copy_engines(),
             Driver::Cuda(gpu) => {
-                let engines = self.inner.capabilities.gpu().and_then(|gpu| gpu.copy_engines);
-                if engines.is_none_or(|engines| engines < COPY_ENGINES) {
-                    return Err(DeviceError::TooFewCopyEngines { engines });
-                }
+                self.inner.capabilities.check_copy_engines()?;
                 gpu.check_uploads_ahead()
             }
         }

@@ -161,6 +161,7 @@ impl Pipeline {
             rounds: usize::try_from(self.workload.wcet.samples).unwrap_or(usize::MAX),
             spin: SPIN,
             realtime: true,
+            uploads_ahead: self.workload.overheads.uploads_ahead,
         };
         Ok((subjects, options))
     }
@@ -474,7 +475,25 @@ impl Pipeline {
             let measured = evidence.of(&model.name, &source(model), here)?;
             self.claimed(&model.name, measured)?;
         }
+        self.check_uploads(&evidence, &facts.capabilities)?;
         Ok(Some(evidence))
+    }
+
+    /// Where inputs go ahead, the device must be able to, and costs must hold beside them.
+    fn check_uploads(&self, evidence: &Evidence, device: &DeviceCapabilities) -> Result<(), Error> {
+        if !self.workload.overheads.uploads_ahead {
+            return Ok(());
+        }
+        device.check_copy_engines()?;
+        if self.workload.wcet.accept.contains(&Property::Copies) {
+            return Ok(());
+        }
+        let real = || self.workload.models.iter().filter(|model| needs_evidence(model));
+        for model in real() {
+            let others = real().filter(|other| other.name != model.name);
+            evidence.holds_beside_uploads(&model.name, others.map(|other| other.name.as_str()))?;
+        }
+        Ok(())
     }
 
     /// What the evidence of a model says under the rule of this workload.

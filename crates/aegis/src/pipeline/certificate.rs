@@ -271,7 +271,7 @@ fn hash(what: &'static str, path: &std::path::Path) -> Result<Digest, Certificat
 }
 
 fn overheads(charged: &Overheads) -> verify::Overheads {
-    let Overheads { dispatch, wake, boundary, copy, look_ahead: _ } = *charged;
+    let Overheads { dispatch, wake, boundary, copy, look_ahead: _, uploads_ahead: _ } = *charged;
     let charges = verify::Charges {
         only: charged.of_stage(0, 1),
         first: charged.of_stage(0, 3),

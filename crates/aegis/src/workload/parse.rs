@@ -62,6 +62,7 @@ struct Facts {
     streams: Option<(u32, Option<Span>)>,
     policy: Option<At<PolicyKind>>,
     look_ahead: bool,
+    uploads_ahead: bool,
     /// That of the model being read, which its partition may have for itself.
     own_policy: Option<At<PolicyKind>>,
     names: BTreeMap<String, Span>,
@@ -168,6 +169,7 @@ impl Parser<'_> {
         let queue_depth = table.required(found, "queue_depth", |raw| raw.count(depths));
         let overrun = table.optional(found, "overrun", |raw| raw.one_of(schema::OVERRUNS));
         let look_ahead = table.optional(found, "look_ahead", |raw| raw.flag());
+        let uploads_ahead = table.optional(found, "uploads_ahead", |raw| raw.flag());
         let limits = 0..=super::SUSPENDED_MAX;
         let max_suspended = table.optional(found, "max_suspended", |raw| raw.count(limits));
         let core = table.optional(found, "core", |raw| raw.count(schema::CORES));
@@ -175,6 +177,10 @@ impl Parser<'_> {
         self.facts.policy = policy.ok();
         self.facts.look_ahead = matches!(look_ahead, Ok(Some(At { value: true, .. })));
         self.facts.max_suspended = max_suspended.ok().flatten();
+        if let Ok(Some(At { value: true, span })) = uploads_ahead {
+            self.facts.uploads_ahead = true;
+            self.check_uploads_ahead(span, table.place_of("look_ahead"));
+        }
         Ok(Scheduler {
             policy: policy?.value,
             queue_depth: queue_depth?.value,
@@ -184,10 +190,23 @@ impl Parser<'_> {
         })
     }
 
+    /// Inputs go ahead of what waits behind another stage, on a device that copies by itself.
+    fn check_uploads_ahead(&mut self, place: Span, look_ahead: Option<Span>) {
+        if !self.facts.look_ahead {
+            let related = look_ahead.map(|span| (span, "off here"));
+            let _ = self.findings.report_with(FaultKind::UploadsWithoutLookAhead, place, related);
+        }
+        if let Some(At { value: driver @ DriverKind::Host, span }) = self.facts.driver {
+            let fault = FaultKind::NotForDriver { key: "uploads_ahead", driver };
+            let _ = self.findings.report_with(fault, place, Some((span, "the driver")));
+        }
+    }
+
     fn overheads(&mut self, top: &Section<'_>) -> Result<Overheads, Reported> {
-        let (found, look_ahead) = (&mut self.findings, self.facts.look_ahead);
+        let found = &mut self.findings;
+        let Facts { look_ahead, uploads_ahead, .. } = self.facts;
         let Some(table) = top.table(found, "overheads", &schema::OVERHEADS)? else {
-            return Ok(Overheads { look_ahead, ..super::OVERHEADS_DEFAULT });
+            return Ok(Overheads { look_ahead, uploads_ahead, ..super::OVERHEADS_DEFAULT });
         };
         let dispatch = table.optional(found, "dispatch", |raw| raw.time(schema::OVERHEAD));
         let wake = table.optional(found, "wake", |raw| raw.time(schema::OVERHEAD));
@@ -200,6 +219,7 @@ impl Parser<'_> {
             boundary: or_default(boundary?, default.boundary),
             copy: or_default(copy?, default.copy),
             look_ahead,
+            uploads_ahead,
         })
     }
 

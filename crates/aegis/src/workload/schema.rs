@@ -81,6 +81,7 @@ pub(super) const SCHEDULER: Table = Table {
         key("queue_depth", "64"),
         key("overrun", "\"contain\""),
         key("look_ahead", "true"),
+        key("uploads_ahead", "true"),
         key("max_suspended", "1"),
         key("core", "3"),
     ],
