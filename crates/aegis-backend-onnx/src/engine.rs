@@ -22,19 +22,21 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aegis_context::chain::{Chain, ChainTensor, Role, Room, StageFace};
+use aegis_backend_gpu::Prepared;
+use aegis_context::chain::{Chain, Direction, Room, SlotCopy, StageFace};
 use aegis_context::context::error_line;
+use aegis_context::named::{self, Declared, Named};
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, ModelDescription, RuntimeBackend, TensorSpec};
 use aegis_cuda::{
-    CudaStream, DeviceArena, DeviceBuffer, DeviceContext, ForeignCharge, HostWork,
-    RefusedAllocation, SimConfig, WorkFault,
+    CudaStream, DeviceArena, DeviceContext, ForeignCharge, HostWork, RefusedAllocation, SimConfig,
+    WorkFault,
 };
 use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, StageIndex, TensorId};
 
-use crate::ffi::{Binding, Place, PlaceMemory, ScratchRange, Served};
-use crate::gpu::bound::Prepared;
+use crate::ffi::{Binding, Place, ScratchRange, Served};
+use crate::gpu::bound::Sessions;
 use crate::gpu::{self, Gpu};
 use crate::heap;
 use crate::library::Library;
@@ -94,7 +96,7 @@ enum State {
         gpu: Box<Gpu>,
         plain: Option<String>,
     },
-    BoundOnGpu(Box<Prepared>),
+    BoundOnGpu(Box<Prepared<Sessions>>),
 }
 
 impl OnnxBackend {
@@ -143,17 +145,18 @@ impl OnnxBackend {
     }
 
     fn bind_on_gpu(&mut self, mut binding: MemoryBinding) -> Result<(), BackendError> {
-        let named = self.take_named(&mut binding)?;
-        let weights = binding.buffer(PERSISTENT).ok_or_else(|| missing("weights"))?;
-        let needed = self.memory.iter().find(|need| need.tensor == PERSISTENT);
-        check_size("weights", Bytes(weights.len()), needed.map_or(Bytes::ZERO, |it| it.size))?;
+        let declared = Declared(&self.memory);
+        declared.scratch(SCRATCH, &binding)?;
+        let named = declared.named(&self.chain, FIRST_NAMED, &mut binding)?;
+        let weights = declared.buffer(PERSISTENT, "weights", &mut binding)?;
         let State::MeasuredOnGpu { files, gpu, plain } = &self.state else {
             unreachable!("the caller saw that it is measured");
         };
         let (library, chain, plain) = (self.library, &self.chain, plain.clone());
         let request = gpu::bound::Request { library, files, gpu, chain, plain };
-        let mut prepared = Prepared::new(request, named, weights, binding)?;
-        self.foreign.append(&mut prepared.foreign);
+        let memory = aegis_backend_gpu::Memory::bound(named, binding, SCRATCH, Some(weights));
+        let mut prepared = gpu::bound::prepare(&request, memory)?;
+        self.foreign.append(&mut prepared.take_foreign());
         self.state = State::BoundOnGpu(Box::new(prepared));
         Ok(())
     }
@@ -196,7 +199,7 @@ impl OnnxBackend {
         match &self.state {
             State::Loaded(_) | State::MeasuredOnGpu { .. } => Bytes::ZERO,
             State::Bound(stages) => lock(&stages[0].memory).scratch.high_water(),
-            State::BoundOnGpu(prepared) => prepared.scratch_used(),
+            State::BoundOnGpu(prepared) => prepared.programs().scratch_used(),
         }
     }
 
@@ -240,37 +243,12 @@ impl OnnxBackend {
             Ok(StageWork {
                 run: Mutex::new(Run { binding, file, inputs, outputs }),
                 job: Mutex::new(None),
-                read: if index == 0 { self.copies(true) } else { Vec::new() },
-                write: if index == last { self.copies(false) } else { Vec::new() },
+                read: if index == 0 { self.chain.copies(Direction::In) } else { Vec::new() },
+                write: if index == last { self.chain.copies(Direction::Out) } else { Vec::new() },
                 memory: Arc::clone(memory),
             })
         };
         stages.into_iter().enumerate().map(bind).collect()
-    }
-
-    /// Takes the memory of all named tensors from `binding`, in the chain's order, and sees that
-    /// everything is as large as was declared. What is carried may have become scratch, where the
-    /// model is never suspended.
-    fn take_named(&self, binding: &mut MemoryBinding) -> Result<Vec<Named>, BackendError> {
-        let declared = |wanted: TensorId| {
-            self.memory.iter().find(move |need| need.tensor == wanted).map(|need| need.size)
-        };
-        if let Some(needed) = declared(SCRATCH) {
-            let region = binding.region(SCRATCH).ok_or_else(|| missing("scratch"))?;
-            check_size("scratch", Bytes(region.len()), needed)?;
-        }
-        let take = |(number, tensor): (u16, &ChainTensor)| {
-            let (id, name) = (TensorId::first(number), &tensor.spec.name);
-            let needed = declared(id).expect("every named tensor was declared");
-            if let Some(region) = binding.region(id).filter(|_| tensor.role == Role::Carried) {
-                check_size(name, Bytes(region.len()), needed)?;
-                return Ok(Named::Shared(id));
-            }
-            let buffer = binding.buffer(id).ok_or_else(|| missing(name))?;
-            check_size(name, Bytes(buffer.len()), needed)?;
-            Ok(Named::Own(buffer))
-        };
-        (FIRST_NAMED..).zip(&self.chain.tensors).map(take).collect()
     }
 
     fn places<'a>(
@@ -280,19 +258,13 @@ impl OnnxBackend {
     ) -> Result<Vec<Place<'a>>, BackendError> {
         let place = |index: &usize| {
             let name = &self.chain.tensors[*index].spec.name;
-            place_of(&self.chain, *index, memory.place(*index, name)?)
+            place_of(
+                &self.chain,
+                *index,
+                memory.named[*index].place(name, |id| memory.scratch.region(id))?,
+            )
         };
         tensors.iter().map(place).collect()
-    }
-
-    /// The copies between slot and bound buffers: of all inputs, or of all outputs.
-    fn copies(&self, inputs: bool) -> Vec<Copy> {
-        let copy = |(tensor, named): (usize, &ChainTensor)| match named.role {
-            Role::Input(slot) if inputs => Some(Copy { slot, tensor }),
-            Role::Output(slot) if !inputs => Some(Copy { slot, tensor }),
-            Role::Input(_) | Role::Output(_) | Role::Carried => None,
-        };
-        self.chain.tensors.iter().enumerate().filter_map(copy).collect()
     }
 }
 
@@ -315,7 +287,7 @@ impl RuntimeBackend for OnnxBackend {
 
     fn remarks(&self) -> &[String] {
         match &self.state {
-            State::BoundOnGpu(prepared) => &prepared.remarks,
+            State::BoundOnGpu(prepared) => prepared.remarks(),
             State::Loaded(_) | State::Bound(_) | State::MeasuredOnGpu { .. } => &[],
         }
     }
@@ -331,7 +303,12 @@ impl RuntimeBackend for OnnxBackend {
             return Err(BackendError::BadBinding { reason: "an earlier binding failed".into() });
         }
         let stages = std::mem::take(stages);
-        let named = match self.take_named(&mut binding) {
+        let declared = Declared(&self.memory);
+        let taken = declared
+            .scratch(SCRATCH, &binding)
+            .map(drop)
+            .and_then(|()| declared.named(&self.chain, FIRST_NAMED, &mut binding));
+        let named = match taken {
             Ok(named) => named,
             Err(unfit) => {
                 self.state = State::Loaded(stages); // Another binding may fit.
@@ -373,22 +350,13 @@ impl RuntimeBackend for OnnxBackend {
     }
 }
 
-/// A copy between a slot's buffer and a bound one.
-#[derive(Clone, Copy, Debug)]
-struct Copy {
-    /// The index in the slot.
-    slot: usize,
-    /// The index in the chain.
-    tensor: usize,
-}
-
 /// One stage, ready to run any number of times.
 struct StageWork {
     run: Mutex<Run>,
     /// The job the next run belongs to; none while measuring.
     job: Mutex<Option<Arc<JobSlot>>>,
-    read: Vec<Copy>,
-    write: Vec<Copy>,
+    read: Vec<SlotCopy>,
+    write: Vec<SlotCopy>,
     // Dropped after `run`, whose binding points into it.
     memory: Arc<Mutex<Memory>>,
 }
@@ -399,38 +367,6 @@ struct Memory {
     named: Vec<Named>,
     /// Also keeps the regions of shared tensors.
     scratch: ScratchRange,
-}
-
-/// The memory of a tensor with a name.
-pub(crate) enum Named {
-    /// The model's own.
-    Own(DeviceBuffer),
-    /// A region of the binding that the scratch range keeps: a carried tensor of a model that is
-    /// never suspended.
-    Shared(TensorId),
-}
-
-impl Named {
-    /// The buffer of an input or output, which are never shared.
-    pub(crate) fn own(&mut self) -> &mut DeviceBuffer {
-        match self {
-            Self::Own(buffer) => buffer,
-            Self::Shared(tensor) => unreachable!("{tensor} is carried, and nothing copies it"),
-        }
-    }
-}
-
-impl Memory {
-    /// Where the tensor of this index lies.
-    fn place(&self, index: usize, name: &str) -> Result<PlaceMemory<'_>, BackendError> {
-        match &self.named[index] {
-            Named::Own(buffer) => Ok(PlaceMemory::Own(buffer)),
-            Named::Shared(id) => {
-                let region = self.scratch.region(*id).ok_or_else(|| missing(name))?;
-                Ok(PlaceMemory::Shared(region))
-            }
-        }
-    }
 }
 
 /// A bound session with what is needed to unbind it again.
@@ -554,24 +490,12 @@ pub(crate) fn chain_of(stages: &[LoadedStage]) -> Result<Chain, BackendError> {
 pub(crate) fn place_of<'a>(
     chain: &'a Chain,
     index: usize,
-    memory: PlaceMemory<'a>,
+    memory: named::Place<'a>,
 ) -> Result<Place<'a>, BackendError> {
     let spec = &chain.tensors[index].spec;
     let dtype = session::element_of(spec.dtype)
         .ok_or_else(|| runtime(format!("`{}` has no ONNX type", spec.name)))?;
     Ok(Place { spec, dtype, memory })
-}
-
-fn check_size(tensor: &str, given: Bytes, needed: Bytes) -> Result<(), BackendError> {
-    if given >= needed {
-        return Ok(());
-    }
-    let reason = format!("`{tensor}` needs {needed} and was given {given}");
-    Err(BackendError::BadBinding { reason })
-}
-
-pub(crate) fn missing(tensor: &str) -> BackendError {
-    BackendError::BadBinding { reason: format!("`{tensor}` has no place in it") }
 }
 
 pub(crate) fn runtime(reason: String) -> BackendError {

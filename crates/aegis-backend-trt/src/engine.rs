@@ -16,7 +16,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use aegis_context::chain::{Chain, ChainTensor, Role, Room};
+use aegis_backend_gpu::{Memory, Prepared};
+use aegis_context::chain::{Chain, Room};
+use aegis_context::named::Declared;
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, ModelDescription, RuntimeBackend};
 use aegis_cuda::{CudaStream, ForeignCharge};
@@ -24,9 +26,8 @@ use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, StageIndex, TensorId};
 
 use crate::gpu::Gpu;
-use crate::gpu::bound::{Prepared, Request};
+use crate::gpu::bound::{Engines, Request, prepare};
 use crate::gpu::load::{Measured, measure};
-use crate::gpu::memory::{Memory, Named, Regions};
 use crate::library::{Library, RUNTIME};
 
 /// The alignment of every planned tensor: what CUDA asks of memory that textures are made of, which is
@@ -72,7 +73,7 @@ enum State {
         gpu: Box<Gpu>,
         aux: Vec<Arc<CudaStream>>,
     },
-    Bound(Box<Prepared>),
+    Bound(Box<Prepared<Engines>>),
     /// An earlier binding failed half way.
     Broken,
 }
@@ -112,41 +113,13 @@ impl TrtBackend {
     }
 
     /// Takes the model's memory out of `binding`, and sees that everything is as large as was
-    /// declared. What is carried may have become scratch, where the model is never suspended.
+    /// declared.
     fn take(&self, mut binding: MemoryBinding) -> Result<Memory, BackendError> {
-        if let Some(needed) = self.declared(SCRATCH) {
-            let region = binding.region(SCRATCH).ok_or_else(|| missing("scratch"))?;
-            check_size("scratch", Bytes(region.len()), needed)?;
-        }
-        let weights = binding.buffer(PERSISTENT).ok_or_else(|| missing("weights"))?;
-        let needed = self.declared(PERSISTENT).unwrap_or(Bytes::ZERO);
-        check_size("weights", Bytes(weights.len()), needed)?;
-        let mut named = Vec::with_capacity(self.chain.tensors.len());
-        for (number, tensor) in (FIRST_NAMED..).zip(&self.chain.tensors) {
-            named.push(self.take_named(TensorId::first(number), tensor, &mut binding)?);
-        }
-        Ok(Memory { named, regions: Regions::Bound(binding), _weights: weights })
-    }
-
-    fn take_named(
-        &self,
-        id: TensorId,
-        tensor: &ChainTensor,
-        binding: &mut MemoryBinding,
-    ) -> Result<Named, BackendError> {
-        let name = &tensor.spec.name;
-        let needed = self.declared(id).expect("every named tensor was declared");
-        if let Some(region) = binding.region(id).filter(|_| tensor.role == Role::Carried) {
-            check_size(name, Bytes(region.len()), needed)?;
-            return Ok(Named::Shared(id));
-        }
-        let buffer = binding.buffer(id).ok_or_else(|| missing(name))?;
-        check_size(name, Bytes(buffer.len()), needed)?;
-        Ok(Named::Own(buffer))
-    }
-
-    fn declared(&self, wanted: TensorId) -> Option<Bytes> {
-        self.memory.iter().find(|need| need.tensor == wanted).map(|need| need.size)
+        let declared = Declared(&self.memory);
+        declared.scratch(SCRATCH, &binding)?;
+        let kept = declared.buffer(PERSISTENT, "weights", &mut binding)?;
+        let named = declared.named(&self.chain, FIRST_NAMED, &mut binding)?;
+        Ok(Memory::bound(named, binding, SCRATCH, Some(kept)))
     }
 }
 
@@ -169,7 +142,7 @@ impl RuntimeBackend for TrtBackend {
 
     fn remarks(&self) -> &[String] {
         match &self.state {
-            State::Bound(prepared) => &prepared.remarks,
+            State::Bound(prepared) => prepared.remarks(),
             State::Measured { .. } | State::Broken => &[],
         }
     }
@@ -186,8 +159,8 @@ impl RuntimeBackend for TrtBackend {
             unreachable!("it was measured a moment ago")
         };
         let request = Request { files: &files, gpu: &gpu, chain: &self.chain, aux: &aux };
-        let mut prepared = Prepared::new(&request, memory)?;
-        self.foreign.append(&mut prepared.foreign);
+        let mut prepared = prepare(&request, memory)?;
+        self.foreign.append(&mut prepared.take_foreign());
         self.state = State::Bound(Box::new(prepared));
         Ok(())
     }
@@ -223,17 +196,6 @@ fn requirements(chain: &Chain, stages: u16, kept: Bytes, scratch: Bytes) -> Vec<
     }
     all.extend(chain.lifetimes(FIRST_NAMED, ROOM));
     all
-}
-
-fn check_size(tensor: &str, given: Bytes, needed: Bytes) -> Result<(), BackendError> {
-    if given >= needed {
-        return Ok(());
-    }
-    Err(unbindable(&format!("`{tensor}` needs {needed} and was given {given}")))
-}
-
-pub(crate) fn missing(tensor: &str) -> BackendError {
-    unbindable(&format!("`{tensor}` has no place in it"))
 }
 
 fn unbindable(reason: &str) -> BackendError {

@@ -10,16 +10,16 @@
 
 use std::sync::Arc;
 
+use aegis_backend_gpu::Memory;
 use aegis_context::chain::Chain;
-use aegis_context::{BackendError, DType};
-use aegis_cuda::{CudaStream, DriverKind, HostBuffer};
+use aegis_context::{BackendError, DType, named};
+use aegis_cuda::{CudaStream, DeviceBuffer, DriverKind, HostBuffer};
 use aegis_trace::Bytes;
 use trtx::Severity;
 
 use crate::facts::{Element, EngineFacts, Place, TensorFact};
 use crate::ffi::{self, Addresses};
 use crate::gpu::Gpu;
-use crate::gpu::memory::{Memory, Named};
 use crate::log::Heard;
 use crate::persistent::Persistent;
 use crate::refusal;
@@ -202,22 +202,22 @@ impl MockEngine {
         }
         for Pair { staging, from, to } in &mut self.copies {
             if self.on_gpu {
-                ffi::gather(stream, own(&memory.named[*from])?, staging)?;
-                ffi::scatter(stream, staging, own(&memory.named[*to])?)?;
+                ffi::gather(stream, own(memory, *from)?, staging)?;
+                ffi::scatter(stream, staging, own(memory, *to)?)?;
             } else {
-                own(&memory.named[*from])?.read(0, staging)?;
-                memory.named[*to].own().write(0, staging)?;
+                own(memory, *from)?.read(0, staging)?;
+                memory.own(*to).write(0, staging)?;
             }
         }
         Ok(())
     }
 }
 
-fn own(named: &Named) -> Result<&aegis_cuda::DeviceBuffer, BackendError> {
-    match named {
-        Named::Own(buffer) => Ok(buffer),
-        Named::Shared(tensor) => {
-            let reason = format!("a mock does not copy {tensor}, which other models share");
+fn own(memory: &Memory, tensor: usize) -> Result<&DeviceBuffer, BackendError> {
+    match memory.place(tensor, "a tensor of a mock")? {
+        named::Place::Own(buffer) => Ok(buffer),
+        named::Place::Shared(_) => {
+            let reason = "a mock does not copy what other models share".to_owned();
             Err(BackendError::Runtime { reason })
         }
     }

@@ -20,8 +20,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aegis_context::chain::{Chain, ChainTensor, Role, Room, StageFace};
+use aegis_backend_gpu::Prepared;
+use aegis_context::chain::{Chain, Direction, Room, SlotCopy, StageFace};
 use aegis_context::context::error_line;
+use aegis_context::named::Declared;
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, ModelDescription, RuntimeBackend};
 use aegis_cuda::{
@@ -32,6 +34,7 @@ use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, StageIndex, TensorId};
 
 use crate::ffi::{Module, Program, ScratchRange, Served, heap_in_use};
+use crate::gpu::bound::Machines;
 use crate::gpu::{self, Gpu};
 use crate::library::Library;
 use crate::manifest::{Machine, Manifest};
@@ -72,7 +75,6 @@ pub struct TvmBackend {
     state: State,
     gpu: Option<Gpu>,
     interface: String,
-    remarks: Vec<String>,
     /// What its libraries took of a GPU and keep. Declared after the state, which goes first.
     foreign: Vec<ForeignCharge>,
 }
@@ -81,7 +83,7 @@ pub struct TvmBackend {
 enum State {
     Loaded(Vec<Module>),
     Bound(Vec<Arc<StageWork>>),
-    BoundOnGpu(Box<gpu::bound::Prepared>),
+    BoundOnGpu(Box<Prepared<Machines>>),
 }
 
 /// What the files of a model promise together.
@@ -140,8 +142,8 @@ impl TvmBackend {
         let Files { manifests, chain } = files;
         let description = chain.description();
         let (state, interface) = (State::Loaded(Vec::new()), library.interface().to_owned());
-        let (memory, remarks, foreign) = (Vec::new(), Vec::new(), Vec::new());
-        Self { chain, manifests, description, memory, state, gpu, interface, remarks, foreign }
+        let (memory, foreign) = (Vec::new(), Vec::new());
+        Self { chain, manifests, description, memory, state, gpu, interface, foreign }
     }
 
     /// The lifetimes of everything: the totals first, then every tensor with a name.
@@ -168,7 +170,7 @@ impl TvmBackend {
         match &self.state {
             State::Loaded(_) => Bytes::ZERO,
             State::Bound(stages) => lock(&stages[0].memory).scratch.high_water(),
-            State::BoundOnGpu(prepared) => prepared.scratch_used(),
+            State::BoundOnGpu(prepared) => prepared.programs().scratch_used(),
         }
     }
 
@@ -184,36 +186,14 @@ impl TvmBackend {
 
     /// Takes the memory of the whole model out of `binding`, each part as large as was declared.
     fn take(&self, mut binding: MemoryBinding) -> Result<Memory, BackendError> {
-        let declared = |wanted: TensorId| {
-            self.memory.iter().find(move |need| need.tensor == wanted).map(|need| need.size)
-        };
-        let scratch = match declared(SCRATCH) {
-            Some(needed) => {
-                let region = binding.region(SCRATCH).ok_or_else(|| missing("scratch"))?;
-                check_size("scratch", Bytes(region.len()), needed)?;
-                place::range_of_region(region, self.gpu.as_ref())
-            }
+        let declared = Declared(&self.memory);
+        let scratch = match declared.scratch(SCRATCH, &binding)? {
+            Some(region) => place::range_of_region(region, self.gpu.as_ref()),
             None => ScratchRange::new(0, 0, self.gpu.as_ref().map(|gpu| gpu.ordinal)),
         };
-        let take = |(number, tensor): (u16, &ChainTensor)| {
-            let (id, name) = (TensorId::first(number), &tensor.spec.name);
-            let needed = declared(id).expect("every named tensor was declared");
-            if let Some(region) = binding.region(id).filter(|_| tensor.role == Role::Carried) {
-                check_size(name, Bytes(region.len()), needed)?;
-                return Ok(place::Named::Shared(id));
-            }
-            let buffer = binding.buffer(id).ok_or_else(|| missing(name))?;
-            check_size(name, Bytes(buffer.len()), needed)?;
-            Ok(place::Named::Own(buffer))
-        };
-        let named = (FIRST_NAMED..).zip(&self.chain.tensors).map(take);
-        let named = named.collect::<Result<_, BackendError>>()?;
-        let weights = match declared(WEIGHTS) {
-            Some(needed) => {
-                let buffer = binding.buffer(WEIGHTS).ok_or_else(|| missing("weights"))?;
-                check_size("weights", Bytes(buffer.len()), needed)?;
-                Some(buffer)
-            }
+        let named = declared.named(&self.chain, FIRST_NAMED, &mut binding)?;
+        let weights = match declared.size(WEIGHTS) {
+            Some(_) => Some(declared.buffer(WEIGHTS, "weights", &mut binding)?),
             None => None,
         };
         Ok(Memory { scratch, named, weights, binding: Some(binding) })
@@ -231,8 +211,8 @@ impl TvmBackend {
             Arc::new(StageWork {
                 program: Mutex::new(program),
                 job: Mutex::new(None),
-                read: if index == 0 { place::copies(&self.chain, true) } else { Vec::new() },
-                write: if index == last { place::copies(&self.chain, false) } else { Vec::new() },
+                read: if index == 0 { self.chain.copies(Direction::In) } else { Vec::new() },
+                write: if index == last { self.chain.copies(Direction::Out) } else { Vec::new() },
                 memory: Arc::clone(&memory),
             })
         };
@@ -289,7 +269,10 @@ impl RuntimeBackend for TvmBackend {
     }
 
     fn remarks(&self) -> &[String] {
-        &self.remarks
+        match &self.state {
+            State::BoundOnGpu(prepared) => prepared.remarks(),
+            State::Loaded(_) | State::Bound(_) => &[],
+        }
     }
 
     fn bind(&mut self, binding: MemoryBinding) -> Result<(), BackendError> {
@@ -305,10 +288,8 @@ impl RuntimeBackend for TvmBackend {
             None => self.bind_on_processor(modules, memory),
             Some(gpu) => {
                 let (manifests, chain) = (&self.manifests, &self.chain);
-                let mut prepared =
-                    gpu::bound::Prepared::new(manifests, chain, modules, memory, gpu)?;
-                self.foreign.append(&mut prepared.foreign);
-                self.remarks.append(&mut prepared.remarks);
+                let mut prepared = gpu::bound::prepare(manifests, chain, modules, memory, gpu)?;
+                self.foreign.append(&mut prepared.take_foreign());
                 self.state = State::BoundOnGpu(Box::new(prepared));
                 Ok(())
             }
@@ -349,8 +330,8 @@ struct StageWork {
     program: Mutex<Program>,
     /// The job the next run belongs to.
     job: Mutex<Option<Arc<JobSlot>>>,
-    read: Vec<place::Copy>,
-    write: Vec<place::Copy>,
+    read: Vec<SlotCopy>,
+    write: Vec<SlotCopy>,
     // Dropped after the program, which points into it.
     memory: Arc<Mutex<Memory>>,
 }
@@ -438,18 +419,6 @@ fn size_of(files: &[PathBuf]) -> Result<Bytes, BackendError> {
     files.iter().map(size).sum()
 }
 
-fn check_size(tensor: &str, given: Bytes, needed: Bytes) -> Result<(), BackendError> {
-    if given >= needed {
-        return Ok(());
-    }
-    let reason = format!("`{tensor}` needs {needed} and was given {given}");
-    Err(BackendError::BadBinding { reason })
-}
-
-pub(crate) fn missing(tensor: &str) -> BackendError {
-    BackendError::BadBinding { reason: format!("`{tensor}` has no place in it") }
-}
-
 pub(crate) fn runtime(reason: String) -> BackendError {
     BackendError::Runtime { reason }
 }
@@ -462,6 +431,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::ffi::{Place, PlaceMemory};
+    use aegis_context::named;
 
     /// The compiled network of the golden set. Without it, or without the libraries, the test fails.
     fn golden(name: &str) -> PathBuf {
@@ -489,7 +459,8 @@ mod tests {
         let rest = buffer(128 << 10, scratch.max(256) as u64);
         let start = aegis_cuda::interop::buffer_ptr(&rest).as_ptr().expose_provenance();
         buffers.push(rest);
-        let own = |spec, index: usize| Place { spec, memory: PlaceMemory::Own(&buffers[index]) };
+        let whole = |index: usize| PlaceMemory::Whole(named::Place::Own(&buffers[index]));
+        let own = |spec, index: usize| Place { spec, memory: whole(index) };
         let mut inputs = vec![own(&manifest.inputs[0], 1)];
         for (spec, offset) in &manifest.tensors {
             inputs.push(Place { spec, memory: PlaceMemory::Part(&buffers[0], *offset) });

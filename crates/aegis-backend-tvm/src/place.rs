@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
-use aegis_context::chain::{Chain, ChainTensor, Role};
+use aegis_context::chain::{Chain, Direction};
+use aegis_context::named::{Named, missing};
 use aegis_context::{BackendError, TensorSpec, sample};
 use aegis_cuda::{DeviceArena, DeviceBuffer, SharedRegion, interop};
 use aegis_memory::MemoryBinding;
-use aegis_trace::{Bytes, TensorId};
+use aegis_trace::Bytes;
 
-use crate::engine::{ALIGNMENT, FIRST_NAMED, Files, ROOM, accept, missing, runtime};
+use crate::engine::{ALIGNMENT, FIRST_NAMED, Files, ROOM, accept, runtime};
 use crate::ffi::{Module, Place, PlaceMemory, Program, ScratchRange, Served};
 use crate::gpu::Gpu;
 use crate::manifest::Manifest;
@@ -26,23 +27,6 @@ pub(crate) struct Memory {
     pub(crate) binding: Option<MemoryBinding>,
 }
 
-/// The memory of a tensor with a name.
-pub(crate) enum Named {
-    /// The model's own.
-    Own(DeviceBuffer),
-    /// A region of the binding: a carried tensor of a model that is never suspended.
-    Shared(TensorId),
-}
-
-/// A copy between a slot's buffer and a bound one.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Copy {
-    /// The index in the slot.
-    pub(crate) slot: usize,
-    /// The index in the chain.
-    pub(crate) tensor: usize,
-}
-
 /// What measuring found.
 pub(crate) struct Measured {
     pub(crate) modules: Vec<Module>,
@@ -50,25 +34,10 @@ pub(crate) struct Measured {
     pub(crate) scratch: Bytes,
 }
 
-impl Named {
-    /// The buffer of an input or output, which are never shared.
-    pub(crate) fn own(&mut self) -> &mut DeviceBuffer {
-        match self {
-            Self::Own(buffer) => buffer,
-            Self::Shared(tensor) => unreachable!("{tensor} is carried, and nothing copies it"),
-        }
-    }
-}
-
 impl Memory {
     fn place(&self, index: usize, name: &str) -> Result<PlaceMemory<'_>, BackendError> {
-        match &self.named[index] {
-            Named::Own(buffer) => Ok(PlaceMemory::Own(buffer)),
-            Named::Shared(id) => {
-                let region = self.binding.as_ref().and_then(|binding| binding.region(*id));
-                region.map(PlaceMemory::Shared).ok_or_else(|| missing(name))
-            }
-        }
+        let region = |id| self.binding.as_ref().and_then(|binding| binding.region(id));
+        Ok(PlaceMemory::Whole(self.named[index].place(name, region)?))
     }
 }
 
@@ -193,22 +162,11 @@ impl Cutter<'_> {
 
 /// Writes the inputs that a model is prepared with.
 pub(crate) fn fill_inputs(chain: &Chain, named: &mut [Named]) -> Result<(), BackendError> {
-    for copy in copies(chain, true) {
+    for copy in chain.copies(Direction::In) {
         let bytes = sample::bytes(&chain.tensors[copy.tensor].spec);
         named[copy.tensor].own().write(0, &bytes)?;
     }
     Ok(())
-}
-
-/// The copies of the model's inputs, or of its outputs.
-pub(crate) fn copies(chain: &Chain, inputs: bool) -> Vec<Copy> {
-    let copy = |(tensor, role): (usize, Role)| match role {
-        Role::Input(slot) if inputs => Some(Copy { slot, tensor }),
-        Role::Output(slot) if !inputs => Some(Copy { slot, tensor }),
-        Role::Input(_) | Role::Output(_) | Role::Carried => None,
-    };
-    let roles = chain.tensors.iter().map(|named: &ChainTensor| named.role);
-    roles.enumerate().filter_map(copy).collect()
 }
 
 /// The addresses of `region` as scratch, on the processor or on `gpu`.

@@ -13,7 +13,7 @@ use aegis::Nanos;
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::figures::{Memory, ModelFigures, Observed};
+use crate::figures::{FromDue, Memory, ModelFigures, Observed};
 use crate::headline::driver_of;
 use crate::session::{Bare, Call, Provider};
 use crate::setting::{Setting, process_memory};
@@ -222,6 +222,7 @@ impl Task {
             lost: seen.lost,
             over_bound: 0,
             response: Quantiles::of(&mut seen.responses),
+            from_due: FromDue::of(&mut seen.responses, self.deadline.as_nanos()),
             execution: Quantiles::of(&mut seen.executions),
         }
     }

@@ -53,8 +53,29 @@ pub(crate) struct ModelFigures {
     pub over_bound: u64,
     /// From release to end, nanoseconds.
     pub response: Quantiles,
+    /// From the point at which the job was due to its end, nanoseconds: the response, and before it how
+    /// late the job was submitted. `None` where a job is due when another one triggers it.
+    #[serde(default)]
+    pub from_due: Option<FromDue>,
     /// The run itself: on the device where that is known, else the call; nanoseconds.
     pub execution: Quantiles,
+}
+
+/// Responses that count from the points at which jobs were due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FromDue {
+    /// Nanoseconds.
+    pub response: Quantiles,
+    /// How many were longer than the deadline.
+    pub missed: u64,
+}
+
+impl FromDue {
+    /// Of these responses; none, where there are none.
+    pub(crate) fn of(responses: &mut [u64], deadline: u64) -> Option<Self> {
+        let missed = responses.iter().filter(|response| **response > deadline).count() as u64;
+        (!responses.is_empty()).then(|| Self { response: Quantiles::of(responses), missed })
+    }
 }
 
 /// Device memory, in bytes.
@@ -110,6 +131,14 @@ impl Observed {
     pub(crate) fn misses(&self) -> u64 {
         let omitted = self.device.as_ref().map_or(0, |device| device.omitted);
         omitted + self.models.iter().map(|model| model.missed + model.lost).sum::<u64>()
+    }
+
+    /// The same with deadlines that count from the point at which each job was due, where that is known.
+    pub(crate) fn misses_from_due(&self) -> u64 {
+        let more = |model: &ModelFigures| {
+            model.from_due.map_or(0, |from_due| from_due.missed.saturating_sub(model.missed))
+        };
+        self.misses() + self.models.iter().map(more).sum::<u64>()
     }
 
     /// Whether every deadline was met, and every response within its bound.

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use aegis::drive::Load;
 use aegis::workload::Driver;
 use aegis::{
-    DropReason, JobId, ModelId, Nanos, Pipeline, Record, Report, Runtime, TraceEvent, Verdict,
+    DropReason, JobId, ModelId, Nanos, Pipeline, Record, Report, Runtime, Timestamp, TraceEvent,
+    Verdict,
 };
 use anyhow::bail;
 
-use crate::figures::{DeviceFigures, Memory, ModelFigures, Observed};
+use crate::figures::{DeviceFigures, FromDue, Memory, ModelFigures, Observed};
 use crate::setting::Setting;
 use crate::stats::Quantiles;
 use crate::variant::{Change, Variant};
@@ -39,7 +40,6 @@ pub(crate) fn run(
     let mut memory = Memory::default();
     for run in 1..=runs {
         let report = once(&variant.pipeline, length, &mut tally, &mut memory, &mut setting)?;
-        tally.end_run();
         println!(
             "run {run} of {runs}: {} jobs so far, {} misses, {} losses",
             tally.models.values().map(|seen| seen.responses.len()).sum::<usize>(),
@@ -92,7 +92,10 @@ fn once(
     runtime.start()?;
     drop(runtime.take_trace());
     let begun = Instant::now();
-    let load = Load::start(pipeline.load(&verdicts), Arc::clone(runtime.clock()))?;
+    let sources = pipeline.load(&verdicts);
+    let periods: BTreeMap<ModelId, Nanos> =
+        sources.models.iter().map(|driven| (driven.model.id(), driven.period)).collect();
+    let load = Load::start(sources, Arc::clone(runtime.clock()))?;
     while begun.elapsed() < Duration::from(length) {
         std::thread::sleep(TAKE_EVERY);
         tally.take(runtime.take_trace());
@@ -107,6 +110,7 @@ fn once(
     let came = summary.submitted.saturating_add(summary.refused);
     tally.figures.omitted += summary.due.saturating_sub(came);
     tally.take(runtime.take_trace());
+    tally.end_run(summary.start, &periods);
     tally.figures.events_lost += runtime.report().events_dropped;
     stopped?;
     Ok(runtime.report())
@@ -167,6 +171,10 @@ impl Copied {
 #[derive(Default)]
 struct Seen {
     responses: Vec<u64>,
+    /// The jobs of this run: release and response.
+    jobs: Vec<[u64; 2]>,
+    /// Responses from the points at which jobs were due.
+    from_due: Vec<u64>,
     executions: Vec<u64>,
     missed: u64,
     lost: u64,
@@ -191,8 +199,9 @@ impl Tally {
                 self.stages.push([started.0, finished.0, release]);
             }
             TraceEvent::Completed { job, response, execution } => {
-                self.releases.remove(&job);
+                let release = self.releases.remove(&job);
                 let seen = self.models.entry(job.model).or_default();
+                seen.jobs.extend(release.map(|release| [release, response.as_nanos()]));
                 seen.responses.push(response.as_nanos());
                 seen.executions.push(execution.as_nanos());
             }
@@ -213,9 +222,20 @@ impl Tally {
         self.models.entry(model).or_default()
     }
 
-    /// Takes the stages of a run as intervals: those of several partitions overlap and count once.
-    fn end_run(&mut self) {
+    /// Ends a run in which the models with `periods` were due from `start` on.
+    fn end_run(&mut self, start: Timestamp, periods: &BTreeMap<ModelId, Nanos>) {
         self.releases.clear();
+        for (model, seen) in &mut self.models {
+            let jobs = std::mem::take(&mut seen.jobs);
+            let Some(period) = periods.get(model) else { continue };
+            let late = |release: u64| release.saturating_sub(start.0) % period.0;
+            seen.from_due.extend(jobs.iter().map(|[release, response]| late(*release) + response));
+        }
+        self.measure_stages();
+    }
+
+    /// Takes the stages of a run as intervals: those of several partitions overlap and count once.
+    fn measure_stages(&mut self) {
         let mut stages = std::mem::take(&mut self.stages);
         stages.sort_unstable();
         let mut until: Option<u64> = None;
@@ -249,16 +269,18 @@ impl Tally {
         let models = report.models.iter().map(|model| {
             let mut seen = self.models.remove(&model.model).unwrap_or_default();
             let nanos = |time: Option<Nanos>| time.map_or(0, Nanos::as_nanos);
+            let deadline = nanos(model.deadline());
             ModelFigures {
                 name: model.name.clone(),
                 period: nanos(model.period()),
-                deadline: nanos(model.deadline()),
+                deadline,
                 bound: model.bound.map(Nanos::as_nanos),
                 completed: seen.responses.len() as u64,
                 missed: seen.missed,
                 lost: seen.lost,
                 over_bound: seen.over_bound,
                 response: Quantiles::of(&mut seen.responses),
+                from_due: FromDue::of(&mut seen.from_due, deadline),
                 execution: Quantiles::of(&mut seen.executions),
             }
         });
@@ -281,6 +303,20 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_was_submitted_late_counts_from_where_it_was_due() {
+        let [periodic, triggered] = [0, 1].map(ModelId::first);
+        let seen = || Seen { jobs: vec![[1000, 5], [1103, 7]], ..Seen::default() };
+        let models = BTreeMap::from([(periodic, seen()), (triggered, seen())]);
+        let mut tally = Tally { models, ..Tally::default() };
+        tally.end_run(Timestamp(1000), &BTreeMap::from([(periodic, Nanos(100))]));
+        assert_eq!(tally.models[&periodic].from_due, [5, 3 + 7]);
+        assert!(tally.models[&triggered].from_due.is_empty(), "nobody knows when it was due");
+        let from_due =
+            FromDue::of(&mut tally.models.get_mut(&periodic).expect("it ran").from_due, 9);
+        assert_eq!(from_due.expect("two jobs").missed, 1);
+    }
+
+    #[test]
     fn gaps_count_only_where_a_job_waited_and_overlaps_count_once() {
         let mut tally = Tally {
             // Back to back after 5; idle until 100; two partitions at once from 200 on.
@@ -293,7 +329,7 @@ mod tests {
             ],
             ..Tally::default()
         };
-        tally.end_run();
+        tally.measure_stages();
         assert_eq!((tally.busy, tally.gaps), (10 + 5 + 10 + 30, vec![5]));
     }
 }

@@ -49,6 +49,24 @@ pub struct Chain {
     pub gives: Vec<Vec<usize>>,
 }
 
+/// A copy between a buffer of a job's slot and a tensor of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotCopy {
+    /// The index among the slot's inputs, or outputs.
+    pub slot: usize,
+    /// The index in [`Chain::tensors`].
+    pub tensor: usize,
+}
+
+/// Which way copies between slot and model go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the slot's inputs to the model.
+    In,
+    /// From the model to the slot's outputs.
+    Out,
+}
+
 /// The interface of one stage.
 #[derive(Clone, Copy, Debug)]
 pub struct StageFace<'a> {
@@ -159,6 +177,18 @@ impl Chain {
         }
     }
 
+    /// The copies that a job of the model takes in one direction, in the order of the slot's buffers.
+    #[must_use]
+    pub fn copies(&self, direction: Direction) -> Vec<SlotCopy> {
+        let copy = |(tensor, named): (usize, &ChainTensor)| match (named.role, direction) {
+            (Role::Input(slot), Direction::In) | (Role::Output(slot), Direction::Out) => {
+                Some(SlotCopy { slot, tensor })
+            }
+            (Role::Input(_) | Role::Output(_) | Role::Carried, _) => None,
+        };
+        self.tensors.iter().enumerate().filter_map(copy).collect()
+    }
+
     /// The lifetimes of all named tensors, numbered from `first`, each of `room.padding` more bytes
     /// than the tensor has. Steps are stages.
     ///
@@ -214,6 +244,8 @@ mod tests {
         assert_eq!(description.stages, 2);
         let carried = chain.tensors.iter().filter(|t| t.role == Role::Carried).count();
         assert_eq!(carried, 2);
+        assert_eq!(chain.copies(Direction::In), [SlotCopy { slot: 0, tensor: 0 }]);
+        assert_eq!(chain.copies(Direction::Out), [SlotCopy { slot: 0, tensor: 3 }]);
         let spans: Vec<_> = chain
             .lifetimes(2, Room { alignment: 256, padding: Bytes::ZERO })
             .iter()

@@ -22,6 +22,7 @@ pub mod context;
 pub mod description;
 pub mod error;
 pub mod foreign;
+pub mod named;
 pub mod sample;
 pub mod sim;
 pub mod slot;

@@ -104,6 +104,8 @@ fn sample(n: u32) -> f32 {
 /// What the generator did, and what it could not do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadSummary {
+    /// When the first jobs were due: job `k` of a model at its period was due `k` periods later.
+    pub start: Timestamp,
     /// Jobs that a generator without any lateness would have submitted: each model at its period, and
     /// a triggered one after each trigger.
     pub due: u64,
@@ -122,8 +124,15 @@ pub struct LoadSummary {
 pub struct Load {
     done: Arc<AtomicBool>,
     counts: Arc<Counts>,
-    thread: JoinHandle<u64>,
+    thread: JoinHandle<Ran>,
     chains: Vec<Chained>,
+}
+
+/// When a generator began, and how many jobs were due until it ended.
+#[derive(Clone, Copy, Debug)]
+struct Ran {
+    start: Timestamp,
+    due: u64,
 }
 
 #[derive(Debug, Default)]
@@ -170,8 +179,8 @@ impl Load {
     pub fn end(self) -> EndedLoad {
         self.done.store(true, Ordering::Release);
         self.thread.thread().unpark();
-        let due = self.thread.join().expect("the generator does not panic");
-        EndedLoad { due, counts: self.counts, chains: self.chains }
+        let ran = self.thread.join().expect("the generator does not panic");
+        EndedLoad { ran, counts: self.counts, chains: self.chains }
     }
 }
 
@@ -179,7 +188,7 @@ impl Load {
 #[derive(Debug)]
 #[must_use = "what was submitted is known by its summary alone"]
 pub struct EndedLoad {
-    due: u64,
+    ran: Ran,
     counts: Arc<Counts>,
     chains: Vec<Chained>,
 }
@@ -195,7 +204,8 @@ impl EndedLoad {
         let chains = self.chains.into_iter().map(Chained::finish).collect();
         let seen = |of: &AtomicU64| of.load(Ordering::Relaxed);
         LoadSummary {
-            due: self.due + seen(&self.counts.triggered),
+            start: self.ran.start,
+            due: self.ran.due + seen(&self.counts.triggered),
             submitted: seen(&self.counts.submitted),
             refused: seen(&self.counts.refused),
             refused_best_effort: seen(&self.counts.refused_best_effort),
@@ -228,13 +238,15 @@ struct Generator {
 }
 
 impl Generator {
-    /// Submits until told to end; how many jobs were due by then.
-    fn run(mut self) -> u64 {
+    /// Submits until told to end.
+    fn run(mut self) -> Ran {
         let start = self.clock.now();
         let mut due: BinaryHeap<Reverse<(Timestamp, usize)>> =
             (0..self.models.len()).map(|index| Reverse((start, index))).collect();
         while !self.done.load(Ordering::Acquire) {
-            let Some(Reverse((at, index))) = due.peek().copied() else { return 0 };
+            let Some(Reverse((at, index))) = due.peek().copied() else {
+                return Ran { start, due: 0 };
+            };
             let now = self.clock.now();
             if now < at {
                 thread::park_timeout(Duration::from(at - now));
@@ -246,7 +258,7 @@ impl Generator {
             due.push(Reverse((next, index)));
         }
         let ran = self.clock.now().saturating_since(start);
-        self.models.iter().map(|model| ran / model.period + 1).sum()
+        Ran { start, due: self.models.iter().map(|model| ran / model.period + 1).sum() }
     }
 
     fn submit(&mut self, index: usize) {

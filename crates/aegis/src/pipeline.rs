@@ -45,8 +45,6 @@ use crate::workload::{
     Workload,
 };
 
-/// How long idle threads poll before they sleep, when a workload runs.
-const SPIN: Nanos = Nanos::from_micros(50);
 /// Events each thread can record between two drains, 50 ms apart.
 const TRACE_CAPACITY: usize = 1 << 14;
 
@@ -159,7 +157,7 @@ impl Pipeline {
             memory: self.workload.device.memory,
             partitions: self.workload.partitions.iter().map(spec).collect(),
             rounds: usize::try_from(self.workload.wcet.samples).unwrap_or(usize::MAX),
-            spin: SPIN,
+            spin: self.workload.scheduler.idle_spin,
             realtime: true,
             uploads_ahead: self.workload.overheads.uploads_ahead,
         };
@@ -454,7 +452,7 @@ impl Pipeline {
             .overrun(scheduler.overrun)
             .overheads(self.workload.overheads)
             .trace_capacity(TRACE_CAPACITY)
-            .spin(SPIN)
+            .spin(scheduler.idle_spin)
             .realtime(true)
     }
 

@@ -15,7 +15,6 @@
 //!    trusted to the schedule.
 
 mod allocator;
-mod device;
 mod device_range;
 mod loader;
 mod provider;
@@ -29,12 +28,11 @@ use std::ptr::{self, NonNull};
 use aegis_trace::Bytes;
 use ort::sys;
 
-pub(crate) use device::{aim_input, aim_output, copy_in, copy_out, fill_scratch};
 pub(crate) use device_range::{DeviceRange, Kept, while_capturing};
 use loader::Loaded;
 pub(crate) use provider::{Provider, append};
 pub(crate) use range::{ScratchRange, Served};
-pub(crate) use run::{Binding, Place, PlaceMemory};
+pub(crate) use run::{Binding, Place};
 
 /// The process's ONNX Runtime environment with our allocator on it.
 #[derive(Debug)]

@@ -5,9 +5,9 @@ use std::ffi::{CStr, CString};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use aegis_context::TensorSpec;
+use aegis_context::{TensorSpec, named};
+use aegis_cuda::CudaStream;
 use aegis_cuda::interop::{buffer_ptr, discarding as discard, region_ptr};
-use aegis_cuda::{CudaStream, DeviceBuffer, SharedRegion};
 use ort::AsPointer;
 use ort::session::Session;
 use ort::sys;
@@ -23,32 +23,7 @@ pub(crate) struct Place<'a> {
     /// The type of its elements.
     pub(crate) dtype: sys::ONNXTensorElementDataType,
     /// Its memory, of at least its size.
-    pub(crate) memory: PlaceMemory<'a>,
-}
-
-/// Where the memory of a tensor comes from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum PlaceMemory<'a> {
-    /// The model's own.
-    Own(&'a DeviceBuffer),
-    /// Shared with what is never live together with it.
-    Shared(&'a SharedRegion),
-}
-
-impl PlaceMemory<'_> {
-    fn len(self) -> u64 {
-        match self {
-            Self::Own(buffer) => buffer.len(),
-            Self::Shared(region) => region.len(),
-        }
-    }
-
-    fn ptr(self) -> NonNull<u8> {
-        match self {
-            Self::Own(buffer) => buffer_ptr(buffer),
-            Self::Shared(region) => region_ptr(region),
-        }
-    }
+    pub(crate) memory: named::Place<'a>,
 }
 
 /// One session with its inputs and outputs bound, once and for all.
@@ -213,9 +188,14 @@ type BindFunction = unsafe extern "system" fn(
 /// A tensor value over the memory of `place`.
 fn tensor_over(kind: MemoryInfo, place: &Place<'_>) -> Result<NonNull<sys::OrtValue>, String> {
     let bytes = place.spec.bytes();
-    if place.memory.len() < bytes as u64 {
-        return Err(format!("{} needs {bytes} bytes of {}", place.spec, place.memory.len()));
+    let room = place.memory.bytes().as_u64();
+    if room < bytes as u64 {
+        return Err(format!("{} needs {bytes} bytes of {room}", place.spec));
     }
+    let address = match place.memory {
+        named::Place::Own(buffer) => buffer_ptr(buffer),
+        named::Place::Shared(region) => region_ptr(region),
+    };
     let axis = |size: &usize| i64::try_from(*size).map_err(|error| error.to_string());
     let shape: Vec<i64> = place.spec.shape.iter().map(axis).collect::<Result<_, _>>()?;
     let mut value = ptr::null_mut();
@@ -225,7 +205,7 @@ fn tensor_over(kind: MemoryInfo, place: &Place<'_>) -> Result<NonNull<sys::OrtVa
     let status = unsafe {
         (ort::api().CreateTensorWithDataAsOrtValue)(
             kind.0.as_ptr(),
-            place.memory.ptr().as_ptr().cast(),
+            address.as_ptr().cast(),
             bytes,
             shape.as_ptr(),
             shape.len(),

@@ -8,15 +8,15 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use aegis_context::BackendError;
 use aegis_context::chain::Chain;
 use aegis_context::foreign::Meter;
+use aegis_context::{BackendError, named};
 use aegis_cuda::{DeviceBuffer, interop};
 use aegis_trace::Bytes;
 
 use super::Gpu;
 use crate::engine::{ALIGNMENT, FIRST_NAMED, ROOM, accept, chain_of, place_of, runtime};
-use crate::ffi::{Binding, DeviceRange, Kept, Place, PlaceMemory, Provider};
+use crate::ffi::{Binding, DeviceRange, Kept, Place, Provider};
 use crate::library::Library;
 use crate::session::{self, LoadedStage};
 
@@ -79,7 +79,7 @@ fn figures(
     let gap = start..gap.end.min(start.saturating_add(limit.0));
     let wanted = if gpu.graph { Some(strict) } else { None };
     let (measured, plain) = match wanted {
-        None => (None, Some("the workload asks for none (`graph = false`)".to_owned())),
+        None => (None, Some(aegis_backend_gpu::not_wanted())),
         Some(provider) => match run(library, files, gap.clone(), gpu, &provider) {
             Ok(measured) => (Some(measured), None),
             // What else is wrong with the file, the second attempt says again.
@@ -169,7 +169,7 @@ fn bind(
 ) -> Result<Vec<Binding>, BackendError> {
     let kind = library.environment().device_memory(gpu.ordinal).map_err(runtime)?;
     let places = |tensors: &[usize]| -> Result<Vec<Place<'_>>, BackendError> {
-        let place = |index: &usize| place_of(chain, *index, PlaceMemory::Own(&named[*index]));
+        let place = |index: &usize| place_of(chain, *index, named::Place::Own(&named[*index]));
         tensors.iter().map(place).collect()
     };
     let bind = |(index, stage): (usize, LoadedStage)| {

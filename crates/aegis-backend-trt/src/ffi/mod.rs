@@ -1,7 +1,8 @@
 //! The foreign calls, and nothing else.
 //!
 //! Everything unsafe of this crate is here: loading the library, the allocator that it is given,
-//! engines at raw addresses, and copies by the device. The rest of the crate sees the safe types
+//! engines at raw addresses, and what the device does for
+//! a mock of one. The rest of the crate sees the safe types
 //! [`Engine`] and [`Version`].
 //!
 //! # Invariants
@@ -13,12 +14,12 @@
 #![allow(unsafe_code)] // The room with a window: docs/soundness.md argues all of it.
 
 mod allocator;
+#[cfg(feature = "mock")]
 mod device;
 mod engine;
 mod loader;
 
-pub(crate) use device::{aim_input, aim_output, copy_in, copy_out, fill_scratch, give_output};
 #[cfg(feature = "mock")]
-pub(crate) use device::{gather, scatter};
+pub(crate) use device::{fill_scratch, gather, scatter};
 pub(crate) use engine::{Addresses, Engine, header, sound};
 pub(crate) use loader::{Version, load_library, load_parser, logger};

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use aegis_backend_gpu::Memory;
 use aegis_context::BackendError;
 use aegis_context::chain::{Chain, StageFace};
 use aegis_context::foreign::Meter;
@@ -15,7 +16,6 @@ use aegis_cuda::{CudaStream, DeviceArena, ForeignCharge, interop};
 use aegis_trace::Bytes;
 
 use super::Gpu;
-use super::memory::{Memory, Named, Regions};
 use super::program::Program;
 use crate::engine::{ALIGNMENT, FIRST_NAMED, ROOM};
 use crate::facts::{self, EngineFacts};
@@ -92,27 +92,26 @@ fn place_and_run(
     }
     for _ in 0..MEASURING_RUNS {
         for program in &mut *programs {
-            run(program, gpu, memory, range)?;
+            run(program, memory, range, &gpu.preparation)?;
         }
     }
     Ok(())
 }
 
-/// Runs `program` on the preparation stream and waits for its end. What the library says meanwhile is
-/// in the error.
+/// Runs `program` on `stream` and waits for its end. What the library says meanwhile is in the error. The
+/// GPU is the one of the calling thread.
 pub(super) fn run(
     program: &mut Program,
-    gpu: &Gpu,
     memory: &mut Memory,
     range: &Persistent,
+    stream: &CudaStream,
 ) -> Result<(), BackendError> {
-    gpu.make_current()?;
-    let (enqueued, heard) = listen(|| program.enqueue(&gpu.preparation, memory));
+    let (enqueued, heard) = listen(|| program.enqueue(stream, memory));
     let enqueued = enqueued.map_err(|error| match error {
         BackendError::Runtime { reason } => refusal::failed(&reason, &heard),
         other => other,
     });
-    let ended = gpu.preparation.synchronize();
+    let ended = stream.synchronize();
     judge(enqueued, range)?;
     Ok(ended?)
 }
@@ -181,14 +180,14 @@ fn cut(
     for size in sizes {
         let mut buffer = arena.buffer(end..end + size)?;
         buffer.fill(0)?;
-        named.push(Named::Own(buffer));
+        named.push(buffer);
         end += size;
     }
     let region = match scratch {
         Bytes::ZERO => None,
         scratch => Some(arena.region(end..end + aligned(scratch.0))?),
     };
-    Ok(Memory { named, regions: Regions::Measured(region), _weights: weights })
+    Ok(Memory::measured(named, region, Some(weights)))
 }
 
 fn aligned(size: u64) -> u64 {

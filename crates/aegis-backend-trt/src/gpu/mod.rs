@@ -15,7 +15,6 @@
 
 pub(crate) mod bound;
 pub(crate) mod load;
-pub(crate) mod memory;
 mod program;
 
 use std::sync::Arc;

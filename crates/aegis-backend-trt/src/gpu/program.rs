@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use aegis_backend_gpu::Memory;
 use aegis_context::BackendError;
 use aegis_context::chain::Chain;
-use aegis_cuda::CudaStream;
+use aegis_context::named::Place;
+use aegis_cuda::{CudaStream, interop};
+use aegis_trace::Bytes;
 
 use super::Gpu;
-use super::memory::Memory;
 use crate::facts::EngineFacts;
 use crate::ffi::{Addresses, Engine};
 use crate::library::Library;
@@ -64,8 +66,11 @@ impl Program {
         stage: usize,
         aux: &[Arc<CudaStream>],
     ) -> Result<(), BackendError> {
-        let tensors = memory.addresses(chain, stage)?;
-        let addresses = Addresses { tensors, scratch: memory.scratch_range(), aux };
+        let tensors = addresses(memory, chain, stage)?;
+        let scratch = memory.scratch().map_or((0, Bytes::ZERO), |region| {
+            (interop::region_ptr(region).addr().get(), Bytes(region.len()))
+        });
+        let addresses = Addresses { tensors, scratch, aux };
         match self {
             Self::Real(engine) => engine.place(&addresses),
             #[cfg(feature = "mock")]
@@ -92,4 +97,21 @@ impl Program {
             Self::Mock(mock) => mock.enqueue(stream, memory),
         }
     }
+}
+
+/// The names and addresses of what stage `stage` takes and gives.
+fn addresses<'a>(
+    memory: &Memory,
+    chain: &'a Chain,
+    stage: usize,
+) -> Result<Vec<(&'a str, usize)>, BackendError> {
+    let address = |index: &usize| {
+        let name = chain.tensors[*index].spec.name.as_str();
+        let first = match memory.place(*index, name)? {
+            Place::Own(buffer) => interop::buffer_ptr(buffer),
+            Place::Shared(region) => interop::region_ptr(region),
+        };
+        Ok((name, first.addr().get()))
+    };
+    chain.takes[stage].iter().chain(&chain.gives[stage]).map(address).collect()
 }

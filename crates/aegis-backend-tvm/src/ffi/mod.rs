@@ -15,7 +15,6 @@
 
 mod api;
 mod builtin;
-mod device;
 mod loader;
 mod module;
 mod nvrtc;
@@ -28,7 +27,6 @@ use std::path::{Path, PathBuf};
 
 use aegis_trace::Bytes;
 
-pub(crate) use device::{aim_input, aim_output, copy_in, copy_out, fill_scratch};
 use loader::Opened;
 pub(crate) use module::{Module, Place, PlaceMemory, Program, on_stream};
 pub(crate) use nvrtc::{Kernels, compiling_for};

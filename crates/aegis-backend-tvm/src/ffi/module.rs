@@ -3,9 +3,9 @@
 use std::io::Write as _;
 use std::ptr::NonNull;
 
-use aegis_context::TensorSpec;
+use aegis_context::{TensorSpec, named};
 use aegis_cuda::interop::{buffer_ptr, region_ptr};
-use aegis_cuda::{CudaStream, DeviceBuffer, SharedRegion, interop};
+use aegis_cuda::{CudaStream, DeviceBuffer, interop};
 
 use super::api::{api, check};
 use super::range::{self, Elsewhere, ScratchRange, Served, Service};
@@ -38,10 +38,8 @@ pub(crate) struct Place<'a> {
 /// Where the memory of a tensor comes from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum PlaceMemory<'a> {
-    /// The model's own.
-    Own(&'a DeviceBuffer),
-    /// Shared with what is never live together with it.
-    Shared(&'a SharedRegion),
+    /// All that a tensor with a name was given.
+    Whole(named::Place<'a>),
     /// A part of the model's own, from this offset on.
     Part(&'a DeviceBuffer, u64),
 }
@@ -49,16 +47,15 @@ pub(crate) enum PlaceMemory<'a> {
 impl PlaceMemory<'_> {
     fn len(self) -> u64 {
         match self {
-            Self::Own(buffer) => buffer.len(),
-            Self::Shared(region) => region.len(),
+            Self::Whole(place) => place.bytes().as_u64(),
             Self::Part(buffer, offset) => buffer.len().saturating_sub(offset),
         }
     }
 
     fn first(self) -> NonNull<u8> {
         match self {
-            Self::Own(buffer) => buffer_ptr(buffer),
-            Self::Shared(region) => region_ptr(region),
+            Self::Whole(named::Place::Own(buffer)) => buffer_ptr(buffer),
+            Self::Whole(named::Place::Shared(region)) => region_ptr(region),
             Self::Part(buffer, offset) => {
                 let offset = usize::try_from(offset).expect("an offset within memory");
                 let base = buffer_ptr(buffer);

@@ -59,6 +59,10 @@ pub const PERIOD_MIN: Nanos = Nanos::from_micros(1);
 pub const PERIOD_MAX: Nanos = Nanos::from_secs(3600);
 /// The longest dispatch or wake overhead.
 pub const OVERHEAD_MAX: Nanos = Nanos::from_secs(1);
+/// The longest that idle threads may poll before they sleep.
+pub const IDLE_SPIN_MAX: Nanos = Nanos::from_secs(1);
+/// How long idle threads poll where the file does not say.
+pub const IDLE_SPIN_DEFAULT: Nanos = Nanos::from_micros(50);
 /// The highest number of a GPU.
 pub const ORDINAL_MAX: u16 = 255;
 /// The most streams of one device.
@@ -174,6 +178,10 @@ pub struct Scheduler {
     /// The core that the orchestration thread is to run on, at most [`CORE_MAX`]; of a whole device
     /// alone.
     pub core: Option<u16>,
+    /// How long idle threads poll before they sleep, at most [`IDLE_SPIN_MAX`]. On a system that takes
+    /// long to wake a thread, polling for longer than the program needs to write its inputs spares each
+    /// job that time, at the price of a busy core.
+    pub idle_spin: Nanos,
 }
 
 /// The overheads where the file states none: the constants named `*_OVERHEAD_DEFAULT`. Measured costs

@@ -173,6 +173,7 @@ impl Parser<'_> {
         let limits = 0..=super::SUSPENDED_MAX;
         let max_suspended = table.optional(found, "max_suspended", |raw| raw.count(limits));
         let core = table.optional(found, "core", |raw| raw.count(schema::CORES));
+        let idle_spin = table.optional(found, "idle_spin", |raw| raw.time(schema::IDLE_SPIN));
         self.facts.core = core.ok().flatten();
         self.facts.policy = policy.ok();
         self.facts.look_ahead = matches!(look_ahead, Ok(Some(At { value: true, .. })));
@@ -187,6 +188,7 @@ impl Parser<'_> {
             overrun: or_default(overrun?, OverrunPolicy::default()),
             max_suspended: max_suspended?.map(|limit| limit.value),
             core: core?.and_then(|core| u16::try_from(core.value).ok()),
+            idle_spin: or_default(idle_spin?, super::IDLE_SPIN_DEFAULT),
         })
     }
 

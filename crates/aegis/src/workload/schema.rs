@@ -84,6 +84,7 @@ pub(super) const SCHEDULER: Table = Table {
         key("uploads_ahead", "true"),
         key("max_suspended", "1"),
         key("core", "3"),
+        key("idle_spin", "\"50us\""),
     ],
 };
 
@@ -189,6 +190,8 @@ const _: () = assert!(super::MODELS_MAX == 256);
 
 /// The cores of a machine.
 pub(super) const CORES: RangeInclusive<u32> = 0..=super::CORE_MAX as u32;
+/// How long idle threads may poll.
+pub(super) const IDLE_SPIN: RangeInclusive<Nanos> = Nanos::ZERO..=super::IDLE_SPIN_MAX;
 /// How many stages a model may have.
 pub(super) const STAGES: RangeInclusive<u32> = 1..=super::STAGES_MAX;
 
@@ -344,6 +347,8 @@ mod tests {
             ("[scheduler]", "queue_depth", most(&QUEUE_DEPTH_MAX)),
             ("[scheduler]", "max_suspended", most(&SUSPENDED_MAX)),
             ("[scheduler]", "core", most(&CORE_MAX)),
+            ("[scheduler]", "idle_spin", most(&IDLE_SPIN_MAX)),
+            ("[scheduler]", "idle_spin", squeezed(&IDLE_SPIN_DEFAULT)),
             ("[[partition]]", "core", most(&CORE_MAX)),
             ("[overheads]", "dispatch", most(&OVERHEAD_MAX)),
             ("[overheads]", "dispatch", squeezed(&DISPATCH_OVERHEAD_DEFAULT)),
