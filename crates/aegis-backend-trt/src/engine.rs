@@ -20,7 +20,7 @@ use aegis_backend_gpu::{Memory, Prepared};
 use aegis_context::chain::{Chain, Room};
 use aegis_context::named::Declared;
 use aegis_context::slot::JobSlot;
-use aegis_context::{BackendError, ModelDescription, RuntimeBackend};
+use aegis_context::{BackendError, ModelDescription, RuntimeBackend, UploadsAhead};
 use aegis_cuda::{CudaStream, ForeignCharge};
 use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, StageIndex, TensorId};
@@ -169,6 +169,13 @@ impl RuntimeBackend for TrtBackend {
         match &self.state {
             State::Bound(prepared) => prepared.is_captured(),
             State::Measured { .. } | State::Broken => false, // Nothing is enqueued.
+        }
+    }
+
+    fn uploads_ahead(&mut self) -> Option<&mut dyn UploadsAhead> {
+        match &mut self.state {
+            State::Bound(prepared) => prepared.uploads_ahead(),
+            State::Measured { .. } | State::Broken => None,
         }
     }
 
