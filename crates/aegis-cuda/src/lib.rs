@@ -43,8 +43,8 @@
 //! 5. A fault of one piece of work reaches the first event recorded after it, and nothing else;
 //!    only a fatal one reaches the whole device, and then for good.
 //! 6. Nothing is assumed of the device: what cannot be found out is `None`.
-//! 7. `unsafe` appears in `cuda`, `copy_load`, [`memory`], [`host_buffer`], [`interop`] and, for system calls, in
-//!    [`realtime`]; `docs/soundness.md` argues it.
+//! 7. `unsafe` appears in `cuda`, `copy_load`, [`memory`], [`host_buffer`], [`interop`] and, for system
+//!    calls, in [`realtime`]; `docs/soundness.md` argues it.
 //! 8. The driver of a GPU is found at run time: the same binary builds without a toolkit and starts
 //!    without a GPU.
 #![deny(unsafe_code)]

@@ -12,7 +12,7 @@ use super::partition::Behind;
 use super::word::Word;
 use super::{LAST, Timeline, remark};
 use crate::error::TraceError;
-use crate::event::Reason;
+use crate::event::{Reason, TraceEvent};
 use crate::id::{JobId, StageIndex, StreamId};
 use crate::unit::{Nanos, Timestamp};
 
@@ -28,17 +28,17 @@ pub(super) struct OnDevice {
 }
 
 impl OnDevice {
-    /// Cuts what a damaged trace may say down to what can be drawn.
-    pub(super) fn new(ends: [Timestamp; 2], upload: Nanos, download: Nanos) -> Self {
-        let [started, finished] = ends.map(|point| point.min(LAST));
+    /// What `event` tells, where it tells of a stage that ran. Cuts what a damaged trace may say down to
+    /// what can be drawn.
+    pub(super) fn told_by(event: &TraceEvent) -> Option<Self> {
+        let &TraceEvent::StageCompleted { started, finished, upload, download, ahead, .. } = event
+        else {
+            return None;
+        };
+        let [started, finished] = [started, finished].map(|point| point.min(LAST));
         let uploaded = started.saturating_add(upload).min(finished.max(started));
         let downloading = finished.saturating_sub(download).max(uploaded);
-        Self { started, uploaded, downloading, finished, ahead: Nanos::ZERO }
-    }
-
-    /// The same whose inputs were copied ahead of it for so long.
-    pub(super) fn uploaded_ahead(self, ahead: Nanos) -> Self {
-        Self { ahead, ..self }
+        Some(Self { started, uploaded, downloading, finished, ahead })
     }
 
     /// The copies that took time, by name.
