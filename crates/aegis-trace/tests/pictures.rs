@@ -282,7 +282,7 @@ fn jobs_of_a_trace_with_losses_are_drawn_from_what_is_left() {
         .collect();
     let reading = Reading::of(&written(TraceFormat::Perfetto, &records, 2));
     reading.assert_closed();
-    for expected in ["model m3", "stream s0", "begin stage 0", "events_lost: 2"] {
+    for expected in ["model m3", "stream s0", "begin stage 0", "upload ahead", "events_lost: 2"] {
         assert!(reading.lines.contains(expected), "{expected} is not in {}", reading.lines);
     }
 }

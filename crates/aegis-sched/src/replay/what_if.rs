@@ -13,7 +13,8 @@
 //! 3. Nobody reacts: callers submit what they submitted, though outputs come at other times. Jobs that
 //!    were turned away are left out, and where more jobs of a model would be outstanding than it has
 //!    slots, which would have turned some away, that is counted.
-//! 4. A stage takes as long as it did, whatever ran before it.
+//! 4. A stage takes as long as it did, whatever ran before it. One whose inputs went ahead of it has them
+//!    there, also where nothing would have run that they could have gone beside.
 
 use std::collections::BTreeMap;
 
