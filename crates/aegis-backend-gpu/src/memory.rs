@@ -87,6 +87,16 @@ impl Memory {
         self.named[index].own()
     }
 
+    /// Whether tensor `index` of the chain has a buffer of the model's own, which the arena lends to
+    /// nobody else, rather than a region that the plan lets others have.
+    ///
+    /// # Panics
+    /// When there is no such tensor.
+    #[must_use]
+    pub fn is_own(&self, index: usize) -> bool {
+        matches!(self.named[index], Named::Own(_))
+    }
+
     /// Fills every named tensor of the model's own with zeros. Blocks until that is done.
     ///
     /// # Errors

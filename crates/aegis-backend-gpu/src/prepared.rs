@@ -10,6 +10,11 @@
 //! They are captured with host buffers of the model's own and aimed at those of a job's slot when it
 //! is launched. Where the copies end and begin is recorded, here as in a plain stage.
 //!
+//! # Inputs that go ahead
+//! While another model's stage runs, the inputs of a job can be copied on a stream of their own
+//! ([`Prepared::uploads_ahead`]); its first graph is then launched without its copies of inputs. The copies
+//! are aimed at the job's slot all the same, so that what the driver remembers of them lives.
+//!
 //! # Plain stages
 //! A stage that cannot be captured takes the orchestration thread for as long as its launches do, and
 //! the heap. The events around a stage are recorded on the job's stream before its first copy, or before
@@ -35,11 +40,11 @@
 
 use std::sync::Arc;
 
-use aegis_context::BackendError;
 use aegis_context::agreement::{Agreement, Outputs};
 use aegis_context::chain::Chain;
 use aegis_context::foreign::{Holding, Meter};
 use aegis_context::slot::JobSlot;
+use aegis_context::{BackendError, UploadsAhead};
 use aegis_cuda::{CudaGraph, CudaStream, DeviceContext, interop};
 use aegis_trace::StageIndex;
 
@@ -234,6 +239,7 @@ impl<P: Programs> Prepared<P> {
             Some(graph) => {
                 if stage == 0 {
                     self.uploads.aim(graph, slot)?;
+                    self.uploads.leave_out(graph, false)?;
                 }
                 if stage + 1 == self.graphs.len() {
                     self.downloads.aim(graph, slot)?;
@@ -247,6 +253,13 @@ impl<P: Programs> Prepared<P> {
                 drop(stream.synchronize());
             }),
         }
+    }
+
+    /// How its inputs go ahead of a job's first stage: where that is captured, there are inputs, and all
+    /// of them go to buffers of the model's own, which no other model's stage touches.
+    pub fn uploads_ahead(&mut self) -> Option<&mut dyn UploadsAhead> {
+        let is_captured = matches!(self.graphs.first(), Some(Some(_)));
+        if is_captured && self.uploads.can_go_ahead(&self.memory) { Some(self) } else { None }
     }
 
     /// Enqueues the copies of a stage without a graph, and its run between them.
@@ -306,6 +319,30 @@ impl<P: Programs> Prepared<P> {
     #[must_use]
     pub fn programs(&self) -> &P {
         &self.programs
+    }
+}
+
+impl<P: Programs> UploadsAhead for Prepared<P> {
+    fn upload(&mut self, slot: &Arc<JobSlot>, stream: &CudaStream) -> Result<(), BackendError> {
+        Ok(self.uploads.enqueue(stream, &mut self.memory, slot)?)
+    }
+
+    fn enqueue_uploaded(
+        &mut self,
+        slot: &Arc<JobSlot>,
+        stream: &CudaStream,
+    ) -> Result<(), BackendError> {
+        let Some(Some(graph)) = self.graphs.first() else {
+            let reason = "inputs went ahead of a stage that is not captured".to_owned();
+            return Err(BackendError::Runtime { reason });
+        };
+        self.job = Some(Arc::clone(slot));
+        self.uploads.aim(graph, slot)?;
+        self.uploads.leave_out(graph, true)?;
+        if self.graphs.len() == 1 {
+            self.downloads.aim(graph, slot)?;
+        }
+        Ok(stream.enqueue_graph(graph)?)
     }
 }
 

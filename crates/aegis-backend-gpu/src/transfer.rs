@@ -4,7 +4,9 @@
 //! slot. The slot's are the orchestration side's from its queueing until no stage of the job is on the
 //! device any more, which is later than what its caller is told where a stage hangs
 //! (`aegis_context::slot`, invariants 1 and 2): the loan of the stream on which this is enqueued holds
-//! them until the event behind the stage has fired.
+//! them until the event behind the stage has fired. Where inputs go ahead the stage waits for them, and
+//! where it could not be launched, their buffers are held until the event behind the copies has fired, and
+//! the model does not leave before (`aegis_context::uploads`).
 //!
 //! # Invariants
 //! 1. A copy is given to nobody but [`Prepared`](crate::Prepared), which holds what it uses.

@@ -2,7 +2,9 @@
 //!
 //! The one place where they are enqueued. In a captured stage they are nodes of its graph: captured from
 //! staging buffers of the model's own, which hold the example that it is prepared with, and aimed at the
-//! buffers of a job's slot when the graph is launched. In a plain stage they come from the slot.
+//! buffers of a job's slot when the graph is launched. In a plain stage they come from the slot. Where
+//! they go ahead of a captured stage they come from the slot too, on a stream of their own, and the graph
+//! leaves its own out.
 //!
 //! # Invariants
 //! 1. All copies come first, and then the mark that they are done, where there are any.
@@ -14,7 +16,9 @@ use std::sync::Arc;
 use aegis_context::chain::{Chain, Direction, SlotCopy};
 use aegis_context::sample;
 use aegis_context::slot::JobSlot;
-use aegis_cuda::{CopyMark, CudaGraph, CudaStream, DeviceContext, DeviceError, HostBuffer};
+use aegis_cuda::{
+    CopyMark, CudaGraph, CudaStream, DeviceContext, DeviceError, HostBuffer, interop,
+};
 
 use crate::memory::Memory;
 use crate::transfer;
@@ -65,7 +69,18 @@ impl Uploads {
         all.try_for_each(|(copy, staged)| transfer::aim_input(graph, staged, slot, copy.slot))
     }
 
-    /// Enqueues the copies of the job in `slot`.
+    /// Whether there are inputs, and all go to memory that is the model's alone.
+    pub(crate) fn can_go_ahead(&self, memory: &Memory) -> bool {
+        !self.copies.is_empty() && self.copies.iter().all(|copy| memory.is_own(copy.tensor))
+    }
+
+    /// Makes launches of `graph` leave its copies out from now on, or not.
+    pub(crate) fn leave_out(&self, graph: &CudaGraph, left_out: bool) -> Result<(), DeviceError> {
+        let mut all = self.staged.iter();
+        all.try_for_each(|staged| interop::leave_out_copy(graph, staged, left_out))
+    }
+
+    /// Enqueues the copies of the job in `slot`; the mark behind them counts within a stage alone.
     pub(crate) fn enqueue(
         &self,
         stream: &CudaStream,

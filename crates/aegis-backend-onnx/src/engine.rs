@@ -28,7 +28,7 @@ use aegis_context::context::error_line;
 use aegis_context::foreign::Holding;
 use aegis_context::named::{self, Declared, Named};
 use aegis_context::slot::JobSlot;
-use aegis_context::{BackendError, ModelDescription, RuntimeBackend, TensorSpec};
+use aegis_context::{BackendError, ModelDescription, RuntimeBackend, TensorSpec, UploadsAhead};
 use aegis_cuda::{
     CudaStream, DeviceArena, DeviceContext, HostWork, RefusedAllocation, SimConfig, WorkFault,
 };
@@ -334,6 +334,13 @@ impl RuntimeBackend for OnnxBackend {
         match &self.state {
             State::BoundOnGpu(prepared) => prepared.is_captured(),
             _ => true, // A host stream's worker waits, not who enqueues.
+        }
+    }
+
+    fn uploads_ahead(&mut self) -> Option<&mut dyn UploadsAhead> {
+        match &mut self.state {
+            State::BoundOnGpu(prepared) => prepared.uploads_ahead(),
+            _ => None, // On a host the processor copies.
         }
     }
 

@@ -21,7 +21,7 @@ use aegis_context::chain::{Chain, Room};
 use aegis_context::foreign::Holding;
 use aegis_context::named::Declared;
 use aegis_context::slot::JobSlot;
-use aegis_context::{BackendError, ModelDescription, RuntimeBackend};
+use aegis_context::{BackendError, ModelDescription, RuntimeBackend, UploadsAhead};
 use aegis_cuda::CudaStream;
 use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, StageIndex, TensorId};
@@ -180,6 +180,13 @@ impl RuntimeBackend for TrtBackend {
         match &self.state {
             State::Bound(prepared) => prepared.is_captured(),
             State::Measured { .. } | State::Broken => false, // Nothing is enqueued.
+        }
+    }
+
+    fn uploads_ahead(&mut self) -> Option<&mut dyn UploadsAhead> {
+        match &mut self.state {
+            State::Bound(prepared) => prepared.uploads_ahead(),
+            State::Measured { .. } | State::Broken => None,
         }
     }
 

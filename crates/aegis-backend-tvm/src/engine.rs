@@ -26,7 +26,7 @@ use aegis_context::context::error_line;
 use aegis_context::foreign::Holding;
 use aegis_context::named::Declared;
 use aegis_context::slot::JobSlot;
-use aegis_context::{BackendError, ModelDescription, RuntimeBackend};
+use aegis_context::{BackendError, ModelDescription, RuntimeBackend, UploadsAhead};
 use aegis_cuda::{
     CudaStream, DeviceArena, DeviceContext, HostWork, RefusedAllocation, SimConfig, WorkFault,
 };
@@ -311,6 +311,13 @@ impl RuntimeBackend for TvmBackend {
         match &self.state {
             State::BoundOnGpu(prepared) => prepared.is_captured(),
             State::Loaded(_) | State::Bound(_) => true, // A host stream's worker waits, not who enqueues.
+        }
+    }
+
+    fn uploads_ahead(&mut self) -> Option<&mut dyn UploadsAhead> {
+        match &mut self.state {
+            State::BoundOnGpu(prepared) => prepared.uploads_ahead(),
+            State::Loaded(_) | State::Bound(_) => None, // On a host the processor copies.
         }
     }
 

@@ -110,6 +110,10 @@ pub(crate) struct DeviceFigures {
     /// The same for the copies of outputs.
     #[serde(default)]
     pub download_ppm: u64,
+    /// The copies of inputs that went ahead, beside other stages, set against the device time of all
+    /// stages, in millionths; they are no part of it.
+    #[serde(default)]
+    pub ahead_ppm: u64,
     /// From the end of a stage to the begin of the next, where its job was waiting; nanoseconds.
     pub gap: Quantiles,
     /// Assumptions of the proof that did not hold.

@@ -152,13 +152,16 @@ struct Copied {
     stages: Nanos,
     uploads: Nanos,
     downloads: Nanos,
+    /// Copies of inputs beside the stages before, which are in none of them.
+    ahead: Nanos,
 }
 
 impl Copied {
-    fn add(&mut self, stage: Nanos, upload: Nanos, download: Nanos) {
+    fn add(&mut self, stage: Nanos, [upload, download, ahead]: [Nanos; 3]) {
         self.stages = self.stages.saturating_add(stage);
         self.uploads = self.uploads.saturating_add(upload);
         self.downloads = self.downloads.saturating_add(download);
+        self.ahead = self.ahead.saturating_add(ahead);
     }
 
     /// The part of all stages that `copies` are.
@@ -193,8 +196,11 @@ impl Tally {
             TraceEvent::Submitted { job, release, .. } => {
                 self.releases.insert(job, release.0);
             }
-            TraceEvent::StageCompleted { job, started, finished, upload, download, .. } => {
-                self.copied.add(finished.saturating_since(started), upload, download);
+            TraceEvent::StageCompleted {
+                job, started, finished, upload, download, ahead, ..
+            } => {
+                let copies = [upload, download, ahead];
+                self.copied.add(finished.saturating_since(started), copies);
                 let release = self.releases.get(&job).copied().unwrap_or(u64::MAX);
                 self.stages.push([started.0, finished.0, release]);
             }
@@ -263,6 +269,7 @@ impl Tally {
             busy_ppm: u64::try_from(busy).unwrap_or(u64::MAX),
             upload_ppm: self.copied.ppm(self.copied.uploads),
             download_ppm: self.copied.ppm(self.copied.downloads),
+            ahead_ppm: self.copied.ppm(self.copied.ahead),
             gap: Quantiles::of(&mut self.gaps),
             ..self.figures
         };
@@ -297,9 +304,10 @@ mod tests {
     fn copies_are_a_part_of_all_stages() {
         let mut copied = Copied::default();
         assert_eq!(copied.ppm(copied.uploads), 0, "no stage ran");
-        copied.add(Nanos(300), Nanos(30), Nanos(5));
-        copied.add(Nanos(100), Nanos(0), Nanos(5));
+        copied.add(Nanos(300), [30, 5, 0].map(Nanos));
+        copied.add(Nanos(100), [0, 5, 20].map(Nanos));
         assert_eq!((copied.ppm(copied.uploads), copied.ppm(copied.downloads)), (75_000, 25_000));
+        assert_eq!(copied.ppm(copied.ahead), 50_000, "beside them");
     }
 
     #[test]

@@ -193,6 +193,7 @@ fn run(arguments: Arguments) -> anyhow::Result<Answer> {
     match command {
         Command::Headline { workload, length, runs } => {
             let observed = headline::run(&workload, &change, length, runs)?;
+            observed.device.iter().for_each(|device| println!("{}", report::copies(*device)));
             figures::write(&results, "headline", &observed)?;
             Ok(yes_if(observed.kept_its_promises()))
         }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::alone::{Alone, AloneFigures};
 use crate::baseline::Kind;
 use crate::faults::{Fault, Suffered};
-use crate::figures::{self, ModelFigures, Observed};
+use crate::figures::{self, DeviceFigures, ModelFigures, Observed};
 use crate::outputs::Compared;
 use crate::plot::{self, Series};
 use crate::runtimes::SideBySide;
@@ -217,6 +217,18 @@ fn mebibytes(bytes: Option<u64>) -> String {
     bytes.map_or("-".to_owned(), |bytes| (bytes >> 20).to_string())
 }
 
+/// Which part of the stages' time their copies are, and what inputs took ahead of them.
+pub(crate) fn copies(device: DeviceFigures) -> String {
+    let percent = |ppm: u64| ppm as f64 / 1e4;
+    let (upload, download) = (percent(device.upload_ppm), percent(device.download_ppm));
+    let within =
+        format!("Of the stages' time, {upload:.2} % copied inputs and {download:.2} % outputs.");
+    match device.ahead_ppm {
+        0 => within,
+        ahead => format!("{within} Inputs that went ahead took {:.2} % as long.", percent(ahead)),
+    }
+}
+
 fn headline(observed: &Observed) -> String {
     let over: u64 = observed.models.iter().map(|model| model.over_bound).sum();
     let memory = observed.memory;
@@ -233,8 +245,7 @@ fn headline(observed: &Observed) -> String {
             text,
             "Device busy {:.2} % of the wall time. Assumptions broken: {}; trace events lost: {}. \
              From the end of a stage to the begin of the next where its job waited, us: median {}, \
-             p99 {}, p99.9 {}, maximum {} ({} times). Of the stages' time, {:.2} % copied inputs and \
-             {:.2} % outputs.",
+             p99 {}, p99.9 {}, maximum {} ({} times). {}",
             device.busy_ppm as f64 / 1e4,
             device.broken,
             device.events_lost,
@@ -243,8 +254,7 @@ fn headline(observed: &Observed) -> String {
             micros(device.gap.p999),
             micros(device.gap.max),
             device.gap.count,
-            device.upload_ppm as f64 / 1e4,
-            device.download_ppm as f64 / 1e4,
+            copies(device),
         );
     }
     let _ = writeln!(

@@ -225,12 +225,13 @@ fn grounds(pipeline: &Pipeline, report: &Report) -> String {
     };
     let used = report.whole.as_ref().map_or_else(String::new, |whole| format!("; {}", used(whole)));
     format!(
-        "{}\n{}C includes {} per stage; waking up may take {}{used}\n\
+        "{}\n{}C includes {} per stage; waking up may take {}{}{used}\n\
          memory: {} resident + {} shared scratch of {}",
         proofs.join("\n"),
         best_effort(report),
         report.overheads.dispatch,
         report.overheads.wake,
+        uploads_ahead(report),
         memory.resident,
         memory.scratch,
         memory.limit
@@ -252,6 +253,15 @@ fn look_ahead(executor: &ExecutorReport) -> String {
         None => String::new(),
         Some(Nanos::ZERO) => "; look-ahead is on and costs no blocking here".into(),
         Some(charge) => format!("; look-ahead is on: {charge} more of blocking for each model"),
+    }
+}
+
+/// That inputs go ahead, and what the costs are then; empty where they do not.
+fn uploads_ahead(report: &Report) -> &'static str {
+    if report.overheads.uploads_ahead {
+        "; inputs go ahead, so each C has to hold beside copies"
+    } else {
+        ""
     }
 }
 

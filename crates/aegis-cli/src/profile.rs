@@ -54,6 +54,10 @@ pub(crate) fn run(args: &ProfileArgs) -> Result<Answer> {
     bar.finish_and_clear();
     let profiles = profiles(&pipeline, &evidence);
     print(show(&pipeline, &evidence, &profiles))?;
+    let beside = evidence.models.values().filter_map(|model| model.uploads);
+    if let Some(size) = beside.map(|uploads| uploads.beside).max() {
+        print(format!("each stage ran beside copies of {size}, for inputs that go ahead"))?;
+    }
     print(format!("evidence: {}", pipeline.evidence_path().display()))?;
     if let Some(path) = &args.plot {
         fs::write(path, plot::svg(&profiles)?).with_context(|| path.display().to_string())?;

@@ -3,13 +3,13 @@
 use aegis_context::agreement::Agreement;
 use aegis_context::context::error_line;
 use aegis_context::{
-    BackendError, ContextState, ExecutionContext, JobSlot, MemoryLedger, ModelDescription,
-    ResourceBudget, RuntimeBackend, SlotPool, StreamPool,
+    BackendError, BusyStream, ContextError, ContextState, ExecutionContext, JobSlot, MemoryLedger,
+    ModelDescription, ResourceBudget, RuntimeBackend, SlotPool, StreamPool,
 };
 use aegis_memory::{TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, Category, Nanos, StageIndex};
 
-use crate::ground::{Ground, queued};
+use crate::ground::{Ground, fill, queued};
 use crate::tensors::{Tensors, distance, hostile};
 use crate::{Clause, Fault, Subject};
 
@@ -36,6 +36,7 @@ pub(crate) fn judge(
         Clause::HostileInputs => hostile_inputs(subject, ground),
         Clause::BudgetOverrun => budget_overrun(subject),
         Clause::Repeats => repeats(subject, ground),
+        Clause::Ahead => ahead(subject, ground),
         Clause::Fencing => fencing(subject, ground),
         Clause::DropOrder => drop_order(subject, ground),
     }
@@ -212,6 +213,57 @@ fn repeats(subject: &Subject<'_>, mut ground: Ground) -> Result<String, Fault> {
         Agreement::Bits => format!("{REPEATS} jobs equal to the bit, each behind a neighbour's"),
         Agreement::Close => format!("{REPEATS} jobs within a tolerance, each behind a neighbour's"),
     })
+}
+
+fn ahead(subject: &Subject<'_>, mut ground: Ground) -> Result<String, Fault> {
+    let mut neighbour = ground.admit(load(subject)?)?;
+    let mut model = ground.admit(load(subject)?)?;
+    if model.backend.uploads_ahead().is_none() {
+        return Ok("its inputs stay within their stage here".into());
+    }
+    let description = model.backend.description().clone();
+    let given: Vec<Tensors> =
+        (20..24).map(|seed| subject.inputs(&description.inputs, seed)).collect();
+    let expected: Vec<Tensors> =
+        given.iter().map(|given| ground.run(&mut model, given)).collect::<Result<_, _>>()?;
+    let pool = StreamPool::uploading_ahead(&ground.device, 1)?;
+    let first = StageIndex(0);
+    for job in 0..REPEATS {
+        let at = job % given.len();
+        fill(&neighbour.slot, &given[(at + 1) % given.len()]);
+        fill(&model.slot, &given[at]);
+        let (slot, backend) = (&neighbour.slot, &mut neighbour.backend);
+        let running =
+            pool.lease()?.launch_job(slot, |stream| backend.enqueue(first, slot, stream))?;
+        let behind = put_behind(&mut model, &running, job % 3 < 2)?;
+        running.wait()?;
+        let told = behind.wait()?.ahead;
+        require((told > Nanos::ZERO) == (job % 3 < 2), || format!("an upload of {told} was told"))?;
+        drop((running, behind));
+        let found = ground.finish(&mut model)?;
+        let unmoved = same(&model, &description, &expected[at], &found);
+        require(unmoved, || format!("job {job} got the outputs of other inputs"))?;
+    }
+    Ok(format!("{REPEATS} jobs behind a neighbour's, two of three with their inputs ahead"))
+}
+
+/// Puts the first stage of the model's job behind the running one, its inputs ahead of it or within.
+fn put_behind(
+    model: &mut crate::Model,
+    running: &BusyStream,
+    is_ahead: bool,
+) -> Result<BusyStream, Fault> {
+    let (slot, failed) = (&model.slot, ContextError::from);
+    if !is_ahead {
+        let backend = &mut model.backend;
+        return Ok(running.launch_job_behind(slot, |stream| {
+            backend.enqueue(StageIndex(0), slot, stream).map_err(failed)
+        })?);
+    }
+    let backend = model.backend.uploads_ahead().ok_or("its inputs went ahead until now")?;
+    let uploaded =
+        running.upload_behind(slot, |stream| backend.upload(slot, stream).map_err(failed))?;
+    Ok(uploaded.launch(|stream| backend.enqueue_uploaded(slot, stream).map_err(failed))?)
 }
 
 fn fencing(subject: &Subject<'_>, mut ground: Ground) -> Result<String, Fault> {

@@ -96,7 +96,14 @@ impl Ground {
     /// A stage cannot be enqueued, or fails.
     pub fn run(&self, model: &mut Model, inputs: &Tensors) -> Result<Tensors, Fault> {
         fill(&model.slot, inputs);
-        for stage in 0..model.backend.description().stages {
+        model.backend.enqueue(StageIndex(0), &model.slot, &self.stream)?;
+        self.stream.synchronize()?;
+        self.finish(model)
+    }
+
+    /// Runs what is left of a job of `model` whose first stage has ended.
+    pub(crate) fn finish(&self, model: &mut Model) -> Result<Tensors, Fault> {
+        for stage in 1..model.backend.description().stages {
             model.backend.enqueue(StageIndex(stage), &model.slot, &self.stream)?;
             self.stream.synchronize()?;
         }

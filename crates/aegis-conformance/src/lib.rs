@@ -71,6 +71,9 @@ pub enum Clause {
     BudgetOverrun,
     /// Jobs with the same inputs give the same outputs, whatever others left in the scratch.
     Repeats,
+    /// Where its inputs go ahead of a stage, they are those of its job, and the next job that copies them
+    /// itself gets its own.
+    Ahead,
     /// A model that was fenced runs no more, and its neighbour notices nothing.
     Fencing,
     /// Models go in any order and give back all they had.
@@ -79,7 +82,7 @@ pub enum Clause {
 
 impl Clause {
     /// All, in the order in which they are tried.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Description,
         Self::Memory,
         Self::Prepare,
@@ -88,6 +91,7 @@ impl Clause {
         Self::HostileInputs,
         Self::BudgetOverrun,
         Self::Repeats,
+        Self::Ahead,
         Self::Fencing,
         Self::DropOrder,
     ];

@@ -63,6 +63,13 @@ pub trait RuntimeBackend: Send {
         true
     }
 
+    /// How inputs go ahead of the first stage, if they can: `None` of a runtime that copies within its
+    /// stages, of a model without inputs, and where the memory that takes them is not the model's alone
+    /// for as long as it is bound. Not asked before [`bind`](Self::bind).
+    fn uploads_ahead(&mut self) -> Option<&mut dyn UploadsAhead> {
+        None
+    }
+
     /// Takes the memory the model will live in. Called once, before any [`enqueue`](Self::enqueue).
     ///
     /// What was declared as carried comes as a buffer of the model's own or, where its jobs are
@@ -81,6 +88,33 @@ pub trait RuntimeBackend: Send {
     fn enqueue(
         &mut self,
         stage: StageIndex,
+        slot: &Arc<JobSlot>,
+        stream: &CudaStream,
+    ) -> Result<(), BackendError>;
+}
+
+/// The two halves of a first stage whose inputs are copied while another model's stage runs.
+///
+/// # What an implementation promises
+/// What [`RuntimeBackend`] does, and that
+/// 1. the memory that [`upload`](Self::upload) writes is of the class
+///    [`Io`](aegis_memory::TensorClass::Io) and bound as a buffer, which no other model has, so that
+///    what runs meanwhile neither reads nor writes it;
+/// 2. [`enqueue_uploaded`](Self::enqueue_uploaded) copies no input.
+pub trait UploadsAhead {
+    /// Enqueues the copies of the inputs of the job in `slot` on `stream`, which is not that of the stages,
+    /// without waiting and without allocating. The job before has ended on the device.
+    ///
+    /// # Errors
+    /// [`BackendError`]; a part of the copies may be enqueued then.
+    fn upload(&mut self, slot: &Arc<JobSlot>, stream: &CudaStream) -> Result<(), BackendError>;
+
+    /// Enqueues the first stage of the job in `slot` on `stream`, which waits for its upload already.
+    ///
+    /// # Errors
+    /// As [`RuntimeBackend::enqueue`].
+    fn enqueue_uploaded(
+        &mut self,
         slot: &Arc<JobSlot>,
         stream: &CudaStream,
     ) -> Result<(), BackendError>;

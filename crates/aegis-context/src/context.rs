@@ -25,9 +25,9 @@ use std::sync::Arc;
 
 use aegis_trace::{ModelId, StageIndex};
 
-use crate::backend::RuntimeBackend;
+use crate::backend::{RuntimeBackend, UploadsAhead};
 use crate::budget::{Charge, ComputeAccount, ResourceBudget};
-use crate::error::ContextError;
+use crate::error::{BackendError, ContextError};
 use crate::slot::{JobSlot, SlotPool};
 use crate::streams::{BusyStream, IdleStream};
 
@@ -172,7 +172,8 @@ impl ExecutionContext {
     }
 
     /// Launches one stage behind the one on `busy`, which is of another model or of the same job. Does
-    /// not wait and does not allocate.
+    /// not wait and does not allocate. The inputs of a first stage go ahead of it, on a stream of their
+    /// own, where both the streams and the backend can do that.
     ///
     /// # Errors
     /// As [`launch`](Self::launch); a running context takes the next stage of its job, and no more.
@@ -196,10 +197,17 @@ impl ExecutionContext {
                 return Err(ContextError::NotReady { model: self.model, state });
             }
         };
-        let backend = &mut self.backend;
-        let behind = busy.launch_job_behind(slot, |stream| {
-            backend.enqueue(stage, slot, stream).map_err(ContextError::from)
-        })?;
+        let ahead = if stage.0 == 0 && busy.can_upload_ahead() {
+            self.backend.uploads_ahead()
+        } else {
+            None
+        };
+        let behind = match ahead {
+            Some(backend) => launch_uploaded_behind(backend, slot, busy)?,
+            None => busy.launch_job_behind(slot, |stream| {
+                self.backend.enqueue(stage, slot, stream).map_err(ContextError::from)
+            })?,
+        };
         if follows {
             self.behind = Some(stage);
         } else {
@@ -247,6 +255,18 @@ impl ExecutionContext {
         );
         self.state = ContextState::Evicted;
     }
+}
+
+/// Puts the inputs of the job in `slot` on their way, and its first stage behind the one on `busy`.
+fn launch_uploaded_behind(
+    backend: &mut dyn UploadsAhead,
+    slot: &Arc<JobSlot>,
+    busy: &BusyStream,
+) -> Result<BusyStream, ContextError> {
+    let failed = |error: BackendError| ContextError::from(error);
+    let uploaded =
+        busy.upload_behind(slot, |stream| backend.upload(slot, stream).map_err(failed))?;
+    uploaded.launch(|stream| backend.enqueue_uploaded(slot, stream).map_err(failed))
 }
 
 /// The chain of causes of an error, outermost first, as one line.

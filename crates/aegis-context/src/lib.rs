@@ -27,12 +27,13 @@ pub mod sample;
 pub mod sim;
 pub mod slot;
 pub mod streams;
+mod uploads;
 
-pub use backend::RuntimeBackend;
+pub use backend::{RuntimeBackend, UploadsAhead};
 pub use budget::{Charge, ComputeAccount, MemoryLedger, ResourceBudget};
 pub use context::{ContextState, ExecutionContext};
 pub use description::{DType, ModelDescription, TensorSpec};
 pub use error::{BackendError, ContextError, InputError};
 pub use sim::{SimBackend, SimCopies, SimModel};
 pub use slot::{JobOutcome, JobSlot, SlotPool};
-pub use streams::{BusyStream, IdleStream, StageTimes, StreamPool};
+pub use streams::{BusyStream, IdleStream, StageTimes, StreamPool, UploadedStream};

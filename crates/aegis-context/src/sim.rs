@@ -15,7 +15,7 @@ use aegis_cuda::{
 use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, Category, Nanos, StageIndex, TensorId};
 
-use crate::backend::RuntimeBackend;
+use crate::backend::{RuntimeBackend, UploadsAhead};
 use crate::description::ModelDescription;
 use crate::error::BackendError;
 use crate::slot::JobSlot;
@@ -49,6 +49,8 @@ pub struct SimBackend {
     cost: CostModel,
     copies: SimCopies,
     launches: Vec<u64>,
+    /// The first stage of the job whose inputs went ahead of it.
+    uploaded: Option<SimWork>,
     binding: Option<MemoryBinding>,
 }
 
@@ -72,7 +74,8 @@ impl SimBackend {
         let memory = lifetimes(&model);
         let launches = vec![0; usize::from(model.description.stages)];
         let copies = SimCopies::default();
-        Self { model, memory, device, cost, copies, launches, binding: None }
+        let uploaded = None;
+        Self { model, memory, device, cost, copies, launches, uploaded, binding: None }
     }
 
     /// The same backend, whose jobs copy for as long as `copies` says. On `sim` alone: on the host one
@@ -82,17 +85,32 @@ impl SimBackend {
         Self { copies, ..self }
     }
 
-    /// Enqueues the stage as its upload, its work and its download, marked.
+    /// What the next launch of `stage` does.
+    fn draw(&mut self, stage: StageIndex) -> SimWork {
+        let launch = &mut self.launches[usize::from(stage.0)];
+        let work = (self.cost)(stage, *launch);
+        *launch += 1;
+        work
+    }
+
+    /// How long the upload within `stage` takes.
+    fn upload_of(&self, stage: StageIndex, work: SimWork) -> Nanos {
+        let upload = if stage.0 == 0 { self.copies.upload } else { Nanos::ZERO };
+        upload.min(work.cost)
+    }
+
+    /// Enqueues the stage as its upload, its work and its download, marked; one that was `uploaded` as the
+    /// last two.
     fn enqueue_parts(
         &self,
         stage: StageIndex,
         work: SimWork,
+        uploaded: bool,
         stream: &CudaStream,
     ) -> Result<(), DeviceError> {
         let is_last = stage.0 + 1 == self.model.description.stages;
-        let upload = if stage.0 == 0 { self.copies.upload } else { Nanos::ZERO };
+        let upload = self.upload_of(stage, work);
         let download = if is_last { self.copies.download } else { Nanos::ZERO };
-        let upload = upload.min(work.cost);
         let download = download.min(work.cost.saturating_sub(upload));
         let cost = work.cost.saturating_sub(upload).saturating_sub(download);
         // What cannot be launched leaves nothing behind.
@@ -100,7 +118,7 @@ impl SimBackend {
             return stream.enqueue_sim(work);
         }
         let copy = |cost| stream.enqueue_sim(SimWork { cost, fault: None });
-        if upload > Nanos::ZERO {
+        if upload > Nanos::ZERO && !uploaded {
             copy(upload)?;
             stream.mark(CopyMark::Uploaded)?;
         }
@@ -134,6 +152,11 @@ impl RuntimeBackend for SimBackend {
         &self.memory
     }
 
+    fn uploads_ahead(&mut self) -> Option<&mut dyn UploadsAhead> {
+        let does = self.device == DriverKind::Sim && self.copies.upload > Nanos::ZERO;
+        does.then_some(self)
+    }
+
     fn bind(&mut self, binding: MemoryBinding) -> Result<(), BackendError> {
         self.binding = Some(binding);
         Ok(())
@@ -145,21 +168,41 @@ impl RuntimeBackend for SimBackend {
         slot: &Arc<JobSlot>,
         stream: &CudaStream,
     ) -> Result<(), BackendError> {
-        let launch = &mut self.launches[usize::from(stage.0)];
-        let work = (self.cost)(stage, *launch);
-        *launch += 1;
+        let work = self.draw(stage);
         if stage.0 + 1 == self.model.description.stages {
             echo(slot);
         }
         match self.device {
             DriverKind::Host => stream.enqueue_host(Arc::new(BusyWork(work)))?,
-            DriverKind::Sim => self.enqueue_parts(stage, work, stream)?,
+            DriverKind::Sim => self.enqueue_parts(stage, work, false, stream)?,
             other => {
                 let reason = format!("SimBackend does not run on {other}");
                 return Err(BackendError::Runtime { reason });
             }
         }
         Ok(())
+    }
+}
+
+impl UploadsAhead for SimBackend {
+    fn upload(&mut self, _slot: &Arc<JobSlot>, stream: &CudaStream) -> Result<(), BackendError> {
+        let first = StageIndex(0);
+        let work = self.draw(first);
+        self.uploaded = Some(work);
+        let cost = self.upload_of(first, work);
+        Ok(stream.enqueue_sim(SimWork { cost, fault: None })?)
+    }
+
+    fn enqueue_uploaded(
+        &mut self,
+        slot: &Arc<JobSlot>,
+        stream: &CudaStream,
+    ) -> Result<(), BackendError> {
+        let work = self.uploaded.take().expect("a stage is launched behind its upload");
+        if self.model.description.stages == 1 {
+            echo(slot);
+        }
+        Ok(self.enqueue_parts(StageIndex(0), work, true, stream)?)
     }
 }
 

@@ -24,21 +24,31 @@
 //! 2. The pool lends a stream again only once the last event recorded on it has fired, so dropping
 //!    a loan early is safe and never blocks. The same holds for each of its two pairs of events.
 //! 3. The buffers of a job are in use from before its stage is enqueued until the stage was seen to
-//!    end. A stage of which that is never seen keeps them, and their memory, for ever.
+//!    end. A stage of which that is never seen keeps them, and their memory, for ever. Where inputs went
+//!    ahead of a stage that was not launched, until their upload was seen to end (`uploads`).
+
+mod loan;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use aegis_cuda::{CudaStream, DeviceContext, DeviceError, HostWork, StageEvents, StageLengths};
+use aegis_cuda::{
+    CopyLoad, CudaStream, DeviceContext, DeviceError, HostWork, StageEvents, UploadEvents,
+};
 use aegis_trace::{Nanos, StreamId, Timestamp};
 
 use crate::error::ContextError;
-use crate::slot::{JobSlot, SlotUse};
+use crate::slot::JobSlot;
+use crate::uploads::{Place, Uploads};
+
+use loan::{Loan, times};
 
 /// The streams of one partition.
 #[derive(Debug)]
 pub struct StreamPool {
     entries: Vec<Entry>,
+    /// Where inputs go ahead of their stages, if they do.
+    uploads: Option<Uploads>,
 }
 
 #[derive(Debug)]
@@ -46,6 +56,8 @@ struct Entry {
     stream: CudaStream,
     /// What the stages on it lie between, in turns.
     edges: [StageEvents; 2],
+    /// What their uploads lie between, where those go ahead.
+    uploads: [UploadEvents; 2],
     /// Loans: those that are held, and those given back with their last event still to fire.
     loans: AtomicU8,
 }
@@ -59,9 +71,30 @@ impl StreamPool {
         let entry = |_| {
             let stream = device.create_stream()?;
             let edges = [StageEvents::on(device)?, StageEvents::on(device)?];
-            Ok(Entry { stream, edges, loans: AtomicU8::new(0) })
+            let uploads = [UploadEvents::on(device)?, UploadEvents::on(device)?];
+            Ok(Entry { stream, edges, uploads, loans: AtomicU8::new(0) })
         };
-        Ok(Arc::new(Self { entries: (0..count).map(entry).collect::<Result<_, DeviceError>>()? }))
+        let entries = (0..count).map(entry).collect::<Result<_, DeviceError>>()?;
+        Ok(Arc::new(Self { entries, uploads: None }))
+    }
+
+    /// The same with a stream more, on which inputs go ahead of the stages that are launched behind
+    /// others ([`BusyStream::upload_behind`]).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and what [`DeviceContext::check_uploads_ahead`] says.
+    pub fn uploading_ahead(device: &DeviceContext, count: u32) -> Result<Arc<Self>, DeviceError> {
+        let Self { entries, .. } = Arc::into_inner(Self::new(device, count)?).expect("just made");
+        Ok(Arc::new(Self { entries, uploads: Some(Uploads::on(device)?) }))
+    }
+
+    /// Whether an upload is under way that no stage waits for, because its stage could not be launched:
+    /// until it has ended, the memory that it writes must not be given to anybody else. Never blocks; the
+    /// device's signal rings when it ends.
+    #[must_use]
+    pub fn is_uploading(&self) -> bool {
+        let events = |Place { stream, edges }: Place| &self.entries[stream].uploads[edges];
+        self.uploads.as_ref().is_some_and(|uploads| uploads.is_left(events))
     }
 
     /// Runs `work` once on every stream, outside any job, and waits for it: set-up of the workers
@@ -115,87 +148,6 @@ impl Entry {
     }
 }
 
-/// The times of the stage between `edges` that ended at `finished`.
-///
-/// Its lengths are the device's own: a GPU tells when work ended only to who looks, but knows itself
-/// how long it took. On the other drivers both are the same.
-fn times(edges: &StageEvents, finished: Timestamp) -> Result<StageTimes, DeviceError> {
-    let StageLengths { whole, upload, download } = edges.lengths()?;
-    Ok(StageTimes { started: finished.saturating_sub(whole), finished, upload, download })
-}
-
-/// The right to use one stream for one stage; dropping the last of them gives the stream back.
-#[derive(Debug)]
-struct Loan {
-    pool: Arc<StreamPool>,
-    index: usize,
-    /// Which pair of events the stage lies between.
-    edges: usize,
-    /// The buffers of the stage's job.
-    job: Option<SlotUse>,
-    /// The stage is on the stream, and its end was not recorded: nobody sees when it ends.
-    is_endless: bool,
-}
-
-impl Loan {
-    fn of(pool: &Arc<StreamPool>, index: usize, edges: usize) -> Self {
-        Self { pool: Arc::clone(pool), index, edges, job: None, is_endless: false }
-    }
-
-    fn entry(&self) -> &Entry {
-        &self.pool.entries[self.index]
-    }
-
-    fn edges(&self) -> &StageEvents {
-        &self.entry().edges[self.edges]
-    }
-
-    fn using(mut self, slot: &Arc<JobSlot>) -> Self {
-        self.job = Some(slot.put_to_use());
-        self
-    }
-
-    fn launch<E: From<DeviceError>>(
-        mut self,
-        enqueue: impl FnOnce(&CudaStream) -> Result<(), E>,
-    ) -> Result<BusyStream, E> {
-        let mut is_enqueued = false;
-        let launched = self.entry().stream.between(self.edges(), |stream| {
-            enqueue(stream)?;
-            is_enqueued = true;
-            Ok(())
-        });
-        match launched {
-            Ok(()) => Ok(BusyStream { loan: self }),
-            Err(error) => {
-                self.is_endless = is_enqueued;
-                Err(error)
-            }
-        }
-    }
-}
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        let end = self.edges().poll();
-        // A stage that was not enqueued leaves nothing on the stream, whatever the event tells of an
-        // earlier one; so does one that was seen to end. Of a lost device nothing is known.
-        let is_over = match end {
-            Ok(Some(_)) => !self.is_endless,
-            Ok(None) | Err(DeviceError::DeviceLost { .. }) => false,
-            Err(_) => !self.is_endless,
-        };
-        if let Some(job) = self.job.take_if(|_| !is_over) {
-            std::mem::forget(job); // Invariant 3.
-        }
-        // A stream with work still on it stays taken: the pool must not lend it again. Only a stage
-        // that hung or is without an end leaves one behind, and then its stream is lost with it.
-        if !self.is_endless && !matches!(end, Ok(None)) {
-            self.entry().loans.fetch_sub(1, Ordering::Release);
-        }
-    }
-}
-
 /// When the device began and ended a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StageTimes {
@@ -207,6 +159,8 @@ pub struct StageTimes {
     pub upload: Nanos,
     /// How long its outputs took to leave, up to `finished`; zero where that is not told apart.
     pub download: Nanos,
+    /// How long its inputs took where they went ahead of it, before `started`; zero where they did not.
+    pub ahead: Nanos,
 }
 
 /// A leased stream with nothing enqueued.
@@ -294,6 +248,32 @@ impl BusyStream {
         self.place_behind()?.using(slot).launch(enqueue)
     }
 
+    /// Whether the inputs of a stage behind this one can go ahead of it.
+    #[must_use]
+    pub fn can_upload_ahead(&self) -> bool {
+        self.loan.pool.uploads.is_some() && !self.loan.pool.is_uploading()
+    }
+
+    /// Puts the inputs of the job in `slot`, whose first stage is to be launched behind this one, on
+    /// their way to the device while this one runs: `upload` enqueues their copies. They begin once the
+    /// upload of this stage is over, and in the order of these calls. The buffers are in use from here
+    /// until the stage was seen to end or, where it is not launched, the upload was.
+    ///
+    /// # Errors
+    /// As [`launch_behind`](Self::launch_behind). What was enqueued is seen to its end.
+    ///
+    /// # Panics
+    /// When the slot is not queued, or it [cannot be done](Self::can_upload_ahead).
+    pub fn upload_behind<E: From<DeviceError> + From<ContextError>>(
+        &self,
+        slot: &Arc<JobSlot>,
+        upload: impl FnOnce(&CudaStream) -> Result<(), E>,
+    ) -> Result<UploadedStream, E> {
+        let mut loan = self.place_behind()?.using(slot);
+        loan.upload(self.loan.edges(), upload)?;
+        Ok(UploadedStream { loan })
+    }
+
     fn place_behind(&self) -> Result<Loan, ContextError> {
         let Loan { pool, index, edges, .. } = &self.loan;
         if !self.loan.entry().take(1) {
@@ -307,8 +287,16 @@ impl BusyStream {
     /// # Errors
     /// The fault the stage ended with.
     pub fn poll(&self) -> Result<Option<StageTimes>, DeviceError> {
-        let edges = self.loan.edges();
-        edges.poll()?.map(|finished| times(edges, finished)).transpose()
+        self.loan.edges().poll()?.map(|finished| times(&self.loan, finished)).transpose()
+    }
+
+    /// Has `load` copy beside this stage, which was just launched and takes about `length`, from where its
+    /// own upload is over on: as the inputs of others do that go ahead. Returns at once; for profiles.
+    ///
+    /// # Errors
+    /// As [`CopyLoad::fill`].
+    pub fn copy_beside(&self, load: &CopyLoad, length: Nanos) -> Result<(), DeviceError> {
+        load.fill(self.loan.edges(), length)
     }
 
     /// Blocks until the stage has ended.
@@ -316,8 +304,28 @@ impl BusyStream {
     /// # Errors
     /// The fault the stage ended with.
     pub fn wait(&self) -> Result<StageTimes, DeviceError> {
-        let edges = self.loan.edges();
-        times(edges, edges.ended().synchronize()?)
+        times(&self.loan, self.loan.edges().ended().synchronize()?)
+    }
+}
+
+/// A leased stream behind a stage, with the inputs of the next one on their way.
+#[derive(Debug)]
+#[must_use = "dropping it leaves the upload to itself"]
+pub struct UploadedStream {
+    loan: Loan,
+}
+
+impl UploadedStream {
+    /// Enqueues the stage, without its uploads: the device begins it when they and the stage before are
+    /// done.
+    ///
+    /// # Errors
+    /// What `enqueue` or the device says; the loan then ends.
+    pub fn launch<E: From<DeviceError>>(
+        self,
+        enqueue: impl FnOnce(&CudaStream) -> Result<(), E>,
+    ) -> Result<BusyStream, E> {
+        self.loan.launch(enqueue)
     }
 }
 

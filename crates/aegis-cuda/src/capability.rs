@@ -5,6 +5,11 @@ use std::fmt;
 use aegis_trace::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::error::DeviceError;
+
+/// Copy engines that uploads beside downloads take.
+const COPY_ENGINES: u32 = 2;
+
 /// Which driver stands behind a [`DeviceContext`](crate::DeviceContext).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -175,6 +180,24 @@ impl DeviceCapabilities {
     #[must_use]
     pub fn gpu(&self) -> Option<&GpuCapabilities> {
         self.gpu.as_deref()
+    }
+
+    /// Whether inputs can be copied to the device while outputs leave it: each direction takes an engine
+    /// of its own. Always on `sim`.
+    ///
+    /// # Errors
+    /// [`DeviceError::TooFewCopyEngines`] (permanent). On `host`, where the processor copies, there is
+    /// none.
+    pub fn check_copy_engines(&self) -> Result<(), DeviceError> {
+        let engines = match self.driver {
+            DriverKind::Sim => return Ok(()),
+            DriverKind::Host => Some(0),
+            DriverKind::Cuda => self.gpu().and_then(|gpu| gpu.copy_engines),
+        };
+        match engines {
+            Some(COPY_ENGINES..) => Ok(()),
+            engines => Err(DeviceError::TooFewCopyEngines { engines }),
+        }
     }
 
     /// The CUDA compute capability; `None` on everything that is not a GPU.

@@ -247,6 +247,24 @@ impl DeviceContext {
         }
     }
 
+    /// Whether the inputs of a stage can be copied to the device while another stage runs and its outputs
+    /// leave: each direction takes a copy engine of its own. Always on `sim`.
+    ///
+    /// # Errors
+    /// - [`DeviceError::TooFewCopyEngines`] (permanent): there are not two, or the device does not tell;
+    ///   on `host`, where the processor copies, there is none.
+    /// - [`DeviceError::DriverTooOld`] (permanent): the driver of the GPU is from before CUDA 11.6.
+    pub fn check_uploads_ahead(&self) -> Result<(), DeviceError> {
+        match &self.inner.driver {
+            Driver::Sim(_) => Ok(()),
+            Driver::Host(_) => self.inner.capabilities.check_copy_engines(),
+            Driver::Cuda(gpu) => {
+                self.inner.capabilities.check_copy_engines()?;
+                gpu.check_uploads_ahead()
+            }
+        }
+    }
+
     /// `length` zeroed bytes on the host for copies to and from the device: page-locked on `cuda`,
     /// ordinary memory elsewhere. Allocates; for set-up.
     ///

@@ -164,6 +164,15 @@ pub enum DeviceError {
         /// What the shares before it left.
         left: u32,
     },
+    /// Inputs cannot be copied ahead while outputs leave.
+    #[error(
+        "copying inputs ahead takes two copy engines, one for each direction, and the device {}",
+        has_engines(*engines)
+    )]
+    TooFewCopyEngines {
+        /// How many the device has; `None` where it does not tell.
+        engines: Option<u32>,
+    },
     /// The stream is being captured into a graph, which takes no events and no other graphs.
     #[error("{stream} is being captured")]
     Capturing {
@@ -195,6 +204,11 @@ pub enum DeviceError {
 /// Says on which stream the loss was seen, where it was on one.
 fn by_work_on(stream: Option<StreamId>) -> String {
     stream.map_or_else(String::new, |stream| format!(" by work on {stream}"))
+}
+
+/// Says how many engines there are, where that is known.
+fn has_engines(engines: Option<u32>) -> String {
+    engines.map_or_else(|| "does not tell of any".into(), |engines| format!("has {engines}"))
 }
 
 /// Says how many faults followed the first, where any did.
@@ -229,6 +243,7 @@ impl DeviceError {
             | Self::NoDriver { .. }
             | Self::DriverTooOld { .. }
             | Self::PartitionTooLarge { .. }
+            | Self::TooFewCopyEngines { .. }
             | Self::Capturing { .. }
             | Self::EventUntimed
             | Self::CopyTooLong { .. } => Category::Permanent,

@@ -231,6 +231,12 @@ impl EventCell {
         self.wake_waiters_of(before); // They look again, and find nothing to wait for.
     }
 
+    /// The last recording, if it has not ended.
+    pub(crate) fn pending(&self) -> Option<Ticket> {
+        let word = self.state.load(Ordering::Acquire);
+        (word & TAG == PENDING).then_some(Ticket(word >> PAYLOAD_SHIFT))
+    }
+
     /// Completes the recording `ticket` at `at`, unless the event was recorded again since.
     pub(crate) fn complete(&self, ticket: Ticket, at: Timestamp) {
         let at = at.min(HORIZON);
@@ -360,6 +366,18 @@ mod tests {
         assert!(cell.is_pending() && cell.awaits(newer) && !cell.awaits(stale));
         cell.complete(newer, Timestamp(1));
         assert!(!cell.is_pending() && !cell.awaits(newer));
+    }
+
+    #[test]
+    fn a_pending_recording_is_the_last_one_whoever_waits_for_it() {
+        let cell = EventCell::new();
+        assert_eq!(cell.pending(), None);
+        let (_stale, newer) = (cell.begin(), cell.begin());
+        assert_eq!(cell.pending(), Some(newer));
+        cell.state.fetch_or(AWAITED, Ordering::AcqRel);
+        assert_eq!(cell.pending(), Some(newer));
+        cell.complete(newer, Timestamp(1));
+        assert_eq!(cell.pending(), None);
     }
 
     #[test]

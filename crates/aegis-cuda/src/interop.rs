@@ -144,6 +144,21 @@ pub unsafe fn aim_copy(
     unsafe { graph.aim_copy(captured.first().addr().get(), now.first().as_ptr().cast()) }
 }
 
+/// Makes the launches of `graph` from the next one on pass over the copy that was captured with the host
+/// buffer `captured`, because what it copies is there already, or make it again. O(copies of the graph);
+/// where they do so already it costs a comparison.
+///
+/// # Errors
+/// [`DeviceError::Unframed`], [`DeviceError::NoSuchCopy`], as [`aim_copy`];
+/// [`DeviceError::DriverTooOld`] (permanent) before CUDA 11.6; [`DeviceError::Cuda`].
+pub fn leave_out_copy(
+    graph: &CudaGraph,
+    captured: &HostBuffer,
+    left_out: bool,
+) -> Result<(), DeviceError> {
+    graph.leave_out(captured.first().addr().get(), left_out)
+}
+
 /// Enqueues that every byte of `region` be set to `byte`; within a capture, a node of the graph.
 ///
 /// # Errors

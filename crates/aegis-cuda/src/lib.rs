@@ -43,14 +43,15 @@
 //! 5. A fault of one piece of work reaches the first event recorded after it, and nothing else;
 //!    only a fatal one reaches the whole device, and then for good.
 //! 6. Nothing is assumed of the device: what cannot be found out is `None`.
-//! 7. `unsafe` appears in `cuda`, [`memory`], [`host_buffer`], [`interop`] and, for system calls, in
-//!    [`realtime`]; `docs/soundness.md` argues it.
+//! 7. `unsafe` appears in `cuda`, `copy_load`, [`memory`], [`host_buffer`], [`interop`] and, for system
+//!    calls, in [`realtime`]; `docs/soundness.md` argues it.
 //! 8. The driver of a GPU is found at run time: the same binary builds without a toolkit and starts
 //!    without a GPU.
 #![deny(unsafe_code)]
 #![expect(unexpected_cfgs, reason = "`--cfg loom` selects the models in `signal` and `event`")]
 
 pub mod capability;
+mod copy_load;
 mod cuda;
 pub mod device;
 mod device_core;
@@ -76,6 +77,7 @@ mod thread_setup;
 pub use capability::{
     ComputeCapability, ComputeUnits, DeviceCapabilities, DriverKind, GpuCapabilities,
 };
+pub use copy_load::CopyLoad;
 #[cfg(feature = "test-kernels")]
 pub use cuda::kernels::{SMS_MAX, TestKernels};
 #[cfg(feature = "test-kernels")]
@@ -96,7 +98,7 @@ pub use memory::{DeviceArena, DeviceBuffer, SharedRegion};
 pub use realtime::{Realtime, RealtimePriority, RealtimeWork, Throttling};
 pub use signal::Signal;
 pub use sim::{SimConfig, SimDevice, SimFault, SimWork};
-pub use stage::{CopyMark, StageEvents, StageLengths};
+pub use stage::{CopyMark, StageEvents, StageLengths, UploadEvents};
 pub use state::{ClockRange, DeviceState, ThrottleReason};
 pub use stream::{CudaStream, StreamPriority};
 pub use thread_setup::{ThreadRequest, ThreadSetup};

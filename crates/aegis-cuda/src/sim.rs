@@ -8,8 +8,9 @@
 //! 1. Time moves in [`SimDevice::advance_to`] alone, and work ends only there. An event recorded on
 //!    an idle stream completes at once.
 //! 2. What is due ends in the order of (time, stream index), so equal inputs give equal traces.
-//! 3. The head of a stream's queue is always work: recorded events at the head complete before the
-//!    call that brought them there returns.
+//! 3. The head of a stream's queue is always work, or a wait for a recording on another stream that has
+//!    not ended: recorded events at the head complete before the call that brought them there returns,
+//!    and so do waits that are over.
 //! 4. Work that hangs has no end, so it is never due and [`SimDevice::advance_to`] does not look
 //!    for one: each step of its loop removes an entry, and it ends after at most
 //!    `max_streams * stream_depth` steps.
@@ -123,6 +124,8 @@ enum Entry {
     Work(SimWork),
     Record(Arc<EventCell>, Ticket),
     Mark(Arc<EventCell>, Ticket),
+    /// Nothing behind it begins before that recording has ended.
+    Wait(Arc<EventCell>, Ticket),
 }
 
 impl SimDevice {
@@ -232,14 +235,34 @@ impl Inner {
         }
         self.settle(lane);
         self.release_if_done(&mut lanes[index]);
+        self.go_on(lanes);
+    }
+
+    /// Starts what waits in any lane for a recording that has ended. Each turn removes a wait, so it ends
+    /// after at most as many turns as there are entries.
+    fn go_on(&self, lanes: &mut [Option<Lane>]) {
+        let goes_on = |lane: &Lane| match lane.entries.front() {
+            Some(Entry::Wait(cell, ticket)) => !cell.awaits(*ticket),
+            _ => false,
+        };
+        while let Some(place) = lanes.iter_mut().find(|lane| lane.as_ref().is_some_and(goes_on)) {
+            self.settle(place.as_mut().expect("it was just looked at"));
+            self.release_if_done(place);
+        }
     }
 
     /// Completes the events at the head of `lane` and starts the work behind them.
     fn settle(&self, lane: &mut Lane) {
         let now = self.clock.now();
-        while let Some(Entry::Record(..) | Entry::Mark(..)) = lane.entries.front() {
+        loop {
+            match lane.entries.front() {
+                Some(Entry::Record(..) | Entry::Mark(..)) => {}
+                Some(Entry::Wait(cell, ticket)) if !cell.awaits(*ticket) => {}
+                Some(Entry::Wait(..) | Entry::Work(_)) | None => break,
+            }
             match lane.entries.pop_front() {
-                Some(Entry::Mark(cell, ticket)) => cell.complete(ticket, now), // Nobody waits for it.
+                Some(Entry::Wait(..)) => {}
+                Some(Entry::Mark(cell, ticket)) => cell.complete(ticket, now), // Invariant 5.
                 Some(Entry::Record(cell, ticket)) => {
                     match lane.unreported.take(lane.id) {
                         None => cell.complete(ticket, now),
@@ -325,6 +348,18 @@ impl SimStream {
     /// Records `cell`, which will not report a fault.
     pub(crate) fn mark(&self, cell: &Arc<EventCell>) -> Result<(), DeviceError> {
         self.enter(cell, Entry::Mark)
+    }
+
+    /// Makes what follows wait for the last recording of `cell`, if that has not ended.
+    pub(crate) fn wait_for(&self, cell: &Arc<EventCell>) -> Result<(), DeviceError> {
+        let Some(ticket) = cell.pending() else { return self.device.inner.core.check() };
+        self.with_room(|inner, lane| {
+            lane.entries.push_back(Entry::Wait(Arc::clone(cell), ticket));
+            if lane.entries.len() == 1 {
+                inner.settle(lane);
+            }
+            Ok(())
+        })
     }
 
     fn enter(

@@ -40,6 +40,46 @@ pub struct StageEvents {
     ended: CudaEvent,
 }
 
+/// The two events that the uploads of a stage lie between where they go ahead of it, on a stream of their
+/// own.
+#[derive(Debug)]
+pub struct UploadEvents {
+    begun: CudaEvent,
+    ended: CudaEvent,
+}
+
+impl UploadEvents {
+    /// Two events of `device`. Allocates: set-up.
+    ///
+    /// # Errors
+    /// As [`DeviceContext::create_event`].
+    pub fn on(device: &DeviceContext) -> Result<Self, DeviceError> {
+        Ok(Self { begun: device.create_event()?, ended: device.create_event()? })
+    }
+
+    /// Recorded before the first upload.
+    #[must_use]
+    pub fn begun(&self) -> &CudaEvent {
+        &self.begun
+    }
+
+    /// Recorded behind the last one.
+    #[must_use]
+    pub fn ended(&self) -> &CudaEvent {
+        &self.ended
+    }
+
+    /// How long the device took, by its own clock, for uploads that have ended; at least a nanosecond.
+    ///
+    /// # Errors
+    /// As [`CudaEvent::query`] and [`CudaEvent::elapsed_since`].
+    pub fn length(&self) -> Result<Nanos, DeviceError> {
+        // On `cuda` nobody may have looked yet.
+        self.ended.query()?;
+        Ok(self.ended.elapsed_since(&self.begun)?.max(Nanos::EPSILON))
+    }
+}
+
 /// How long the device took for a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StageLengths {
@@ -86,6 +126,18 @@ impl StageEvents {
     #[must_use]
     pub fn begun(&self) -> &CudaEvent {
         &self.begun
+    }
+
+    /// Recorded behind the uploads of the stage, if it has any.
+    #[must_use]
+    pub fn uploaded(&self) -> &CudaEvent {
+        &self.uploaded
+    }
+
+    /// Whether the stage that was enqueued last has uploads of its own that were not seen to end.
+    #[must_use]
+    pub fn has_upload_under_way(&self) -> bool {
+        self.uploaded.cell().is_pending()
     }
 
     /// Recorded behind all work of the stage.

@@ -263,6 +263,27 @@ impl CudaStream {
         }
     }
 
+    /// Makes what is enqueued from now on begin only once the last recording of `event` has ended, on
+    /// whatever stream; of one that is not pending nothing is waited for. Returns at once.
+    ///
+    /// On `cuda` the recording may be one that the graph of a stage is still to make: it counts from the
+    /// launch on. The event is not recorded again before this stream has waited for it, and a fault that
+    /// the recording reports is not this stream's.
+    ///
+    /// # Errors
+    /// - [`DeviceError::StreamFull`] (transient).
+    /// - [`DeviceError::WrongDriver`] (permanent) on `host`: a worker that waits would do nothing else.
+    /// - [`DeviceError::ForeignEvent`] (permanent): the event is of another device.
+    /// - [`DeviceError::Cuda`], [`DeviceError::DeviceLost`] (fatal).
+    pub fn wait_for(&self, event: &CudaEvent) -> Result<(), DeviceError> {
+        let cell = event.cell_on(&self.core)?;
+        match &self.lane {
+            Lane::Host(_) => Err(self.core.wrong_driver(DriverKind::Cuda)),
+            Lane::Sim(stream) => stream.wait_for(cell),
+            Lane::Cuda(stream) => stream.wait_for(event.driver_event().expect(HAS_DRIVERS)),
+        }
+    }
+
     /// Waits until everything enqueued before this call is done, and reports a fault that no event
     /// has reported.
     ///

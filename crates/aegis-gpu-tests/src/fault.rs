@@ -2,8 +2,12 @@
 
 use std::process::{Command, ExitCode};
 
-use aegis_cuda::{DeviceError, PartitionShare, TestKernels};
-use aegis_trace::{Category, Nanos};
+use std::sync::Arc;
+
+use aegis_context::slot::JobOutcome;
+use aegis_context::{ContextError, JobSlot, ModelDescription, StreamPool};
+use aegis_cuda::{CudaStream, DeviceError, PartitionShare, TestKernels};
+use aegis_trace::{Category, Nanos, SubmitRefusal};
 
 use crate::bench::{Bench, Outcome, require};
 
@@ -42,6 +46,17 @@ fn lose() -> Outcome {
     let kernels = TestKernels::load(&device)?;
     let stream = device.create_stream()?;
     let (event, later) = (device.create_event()?, device.create_event()?);
+    // An upload is under way ahead of its stage when the device goes.
+    let pool = StreamPool::uploading_ahead(&device, 1)?;
+    let length = Nanos::from_millis(100);
+    let busy =
+        |stream: &CudaStream| -> Result<(), ContextError> { Ok(kernels.busy(stream, 1, length)?) };
+    let description = ModelDescription { inputs: vec![], outputs: vec![], stages: 1 };
+    let slot = Arc::new(JobSlot::new(&description));
+    require(slot.claim(), || "a new slot is taken".into())?;
+    slot.queue();
+    let running = pool.lease()?.launch(busy)?;
+    let behind = running.upload_behind(&slot, busy)?.launch(busy)?;
     kernels.illegal(&stream)?;
     stream.record(&event)?;
     // The loss rings the signal, so this wait ends.
@@ -61,5 +76,10 @@ fn lose() -> Outcome {
     let is_lost = matches!(refused, Err(DeviceError::DeviceLost { .. }));
     require(is_lost, || format!("a stream of another view: {refused:?}"))?;
     views[0].signal().wait(None, Nanos::ZERO); // The loss rang it too.
+    slot.finish(JobOutcome::Refused { why: SubmitRefusal::NotRunning });
+    slot.release();
+    drop((running, behind, pool));
+    let is_kept = !slot.claim() && Arc::strong_count(&slot) > 1;
+    require(is_kept, || "the slot of an upload on a lost device was given back".into())?;
     Ok(error.to_string())
 }

@@ -31,6 +31,7 @@ mod stream;
 mod trt;
 #[cfg(feature = "tvm")]
 mod tvm;
+mod uploads;
 
 use std::process::ExitCode;
 
@@ -63,6 +64,9 @@ const TESTS: &[Test] = &[
     Test { name: "graph_of_a_stage_records_and_copies_for_each_job", run: graph::stage },
     Test { name: "ahead_a_second_stage_is_lent_the_same_stream", run: ahead::lent },
     Test { name: "ahead_closes_the_gap_between_stages", run: ahead::gap },
+    Test { name: "uploads_ahead_are_hidden_behind_the_stage_before", run: uploads::overlap },
+    Test { name: "uploads_ahead_keep_their_slots", run: uploads::slots },
+    Test { name: "uploads_ahead_have_a_load_for_profiles", run: uploads::load },
     Test { name: "partition_has_sms_of_its_own", run: partition::disjoint },
     Test { name: "partitions_run_at_once", run: partition::overlap },
     Test { name: "partitions_have_signals_of_their_own", run: partition::own_signals },
@@ -74,6 +78,7 @@ const TESTS: &[Test] = &[
     Test { name: "onnx_plain_stages_are_timed_whole", run: onnx::plain_stages_are_timed_whole },
     Test { name: "onnx_memory_stays_within_the_limit", run: onnx::memory_stays_within_the_limit },
     Test { name: "onnx_request_beyond_the_range_harms_nobody", run: onnx::beyond_the_range },
+    Test { name: "onnx_uploads_ahead_belong_to_their_jobs", run: onnx::uploads_ahead },
     Test { name: "onnx_does_what_every_backend_must", run: conformance::onnx },
     #[cfg(feature = "tvm")]
     Test { name: "tvm_does_what_every_backend_must", run: tvm::does_what_every_backend_must },

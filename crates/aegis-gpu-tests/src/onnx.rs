@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use aegis_backend_onnx::{Gpu, Library, LoadOptions, OnnxBackend};
 use aegis_context::slot::JobSlot;
-use aegis_context::{BackendError, RuntimeBackend};
+use aegis_context::{BackendError, BusyStream, ContextError, RuntimeBackend, StreamPool};
 use aegis_cuda::{CudaStream, DeviceArena, DeviceContext, HostConfig, StageEvents, StageLengths};
 use aegis_memory::{MemoryOrchestrator, ModelMemory, TensorClass, TensorLifetime};
 use aegis_trace::{Bytes, ModelId, MonotonicClock, Nanos, PartitionId, StageIndex};
 
-use crate::bench::{Bench, NotRun, Outcome, require, time};
+use crate::bench::{Bench, NotRun, Outcome, Spread, require, time};
 use crate::conformance::DISTINCT;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -348,6 +348,122 @@ pub(crate) fn plain_stages_are_timed_whole(bench: &Bench) -> Outcome {
         }
     }
     Ok(lines.join("\n"))
+}
+
+/// Jobs in each round of [`uploads_ahead`].
+const JOBS: usize = 1000;
+/// Inputs that the jobs of a network take turns with.
+const SEEDS: u32 = 4;
+
+/// A network with slots of its own, and what it gives for each of its inputs.
+struct Rival {
+    backend: OnnxBackend,
+    slots: [Arc<JobSlot>; 2],
+    given: Vec<Tensors>,
+    expected: Vec<Tensors>,
+}
+
+impl Rival {
+    fn on(gpu: &mut World, file: &Path) -> Result<Self> {
+        let mut model = gpu.admit(file)?;
+        let given: Vec<Tensors> = (1..=SEEDS).map(|seed| inputs(&model, seed)).collect();
+        let expected: Vec<Tensors> =
+            given.iter().map(|given| gpu.run(&mut model, given)).collect::<Result<_>>()?;
+        require(distance(&expected[0], &expected[1]) > TOLERANCE, || {
+            format!("{}: its outputs do not tell its inputs apart", file.display())
+        })?;
+        let another = Arc::new(JobSlot::on(&gpu.arena, model.backend.description())?);
+        require(another.claim(), || "a new slot is taken".into())?;
+        another.queue();
+        Ok(Self { backend: model.backend, slots: [model.slot, another], given, expected })
+    }
+
+    /// Puts job `number` behind the one that runs, its inputs ahead of it or not.
+    fn launch(
+        &mut self,
+        number: usize,
+        running: Option<&BusyStream>,
+        pool: &Arc<StreamPool>,
+    ) -> Result<BusyStream> {
+        let slot = &self.slots[number % 2];
+        slot.unqueue();
+        for (index, bytes) in self.given[number % self.given.len()].iter().enumerate() {
+            slot.write_input(index, bytes);
+        }
+        slot.queue();
+        let (first, failed) = (StageIndex(0), ContextError::from);
+        let backend = &mut self.backend;
+        let whole = |backend: &mut OnnxBackend, stream: &CudaStream| {
+            backend.enqueue(first, slot, stream).map_err(failed)
+        };
+        let Some(running) = running else {
+            return Ok(pool.lease()?.launch_job(slot, |stream| whole(backend, stream))?);
+        };
+        // Now and then within, so that copies are left out and made again.
+        if number.is_multiple_of(5) {
+            return Ok(running.launch_job_behind(slot, |stream| whole(backend, stream))?);
+        }
+        let ahead = backend.uploads_ahead().ok_or("its inputs cannot go ahead")?;
+        let uploaded =
+            running.upload_behind(slot, |stream| ahead.upload(slot, stream).map_err(failed))?;
+        Ok(uploaded.launch(|stream| ahead.enqueue_uploaded(slot, stream).map_err(failed))?)
+    }
+
+    fn check(&self, number: usize) -> Result<()> {
+        let io = self.slots[number % 2].io();
+        let found: Tensors = io.outputs().iter().map(|output| output.to_vec()).collect();
+        let apart = distance(&self.expected[number % self.given.len()], &found);
+        require(apart <= TOLERANCE, || format!("job {number} is {apart} from its own outputs"))
+    }
+}
+
+/// Two networks whose jobs follow each other on one stream, each job's inputs copied beside the stage
+/// before it: every job gets the outputs of its own inputs.
+pub(crate) fn uploads_ahead(bench: &Bench) -> Outcome {
+    let mut gpu = World::on_gpu(bench)?;
+    let mut rivals: Vec<Rival> = Vec::new();
+    for file in networks()? {
+        let rival = Rival::on(&mut gpu, &file);
+        let tells = rival.map(|rival| (rival.backend.description().stages == 1).then_some(rival));
+        rivals.extend(tells.ok().flatten());
+    }
+    require(rivals.len() >= 2, || format!("{} networks will do", rivals.len()))?;
+    let pool = StreamPool::uploading_ahead(&gpu.device, 1)?;
+    let count = rivals.len();
+    let mut running: Option<(BusyStream, usize, usize)> = None;
+    let (mut ahead, mut gaps, mut within, mut ended) = (vec![], vec![], vec![], None);
+    for job in 0..=JOBS {
+        let next = if job < JOBS {
+            let (place, number) = (job % count, job / count);
+            let before = running.as_ref().map(|(busy, ..)| busy);
+            Some((rivals[place].launch(number, before, &pool)?, place, number))
+        } else {
+            None
+        };
+        if let Some((busy, place, number)) = running.take() {
+            let told = busy.wait()?;
+            drop(busy);
+            rivals[place].check(number)?;
+            let gap = told.started.saturating_since(ended.unwrap_or(told.started));
+            match told.ahead {
+                Nanos::ZERO => within.push(gap),
+                length => {
+                    ahead.push(length);
+                    gaps.push(gap);
+                }
+            }
+            ended = Some(told.finished);
+        }
+        running = next;
+    }
+    let most = ahead.len() * 10 >= JOBS * 7;
+    require(most, || format!("of {JOBS} jobs the inputs of {} went ahead", ahead.len()))?;
+    let jobs = ahead.len();
+    let [ahead, gaps, within] = [ahead, gaps, within].map(Spread::of);
+    Ok(format!(
+        "{JOBS} jobs of {count} networks, the inputs of {jobs} ahead, each {ahead}\n  from the seen end of \
+         a stage to the next: {gaps} ahead, {within} within"
+    ))
 }
 
 pub(crate) fn memory_stays_within_the_limit(bench: &Bench) -> Outcome {

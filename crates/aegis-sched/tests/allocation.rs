@@ -65,11 +65,10 @@ struct Stack {
 }
 
 impl Stack {
-    fn new(look_ahead: bool) -> Self {
-        let sim = SimConfig { memory_limit: MEMORY, max_streams: 1, stream_depth: 16 };
+    fn new(overheads: Overheads) -> Self {
+        let sim = SimConfig { memory_limit: MEMORY, max_streams: 2, stream_depth: 16 };
         let device = DeviceContext::sim(sim).expect("a simulated device");
         let arena = device.reserve_arena(MEMORY).expect("all of the memory");
-        let overheads = Overheads { look_ahead, ..Overheads::NONE };
         let admission = AdmissionConfig {
             policy: PolicyKind::Edf,
             overheads,
@@ -86,7 +85,11 @@ impl Stack {
             hang_floor: Nanos::ZERO,
         };
         let collector = TraceCollector::new(1 << 12);
-        let streams = StreamPool::new(&device, 1).expect("its one stream");
+        let streams = if overheads.uploads_ahead {
+            StreamPool::uploading_ahead(&device, 1).expect("its two streams")
+        } else {
+            StreamPool::new(&device, 1).expect("its one stream")
+        };
         let policy = policy_of(PolicyKind::Edf);
         let submissions = Arc::new(SubmissionQueue::new(64, Arc::clone(device.signal())));
         Self {
@@ -155,13 +158,13 @@ impl Stack {
 
 #[test]
 fn a_turn_allocates_nothing() {
-    for look_ahead in [false, true] {
-        turns_allocate_nothing(look_ahead);
+    for (look_ahead, uploads_ahead) in [(false, false), (true, false), (true, true)] {
+        turns_allocate_nothing(Overheads { look_ahead, uploads_ahead, ..Overheads::NONE });
     }
 }
 
-fn turns_allocate_nothing(look_ahead: bool) {
-    let mut stack = Stack::new(look_ahead);
+fn turns_allocate_nothing(overheads: Overheads) {
+    let mut stack = Stack::new(overheads);
     let guaranteed = |period: u64| ServiceTerms::Guaranteed {
         period: Nanos(period),
         deadline: Nanos(period),

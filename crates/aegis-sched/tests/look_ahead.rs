@@ -136,6 +136,8 @@ struct Device {
     committed: usize,
     /// Of those, the next stage of the running job.
     continued: usize,
+    /// Stages whose inputs went ahead of them.
+    ahead: usize,
 }
 
 impl Device {
@@ -152,7 +154,8 @@ impl Device {
                     device.stages.push((job, stage));
                     assert!(device.stages.len() <= 2, "{}: {device:?}", place());
                 }
-                TraceEvent::StageCompleted { job, stage, started, finished, .. } => {
+                TraceEvent::StageCompleted { job, stage, started, finished, ahead, .. } => {
+                    device.ahead += usize::from(ahead > Nanos::ZERO);
                     assert_eq!(device.stages.remove(0), (job, stage), "{}", place());
                     assert!(started >= device.finished, "{}: {job} {stage}", place());
                     device.finished = finished;
@@ -165,10 +168,10 @@ impl Device {
 }
 
 /// Runs worlds in which no assumption is broken; stages committed, and jobs completed.
-fn hostile(seeds: std::ops::Range<u64>, best_effort: bool) -> (Device, usize) {
+fn hostile(seeds: std::ops::Range<u64>, case: impl Fn(u64) -> Case) -> (Device, usize) {
     let (mut all, mut jobs) = (Device::default(), 0);
     for seed in seeds {
-        let case = case(seed, best_effort);
+        let case = case(seed);
         let (world, _) = run(&case);
         let trace = world.trace();
         let place = || format!("seed {seed}, {:?}", case.config);
@@ -186,6 +189,7 @@ fn hostile(seeds: std::ops::Range<u64>, best_effort: bool) -> (Device, usize) {
         let device = Device::read(trace, place);
         all.committed += device.committed;
         all.continued += device.continued;
+        all.ahead += device.ahead;
         jobs += of_kind(trace, EventKind::Completed).len();
     }
     (all, jobs)
@@ -193,16 +197,54 @@ fn hostile(seeds: std::ops::Range<u64>, best_effort: bool) -> (Device, usize) {
 
 #[test]
 fn no_admitted_model_ever_misses_or_exceeds_its_bound() {
-    let (device, jobs) = hostile(0..1_500, false);
+    let (device, jobs) = hostile(0..1_500, |seed| case(seed, false));
     assert!(jobs > 80_000, "{jobs}");
     assert!(device.committed > 20_000 && device.continued > 5_000, "{device:?}");
 }
 
 #[test]
 fn nor_beside_best_effort_under_servers_and_in_the_background() {
-    let (device, jobs) = hostile(10_000..11_000, true);
+    let (device, jobs) = hostile(10_000..11_000, |seed| case(seed, true));
     assert!(jobs > 80_000, "{jobs}");
     assert!(device.committed > 20_000, "{device:?}");
+}
+
+/// A case in which inputs go ahead, and take up to as long as a stage. Kernels are as slow beside them as
+/// their costs allow, or slower than alone by whatever part of that.
+fn ahead(seed: u64) -> Case {
+    let mut random = Random::new(Seed(seed ^ 0xa4ead));
+    let mut case = case(seed, seed.is_multiple_of(2));
+    let copy = Nanos(random.between(1, 60));
+    for overheads in [&mut case.config.charged, &mut case.config.real] {
+        *overheads = Overheads { copy, uploads_ahead: true, ..*overheads };
+    }
+    case
+}
+
+#[test]
+fn nor_where_inputs_go_ahead() {
+    let (device, jobs) = hostile(20_000..21_500, ahead);
+    assert!(jobs > 60_000, "{jobs}");
+    assert!(device.ahead > 10_000 && device.ahead < device.committed, "{device:?}");
+}
+
+#[test]
+fn costs_that_do_not_hold_beside_uploads_are_named_and_so_is_what_they_do() {
+    let (mut slow, mut excused) = (0, 0);
+    for seed in 0..400 {
+        let mut case = ahead(seed);
+        for model in &mut case.models {
+            model.behaviour.costs = Costs::Beyond { extra: Nanos(1 + model.stages[0].0 / 20) };
+        }
+        let (world, _) = run(&case);
+        slow += of_kind(world.trace(), EventKind::AssumptionBroken).len();
+        for event in of_kind(world.trace(), EventKind::BoundExceeded) {
+            let named = matches!(event, TraceEvent::BoundExceeded { cause: Some(_), .. });
+            assert!(named, "seed {seed}, {:?}: {event:?}", case.config);
+            excused += 1;
+        }
+    }
+    assert!(slow > 1_000 && excused > 20, "{slow}, {excused}");
 }
 
 #[test]
@@ -495,4 +537,49 @@ fn overruns_under_look_ahead_are_named_and_bounds_hold_again_after_them() {
         assert!(device.stages.len() <= 2);
     }
     assert!(excused > 20, "overruns must be felt: {excused}");
+}
+
+fn uploading(copy: Nanos) -> World {
+    let overheads = Overheads { look_ahead: true, uploads_ahead: true, copy, ..Overheads::NONE };
+    World::new(WorldConfig {
+        policy: PolicyKind::Priority,
+        charged: overheads,
+        real: overheads,
+        ..WorldConfig::new(Seed(3))
+    })
+}
+
+#[test]
+fn inputs_of_the_stage_behind_arrive_while_the_running_one_computes() {
+    let mut world = uploading(us(20));
+    let first = world.admit(Model::periodic("first", us(50), us(1_000))).expect("9 %");
+    let second = world.admit(Model::periodic("second", us(30), us(1_000))).expect("16 %");
+    world.run_for(us(900));
+    assert_eq!(runs(&world, first), [(0, 90)], "nobody ran before it: it uploads itself");
+    assert_eq!(runs(&world, second), [(90, 140)], "30 us of work, and the outputs");
+    let told = of_kind(world.trace(), EventKind::StageCompleted);
+    let copies = told.iter().map(|event| match event {
+        TraceEvent::StageCompleted { upload, ahead, .. } => (*upload, *ahead),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(copies.collect::<Vec<_>>(), [(us(20), Nanos::ZERO), (Nanos::ZERO, us(20))]);
+}
+
+#[test]
+fn a_model_whose_upload_is_left_on_its_way_leaves_only_once_that_has_ended() {
+    let mut world = uploading(us(50));
+    world.admit(Model::periodic("first", us(10), us(2_000))).expect("6 %");
+    let mut second = at(us(105), Model::periodic("second", us(10), us(2_000)));
+    second.behaviour.faults = vec![(StageIndex(0), 0, SimFault::LaunchFailure)];
+    let second = world.admit(second).expect("6 %");
+    world.run_for(us(108));
+    assert_eq!(of_kind(world.trace(), EventKind::LaunchFailed).len(), 1);
+    world.evict(second);
+    world.run_for(us(500));
+    // The first ends at 110; the upload goes from 105 to 155.
+    let left = world.trace().records.iter().find(|record| match record.event {
+        TraceEvent::Evicted { model } => model == second,
+        _ => false,
+    });
+    assert_eq!(left.map(|record| record.at), Some(Timestamp(155_000)));
 }

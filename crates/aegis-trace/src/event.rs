@@ -133,6 +133,10 @@ pub enum TraceEvent {
         /// The same for its outputs, up to `finished`. Both together are at most the time between.
         #[serde(default, skip_serializing_if = "Nanos::is_zero")]
         download: Nanos,
+        /// How long its inputs took where they were copied ahead of it, beside the stage before it; zero
+        /// where they were not. Not within `started` and `finished`, and no part of either.
+        #[serde(default, skip_serializing_if = "Nanos::is_zero")]
+        ahead: Nanos,
     },
     /// The device or the runtime ended a stage with a fault.
     StageFailed {

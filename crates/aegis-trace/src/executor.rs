@@ -112,6 +112,11 @@ pub struct Overheads {
     /// come from dispatchers that did not.
     #[serde(default)]
     pub look_ahead: bool,
+    /// Whether the inputs of a job whose first stage waits behind the running one are copied while that
+    /// runs. Only with `look_ahead`. No charge is smaller by it; the costs must have been measured beside
+    /// such copies, which is why it stands here, where both sides read it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uploads_ahead: bool,
 }
 
 impl Overheads {
@@ -122,6 +127,7 @@ impl Overheads {
         boundary: Nanos::ZERO,
         copy: Nanos::ZERO,
         look_ahead: false,
+        uploads_ahead: false,
     };
 
     /// What a stage takes on the device beside its cost, as one of `stages`.

@@ -74,8 +74,9 @@ fn record_job(recorder: &mut Recorder, number: u64) {
     let why = Reason::OnlyReady;
     recorder.record(at, TraceEvent::Dispatched { job, stage, stream, waiting: 0, why });
     let (started, finished) = (at + Nanos(100), at + Nanos(500));
-    let (upload, download) = (Nanos(30), Nanos(20));
-    let done = TraceEvent::StageCompleted { job, stage, started, finished, upload, download };
+    let (upload, download, ahead) = (Nanos(30), Nanos(20), Nanos(10));
+    let done =
+        TraceEvent::StageCompleted { job, stage, started, finished, upload, download, ahead };
     recorder.record(finished, done);
     let (response, execution) = (finished - at, finished - started);
     recorder.record(finished, TraceEvent::Completed { job, response, execution });

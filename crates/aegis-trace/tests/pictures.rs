@@ -92,8 +92,10 @@ fn with_look_ahead_a_stage_is_shown_from_the_end_of_the_one_before_it_on() {
     let ran = |model, noticed, started, finished| {
         let (started, finished) = (Timestamp(started), Timestamp(finished));
         let (job, stage) = (job(model), StageIndex(0));
-        let (upload, download) = (Nanos::ZERO, Nanos::ZERO);
-        at(noticed, TraceEvent::StageCompleted { job, stage, started, finished, upload, download })
+        let [upload, download, ahead] = [Nanos::ZERO; 3];
+        let done =
+            TraceEvent::StageCompleted { job, stage, started, finished, upload, download, ahead };
+        at(noticed, done)
     };
     let completed = |model, time| {
         let (response, execution) = (Nanos(1), Nanos(1));
@@ -137,8 +139,9 @@ fn copies_are_shown_within_their_stage() {
         let why = aegis_trace::Reason::OnlyReady;
         let dispatched = TraceEvent::Dispatched { job, stage, stream, waiting: 0, why };
         let (started, finished) = (Timestamp(started), Timestamp(finished));
-        let (upload, download) = (Nanos(upload), Nanos(download));
-        let ran = TraceEvent::StageCompleted { job, stage, started, finished, upload, download };
+        let (upload, download, ahead) = (Nanos(upload), Nanos(download), Nanos::ZERO);
+        let ran =
+            TraceEvent::StageCompleted { job, stage, started, finished, upload, download, ahead };
         let records = [(1_000, dispatched), (60_000, ran)].map(|(at, event)| Record {
             at: Timestamp(at),
             by: 0,
@@ -260,7 +263,7 @@ fn a_stream_that_stays_open_for_ever_is_refused_and_not_kept() {
 fn jobs_of_a_trace_with_losses_are_drawn_from_what_is_left() {
     let job = JobId { model: ModelId::first(3), sequence: 9 };
     let (started, finished) = (Timestamp(20), Timestamp(30));
-    let (upload, download) = (Nanos(3), Nanos(2));
+    let (upload, download, ahead) = (Nanos(3), Nanos(2), Nanos(1));
     let stage = StageIndex(0);
     let left = [
         TraceEvent::Dispatched {
@@ -270,7 +273,7 @@ fn jobs_of_a_trace_with_losses_are_drawn_from_what_is_left() {
             waiting: 0,
             why: aegis_trace::Reason::OnlyReady,
         },
-        TraceEvent::StageCompleted { job, stage, started, finished, upload, download },
+        TraceEvent::StageCompleted { job, stage, started, finished, upload, download, ahead },
     ];
     let records: Vec<_> = left
         .into_iter()
@@ -279,7 +282,7 @@ fn jobs_of_a_trace_with_losses_are_drawn_from_what_is_left() {
         .collect();
     let reading = Reading::of(&written(TraceFormat::Perfetto, &records, 2));
     reading.assert_closed();
-    for expected in ["model m3", "stream s0", "begin stage 0", "events_lost: 2"] {
+    for expected in ["model m3", "stream s0", "begin stage 0", "upload ahead", "events_lost: 2"] {
         assert!(reading.lines.contains(expected), "{expected} is not in {}", reading.lines);
     }
 }

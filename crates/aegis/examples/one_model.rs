@@ -40,6 +40,7 @@ fn run(source: &ModelSource) -> Result<(), Error> {
         rounds: 100,
         spin: Nanos::from_micros(50),
         realtime: false,
+        uploads_ahead: false,
     };
     let models = [("model".to_owned(), source.clone())];
     let evidence = profile::profile(&models, &options, |_, _| {})?;

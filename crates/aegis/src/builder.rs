@@ -57,6 +57,7 @@ pub struct RuntimeBuilder {
     max_models: Option<u16>,
     overheads: Option<Overheads>,
     look_ahead: bool,
+    uploads_ahead: bool,
     overrun: OverrunPolicy,
     pressure: Option<PressureThresholds>,
     max_suspended: Option<u32>,
@@ -130,6 +131,14 @@ impl RuntimeBuilder {
     /// blocking, but under FIFO. Not unless this is called, or the overheads say so.
     pub fn look_ahead(self, look_ahead: bool) -> Self {
         Self { look_ahead, ..self }
+    }
+
+    /// Whether the inputs of a job whose first stage waits behind the running one are copied while that
+    /// runs. Needs [`look_ahead`](Self::look_ahead), and a device with two copy engines. No bound gets
+    /// better by it, and costs must hold beside such copies. Not unless this is called, or the overheads
+    /// say so.
+    pub fn uploads_ahead(self, uploads_ahead: bool) -> Self {
+        Self { uploads_ahead, ..self }
     }
 
     /// What happens to jobs after an overrun; nothing but recording it unless this is called.
@@ -224,6 +233,13 @@ impl RuntimeBuilder {
         if self.overheads.is_none() {
             faults.push("no overheads are stated; call `overheads`".into());
         }
+        let stated = self.overheads.unwrap_or(Overheads::NONE);
+        let look_ahead = self.look_ahead || stated.look_ahead;
+        let uploads_ahead = self.uploads_ahead || stated.uploads_ahead;
+        if uploads_ahead && !look_ahead {
+            let why = "inputs go ahead of a stage that waits behind another";
+            faults.push(format!("`uploads_ahead` is on without `look_ahead`; {why}"));
+        }
         let partitions = self.partitions;
         check_partitions(&partitions, models, self.core, &mut faults);
         let pressure = self.pressure.map(PressurePolicy::new).transpose().unwrap_or_else(|error| {
@@ -232,7 +248,6 @@ impl RuntimeBuilder {
         });
         match (device, memory, self.policy, self.overheads) {
             (Some(device), Some(memory), Some(policy), Some(overheads)) if faults.is_empty() => {
-                let look_ahead = self.look_ahead || overheads.look_ahead;
                 Ok(Checked {
                     device,
                     memory,
@@ -241,7 +256,7 @@ impl RuntimeBuilder {
                     policy,
                     queue_depth: queue,
                     max_models: models,
-                    overheads: Overheads { look_ahead, ..overheads },
+                    overheads: Overheads { look_ahead, uploads_ahead, ..overheads },
                     overrun: self.overrun,
                     pressure,
                     max_suspended: self.max_suspended,
@@ -320,7 +335,8 @@ struct Checked {
 impl Checked {
     fn device(&self) -> Result<(DeviceContext, Pace), Error> {
         let thread = ThreadOptions { spin: self.spin, realtime: self.realtime };
-        device(self.device, self.memory, self.streams, thread)
+        let streams = self.streams.saturating_add(u32::from(self.overheads.uploads_ahead));
+        device(self.device, self.memory, streams, thread)
     }
 
     /// Adds a partition with its executor and its proof to `parts`.
@@ -336,7 +352,11 @@ impl Checked {
             *core = spec.as_ref().map_or(self.core, |spec| spec.core);
         }
         let policy = spec.as_ref().and_then(|spec| spec.policy).unwrap_or(self.policy);
-        let streams = StreamPool::new(&device, self.streams)?;
+        let streams = if self.overheads.uploads_ahead {
+            StreamPool::uploading_ahead(&device, self.streams)?
+        } else {
+            StreamPool::new(&device, self.streams)?
+        };
         let workers = set_up_workers(&device, &streams, &pace)?;
         let executor = ExecutorConfig {
             partition: spec.as_ref().map(|spec| spec.name.clone()),

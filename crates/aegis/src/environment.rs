@@ -85,6 +85,8 @@ pub enum Property {
     PowerMode,
     /// The partition of a model, its multiprocessors, and what was busy beside it.
     Partition,
+    /// The copies beside which a model was measured, where inputs go ahead.
+    Copies,
     /// The version of a GPU's driver.
     GpuDriver,
     /// The compute capability of a GPU.
@@ -108,6 +110,7 @@ impl Property {
         ("clock", Self::Clock),
         ("power_mode", Self::PowerMode),
         ("partition", Self::Partition),
+        ("copies", Self::Copies),
         ("gpu_driver", Self::GpuDriver),
         ("compute_capability", Self::ComputeCapability),
         ("gpu_clock", Self::GpuClock),
@@ -127,6 +130,7 @@ impl Property {
             Self::Clock => "clock",
             Self::PowerMode => "power_mode",
             Self::Partition => "partition",
+            Self::Copies => "copies",
             Self::GpuDriver => "gpu_driver",
             Self::ComputeCapability => "compute_capability",
             Self::GpuClock => "gpu_clock",

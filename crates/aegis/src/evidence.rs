@@ -59,6 +59,9 @@ pub struct ModelEvidence {
     /// Where it ran, and what ran beside it; `None` of a device that was not split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition: Option<PartitionFingerprint>,
+    /// What is copied in, by it and beside it; `None` where it was not measured beside copies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uploads: Option<UploadsMeasured>,
     /// What it needs.
     pub memory: MemoryNeed,
     /// How its runtime prepared it; nothing in evidence from before it was kept.
@@ -71,6 +74,15 @@ pub struct ModelEvidence {
     pub scenarios: BTreeMap<Scenario, Samples>,
     /// What launching and noticing took beside the device time, all stages of a job together.
     pub overheads: Vec<Nanos>,
+}
+
+/// The uploads of a model, and those that ran beside it while it was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadsMeasured {
+    /// The inputs of one of its jobs.
+    pub own: Bytes,
+    /// Each of the copies that followed each other beside its stages.
+    pub beside: Bytes,
 }
 
 /// How a runtime prepared a model.
@@ -179,6 +191,11 @@ impl std::fmt::Display for PartitionFingerprint {
     }
 }
 
+/// Copies in words, also where there were none.
+fn copies_of(size: Option<Bytes>) -> String {
+    size.map_or_else(|| "no copies".into(), |size| format!("copies of {size}"))
+}
+
 /// A place in words, also where there is only one.
 fn place(partition: Option<&PartitionFingerprint>) -> String {
     partition.map_or_else(|| "on the whole device".into(), ToString::to_string)
@@ -263,6 +280,30 @@ pub enum EvidenceError {
         /// Where it is to run.
         here: String,
     },
+    /// Not measured beside copies as large as those that go ahead beside it.
+    #[error(
+        "the evidence for {model} was measured beside {}, and inputs of {needed} of another model are to \
+         go ahead beside it; run `aegis profile` again, or accept the difference with \
+         `accept = [\"copies\"]` in [wcet]",
+        copies_of(*measured)
+    )]
+    NotBesideCopies {
+        /// Which.
+        model: String,
+        /// The copies beside which it was measured, if there were any.
+        measured: Option<Bytes>,
+        /// The largest inputs of any other model.
+        needed: Bytes,
+    },
+    /// The inputs of a model are not known, so neither is what goes ahead beside the others.
+    #[error(
+        "the evidence for {model} does not say how large its inputs are, which are to go ahead of it; run \
+         `aegis profile` again, or accept that with `accept = [\"copies\"]` in [wcet]"
+    )]
+    UnknownInputs {
+        /// Which.
+        model: String,
+    },
     /// Measured in another environment.
     #[error(
         "the evidence was measured with {} {}, and this is {}; run `aegis profile` here, or accept the \
@@ -324,6 +365,8 @@ impl EvidenceError {
             | Self::OtherDevice { .. }
             | Self::OtherModel { .. }
             | Self::OtherPartition { .. }
+            | Self::NotBesideCopies { .. }
+            | Self::UnknownInputs { .. }
             | Self::OtherEnvironment { .. }
             | Self::Unsteady { .. }
             | Self::Unclaimed { .. }
@@ -419,6 +462,33 @@ impl Evidence {
 }
 
 impl Evidence {
+    /// Whether `model` was measured beside copies as large as the inputs of each of `others`, which may go
+    /// ahead beside it. O(others).
+    ///
+    /// # Errors
+    /// [`EvidenceError`]: `UnknownInputs`, `NotBesideCopies` or `NoModel`.
+    pub fn holds_beside_uploads<'o>(
+        &self,
+        model: &str,
+        others: impl Iterator<Item = &'o str>,
+    ) -> Result<(), EvidenceError> {
+        let of = |name: &str| {
+            let found = self.models.get(name);
+            found.ok_or_else(|| EvidenceError::NoModel { model: name.to_owned() })
+        };
+        let mut needed = Bytes::ZERO;
+        for other in others {
+            let unknown = || EvidenceError::UnknownInputs { model: other.to_owned() };
+            needed = needed.max(of(other)?.uploads.ok_or_else(unknown)?.own);
+        }
+        let measured = of(model)?.uploads.map(|uploads| uploads.beside);
+        if measured.unwrap_or(Bytes::ZERO) < needed {
+            let model = model.to_owned();
+            return Err(EvidenceError::NotBesideCopies { model, measured, needed });
+        }
+        Ok(())
+    }
+
     /// Whether the device held itself back while measuring; `None` when it could not tell.
     #[must_use]
     pub fn was_throttled(&self) -> Option<bool> {

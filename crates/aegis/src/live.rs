@@ -315,8 +315,8 @@ mod tests {
         let job = JobId { model: MODEL, sequence: number };
         let stage = StageIndex(0);
         let (started, finished) = (at(from), at(to));
-        let (upload, download) = (Nanos::ZERO, Nanos::ZERO);
-        TraceEvent::StageCompleted { job, stage, started, finished, upload, download }
+        let [upload, download, ahead] = [Nanos::ZERO; 3];
+        TraceEvent::StageCompleted { job, stage, started, finished, upload, download, ahead }
     }
 
     fn fed(events: impl IntoIterator<Item = (u64, TraceEvent)>) -> LiveState {

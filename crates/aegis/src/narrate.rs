@@ -121,9 +121,9 @@ fn tell_of_job(event: &TraceEvent, names: &Names) -> String {
             names.job(*job),
             reason(*why)
         ),
-        TraceEvent::StageCompleted { job, stage, started, finished, upload, download } => {
+        TraceEvent::StageCompleted { job, stage, started, finished, upload, download, ahead } => {
             let ran = length(*started, *finished);
-            let copies = copies(*upload, *download);
+            let copies = copies(*upload, *download, *ahead);
             format!("{} stage {stage} ran for {ran}{copies}", names.job(*job))
         }
         TraceEvent::Suspended { job, next_stage } => {
@@ -208,10 +208,11 @@ pub fn reason(why: Reason) -> String {
 }
 
 /// Of which copies took so long, where they were told apart.
-fn copies(upload: Nanos, download: Nanos) -> String {
+fn copies(upload: Nanos, download: Nanos, ahead: Nanos) -> String {
     let of = |what, length: Nanos| (!length.is_zero()).then(|| format!("{length} {what}"));
-    let told: Vec<String> =
-        [of("uploading", upload), of("downloading", download)].into_iter().flatten().collect();
+    let told =
+        [of("uploading before", ahead), of("uploading", upload), of("downloading", download)];
+    let told: Vec<String> = told.into_iter().flatten().collect();
     if told.is_empty() { String::new() } else { format!(" ({})", told.join(", ")) }
 }
 
@@ -256,19 +257,22 @@ mod tests {
 
     #[test]
     fn a_stage_tells_its_copies_where_they_are_known() {
-        let ran = |upload, download| TraceEvent::StageCompleted {
+        let ran = |ahead, upload, download| TraceEvent::StageCompleted {
             job: JOB,
             stage: StageIndex(0),
             started: Timestamp(1_000),
             finished: Timestamp(501_000),
             upload: Nanos(upload),
             download: Nanos(download),
+            ahead: Nanos(ahead),
         };
-        check(&ran(0, 0), Weight::Detail, "m0#7 stage 0 ran for 500 us");
+        check(&ran(0, 0, 0), Weight::Detail, "m0#7 stage 0 ran for 500 us");
         let told = "m0#7 stage 0 ran for 500 us (20 us uploading, 3 us downloading)";
-        check(&ran(20_000, 3_000), Weight::Detail, told);
+        check(&ran(0, 20_000, 3_000), Weight::Detail, told);
         let told = "m0#7 stage 0 ran for 500 us (3 us downloading)";
-        check(&ran(0, 3_000), Weight::Detail, told);
+        check(&ran(0, 0, 3_000), Weight::Detail, told);
+        let told = "m0#7 stage 0 ran for 500 us (20 us uploading before)";
+        check(&ran(20_000, 0, 0), Weight::Detail, told);
     }
 
     #[test]

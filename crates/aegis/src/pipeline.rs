@@ -4,6 +4,7 @@ mod bare;
 pub mod certificate;
 #[cfg(feature = "fault-injection")]
 mod fault;
+mod measured;
 mod plan;
 pub mod poet;
 mod source;
@@ -18,7 +19,7 @@ use aegis_cuda::DeviceCapabilities;
 use aegis_sched::admission::Terms;
 use aegis_sched::analysis;
 use aegis_sched::analysis::counter_offer::Offer;
-use aegis_sched::wcet::{Method, Scenario, StageMonitor, WcetProfile};
+use aegis_sched::wcet::{Scenario, StageMonitor, WcetProfile};
 use aegis_trace::{ModelId, Nanos, ServiceTerms};
 
 pub use self::bare::{gpu_facts, host_capabilities, host_facts};
@@ -29,11 +30,9 @@ use crate::builder::{self, DeviceChoice, RuntimeBuilder};
 use crate::chain::{ChainReport, Proved};
 use crate::device_facts::{DeviceFacts, Question};
 use crate::drive::{Driven, DrivenChain, Sources};
-use crate::environment::{Environment, Property};
+use crate::environment::Property;
 use crate::error::Error;
-use crate::evidence::{
-    DeviceFingerprint, Evidence, EvidenceError, Here, ModelEvidence, PartitionFingerprint,
-};
+use crate::evidence::{Evidence, EvidenceError, ModelEvidence, PartitionFingerprint};
 use crate::handle::ModelHandle;
 use crate::margin::{CounterOffer, Margins};
 use crate::partition::PartitionSpec;
@@ -41,8 +40,7 @@ use crate::profile::{self, ProfileOptions, Subject};
 use crate::runtime::Runtime;
 use crate::source::LoadedModel;
 use crate::workload::{
-    Backend, BestEffort, Chain, ChainKind, Driver, Model, PERIOD_MAX, Partition, Server, Unclaimed,
-    Workload,
+    Backend, BestEffort, Chain, ChainKind, Driver, Model, PERIOD_MAX, Partition, Server, Workload,
 };
 
 /// Events each thread can record between two drains, 50 ms apart.
@@ -159,6 +157,7 @@ impl Pipeline {
             rounds: usize::try_from(self.workload.wcet.samples).unwrap_or(usize::MAX),
             spin: self.workload.scheduler.idle_spin,
             realtime: true,
+            uploads_ahead: self.workload.overheads.uploads_ahead,
         };
         Ok((subjects, options))
     }
@@ -455,48 +454,10 @@ impl Pipeline {
             .realtime(true)
     }
 
-    /// The evidence, checked against models and device; `None` when no model needs any.
-    fn evidence(&self) -> Result<Option<Evidence>, Error> {
-        let mut real = self.workload.models.iter().filter(|model| needs_evidence(model)).peekable();
-        if real.peek().is_none() {
-            return Ok(None);
-        }
-        let evidence = Evidence::read(&self.evidence_path)?;
-        let facts = self.facts()?;
-        let device = &DeviceFingerprint::of(&facts.capabilities);
-        let environment = &Environment::read_with(facts.settings.clone());
-        let accepted = &self.workload.wcet.accept;
-        for model in real {
-            let partition = &self.partition_of(model, &facts.granted);
-            let here = Here { device, environment, partition: partition.as_ref(), accepted };
-            let measured = evidence.of(&model.name, &source(model), here)?;
-            self.claimed(&model.name, measured)?;
-        }
-        Ok(Some(evidence))
-    }
-
     /// What the evidence of a model says under the rule of this workload.
     #[must_use]
     pub fn wcet(&self, evidence: &ModelEvidence) -> WcetProfile {
         evidence.profile(self.workload.wcet.cost_rule())
-    }
-
-    /// Refuses evidence without a claim, where the workload asks for one.
-    fn claimed(&self, name: &str, evidence: &ModelEvidence) -> Result<(), EvidenceError> {
-        let rule = &self.workload.wcet;
-        if rule.method == Method::Margin || rule.unclaimed == Unclaimed::Accept {
-            return Ok(());
-        }
-        let profile = self.wcet(evidence);
-        for (stage, measured) in profile.stages.iter().enumerate() {
-            let without = measured.evidence.iter().find(|(_, (_, estimate))| !estimate.claim);
-            if let Some((scenario, (_, estimate))) = without {
-                let why: Vec<String> = estimate.warnings.iter().map(ToString::to_string).collect();
-                let (model, scenario, why) = (name.to_owned(), *scenario, why.join("; "));
-                return Err(EvidenceError::Unclaimed { model, stage, scenario, why });
-            }
-        }
-        Ok(())
     }
 
     /// What the evidence says of each model, in file order; `None` for one that needs none.

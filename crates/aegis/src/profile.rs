@@ -8,6 +8,10 @@
 //! Where the device is split, the models of one partition take turns while those of every other run
 //! job after job: what partitions share (bandwidth, caches, clocks) is as busy as it can be, and the
 //! costs hold it. Each model is measured alone as well, which shows how much the others cost it.
+//!
+//! Where inputs are to go ahead of their stages, copies as large as the largest inputs of the set follow
+//! each other beside every stage, from where its own upload is over until its end. The inputs of a job are
+//! written before it, as a caller does: what lies in the processor's caches crosses the bus more slowly.
 
 mod bench;
 
@@ -71,6 +75,8 @@ pub struct ProfileOptions {
     pub spin: Nanos,
     /// Whether to ask for real-time priority, as when running; a refusal is no error.
     pub realtime: bool,
+    /// Whether inputs are to go ahead of their stages: each stage is measured beside copies then.
+    pub uploads_ahead: bool,
 }
 
 /// Loads every model, runs `rounds` measured rounds over all of them, and gives back the evidence.
@@ -137,7 +143,7 @@ pub fn profile_under_load(
     if let Some(difference) = before.differences(&after).into_iter().next() {
         return Err(EvidenceError::Unsteady { difference }.into());
     }
-    bench.evidence(models, after, cold)
+    bench.evidence(models, options.uploads_ahead, after, cold)
 }
 
 /// Some rounds of one scenario.

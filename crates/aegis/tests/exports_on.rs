@@ -89,6 +89,7 @@ fn event(n: u64) -> TraceEvent {
             finished: Timestamp(n + 3),
             upload: Nanos(1),
             download: Nanos(1),
+            ahead: Nanos(1),
         },
         _ => TraceEvent::Completed { job, response: Nanos(9), execution: Nanos(1) },
     }

@@ -456,6 +456,7 @@ fn models_are_measured_while_those_of_other_partitions_run() {
         rounds: 5,
         spin: Nanos::ZERO,
         realtime: false,
+        uploads_ahead: false,
     };
     let mut steps = Vec::new();
     let evidence =

@@ -177,7 +177,7 @@ fn what_is_not_stated_has_its_documented_default() {
     assert_eq!(workload.device.streams, 1);
     let (dispatch, wake) = (Nanos::from_micros(300), Nanos::from_millis(1));
     let (boundary, copy) = (Nanos::ZERO, Nanos::ZERO);
-    assert_eq!(workload.overheads, Overheads { dispatch, wake, boundary, copy, look_ahead: false });
+    assert_eq!(workload.overheads, Overheads { dispatch, wake, boundary, copy, ..Overheads::NONE });
     assert_eq!(workload.wcet, WcetRule { samples: 100, margin_percent: 20, ..WcetRule::default() });
     assert_eq!(workload.scheduler.overrun, OverrunPolicy::Record);
     let looking = SMALL.replace("queue_depth = 8", "queue_depth = 8, look_ahead = true");

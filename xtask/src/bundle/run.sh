@@ -2,7 +2,7 @@
 # Runs one step of the measurements, or all of them, on this machine.
 #
 #   ./run.sh device|models|gpu-tests|profile|check|tune|headline|baselines|alone|overhead|outputs|
-#            faults|split|runtimes|report|all
+#            faults|split|runtimes|uploads|report|all
 #
 # Each step runs under a time limit and leaves its output in the folder of results; a step that fails
 # or runs out of time fails the script. These variables change what is done:
@@ -104,6 +104,26 @@ runtimes() {
     return "$status"
 }
 
+# The workload with look-ahead, and with inputs ahead as well: what that gains, and what its costs are. The
+# second is profiled by itself, beside copies.
+uploads() {
+    models || return
+    local stem=${workload%.toml} status=0 file name
+    sed '/^\[scheduler\]$/a look_ahead = true' "$workload" >"$stem-look-ahead.toml" || return
+    sed '/^\[scheduler\]$/a look_ahead = true\nuploads_ahead = true' "$workload" \
+        >"$stem-uploads-ahead.toml" || return
+    for file in "$stem-look-ahead.toml" "$stem-uploads-ahead.toml"; do
+        name=$(basename "$file" .toml)
+        if [ ! -f "${file%.toml}.evidence.json" ]; then
+            step "profile-$name" bin/aegis profile "$file" || { status=$?; continue; }
+        fi
+        step "check-$name" bin/aegis check "$file" || status=$?
+        step "headline-$name" bin/aegis-bench --results "$results/$name" headline "$file" \
+            --for "${seconds}s" --runs "$runs" || status=$?
+    done
+    return "$status"
+}
+
 run() {
     case $1 in
     device) models && step device bin/aegis device "$workload" ;;
@@ -113,6 +133,7 @@ run() {
         step gpu-tests bin/aegis-gpu-tests
         ;;
     runtimes) runtimes ;;
+    uploads) uploads ;;
     profile) models && step profile bin/aegis profile "$workload" ;;
     check) models && step check bin/aegis check "$workload" ;;
     tune) bench tune tune "$workload" --load "$load" ;;

@@ -21,6 +21,9 @@ const DISABLE_TIMING: u32 = 2;
 /// `CU_EVENT_RECORD_EXTERNAL`: within a capture, a node that records whenever the graph runs.
 const RECORD_IN_GRAPH: u32 = 1;
 
+/// Flags of `cuStreamWaitEvent`.
+const NO_FLAGS: u32 = 0;
+
 /// Whether an event keeps the device's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timing {
@@ -80,6 +83,19 @@ impl RawEvent {
         // so does the stream.
         let code = unsafe { (api.cuEventRecordWithFlags)(self.handle, stream, RECORD_IN_GRAPH) };
         self.machine.check("cuEventRecordWithFlags", code)
+    }
+
+    /// Makes what is put on `stream` from now on wait for the last recording, also for one that a
+    /// node of a launched graph is still to make.
+    ///
+    /// # Safety
+    /// As [`RawEvent::record`].
+    pub(crate) unsafe fn hold_back(&self, stream: CUstream) -> Result<(), DeviceError> {
+        let api = self.machine.api();
+        // SAFETY: (1) The event lives as long as `self`, and the driver keeps what the wait still
+        // needs of it; the stream lives, says the caller.
+        let code = unsafe { (api.cuStreamWaitEvent)(stream, self.handle, NO_FLAGS) };
+        self.machine.check("cuStreamWaitEvent", code)
     }
 
     pub(crate) fn handle(&self) -> CUevent {

@@ -13,6 +13,8 @@
 //!                     job    record    record
 //!                          uploaded   downloading, of the loan too, where it has such copies
 //! ```
+//! Where the inputs were copied ahead of the stage, their nodes are disabled for that launch: the driver
+//! passes over them. Their shape stays, so there is one executable, and no second one takes memory.
 //!
 //! # Invariants
 //! 1. The events that the nodes record live as long as the nodes may record them: the frame holds
@@ -21,7 +23,7 @@
 //!
 //! # Sources
 //! The driver's manual, "Graph Management": event record nodes, and changing the parameters of a
-//! node of an executable graph, which affects later launches alone.
+//! node of an executable graph, or whether it does anything, which affects later launches alone.
 
 use std::ptr::null_mut;
 use std::sync::Arc;
@@ -117,6 +119,8 @@ struct HostCopy {
     parameters: CopyParameters,
     /// The host address it was captured with, which names it.
     captured: usize,
+    /// Whether launches pass over it now.
+    is_left_out: bool,
 }
 
 // SAFETY: (1) The handles are the driver's to dereference. (2) A frame is behind the lock of its
@@ -214,6 +218,28 @@ impl Frame {
         copy.parameters = next;
         Ok(())
     }
+
+    /// Makes later launches of `executable` pass over the copy that was captured with the host address
+    /// `captured`, or not. O(copies); costs a comparison where they do so already.
+    pub(crate) fn leave_out(
+        &mut self,
+        machine: &Machine,
+        executable: CUgraphExec,
+        captured: usize,
+        left_out: bool,
+    ) -> Result<(), DeviceError> {
+        let copy = self.copies.iter_mut().find(|copy| copy.captured == captured);
+        let copy = copy.ok_or(DeviceError::NoSuchCopy)?;
+        if copy.is_left_out == left_out {
+            return Ok(());
+        }
+        let enable = machine.api().cuGraphNodeSetEnabled.ok_or(super::NO_UPLOADS_AHEAD)?;
+        // SAFETY: (1) Executable and node live: invariant 2. (2) The lock of the graph is held.
+        let code = unsafe { enable(executable, copy.node, u32::from(!left_out)) };
+        machine.check("cuGraphNodeSetEnabled", code)?;
+        copy.is_left_out = left_out;
+        Ok(())
+    }
 }
 
 impl CopyParameters {
@@ -259,7 +285,7 @@ fn host_copy(machine: &Machine, node: CUgraphNode) -> Result<Option<HostCopy>, D
     let code = unsafe { (api.cuGraphMemcpyNodeGetParams)(node, &raw mut parameters) };
     machine.check("cuGraphMemcpyNodeGetParams", code)?;
     let captured = parameters.host_side().map(|side| side.host.addr());
-    Ok(captured.map(|captured| HostCopy { node, parameters, captured }))
+    Ok(captured.map(|captured| HostCopy { node, parameters, captured, is_left_out: false }))
 }
 
 #[cfg(test)]

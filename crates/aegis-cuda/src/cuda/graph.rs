@@ -191,6 +191,16 @@ impl CudaGraph {
         unsafe { frame.aim_copy(&self.machine, executable, captured, host) }
     }
 
+    /// Makes later launches pass over the copy that was captured with the host address `captured`, or
+    /// not.
+    pub(crate) fn leave_out(&self, captured: usize, left_out: bool) -> Result<(), DeviceError> {
+        let mut parts = self.parts();
+        let executable = parts.executable;
+        let frame = parts.frame.as_mut().ok_or(DeviceError::Unframed)?;
+        self.machine.bind()?;
+        frame.leave_out(&self.machine, executable, captured, left_out)
+    }
+
     /// Whether it was captured on this GPU.
     pub(crate) fn is_of(&self, machine: &Arc<Machine>) -> bool {
         Arc::ptr_eq(&self.machine, machine)

@@ -80,6 +80,15 @@ impl CudaLane {
         self.completions.record(&self.lane, event, cell)
     }
 
+    /// Makes what follows wait for the last recording of `event`.
+    pub(crate) fn wait_for(&self, event: &RawEvent) -> Result<(), DeviceError> {
+        self.enqueue(|stream| {
+            // SAFETY: (1) The stream lives as long as the lane, in the event's GPU: a view's events and
+            // streams are made by one machine, and `CudaStream::wait_for` refuses those of another.
+            unsafe { event.hold_back(stream.handle()) }
+        })
+    }
+
     /// Blocks until everything enqueued is done.
     pub(crate) fn synchronize(&self) -> Result<(), DeviceError> {
         self.completions.synchronize(&self.lane)

@@ -149,6 +149,7 @@ entry_points! {
         cuStreamDestroy_v2(CUstream);
         cuStreamQuery(CUstream);
         cuStreamSynchronize(CUstream);
+        cuStreamWaitEvent(CUstream, CUevent, c_uint);
         cuEventCreate(*mut CUevent, c_uint);
         cuEventDestroy_v2(CUevent);
         cuEventRecord(CUevent, CUstream);
@@ -180,6 +181,7 @@ entry_points! {
     }
     optional {
         cuGraphExecUpdate_v2(CUgraphExec, CUgraph, *mut GraphUpdateInfo);
+        cuGraphNodeSetEnabled(CUgraphExec, CUgraphNode, c_uint);
         cuDeviceGetGraphMemAttribute(CUdevice, c_uint, *mut c_void);
         cuDeviceGetDevResource(CUdevice, *mut CUdevResource, c_uint);
         cuDevSmResourceSplitByCount(

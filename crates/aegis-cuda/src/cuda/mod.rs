@@ -112,6 +112,10 @@ impl CudaConfig {
     }
 }
 
+/// What a driver lacks that cannot pass over the copies of a stage.
+const NO_UPLOADS_AHEAD: DeviceError =
+    DeviceError::DriverTooOld { call: "cuGraphNodeSetEnabled", purpose: "copying inputs ahead" };
+
 /// One view of a GPU: all of it, or a partition of its SMs.
 pub(crate) struct CudaDriver {
     completions: Arc<Completions>,
@@ -153,6 +157,14 @@ impl CudaDriver {
             Ok(Self { completions, core, partition: Some(partition), context })
         };
         partition::split(self.machine(), shares)?.into_iter().map(view).collect()
+    }
+
+    /// Whether the driver can pass over the copies of a stage.
+    ///
+    /// # Errors
+    /// [`DeviceError::DriverTooOld`] before CUDA 11.6.
+    pub(crate) fn check_uploads_ahead(&self) -> Result<(), DeviceError> {
+        self.machine().api().cuGraphNodeSetEnabled.map(|_| ()).ok_or(NO_UPLOADS_AHEAD)
     }
 
     pub(crate) fn core(&self) -> &Arc<DeviceCore> {

@@ -12,7 +12,7 @@ use super::kernels::TestKernels;
 use crate::error::DeviceError;
 use crate::host_buffer::HostBuffer;
 use crate::memory::DeviceBuffer;
-use crate::stage::{CopyMark, StageEvents};
+use crate::stage::{CopyMark, StageEvents, UploadEvents};
 use crate::stream::CudaStream;
 
 /// The inputs and outputs of one job.
@@ -37,7 +37,7 @@ pub struct StageProbe<'kernels> {
     graph: CudaGraph,
     kernels: &'kernels TestKernels,
     captured: ProbeJob,
-    _middle: DeviceBuffer,
+    middle: DeviceBuffer,
 }
 
 impl<'kernels> StageProbe<'kernels> {
@@ -67,7 +67,7 @@ impl<'kernels> StageProbe<'kernels> {
             // SAFETY: (1) As above.
             unsafe { crate::interop::copy_to_host(stream, &middle, &captured.output) }
         })?;
-        Ok(Self { graph, kernels, captured, _middle: middle })
+        Ok(Self { graph, kernels, captured, middle })
     }
 
     /// Runs the stage for `job` between the events, behind a kernel of `before` in the same stage if
@@ -93,6 +93,59 @@ impl<'kernels> StageProbe<'kernels> {
         // SAFETY: (1) They live as long as the graph: invariant 1.
         unsafe { self.aim(&self.captured) }?;
         enqueued
+    }
+
+    /// Runs this stage for the job of `own` and, behind it, `next` for the job of its own, whose input goes
+    /// ahead of it on `uploads` where there is such a stream, behind that of this stage. Waits for both.
+    ///
+    /// # Errors
+    /// As [`StageProbe::run`], [`CudaStream::wait_for`] and [`crate::interop::leave_out_copy`].
+    pub fn run_before(
+        &self,
+        stream: &CudaStream,
+        own: (&StageEvents, &mut ProbeJob),
+        next: (&Self, &StageEvents, &mut ProbeJob),
+        uploads: Option<(&CudaStream, &UploadEvents)>,
+    ) -> Result<(), DeviceError> {
+        let ((events, job), (next, next_events, next_job)) = (own, next);
+        // SAFETY: (1) The job's buffers are borrowed uniquely until both streams are idle below, which is
+        // also waited for after an error; from then on the graph is aimed at its own again.
+        let aimed = unsafe { self.aim(job) };
+        // SAFETY: (1) As above.
+        let aimed = aimed.and_then(|()| unsafe { next.aim(next_job) });
+        let leaves_out = uploads.is_some();
+        let enqueued = aimed
+            .and_then(|()| {
+                crate::interop::leave_out_copy(&next.graph, &next.captured.input, leaves_out)
+            })
+            .and_then(|()| stream.between(events, |stream| stream.enqueue_graph(&self.graph)))
+            .and_then(|()| uploads.map_or(Ok(()), |to| next.upload(stream, to, events, next_job)))
+            .and_then(|()| stream.between(next_events, |stream| stream.enqueue_graph(&next.graph)));
+        uploads.map_or(Ok(()), |(uploads, _)| uploads.synchronize())?;
+        stream.synchronize()?;
+        // SAFETY: (1) They live as long as the graph: invariant 1.
+        unsafe { self.aim(&self.captured) }?;
+        // SAFETY: (1) As above.
+        unsafe { next.aim(&next.captured) }?;
+        enqueued
+    }
+
+    /// Puts the input of `job` on its way, and makes `stream` wait for it; for
+    /// [`run_before`](Self::run_before), which waits for the copy while it has the job.
+    fn upload(
+        &self,
+        stream: &CudaStream,
+        (uploads, events): (&CudaStream, &UploadEvents),
+        before: &StageEvents,
+        job: &ProbeJob,
+    ) -> Result<(), DeviceError> {
+        uploads.wait_for(before.uploaded())?;
+        uploads.record(events.begun())?;
+        // SAFETY: (1) The target lives as long as the probe and the source until the copy was waited
+        // for, says the caller. (2) The stage that uses the target waits for the copy.
+        unsafe { crate::interop::copy_to_device(uploads, &job.input, &self.middle) }?;
+        uploads.record(events.ended())?;
+        stream.wait_for(events.ended())
     }
 
     /// # Safety

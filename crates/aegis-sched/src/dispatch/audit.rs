@@ -79,6 +79,11 @@ impl Audit {
         if exceeded {
             self.taint.get_or_insert(job);
         }
+        // What was left of its upload when the stage before it ended lies before `started`, and is a part
+        // of its cost.
+        let waited = spent.saturating_sub(charge.overhead).min(times.ahead);
+        let executed = if exceeded { executed.saturating_add(waited) } else { executed };
+        let spent = spent.saturating_sub(waited);
         let too_long = (executed > charge.cost)
             .then(|| BrokenAssumption::new(Assumption::ExecutionTime, job, charge.cost, executed));
         let too_late = (exceeded && spent > charge.overhead).then(|| {
@@ -149,7 +154,8 @@ mod tests {
 
     fn ran(length: u64) -> StageTimes {
         let (started, finished) = (Timestamp(100), Timestamp(100 + length));
-        StageTimes { started, finished, upload: Nanos::ZERO, download: Nanos::ZERO }
+        let [upload, download, ahead] = [Nanos::ZERO; 3];
+        StageTimes { started, finished, upload, download, ahead }
     }
 
     fn broken(found: impl IntoIterator<Item = BrokenAssumption>) -> Vec<(Assumption, Nanos)> {
@@ -185,6 +191,20 @@ mod tests {
         let both = audit.stage(job(0), CHARGE, ran(11), Nanos(20));
         let expected =
             [(Assumption::ExecutionTime, Nanos(11)), (Assumption::DispatchOverhead, Nanos(9))];
+        assert_eq!(broken(both), expected);
+    }
+
+    #[test]
+    fn a_wait_for_an_upload_ahead_is_the_stages_own() {
+        let mut audit = Audit::default();
+        let ahead = |length, ahead| StageTimes { ahead: Nanos(ahead), ..ran(length) };
+        let within = audit.stage(job(0), CHARGE, ahead(7, 5), Nanos(12));
+        assert_eq!(broken(within), [], "three left of five, and two for the dispatch");
+        let late = audit.stage(job(0), CHARGE, ahead(7, 5), Nanos(14));
+        assert_eq!(broken(late), [(Assumption::ExecutionTime, Nanos(12))]);
+        let both = audit.stage(job(0), CHARGE, ahead(7, 5), Nanos(20));
+        let expected =
+            [(Assumption::ExecutionTime, Nanos(12)), (Assumption::DispatchOverhead, Nanos(8))];
         assert_eq!(broken(both), expected);
     }
 

@@ -88,7 +88,7 @@ impl From<&ExecutorConfig> for DispatcherConfig {
 pub struct Turn {
     /// The next point in time at which a turn has something to do even if nothing happens.
     pub next: Option<Timestamp>,
-    /// Whether a stage is on the device.
+    /// Whether something is on the device whose end is waited for.
     pub busy: bool,
 }
 
@@ -282,7 +282,10 @@ impl Dispatcher {
             self.look_ahead(now);
         }
         self.settle_idle(now);
-        Turn { next: self.next_point(), busy: self.running.is_some() }
+        // An upload that is left is waited for by models that leave.
+        let busy =
+            self.running.is_some() || !self.leaving.is_empty() && self.streams.is_uploading();
+        Turn { next: self.next_point(), busy }
     }
 
     /// The job whose stage hangs on the device, if one does: nothing else runs until it ends.

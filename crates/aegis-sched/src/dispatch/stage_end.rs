@@ -90,9 +90,9 @@ impl Dispatcher {
         let execution = times.finished.saturating_since(times.started);
         ready.execution = ready.execution.saturating_add(execution);
         let stage = ready.stage;
-        let StageTimes { started, finished, upload, download } = times;
+        let StageTimes { started, finished, upload, download, ahead } = times;
         let completed =
-            TraceEvent::StageCompleted { job, stage, started, finished, upload, download };
+            TraceEvent::StageCompleted { job, stage, started, finished, upload, download, ahead };
         self.recorder.record(now, completed);
         for broken in self.audit.stage(job, charge, times, service) {
             self.report_broken(now, broken);

@@ -259,8 +259,9 @@ impl<'t> Rerun<'t> {
                 finished,
                 upload,
                 download,
+                ahead,
             } if stage == (job, which) => {
-                Some(Ok(StageTimes { started, finished, upload, download }))
+                Some(Ok(StageTimes { started, finished, upload, download, ahead }))
             }
             TraceEvent::StageFailed { job, stage: which, category } if stage == (job, which) => {
                 let message = "it failed when it was recorded";

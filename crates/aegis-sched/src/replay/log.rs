@@ -14,7 +14,8 @@
 use std::collections::BTreeMap;
 
 use aegis_trace::{
-    AdmittedModel, Category, ExecutorConfig, ModelId, Record, StreamId, Timestamp, TraceEvent,
+    AdmittedModel, Category, ExecutorConfig, ModelId, Nanos, Record, StreamId, Timestamp,
+    TraceEvent,
 };
 
 use super::error::{ReplayError, line_of};
@@ -261,7 +262,8 @@ impl Sifted {
         if at < before {
             return Some(ReplayError::Backwards { line, at, before });
         }
-        let TraceEvent::StageCompleted { started, finished, upload, download, .. } = entry.event
+        let TraceEvent::StageCompleted { started, finished, upload, download, ahead, .. } =
+            entry.event
         else {
             return None;
         };
@@ -270,6 +272,8 @@ impl Sifted {
             Some("a stage ended before it began")
         } else if copies > finished.saturating_since(started) {
             Some("a stage copied for longer than it ran")
+        } else if ahead > Nanos::ZERO && upload > Nanos::ZERO {
+            Some("a stage copied its inputs both ahead of it and within")
         } else {
             (finished > at).then_some("a stage ended after that was noticed")
         };

@@ -292,8 +292,8 @@ impl Timeline {
             TraceEvent::Dispatched { job, stage, why, .. } => {
                 self.launched(at, job, stage, why, around)
             }
-            TraceEvent::StageCompleted { started, finished, upload, download, .. } => {
-                let times = StageTimes { started, finished, upload, download };
+            TraceEvent::StageCompleted { started, finished, upload, download, ahead, .. } => {
+                let times = StageTimes { started, finished, upload, download, ahead };
                 self.left(at, Some(times), None);
             }
             TraceEvent::StageFailed { category, .. } => self.left(at, None, Some(category)),

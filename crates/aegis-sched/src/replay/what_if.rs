@@ -13,7 +13,8 @@
 //! 3. Nobody reacts: callers submit what they submitted, though outputs come at other times. Jobs that
 //!    were turned away are left out, and where more jobs of a model would be outstanding than it has
 //!    slots, which would have turned some away, that is counted.
-//! 4. A stage takes as long as it did, whatever ran before it.
+//! 4. A stage takes as long as it did, whatever ran before it. One whose inputs went ahead of it has them
+//!    there, also where nothing would have run that they could have gone beside.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -442,8 +443,9 @@ impl<'t> Run<'t> {
         let cost = cost.saturating_add(overheads.on_device(place, model.stages.len()));
         let finished = now.saturating_add(cost);
         let at = finished.saturating_add(overheads.dispatch);
-        let (upload, download) = (Nanos::ZERO, Nanos::ZERO); // Not known of a stage that did not run.
-        Some(Pending { at, end: Ok(StageTimes { started: now, finished, upload, download }) })
+        let [upload, download, ahead] = [Nanos::ZERO; 3]; // Not known of a stage that did not run.
+        let times = StageTimes { started: now, finished, upload, download, ahead };
+        Some(Pending { at, end: Ok(times) })
     }
 
     /// Takes in what was recorded; `submitted` is the job that was handed over.

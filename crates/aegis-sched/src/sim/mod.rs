@@ -53,7 +53,10 @@ pub struct WorldConfig {
     /// The overheads the analysis charges.
     pub charged: Overheads,
     /// The overheads that really occur; above `charged` they break the proof's assumption. Whether the
-    /// dispatcher looks ahead is said here; that it is charged, above.
+    /// dispatcher looks ahead, and whether inputs go ahead, is said here; that it is charged, above.
+    ///
+    /// With inputs ahead, costs are those beside copies: a stage takes up to its cost without its own
+    /// upload, whatever is copied beside it, as one does that the copies slow down throughout.
     pub real: Overheads,
     /// What happens to jobs after an overrun.
     pub overrun: OverrunPolicy,
@@ -80,7 +83,8 @@ impl WorldConfig {
 const MAX_MODELS: u16 = 64;
 /// Places in the submission queue.
 const QUEUE_DEPTH: usize = 1024;
-/// Work items a stream holds: two events, a stage, and two copies with their marks, twice.
+/// Work items a stream holds: two events, a stage, and two copies with their marks, twice; a wait for an
+/// upload ahead takes the place of one within.
 const STREAM_DEPTH: usize = 16;
 /// Events between two drains of the trace.
 const TRACE_CAPACITY: usize = 1 << 12;
@@ -116,14 +120,19 @@ impl World {
     #[must_use]
     pub fn new(config: WorldConfig) -> Self {
         let sim =
-            SimConfig { memory_limit: config.memory, max_streams: 1, stream_depth: STREAM_DEPTH };
+            SimConfig { memory_limit: config.memory, max_streams: 2, stream_depth: STREAM_DEPTH };
         let device = DeviceContext::sim(sim).expect("a simulated device");
         let arena = device.reserve_arena(config.memory).expect("all of its memory");
-        let streams = StreamPool::new(&device, 1).expect("its one stream");
+        let streams = if config.real.uploads_ahead {
+            StreamPool::uploading_ahead(&device, 1).expect("its two streams")
+        } else {
+            StreamPool::new(&device, 1).expect("its one stream")
+        };
         let executor = executor(&config);
         let admission = AdmissionConfig::of(&executor, PartitionId::WHOLE);
         let collector = TraceCollector::new(TRACE_CAPACITY);
-        let overheads = Overheads { look_ahead: config.real.look_ahead, ..config.charged };
+        let Overheads { look_ahead, uploads_ahead, .. } = config.real;
+        let overheads = Overheads { look_ahead, uploads_ahead, ..config.charged };
         let dispatcher = ExecutorConfig { overheads, ..executor };
         let signal = Arc::clone(device.signal());
         Self {

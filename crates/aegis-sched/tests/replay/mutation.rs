@@ -15,7 +15,7 @@ fn is_input(kind: EventKind, path: &str) -> bool {
         EventKind::Submitted => matches!(path, "/arrival"),
         EventKind::Stamped => path != "/job",
         EventKind::StageCompleted => {
-            matches!(path, "/started" | "/finished" | "/upload" | "/download")
+            matches!(path, "/started" | "/finished" | "/upload" | "/download" | "/ahead")
         }
         EventKind::StageFailed | EventKind::LaunchFailed => path == "/category",
         // The rest is what was asked, or what memory answered.

@@ -26,7 +26,11 @@ pub(crate) fn hostile(seed: u64) -> Trace {
         boundary: Nanos(random.up_to(20)),
         copy: Nanos(random.up_to(10)),
         look_ahead: random.once_in(2),
+        uploads_ahead: false,
     };
+    // Drawn apart, so that worlds without it stay as they were.
+    let uploads_ahead = charged.look_ahead && Random::new(Seed(!seed)).once_in(2);
+    let charged = Overheads { uploads_ahead, ..charged };
     let real = match random.up_to(2) {
         0 => Overheads { dispatch: charged.dispatch * 2, wake: charged.wake * 2, ..charged },
         _ => charged,

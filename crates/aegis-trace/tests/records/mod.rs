@@ -58,7 +58,7 @@ pub(crate) fn executor(look_ahead: bool) -> ExecutorConfig {
     ExecutorConfig {
         partition: None,
         policy: PolicyKind::Edf,
-        overheads: Overheads { look_ahead, ..Overheads::NONE },
+        overheads: Overheads { look_ahead, uploads_ahead: look_ahead, ..Overheads::NONE },
         overrun: OverrunPolicy::Record,
         streams: 1,
         first_stream: look_ahead.then_some(StreamId::first(3)),
@@ -94,14 +94,15 @@ fn of_a_job() -> BoxedStrategy<TraceEvent> {
                 why
             }
         ),
-        (job(), stage(), time(), time(), copy(), copy()).prop_map(
-            |(job, stage, started, finished, upload, download)| TraceEvent::StageCompleted {
+        (job(), stage(), time(), time(), [copy(), copy(), copy()]).prop_map(
+            |(job, stage, started, finished, copies)| TraceEvent::StageCompleted {
                 job,
                 stage,
                 started,
                 finished,
-                upload,
-                download
+                upload: copies[0],
+                download: copies[1],
+                ahead: copies[2],
             }
         ),
         (job(), stage()).prop_map(|(job, next_stage)| TraceEvent::Suspended { job, next_stage }),

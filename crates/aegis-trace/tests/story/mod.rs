@@ -108,7 +108,9 @@ impl Story {
         let copies = |copies, micros| Nanos::from_micros(if copies { micros } else { 0 });
         let upload = copies(by == LEFT && stage.0 == 0, 300);
         let download = copies(by == LEFT && (job.model == CAMERA || stage.0 == 1), 100);
-        let done = TraceEvent::StageCompleted { job, stage, started, finished, upload, download };
+        let ahead = Nanos::ZERO;
+        let done =
+            TraceEvent::StageCompleted { job, stage, started, finished, upload, download, ahead };
         self.at(to, by, done);
     }
 

@@ -269,8 +269,8 @@ mod tests {
 
     fn ran(job: JobId, from: u64, to: u64) -> (u64, TraceEvent) {
         let (started, finished) = (Timestamp(from), Timestamp(to));
-        let (stage, upload, download) = (StageIndex(0), Nanos::ZERO, Nanos::ZERO);
-        (to, TraceEvent::StageCompleted { job, stage, started, finished, upload, download })
+        let (stage, [upload, download, ahead]) = (StageIndex(0), [Nanos::ZERO; 3]);
+        (to, TraceEvent::StageCompleted { job, stage, started, finished, upload, download, ahead })
     }
 
     fn completed(job: JobId, at: u64, response: u64) -> (u64, TraceEvent) {

@@ -60,6 +60,10 @@ pub enum CertificateError {
         #[source]
         cause: NotDerived,
     },
+    /// Inputs go ahead of their stages. That costs are of runs beside copies is an assumption that no
+    /// certificate states.
+    #[error("`uploads_ahead` cannot be certified: no certificate states costs beside copies")]
+    UploadsAhead,
     /// Something about a model that no certificate covers.
     #[error("{model} cannot be certified: {why}")]
     Uncovered {
@@ -93,6 +97,7 @@ impl CertificateError {
         match self {
             Self::Read { .. } | Self::Changed { .. } => Category::Transient,
             Self::NotDerived { .. }
+            | Self::UploadsAhead
             | Self::Uncovered { .. }
             | Self::Handover { .. }
             | Self::Defect(_) => Category::Permanent,
@@ -125,6 +130,9 @@ impl Pipeline {
         verdicts: &[Verdict],
         chains: &[ChainReport],
     ) -> Result<Certificate, Error> {
+        if self.workload.overheads.uploads_ahead {
+            return Err(CertificateError::UploadsAhead.into());
+        }
         let evidence = self.evidence()?;
         let asked = self.terms_asked(&self.profiles(evidence.as_ref()));
         let terms = self.terms_of_all(evidence.as_ref(), &asked, verdicts);
@@ -271,7 +279,7 @@ fn hash(what: &'static str, path: &std::path::Path) -> Result<Digest, Certificat
 }
 
 fn overheads(charged: &Overheads) -> verify::Overheads {
-    let Overheads { dispatch, wake, boundary, copy, look_ahead } = *charged;
+    let Overheads { dispatch, wake, boundary, copy, look_ahead, uploads_ahead: _ } = *charged;
     let charges = verify::Charges {
         only: charged.of_stage(0, 1),
         first: charged.of_stage(0, 3),

@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use aegis_context::slot::{JobSlot, SlotPool};
 use aegis_context::{ContextError, ExecutionContext, MemoryLedger, ResourceBudget, StreamPool};
-use aegis_cuda::{DeviceContext, DeviceState, DriverKind};
+use aegis_cuda::{CopyLoad, DeviceContext, DeviceState, DriverKind};
 use aegis_memory::{MemoryOrchestrator, ModelMemory};
 use aegis_sched::wcet::{Samples, Scenario};
-use aegis_trace::{Clock, ModelId, Nanos, PartitionId, StageIndex};
+use aegis_trace::{Bytes, Clock, ModelId, Nanos, PartitionId, StageIndex};
 
 use super::{Block, PAUSE_DIVISOR, PAUSE_MIN, ProfileOptions, Subject, WARM_UP_ROUNDS};
 use crate::aggressor::{Aggressor, Load};
@@ -30,6 +30,7 @@ use crate::environment::{self, Environment, GpuSettings};
 use crate::error::Error;
 use crate::evidence::{
     self, DeviceFingerprint, Evidence, ModelEvidence, PartitionFingerprint, Preparation,
+    UploadsMeasured,
 };
 use crate::partition::PartitionSpec;
 use crate::source::{Ground, LoadedModel, MemoryNeed};
@@ -53,6 +54,16 @@ struct Group {
     models: Vec<Measured>,
     /// Whether the load rests after a job.
     rests: bool,
+    /// Copies beside each stage, where inputs are to go ahead.
+    copies: Option<CopyLoad>,
+}
+
+/// What runs beside a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beside {
+    Nothing,
+    /// Copies, where inputs are to go ahead.
+    Copies,
 }
 
 struct Measured {
@@ -63,6 +74,10 @@ struct Measured {
     context: ExecutionContext,
     slot: Arc<JobSlot>,
     stages: usize,
+    /// How long each stage took the last time.
+    lengths: Vec<Nanos>,
+    /// The inputs of a job, as they are written before each.
+    inputs: Vec<Vec<u8>>,
     samples: BTreeMap<Scenario, Vec<Vec<Nanos>>>,
     overheads: Vec<Nanos>,
 }
@@ -70,7 +85,8 @@ struct Measured {
 impl Bench {
     pub(super) fn new(models: &[Subject], options: &ProfileOptions) -> Result<Self, Error> {
         let thread = ThreadOptions { spin: options.spin, realtime: options.realtime };
-        let (device, pace) = builder::device(options.device, options.memory, 1, thread)?;
+        let streams = 1 + u32::from(options.uploads_ahead);
+        let (device, pace) = builder::device(options.device, options.memory, streams, thread)?;
         let mut memory =
             MemoryOrchestrator::new(builder::arena(&device, builder::libraries(models.len()))?);
         let (mut groups, mut preparations) = (Vec::new(), Vec::new());
@@ -80,7 +96,8 @@ impl Bench {
             let rests = device.kind() == DriverKind::Host;
             let granted = granted_to(&view);
             preparations.push((builder::preparation(options.device, &view)?, view));
-            groups.push(Group { spec, granted, streams, models: Vec::new(), rests });
+            let (models, copies) = (Vec::new(), None);
+            groups.push(Group { spec, granted, streams, models, rests, copies });
         }
         for (index, Subject { name, source, partition }) in (0u16..).zip(models) {
             let place = partition.unwrap_or(0);
@@ -92,6 +109,14 @@ impl Bench {
             let loaded = source.load(name, partition, ground)?;
             let measured = Measured::bind(ModelId::first(index), loaded, &mut memory)?;
             groups[place].models.push(measured);
+        }
+        if options.uploads_ahead {
+            let largest = groups.iter().flat_map(|group| &group.models).map(Measured::upload);
+            let largest = largest.max().unwrap_or(Bytes::ZERO);
+            for (group, (_, view)) in groups.iter_mut().zip(&preparations) {
+                let load = || CopyLoad::new(view, memory.arena(), largest);
+                group.copies = (largest > Bytes::ZERO).then(load).transpose()?;
+            }
         }
         let fingerprint = DeviceFingerprint::of(device.capabilities());
         let clock = device.clock();
@@ -136,6 +161,7 @@ impl Bench {
     pub(super) fn evidence(
         self,
         subjects: &[Subject],
+        uploads_ahead: bool,
         environment: Environment,
         before: DeviceState,
     ) -> Result<Evidence, Error> {
@@ -151,12 +177,15 @@ impl Bench {
             let partition = group.spec.map(|PartitionSpec { name, sms, .. }| {
                 PartitionFingerprint::new(name, sms, busy.clone()).granted(group.granted)
             });
+            // Copies of nothing, where nobody has inputs, are as good as any.
+            let size = group.copies.as_ref().map_or(Bytes::ZERO, CopyLoad::size);
+            let beside = uploads_ahead.then_some(size);
             for measured in group.models {
                 let others = all[place].iter().filter(|other| **other != measured.name);
                 let (name, background) = (measured.name.clone(), others.cloned().collect());
                 let subject = subjects.iter().find(|subject| subject.name == name);
                 let subject = subject.expect("only subjects are measured");
-                let evidence = measured.evidence(subject, background, partition.clone())?;
+                let evidence = measured.evidence(subject, background, partition.clone(), beside)?;
                 models.insert(name, evidence);
             }
         }
@@ -242,7 +271,7 @@ impl Group {
         let Block { scenario, rounds, settle } = block;
         for model in 0..self.models.len() {
             (0..settle + rounds).try_for_each(|round| {
-                self.job(model, clock, (round >= settle).then_some(scenario))
+                self.job(model, clock, (round >= settle).then_some(scenario), Beside::Nothing)
             })?;
         }
         (0..rounds).for_each(|_| step());
@@ -251,7 +280,7 @@ impl Group {
 
     /// One job of every model in turn, with a pause after each; kept for a scenario, or not at all.
     fn round(&mut self, clock: &dyn Clock, keep: Option<Scenario>) -> Result<(), Error> {
-        (0..self.models.len()).try_for_each(|model| self.job(model, clock, keep))
+        (0..self.models.len()).try_for_each(|model| self.job(model, clock, keep, Beside::Copies))
     }
 
     /// One job of one model, and a pause.
@@ -260,8 +289,9 @@ impl Group {
         model: usize,
         clock: &dyn Clock,
         keep: Option<Scenario>,
+        beside: Beside,
     ) -> Result<(), Error> {
-        let busy = self.run(model, clock, keep)?;
+        let busy = self.run(model, clock, keep, beside)?;
         thread::sleep((busy / PAUSE_DIVISOR).max(PAUSE_MIN));
         Ok(())
     }
@@ -272,12 +302,17 @@ impl Group {
         model: usize,
         clock: &dyn Clock,
         keep: Option<Scenario>,
+        beside: Beside,
     ) -> Result<Duration, Error> {
+        let copies = match beside {
+            Beside::Nothing => None,
+            Beside::Copies => self.copies.as_ref(),
+        };
         let model = &mut self.models[model];
         let name = model.name.clone();
         let failed = |cause| Error::Profile { model: name, cause: Box::new(cause) };
         let began = clock.now();
-        model.run_once(&self.streams, clock, keep).map_err(failed)?;
+        model.run_once(&self.streams, clock, keep, copies).map_err(failed)?;
         Ok(Duration::from(clock.now().saturating_since(began)))
     }
 
@@ -291,7 +326,7 @@ impl Group {
         let mut is_warm = false;
         while !done.load(Ordering::Acquire) {
             for model in 0..group.models.len() {
-                let busy = group.run(model, clock, None)?;
+                let busy = group.run(model, clock, None, Beside::Copies)?;
                 if group.rests {
                     thread::sleep(busy / PAUSE_DIVISOR);
                 }
@@ -322,6 +357,8 @@ impl Measured {
         let (libraries, remarks) = (backend.foreign_memory(), backend.remarks().to_vec());
         let prepared = Preparation { libraries, remarks };
         let stages = usize::from(backend.description().stages);
+        let inputs = backend.description().inputs.iter().map(|spec| vec![0; spec.bytes()]);
+        let (inputs, lengths) = (inputs.collect(), vec![Nanos::ZERO; stages]);
         let slots = SlotPool::on(memory.arena(), backend.description(), 1)
             .map_err(|cause| failed(cause.into()))?;
         let slot = slots.claim().expect("a fresh slot is free");
@@ -330,7 +367,19 @@ impl Measured {
         let budget = ResourceBudget { memory: total, streams: 1, compute: Nanos::MAX };
         let context = ExecutionContext::new(model, budget, backend, slots, charge);
         let (samples, overheads) = (BTreeMap::new(), Vec::new());
-        Ok(Self { name, runtime, need, prepared, context, slot, stages, samples, overheads })
+        Ok(Self {
+            name,
+            runtime,
+            need,
+            prepared,
+            context,
+            slot,
+            stages,
+            lengths,
+            inputs,
+            samples,
+            overheads,
+        })
     }
 
     fn evidence(
@@ -338,7 +387,9 @@ impl Measured {
         subject: &Subject,
         background: Vec<String>,
         partition: Option<PartitionFingerprint>,
+        beside: Option<Bytes>,
     ) -> Result<ModelEvidence, Error> {
+        let uploads = beside.map(|beside| UploadsMeasured { own: self.upload(), beside });
         let name = self.name;
         let checked = |(scenario, times)| {
             let samples = Samples::new(times)
@@ -353,6 +404,7 @@ impl Measured {
             stages: subject.source.stage_names(),
             background,
             partition,
+            uploads,
             memory: self.need,
             prepared: self.prepared,
             samples: scenarios.remove(&Scenario::Turns).expect("turns were taken"),
@@ -361,21 +413,42 @@ impl Measured {
         })
     }
 
+    /// What the inputs of a job take.
+    fn upload(&self) -> Bytes {
+        Bytes(self.inputs.iter().map(|input| input.len() as u64).sum())
+    }
+
+    /// Fills the slot anew.
+    fn refill(&self) {
+        self.slot.unqueue();
+        for (index, input) in self.inputs.iter().enumerate() {
+            self.slot.write_input(index, input);
+        }
+        self.slot.queue();
+    }
+
     fn run_once(
         &mut self,
         streams: &Arc<StreamPool>,
         clock: &dyn Clock,
         keep: Option<Scenario>,
+        copies: Option<&CopyLoad>,
     ) -> Result<(), ContextError> {
+        self.refill();
         let mut overhead = Nanos::ZERO;
         for (stage, index) in (0u16..).zip(0..self.stages) {
             let began = clock.now();
             let busy = self.context.launch(StageIndex(stage), &self.slot, streams.lease()?)?;
+            if let Some(copies) = copies {
+                busy.copy_beside(copies, self.lengths[index])?;
+            }
             let times = busy.wait()?;
             let noticed = clock.now();
             self.context.stage_done();
             // A stage below the clock's resolution still takes its smallest step.
             let length = times.finished.saturating_since(times.started).max(Nanos::EPSILON);
+            self.lengths[index] = length;
+            copies.map_or(Ok(()), CopyLoad::drain)?; // The next stage uploads behind nobody.
             overhead += noticed.saturating_since(began).saturating_sub(length);
             if let Some(scenario) = keep {
                 let times = self.samples.entry(scenario);

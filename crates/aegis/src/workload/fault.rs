@@ -167,6 +167,12 @@ pub enum FaultKind {
         /// The driver of the device.
         driver: DriverKind,
     },
+    /// Inputs that go ahead of stages that nobody puts behind others; the related place is `look_ahead`,
+    /// where that is written.
+    #[error(
+        "`uploads_ahead` needs `look_ahead`: inputs go ahead of a stage that waits behind another"
+    )]
+    UploadsWithoutLookAhead,
     /// A workload with nothing to run.
     #[error("there is no [[model]] table")]
     NoModels,
@@ -301,6 +307,7 @@ impl FaultKind {
             Self::EmptyPath => "e.g. \"models/front_detector.onnx\"".into(),
             Self::NeitherPathNorStages => "add path = \"models/front_detector.onnx\"".into(),
             Self::NotForDriver { .. } | Self::WrongBackend { .. } => "leave it out".into(),
+            Self::UploadsWithoutLookAhead => "add look_ahead = true beside it".into(),
             Self::NoModels => "add [[model]]".into(),
             Self::TooManyModels { .. } => "the first one too many".into(),
             Self::BudgetAboveDevice { limit, .. } => format!("at most {limit}"),

@@ -8,12 +8,12 @@ mod best_effort;
 mod chain;
 mod partition;
 mod pressure;
+mod scheduler;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use aegis_cuda::{CompletionWait, DriverKind};
-use aegis_sched::dispatch::OverrunPolicy;
 use aegis_sched::policy::PolicyKind;
 use aegis_trace::{Bytes, Nanos};
 use toml::de::DeTable;
@@ -25,8 +25,8 @@ use super::fault::{FaultKind, Findings, Quantity, Reported};
 use super::reader::{At, Raw, Section, quoted};
 use super::schema::{self, BackendKind};
 use super::{
-    Backend, Budget, Device, Driver, Model, ModelFile, OnnxModel, Overheads, Scheduler, SimModel,
-    SourceText, Span, TrtModel, TvmModel, WcetRule, Workload, WorkloadFaults,
+    Backend, Budget, Device, Driver, Model, ModelFile, OnnxModel, SimModel, SourceText, Span,
+    TrtModel, TvmModel, WcetRule, Workload, WorkloadFaults,
 };
 use crate::environment::Property;
 
@@ -62,6 +62,7 @@ struct Facts {
     streams: Option<(u32, Option<Span>)>,
     policy: Option<At<PolicyKind>>,
     look_ahead: bool,
+    uploads_ahead: bool,
     /// That of the model being read, which its partition may have for itself.
     own_policy: Option<At<PolicyKind>>,
     names: BTreeMap<String, Span>,
@@ -158,51 +159,6 @@ impl Parser<'_> {
                 self.findings.report_with(fault, span, Some((stated, "the driver")));
             }
         }
-    }
-
-    fn scheduler(&mut self, top: &Section<'_>) -> Result<Scheduler, Reported> {
-        let table = self.required_table(top, "scheduler", &schema::SCHEDULER)?;
-        let found = &mut self.findings;
-        let policy = table.required(found, "policy", |raw| raw.one_of(schema::POLICIES));
-        let depths = 1..=super::QUEUE_DEPTH_MAX;
-        let queue_depth = table.required(found, "queue_depth", |raw| raw.count(depths));
-        let overrun = table.optional(found, "overrun", |raw| raw.one_of(schema::OVERRUNS));
-        let look_ahead = table.optional(found, "look_ahead", |raw| raw.flag());
-        let limits = 0..=super::SUSPENDED_MAX;
-        let max_suspended = table.optional(found, "max_suspended", |raw| raw.count(limits));
-        let core = table.optional(found, "core", |raw| raw.count(schema::CORES));
-        let idle_spin = table.optional(found, "idle_spin", |raw| raw.time(schema::IDLE_SPIN));
-        self.facts.core = core.ok().flatten();
-        self.facts.policy = policy.ok();
-        self.facts.look_ahead = matches!(look_ahead, Ok(Some(At { value: true, .. })));
-        self.facts.max_suspended = max_suspended.ok().flatten();
-        Ok(Scheduler {
-            policy: policy?.value,
-            queue_depth: queue_depth?.value,
-            overrun: or_default(overrun?, OverrunPolicy::default()),
-            max_suspended: max_suspended?.map(|limit| limit.value),
-            core: core?.and_then(|core| u16::try_from(core.value).ok()),
-            idle_spin: or_default(idle_spin?, super::IDLE_SPIN_DEFAULT),
-        })
-    }
-
-    fn overheads(&mut self, top: &Section<'_>) -> Result<Overheads, Reported> {
-        let (found, look_ahead) = (&mut self.findings, self.facts.look_ahead);
-        let Some(table) = top.table(found, "overheads", &schema::OVERHEADS)? else {
-            return Ok(Overheads { look_ahead, ..super::OVERHEADS_DEFAULT });
-        };
-        let dispatch = table.optional(found, "dispatch", |raw| raw.time(schema::OVERHEAD));
-        let wake = table.optional(found, "wake", |raw| raw.time(schema::OVERHEAD));
-        let boundary = table.optional(found, "boundary", |raw| raw.time(schema::OVERHEAD));
-        let copy = table.optional(found, "copy", |raw| raw.time(schema::OVERHEAD));
-        let default = super::OVERHEADS_DEFAULT;
-        Ok(Overheads {
-            dispatch: or_default(dispatch?, default.dispatch),
-            wake: or_default(wake?, default.wake),
-            boundary: or_default(boundary?, default.boundary),
-            copy: or_default(copy?, default.copy),
-            look_ahead,
-        })
     }
 
     fn wcet(&mut self, top: &Section<'_>) -> Result<WcetRule, Reported> {

@@ -81,6 +81,7 @@ pub(super) const SCHEDULER: Table = Table {
         key("queue_depth", "64"),
         key("overrun", "\"contain\""),
         key("look_ahead", "true"),
+        key("uploads_ahead", "true"),
         key("max_suspended", "1"),
         key("core", "3"),
         key("idle_spin", "\"50us\""),
@@ -242,7 +243,7 @@ pub(super) const UNCLAIMED: &[(&str, Unclaimed)] =
 /// One element of `accept`.
 pub(super) const PROPERTY: Key = key("property", "\"kernel\"");
 /// How many properties may be accepted.
-pub(super) const PROPERTIES: RangeInclusive<u32> = 0..=13;
+pub(super) const PROPERTIES: RangeInclusive<u32> = 0..=14;
 
 /// What happens after an overrun, by name.
 pub(super) const OVERRUNS: &[(&str, OverrunPolicy)] =

@@ -140,7 +140,8 @@ mod tests {
         let TraceEvent::Configured { what } = &back.trace.records[0].event else {
             panic!("the configuration")
         };
-        assert!(!what.overheads.look_ahead && what.overheads.wake == Nanos(2));
+        let of = what.overheads;
+        assert!(!of.look_ahead && !of.uploads_ahead && of.wake == Nanos(2));
     }
 
     #[test]

@@ -101,7 +101,8 @@ impl Words<'_> {
         let finished = Timestamp(self.number_after(b",\"finished\":")?);
         let upload = self.length_if(b",\"upload\":")?;
         let download = self.length_if(b",\"download\":")?;
-        Some(TraceEvent::StageCompleted { job, stage, started, finished, upload, download })
+        let ahead = self.length_if(b",\"ahead\":")?;
+        Some(TraceEvent::StageCompleted { job, stage, started, finished, upload, download, ahead })
     }
 
     fn suspended(&mut self) -> Option<TraceEvent> {

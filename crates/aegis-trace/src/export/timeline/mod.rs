@@ -142,8 +142,8 @@ impl<C: Canvas> Timeline<C> {
                 self.decided(at, *job, *stage, *waiting, *why)?;
                 self.dispatched(at, *job, *stage, *stream)
             }
-            TraceEvent::StageCompleted { job, stage, started, finished, upload, download } => {
-                let device = OnDevice::new([*started, *finished], *upload, *download);
+            TraceEvent::StageCompleted { job, stage, .. } => {
+                let device = OnDevice::told_by(&record.event).expect("it is that of a stage");
                 self.stage_completed(at, *job, *stage, device)
             }
             TraceEvent::Suspended { job, .. } => self.waits_again(at, *job, Word::Suspended),

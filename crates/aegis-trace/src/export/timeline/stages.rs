@@ -12,7 +12,7 @@ use super::partition::Behind;
 use super::word::Word;
 use super::{LAST, Timeline, remark};
 use crate::error::TraceError;
-use crate::event::Reason;
+use crate::event::{Reason, TraceEvent};
 use crate::id::{JobId, StageIndex, StreamId};
 use crate::unit::{Nanos, Timestamp};
 
@@ -23,20 +23,27 @@ pub(super) struct OnDevice {
     uploaded: Timestamp,
     downloading: Timestamp,
     finished: Timestamp,
+    /// How long its inputs took to arrive before it began.
+    ahead: Nanos,
 }
 
 impl OnDevice {
-    /// Cuts what a damaged trace may say down to what can be drawn.
-    pub(super) fn new(ends: [Timestamp; 2], upload: Nanos, download: Nanos) -> Self {
-        let [started, finished] = ends.map(|point| point.min(LAST));
+    /// What `event` tells, where it tells of a stage that ran. Cuts what a damaged trace may say down to
+    /// what can be drawn.
+    pub(super) fn told_by(event: &TraceEvent) -> Option<Self> {
+        let &TraceEvent::StageCompleted { started, finished, upload, download, ahead, .. } = event
+        else {
+            return None;
+        };
+        let [started, finished] = [started, finished].map(|point| point.min(LAST));
         let uploaded = started.saturating_add(upload).min(finished.max(started));
         let downloading = finished.saturating_sub(download).max(uploaded);
-        Self { started, uploaded, downloading, finished }
+        Some(Self { started, uploaded, downloading, finished, ahead })
     }
 
     /// The copies that took time, by name.
     fn copies(self) -> impl Iterator<Item = (Word, [Timestamp; 2])> {
-        let Self { started, uploaded, downloading, finished } = self;
+        let Self { started, uploaded, downloading, finished, .. } = self;
         let copies =
             [(Word::Upload, [started, uploaded]), (Word::Download, [downloading, finished])];
         copies.into_iter().filter(|(_, [from, to])| from < to)
@@ -153,7 +160,7 @@ impl<C: Canvas> Timeline<C> {
         stage: StageIndex,
         device: OnDevice,
     ) -> Result<(), TraceError> {
-        let OnDevice { started, finished, .. } = device;
+        let OnDevice { started, finished, ahead, .. } = device;
         let stream = self.models[slot].as_ref().expect("it was found").jobs[index].stream;
         self.add_stream(slot, stream)?;
         let model = self.models[slot].as_ref().expect("it was found");
@@ -164,9 +171,13 @@ impl<C: Canvas> Timeline<C> {
             Arg(Word::Job, job.text.as_str().into()),
             Arg(Word::Stage, u32::from(stage.0).into()),
             Arg(Word::Execution, finished.saturating_since(started).into()),
+            // When within the stage before is not told: a length, and no slice.
+            Arg(Word::UploadAhead, ahead.into()),
         ];
+        let told = args.len() - usize::from(ahead == Nanos::ZERO);
         let flow = Some(Flow { id: job.flow, step: Step::Passes });
-        let mark = Mark { on: row.track, at: started, name: model.label(), args: &args, flow };
+        let args = &args[..told];
+        let mark = Mark { on: row.track, at: started, name: model.label(), args, flow };
         row.begin(&mut self.canvas, mark)?;
         for (word, [from, to]) in device.copies() {
             let (on, name) = (row.track, Name::Word(word));

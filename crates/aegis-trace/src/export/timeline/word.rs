@@ -32,6 +32,7 @@ words! {
     Stage = "stage",
     Upload = "upload",
     Download = "download",
+    UploadAhead = "upload ahead",
     Suspended = "suspended",
     OutOfBudget = "out of budget",
     // Instants.

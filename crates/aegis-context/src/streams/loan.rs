@@ -1,0 +1,140 @@
+//! The loan of a stream: what one stage holds from before it is enqueued until it was seen to end.
+//!
+//! # Invariants
+//! 1. What the drop gives back, nobody on the device uses any more; what may still be used is kept for
+//!    ever, or handed to whoever sees its end.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use aegis_cuda::{CudaStream, DeviceError, StageEvents, StageLengths, UploadEvents};
+use aegis_trace::{Nanos, Timestamp};
+
+use super::{BusyStream, Entry, StageTimes, StreamPool};
+use crate::slot::{JobSlot, SlotUse};
+use crate::uploads::{Place, Upload};
+
+/// The times of the stage of `loan` that ended at `finished`.
+///
+/// Its lengths are the device's own: a GPU tells when work ended only to who looks, but knows itself
+/// how long it took. On the other drivers both are the same.
+pub(super) fn times(loan: &Loan, finished: Timestamp) -> Result<StageTimes, DeviceError> {
+    let StageLengths { whole, upload, download } = loan.edges().lengths()?;
+    let (upload, ahead) = match loan.upload {
+        Upload::None | Upload::Enqueued { .. } => (upload, Nanos::ZERO),
+        // A graph that passes over its copies still marks their end, just behind its beginning.
+        Upload::Awaited => (Nanos::ZERO, loan.uploads().length()?),
+    };
+    let started = finished.saturating_sub(whole);
+    Ok(StageTimes { started, finished, upload, download, ahead })
+}
+
+/// The right to use one stream for one stage; dropping the last of them gives the stream back.
+#[derive(Debug)]
+pub(super) struct Loan {
+    pub(super) pool: Arc<StreamPool>,
+    pub(super) index: usize,
+    /// Which pair of events the stage lies between.
+    pub(super) edges: usize,
+    /// The buffers of the stage's job.
+    job: Option<SlotUse>,
+    /// The stage is on the stream, and its end was not recorded: nobody sees when it ends.
+    is_endless: bool,
+    /// The stage's inputs on their way ahead of it.
+    upload: Upload,
+}
+
+impl Loan {
+    pub(super) fn of(pool: &Arc<StreamPool>, index: usize, edges: usize) -> Self {
+        let (job, is_endless, upload) = (None, false, Upload::None);
+        Self { pool: Arc::clone(pool), index, edges, job, is_endless, upload }
+    }
+
+    pub(super) fn entry(&self) -> &Entry {
+        &self.pool.entries[self.index]
+    }
+
+    pub(super) fn edges(&self) -> &StageEvents {
+        &self.entry().edges[self.edges]
+    }
+
+    pub(super) fn uploads(&self) -> &UploadEvents {
+        &self.entry().uploads[self.edges]
+    }
+
+    pub(super) fn using(mut self, slot: &Arc<JobSlot>) -> Self {
+        self.job = Some(slot.put_to_use());
+        self
+    }
+
+    pub(super) fn launch<E: From<DeviceError>>(
+        mut self,
+        enqueue: impl FnOnce(&CudaStream) -> Result<(), E>,
+    ) -> Result<BusyStream, E> {
+        let mut is_enqueued = false;
+        let launched = self.entry().stream.between(self.edges(), |stream| {
+            enqueue(stream)?;
+            is_enqueued = true;
+            Ok(())
+        });
+        match launched {
+            Ok(()) => {
+                if self.upload != Upload::None {
+                    self.upload = Upload::Awaited; // The stream waits for it: see `upload`.
+                }
+                Ok(BusyStream { loan: self })
+            }
+            Err(error) => {
+                self.is_endless = is_enqueued;
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts the inputs of the loan's job on their way, behind the upload of the stage `before`, and makes
+    /// the stream wait for them.
+    pub(super) fn upload<E: From<DeviceError>>(
+        &mut self,
+        before: &StageEvents,
+        enqueue: impl FnOnce(&CudaStream) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let pool = Arc::clone(&self.pool);
+        let entry = &pool.entries[self.index];
+        let uploads = pool.uploads.as_ref().expect("whoever uploads ahead asked whether it can");
+        let events = &entry.uploads[self.edges];
+        uploads.enqueue(before, events, &mut self.upload, enqueue)?;
+        Ok(entry.stream.wait_for(events.ended())?)
+    }
+
+    /// Hands the buffers of an upload that no stage waits for to whoever looks when it ends.
+    fn leave_upload(&mut self) {
+        let Upload::Enqueued { is_recorded } = self.upload else { return };
+        let place = Place { stream: self.index, edges: self.edges };
+        if let (Some(uploads), Some(job)) = (&self.pool.uploads, self.job.take()) {
+            uploads.leave(job, place, is_recorded);
+        }
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let end = self.edges().poll();
+        // A stage that was not enqueued leaves nothing on the stream, whatever the event tells of an
+        // earlier one; so does one that was seen to end. Of a lost device nothing is known.
+        let is_over = match end {
+            Ok(Some(_)) => !self.is_endless,
+            Ok(None) | Err(DeviceError::DeviceLost { .. }) => false,
+            Err(_) => !self.is_endless,
+        };
+        let is_unlaunched = matches!(self.upload, Upload::Enqueued { .. }) && !self.is_endless;
+        if let Some(job) = self.job.take_if(|_| !is_over && !is_unlaunched) {
+            std::mem::forget(job); // Invariant 3.
+        }
+        self.leave_upload();
+        // A stream with work still on it stays taken: the pool must not lend it again. Only a stage
+        // that hung or is without an end leaves one behind, and then its stream is lost with it.
+        if !self.is_endless && !matches!(end, Ok(None)) {
+            self.entry().loans.fetch_sub(1, Ordering::Release);
+        }
+    }
+}
