@@ -75,7 +75,7 @@ impl CopyLoad {
         Bytes(self.source.len() as u64)
     }
 
-    /// Enqueues copies for about `length`, and one more, behind the upload of the stage between
+    /// Enqueues copies for about `length`, and one more, but at most 256, behind the upload of the stage between
     /// `events`, which was just launched. Returns at once.
     ///
     /// The source is as it was, in no cache of the processor: so the copies are as quick, and take as
