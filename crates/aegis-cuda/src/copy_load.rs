@@ -75,8 +75,8 @@ impl CopyLoad {
         Bytes(self.source.len() as u64)
     }
 
-    /// Enqueues copies for about `length`, and one more, but at most 256, behind the upload of the stage between
-    /// `events`, which was just launched. Returns at once.
+    /// Enqueues copies for about `length`, and one more, but at most 256, behind the upload of the stage
+    /// between `events`, which was just launched. Returns at once.
     ///
     /// The source is as it was, in no cache of the processor: so the copies are as quick, and take as
     /// much of the device's memory from others, as any can.
