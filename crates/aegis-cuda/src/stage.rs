@@ -69,14 +69,13 @@ impl UploadEvents {
         &self.ended
     }
 
-    /// How long the device took, by its own clock, for uploads that have ended; at least a nanosecond.
+    /// How long the device took, by its own clock, for uploads that have ended on it, whether or not
+    /// somebody has seen that; at least a nanosecond.
     ///
     /// # Errors
-    /// As [`CudaEvent::query`] and [`CudaEvent::elapsed_since`].
+    /// As [`CudaEvent::elapsed_since`].
     pub fn length(&self) -> Result<Nanos, DeviceError> {
-        // On `cuda` nobody may have looked yet.
-        self.ended.query()?;
-        Ok(self.ended.elapsed_since(&self.begun)?.max(Nanos::EPSILON))
+        Ok(self.ended.elapsed_behind(&self.begun)?.max(Nanos::EPSILON))
     }
 }
 
@@ -163,14 +162,14 @@ impl StageEvents {
     /// # Errors
     /// As [`CudaEvent::elapsed_since`].
     pub fn lengths(&self) -> Result<StageLengths, DeviceError> {
-        let whole = self.ended.elapsed_since(&self.begun)?;
+        let whole = self.ended.elapsed_behind(&self.begun)?;
         let upload = if has_told(&self.uploaded) {
-            self.uploaded.elapsed_since(&self.begun)?
+            self.uploaded.elapsed_behind(&self.begun)?
         } else {
             Nanos::ZERO
         };
         let download = if has_told(&self.downloading) {
-            self.ended.elapsed_since(&self.downloading)?
+            self.ended.elapsed_behind(&self.downloading)?
         } else {
             Nanos::ZERO
         };
