@@ -105,25 +105,29 @@ impl Found {
         let mut text = String::new();
         let ours = self.headline.as_ref();
         text.push_str(
-            "| how | jobs | not in time | share % | jobs per s | memory MiB |\n|---|--:|--:|--:|--:|--:|\n",
+            "| how | jobs | not in time | share % | from due | jobs per s | memory MiB |\n\
+             |---|--:|--:|--:|--:|--:|--:|\n",
         );
         for observed in ours.into_iter().chain(&self.baselines) {
             let due: u64 = observed.models.iter().map(|model| model.completed + model.lost).sum();
             let _ = writeln!(
                 text,
-                "| {} | {} | {} | {:.3} | {:.1} | {} |",
+                "| {} | {} | {} | {:.3} | {} | {:.1} | {} |",
                 observed.how,
                 observed.completed(),
+                observed.misses(),
+                observed.misses() as f64 * 100.0 / due.max(1) as f64,
                 observed.misses_from_due(),
-                observed.misses_from_due() as f64 * 100.0 / due.max(1) as f64,
                 observed.per_kilosecond() as f64 / 1e3,
                 mebibytes(observed.memory.driver),
             );
         }
         text.push_str(
-            "\nTimes in this part count from the point at which a job was due, those of AegisRT too: how \
-             late its load generator submitted, copies of inputs included, is among them. Jobs that were \
-             due and not submitted are not in time.\n",
+            "\nDeadlines of AegisRT count from a job's release; `from due` are the jobs that took longer \
+             than that from the point at which they were due, or never came. The two differ by how late \
+             the load generator submitted, and a late submission moves the releases behind it, since the \
+             runtime keeps jobs of a model a period apart. Of a baseline both are the same. The times \
+             below, and what they are set against, count from where a job was due.\n",
         );
         for observed in &self.baselines {
             let _ = write!(text, "\n### {}\n\n{}\n\n", observed.how, observed.setting.line());
