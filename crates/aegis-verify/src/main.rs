@@ -3,7 +3,7 @@
 //! Exit status: 0 valid; 1 invalid; 2 broken input or failure.
 #![forbid(unsafe_code)]
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -25,10 +25,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints the last words; a reader who has gone away is no failure.
+/// Prints the last words; a reader who has gone away is no failure, and an answer that cannot be
+/// written is one.
 fn ended(mut to: impl Write, text: &str, status: u8) -> ExitCode {
-    drop(writeln!(to, "{text}"));
-    ExitCode::from(status)
+    match writeln!(to, "{text}").and_then(|()| to.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            drop(writeln!(std::io::stderr(), "error: the answer cannot be written: {error}"));
+            ExitCode::from(2)
+        }
+        _ => ExitCode::from(status),
+    }
 }
 
 /// The answer in words, or the fault as words.
