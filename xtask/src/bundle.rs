@@ -66,7 +66,7 @@ pub(crate) struct BundleArgs {
     with_runtime: bool,
     /// Builds TVM into the program, and puts its libraries and the modules that tests and workloads name
     /// into the folder, compiled for the processor and this architecture of GPUs, such as sm_90.
-    #[arg(long, value_name = "ARCHITECTURE", conflicts_with = "target")]
+    #[arg(long, value_name = "ARCHITECTURE", value_parser = models::check_architecture, conflicts_with = "target")]
     tvm: Option<String>,
     /// Builds TensorRT-RTX in, and puts its libraries into the folder: 240 MB, 95 packed.
     #[arg(long, conflicts_with = "target")]
@@ -83,6 +83,7 @@ pub(crate) struct BundleArgs {
 pub(crate) fn run(root: &Path, args: &BundleArgs) -> anyhow::Result<()> {
     let commit = commit(root)?;
     let output = root.join(&args.output);
+    check_output(&output)?;
     let needs = needs::sentences(&args.parts());
     let programs = present(root)?;
     let built = build(root, args, &programs, &commit)?;
@@ -128,6 +129,23 @@ impl BundleArgs {
             version: runtimes::VERSION,
         }
     }
+}
+
+/// Refuses a folder that is no place for a bundle, before anything is built: a file, or a folder with
+/// something else in it.
+fn check_output(output: &Path) -> anyhow::Result<()> {
+    if !output.exists() {
+        return Ok(());
+    }
+    ensure!(output.is_dir(), "--output {} is there and no folder", output.display());
+    let mut entries = fs::read_dir(output).with_context(|| output.display().to_string())?;
+    let is_bundle = output.join("COMMIT").is_file() || output.join("bin").is_dir();
+    ensure!(
+        is_bundle || entries.next().is_none(),
+        "--output {} holds something else than a bundle; name a new folder",
+        output.display()
+    );
+    Ok(())
 }
 
 /// Removes the libraries of an earlier bundle in `output`; from a folder that is no bundle, nothing.
@@ -299,6 +317,21 @@ mod tests {
         let script = folder.path().join("run.sh");
         write(&script, SCRIPT).expect("a new file");
         process::capture(Command::new("bash").arg("-n").arg(&script)).expect("no error of syntax");
+    }
+
+    #[test]
+    fn a_place_that_is_none_for_a_bundle_is_refused_and_others_are_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = folder.path();
+        assert!(check_output(&at.join("new")).is_ok());
+        assert!(check_output(at).is_ok(), "empty");
+        fs::write(at.join("README.md"), "mine").expect("a new file");
+        let said = |path: &Path| check_output(path).expect_err("no place").to_string();
+        assert!(said(at).contains("something else than a bundle"), "{}", said(at));
+        assert!(said(&at.join("README.md")).contains("no folder"));
+        assert!(said(Path::new("/dev/null")).contains("no folder"));
+        fs::write(at.join("COMMIT"), "abc").expect("a new file");
+        assert!(check_output(at).is_ok(), "an earlier bundle");
     }
 
     #[test]

@@ -25,11 +25,24 @@ const PAGE: &str = "out/demo.report.html";
 #[derive(Args)]
 pub(crate) struct DemoArgs {
     /// How long the models run, such as 20s or 2min.
-    #[arg(long = "for", value_name = "DURATION", default_value = "20s")]
+    #[arg(long = "for", value_name = "DURATION", default_value = "20s", value_parser = check_duration)]
     duration: String,
     /// The models to run and how often; relative to the root of the repository.
     #[arg(long, value_name = "FILE", default_value = "benches/workloads/edge24-host.toml")]
     workload: PathBuf,
+}
+
+/// A whole number of seconds or minutes that is not zero, as `aegis run --for` takes it.
+///
+/// # Errors
+/// What would be one.
+fn check_duration(text: &str) -> Result<String, String> {
+    let units = ["ms", "min", "s", "h"];
+    let number = units.iter().find_map(|unit| text.strip_suffix(unit));
+    match number.and_then(|number| number.trim().parse::<u32>().ok()) {
+        Some(1..) => Ok(text.to_owned()),
+        _ => Err("write a whole number that is not zero and its unit, as 20s or 2min".to_owned()),
+    }
 }
 
 /// Runs the demo in the workspace at `root`.
@@ -142,6 +155,16 @@ fn copy_to_both(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_has_a_unit_and_is_not_zero() {
+        for good in ["20s", "2min", "500ms", "1h", "5 s"] {
+            assert_eq!(check_duration(good).as_deref(), Ok(good));
+        }
+        for bad in ["0", "5", "0s", "s", "-1s", "5 parsecs", "1.5"] {
+            assert!(check_duration(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn output_is_show_and_keep() {

@@ -115,6 +115,9 @@ pub(crate) fn run(root: &Path, args: &RuntimesArgs) -> anyhow::Result<()> {
     if args.tvm {
         return Ok(tvm::run(&into)?);
     }
+    if let Some(wheel) = &args.wheel {
+        anyhow::ensure!(wheel.is_file(), "--wheel {} is not there, or no file", wheel.display());
+    }
     let origin = args.wheel.as_deref().map_or(Origin::Pip, Origin::File);
     if args.browser {
         println!("browser: {}", browser::provide(&into)?.display());

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use aegis::Bytes;
 use aegis::engine::{BuiltEngine, EngineOptions, build_engine, inspect_engine};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use clap::{ArgAction, Args};
 
 use crate::Answer;
 use crate::output::print;
+use crate::written::{self, Written};
 
 /// TensorRT-RTX builds for all GPUs that it supports and needs none for it. `--log info` shows what
 /// the library says meanwhile.
@@ -45,9 +46,8 @@ pub(crate) fn run(args: &BuildEngineArgs) -> Result<Answer> {
     }
     let model = args.model.as_ref().expect("clap asks for one of both");
     let out = args.out.clone().unwrap_or_else(|| model.with_extension("engine"));
-    if out == *model {
-        return Err(anyhow!("the engine would overwrite {}; name another file", model.display()));
-    }
+    let engine = Written { by: "the engine", path: &out };
+    written::overwrites_nothing(&[engine], [model.as_path()])?;
     let options = EngineOptions {
         model: model.clone(),
         aux_streams: args.aux_streams,

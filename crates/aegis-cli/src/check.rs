@@ -15,7 +15,8 @@ use crate::edge::Edge;
 use crate::output::print;
 use crate::split::Split;
 use crate::table::{self, mib, ms, ms_down, or_dash, percent_up};
-use crate::{Answer, chains, memory};
+use crate::written::{self, Written};
+use crate::{Answer, chains, memory, run};
 
 #[derive(Args)]
 pub(crate) struct CheckArgs {
@@ -46,6 +47,8 @@ const OFFERS_SHOWN: usize = 6;
 
 pub(crate) fn run(args: &CheckArgs) -> Result<Answer> {
     let pipeline = Pipeline::open(&args.workload)?;
+    let named = [("--certificate", &args.certificate), ("--poet", &args.poet)];
+    written::overwrites_nothing(&Written::of(&named), run::inputs(&pipeline))?;
     let (runtime, verdicts) = pipeline.check()?;
     let chains = pipeline.chains(&runtime, &verdicts);
     if args.sensitivity {
@@ -75,7 +78,8 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Answer> {
     let chained = chains::promises(&chains);
     let shown = [promises, memory, remarks, chained, edge.shown(), split, conclusion];
     print(shown.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"))?;
-    for warning in [undercharged(&pipeline), unread_priorities(&pipeline)].into_iter().flatten() {
+    let warnings = [undercharged(&pipeline), unread_priorities(&pipeline), unread_claim(&pipeline)];
+    for warning in warnings.into_iter().flatten() {
         print(warning)?;
     }
     export(args, &pipeline, &runtime, &verdicts, &chains)?;
@@ -156,6 +160,18 @@ fn unread_priorities(pipeline: &Pipeline) -> Option<String> {
         "warning: the {policy} policy does not read `priority`, which is stated for {}",
         names.join(", ")
     ))
+}
+
+/// A warning where the workload states a claim and a method that makes none.
+fn unread_claim(pipeline: &Pipeline) -> Option<String> {
+    let unread = &pipeline.workload().wcet.unread;
+    (!unread.is_empty()).then(|| {
+        format!(
+            "warning: the margin rule makes no claim and does not read {}; `method = \"auto\"` under \
+             [wcet] makes one",
+            unread.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(" and ")
+        )
+    })
 }
 
 /// The budget of a model's server, if it is under one.
@@ -281,7 +297,8 @@ pub(crate) fn best_effort(report: &Report) -> String {
             background(model)
         )),
         ServiceTerms::Server { budget, period, .. } => {
-            Some(format!("{}: best effort, {budget} of device time every {period}\n", model.name))
+            let (model, budget) = (&model.name, budget.cut());
+            Some(format!("{model}: best effort, {budget} of device time every {period}\n"))
         }
     };
     report.models.iter().filter(|model| !model.evicted).filter_map(line).collect()

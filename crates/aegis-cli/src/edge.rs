@@ -82,13 +82,14 @@ impl Edge {
 fn margin(margins: &Margins) -> String {
     let Margins { partition, scale_ppm, overrun, background } = margins;
     let overrun = overrun.map_or_else(String::new, |overrun| {
-        format!(", or {overrun} of overruns in one busy period")
+        format!(", or {} of overruns in one busy period", overrun.cut())
     });
     let of = partition.as_ref().map_or_else(String::new, |name| format!("{name}, "));
     format!(
         "{of}to the edge: all costs times {}.{:03}{overrun}, or stages in the background of \
-         {background}",
+         {}",
         scale_ppm / 1_000_000,
         scale_ppm % 1_000_000 / 1_000,
+        background.cut(),
     )
 }

@@ -7,7 +7,8 @@
 use std::cmp::Reverse;
 
 use aegis::{
-    Assumption, Counts, DropReason, JobId, ModelReport, Nanos, Report, TraceEvent, TraceSummary,
+    Assumption, Counts, DropReason, JobId, ModelId, ModelReport, Nanos, Report, TraceEvent,
+    TraceSummary,
 };
 
 /// Examples that are printed of each kind.
@@ -172,6 +173,12 @@ fn examples(report: &Report, trace: &TraceSummary, kind: &Kind) -> Vec<String> {
     told.into_iter().take(SHOWN_MAX).map(|told| format!("  {}", told.words)).collect()
 }
 
+/// A model by its name; by its id where it has none.
+pub(crate) fn name_of(report: &Report, model: ModelId) -> String {
+    let known = report.models.iter().find(|known| known.model == model);
+    known.map_or_else(|| model.to_string(), |known| known.name.clone())
+}
+
 /// `camera#17`: a job by its model's name and its number.
 fn name(report: &Report, job: JobId) -> String {
     let known = report.models.iter().find(|known| known.model == job.model);
@@ -250,8 +257,7 @@ fn failed(report: &Report, event: &TraceEvent) -> Option<Told> {
             format!("{}: has held the device for {elapsed}", name(report, *job))
         }
         TraceEvent::AllocationRefused { model, requested, available } => {
-            let known = report.models.iter().find(|known| known.model == *model);
-            let model = known.map_or_else(|| model.to_string(), |known| known.name.clone());
+            let model = name_of(report, *model);
             format!("{model}: asked for {requested} of scratch with {available} left")
         }
         _ => return None,

@@ -32,9 +32,13 @@ mod trace;
 mod tui;
 mod verify;
 mod wcet;
+mod written;
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 /// Runs many inference models on one device and proves beforehand that each meets its deadline.
@@ -106,7 +110,8 @@ impl Command {
 
 fn main() -> ExitCode {
     let Arguments { log, command } = Arguments::parse();
-    match log.install().and_then(|()| command.run()) {
+    let outlived = outlive_size_limits();
+    match outlived.and_then(|()| log.install()).and_then(|()| command.run()) {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
         Err(error) => {
@@ -114,6 +119,15 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Has a write beyond the size limit of a file fail like any other, instead of ending the process: what
+/// catches the signal leaves the write to say `EFBIG`.
+fn outlive_size_limits() -> anyhow::Result<()> {
+    let unread = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::signal::SIGXFSZ, unread)
+        .context("the signal of a file that grows too large cannot be caught")?;
+    Ok(())
 }
 
 /// Prints an error with its causes. The faults of a workload file carry their own headings.

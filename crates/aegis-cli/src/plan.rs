@@ -12,6 +12,7 @@ use clap::Args;
 use crate::Answer;
 use crate::output::print;
 use crate::table::{ms, percent_up};
+use crate::written::{self, Written};
 
 #[derive(Args)]
 pub(crate) struct PlanArgs {
@@ -42,6 +43,8 @@ pub(crate) struct PlanArgs {
 }
 
 pub(crate) fn run(args: &PlanArgs) -> Result<Answer> {
+    let outputs = Written::of(&[("--output", &args.output), ("--svg", &args.svg)]);
+    written::overwrites_nothing(&outputs, [args.file.as_path()])?;
     let name = args.file.display();
     let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {name}"))?;
     let table = LifetimeTable::parse(&bytes).map_err(|fault| anyhow!("{name}:{fault}"))?;

@@ -8,6 +8,7 @@ use clap::Args;
 
 use crate::Answer;
 use crate::output::print;
+use crate::written;
 
 #[derive(Args)]
 pub(crate) struct ReportArgs {
@@ -20,6 +21,8 @@ pub(crate) struct ReportArgs {
 
 /// *Yes* once the page is there, whatever it shows: the run had its own answer.
 pub(crate) fn run(args: &ReportArgs) -> Result<Answer> {
+    let out = written::Written { by: "the page", path: &args.out };
+    written::overwrites_nothing(&[out], [args.trace.as_path()])?;
     let Written { records, is_whole, bytes } = page::write(&args.trace, &args.out)?;
     let whole = if is_whole { "" } else { "; the trace is not whole, which the page says" };
     print(format!(

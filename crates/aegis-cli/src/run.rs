@@ -3,13 +3,12 @@
 #[cfg(feature = "tui")]
 use std::cell::RefCell;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use aegis::drive::{Load, LoadSummary};
+use aegis::drive::{Load, LoadSummary, TurnedAway};
 use aegis::export::format::UnknownFormat;
 use aegis::{
     ChainReport, DriverMemoryReport, Error, ModelReport, Nanos, Pipeline, RealtimeReport, Report,
@@ -24,6 +23,7 @@ use crate::exports::{ExportArgs, Running};
 use crate::output::print;
 use crate::recording::{OnTraceError, Recording};
 use crate::table::{self, ms, or_dash};
+use crate::written::{self, Written};
 use crate::{Answer, chains, check, findings, logging, memory};
 
 /// How often the progress line is renewed and Ctrl-C is looked for.
@@ -71,7 +71,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Answer> {
     let mut recording = Recording::start(&runtime, &args.trace, args.trace_errors, observers)?;
     runtime.warm_up()?;
     runtime.start()?;
-    let load = Load::start(load, Arc::clone(runtime.clock()))?;
+    let load = Load::start_for(load, Arc::clone(runtime.clock()), args.length)?;
     let realtime = runtime.realtime();
     let (ran, shown) = watch(&runtime, &exported, args, &interrupted, &mut recording);
     let load = load.end();
@@ -100,30 +100,17 @@ fn trace_file(path: &str) -> Result<TraceSink, UnknownFormat> {
 
 /// Refuses traces that would overwrite what the command reads, or each other.
 fn overwrites_nothing(pipeline: &Pipeline, traces: &[TraceSink]) -> Result<()> {
-    for (index, trace) in traces.iter().enumerate() {
-        let twice = traces[..index].iter().any(|before| before.path == trace.path);
-        ensure!(!twice, "--trace {} is given twice", trace.path.display());
-        overwrites_no_input(pipeline, &trace.path)?;
-    }
-    Ok(())
+    let outputs = traces.iter().map(|trace| Written { by: "the trace", path: &trace.path });
+    written::overwrites_nothing(&outputs.collect::<Vec<_>>(), inputs(pipeline))
 }
 
-fn overwrites_no_input(pipeline: &Pipeline, trace: &Path) -> Result<()> {
-    let Some(trace) = identity(trace) else { return Ok(()) };
+/// The files that a workload stands for: itself, its evidence and those of its models.
+pub(crate) fn inputs(pipeline: &Pipeline) -> impl Iterator<Item = &Path> {
     let workload = pipeline.workload();
     let models = workload.models.iter().flat_map(|model| model.backend.files());
-    let read = [workload.source.path.as_path(), pipeline.evidence_path()]
+    [workload.source.path.as_path(), pipeline.evidence_path()]
         .into_iter()
-        .chain(models.map(|file| file.path.as_path()));
-    for path in read {
-        ensure!(identity(path) != Some(trace), "the trace would overwrite {}", path.display());
-    }
-    Ok(())
-}
-
-/// Device and number of a file that is there: what it is, by whatever name.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    path.metadata().ok().map(|about| (about.dev(), about.ino()))
+        .chain(models.map(|file| file.path.as_path()))
 }
 
 /// Everything one run has to say.
@@ -146,9 +133,31 @@ impl Seen<'_> {
             faults.push("the driver counts more device memory than the limit".into());
         }
         if self.load.refused > 0 {
-            faults.push(format!("submissions turned away: {}", self.load.refused));
+            let by = self.load.turned_away.iter().filter(|of| !of.best_effort);
+            let by = by.map(|of| turned_away(of, &self.report));
+            let by = by.collect::<Vec<_>>().join(", ");
+            faults.push(format!("submissions turned away: {} ({by})", self.load.refused));
+        }
+        if self.report.models.iter().all(|model| model.observed.counts.completed == 0) {
+            faults.push("no job was completed, so nothing was seen of any deadline".into());
         }
         faults
+    }
+
+    /// The answer: of the run, and of admission where it went on without some.
+    fn answer(&self) -> String {
+        let refused = self.verdicts.iter().any(|verdict| verdict.outcome.is_err());
+        let partial = refused || chains::any_refused(self.chains);
+        match (&self.faults()[..], partial) {
+            ([], false) => "yes: every job met its deadline".into(),
+            ([], true) => {
+                "no: not everything was admitted; every job of what was admitted met its \
+                           deadline"
+                    .into()
+            }
+            (faults, false) => format!("no: {}", faults.join("; ")),
+            (faults, true) => format!("no: {}; not everything was admitted", faults.join("; ")),
+        }
     }
 
     fn text(&self, args: &RunArgs) -> String {
@@ -166,10 +175,7 @@ impl Seen<'_> {
         if refused || chains::any_refused(self.chains) {
             lines.push(check::conclusion(&self.report, self.verdicts, self.chains));
         }
-        lines.push(match &self.faults()[..] {
-            [] => "yes: every job met its deadline".into(),
-            faults => format!("no: {}", faults.join("; ")),
-        });
+        lines.push(self.answer());
         lines.join("\n")
     }
 
@@ -177,11 +183,11 @@ impl Seen<'_> {
         let stopped: u64 =
             self.report.models.iter().map(|model| model.observed.counts.stopped).sum();
         let LoadSummary { due, submitted, refused, refused_best_effort, .. } = self.load;
-        let rest = if submitted < due { " (the rest were over a period late)" } else { "" };
         let mut line = format!(
-            "ran {:.1} s: {submitted} of {due} due jobs submitted{rest}, {refused} turned away{}, \
+            "ran {:.1} s: {submitted} of {due} due jobs submitted{}, {refused} turned away{}, \
              {stopped} ended by stopping; {} events recorded, {} lost",
             self.ran.as_secs_f64(),
+            unsent(&self.load),
             match refused_best_effort {
                 0 => String::new(),
                 some => format!(" and {some} of best effort"),
@@ -200,10 +206,19 @@ impl Seen<'_> {
         let mut whole = check::json(&self.report, self.verdicts);
         chains::add_to(&mut whole, self.chains, Some(&self.load.chains));
         let LoadSummary { due, submitted, refused, refused_best_effort, .. } = self.load;
+        let LoadSummary { left_out, cut_off, .. } = self.load;
+        let by = self.load.turned_away.iter().map(|of| {
+            let TurnedAway { model, why, best_effort, jobs } = of;
+            serde_json::json!({
+                "model": findings::name_of(&self.report, *model), "why": why, "jobs": jobs, "best_effort": best_effort,
+            })
+        });
         whole["run"] = serde_json::json!({
             "seconds": self.ran.as_secs_f64(),
             "jobs": { "due": due, "submitted": submitted, "turned_away": refused,
-                "turned_away_best_effort": refused_best_effort },
+                "turned_away_best_effort": refused_best_effort,
+                "turned_away_by": by.collect::<Vec<_>>(),
+                "late": left_out, "at_the_end": cut_off },
             "realtime": match &self.realtime[..] {
                 [whole] if whole.partition.is_none() => serde_json::json!(whole),
                 each => serde_json::json!(each),
@@ -213,6 +228,20 @@ impl Seen<'_> {
         });
         Ok(serde_json::to_string_pretty(&whole)?)
     }
+}
+
+/// `detector 151: no free slot`: whose jobs were turned away, and why.
+fn turned_away(of: &TurnedAway, report: &Report) -> String {
+    let TurnedAway { model, why, jobs, .. } = of;
+    format!("{} {jobs}: {why}", findings::name_of(report, *model))
+}
+
+/// Why jobs that were due were neither submitted nor turned away; empty if there are none.
+fn unsent(load: &LoadSummary) -> String {
+    let late = (load.left_out > 0).then(|| format!("{} were over a period late", load.left_out));
+    let ended = (load.cut_off > 0).then(|| format!("{} were due as the run ended", load.cut_off));
+    let told: Vec<String> = late.into_iter().chain(ended).collect();
+    if told.is_empty() { String::new() } else { format!(" ({})", told.join(", ")) }
 }
 
 /// How the threads of one executor are scheduled.
@@ -328,8 +357,9 @@ fn observed(report: &Report) -> String {
     for model in &report.models {
         let seen = &model.observed;
         let share = |bound: Nanos| {
-            let share = seen.response.max.as_nanos() as f64 / bound.as_nanos().max(1) as f64;
-            format!("{share:.2}")
+            let (longest, bound) = (seen.response.max.as_nanos(), bound.as_nanos().max(1));
+            let hundredths = (u128::from(longest) * 100).div_ceil(u128::from(bound));
+            format!("{}.{:02}", hundredths / 100, hundredths % 100)
         };
         let mut row = vec![model.name.clone()];
         row.extend(is_split.then(|| or_dash(model.partition.clone())));

@@ -1,7 +1,7 @@
 //! `aegis trace convert`: a log made into a picture.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, stdin};
+use std::io::{BufRead, BufReader, BufWriter, stdin};
 use std::path::{Path, PathBuf};
 
 use aegis::export::convert::{Converted, convert};
@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 
 use crate::Answer;
+use crate::written::{self, Written};
 
 /// What is read, and written, at once.
 const BUFFER: usize = 256 << 10;
@@ -49,8 +50,8 @@ impl ConvertArgs {
             return self.convert(stdin().lock(), format);
         }
         let input = File::open(&self.input).with_context(|| format!("{name} cannot be read"))?;
-        let same = is_same(&self.input, &self.output);
-        ensure!(!same, "{} would overwrite what it is made of", self.output.display());
+        let picture = Written { by: "the picture", path: &self.output };
+        written::overwrites_nothing(&[picture], [self.input.as_path()])?;
         self.convert(BufReader::with_capacity(BUFFER, input), format)
     }
 
@@ -98,11 +99,4 @@ fn told(input: &Path, converted: &Converted) -> String {
             place.line, place.byte
         ),
     }
-}
-
-/// Whether both names are of one file, which then is there.
-fn is_same(one: &Path, other: &Path) -> bool {
-    let both: io::Result<(PathBuf, PathBuf)> =
-        one.canonicalize().and_then(|one| Ok((one, other.canonicalize()?)));
-    both.is_ok_and(|(one, other)| one == other)
 }

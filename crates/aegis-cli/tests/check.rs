@@ -257,3 +257,66 @@ sim = { stages = ["1ms"], scratch = "4MiB" }
     assert_eq!(json["unsplit"]["all_admitted"], true);
     assert_eq!(json["margins"][0]["partition"], "vision");
 }
+
+#[test]
+fn a_printed_offer_is_admitted_as_it_is_printed() {
+    let mut taken = 0;
+    for (policy, cost, period) in [
+        ("edf", "4214781ns", "3ms"),
+        ("edf", "4214781ns", "4214783ns"),
+        ("rms", "2000333ns", "1437777ns"),
+        ("fifo", "999499ns", "1ms"),
+        ("priority", "3333333ns", "2ms"),
+    ] {
+        let camera = model("camera", "20ms", "1000001ns", "1MiB", "priority = 1");
+        let head = head(policy).replace(r#"wake = "0ms""#, r#"wake = "999999ns""#);
+        let with = |period: &str, more: &str| {
+            let of = model("lidar", period, cost, "1MiB", &format!("priority = 2\n{more}"));
+            format!("{head}{camera}{of}")
+        };
+        for deadline in ["", "deadline = \"2500001ns\""] {
+            for offer in offers(&with(period, deadline)) {
+                let time = |rest: &str| rest.split(" (").next().expect("a part").to_owned();
+                let changed = if let Some(rest) = offer.strip_prefix("its period is at least ") {
+                    with(&time(rest), deadline)
+                } else if let Some(rest) = offer.strip_prefix("its deadline is at least ") {
+                    with(period, &format!("deadline = \"{}\"", time(rest)))
+                } else {
+                    continue;
+                };
+                let output = check(&changed, &[]);
+                let said = text(&output.stdout);
+                assert_eq!(output.status.code(), Some(0), "{policy} {offer}: {said}");
+                taken += 1;
+            }
+        }
+    }
+    assert!(taken >= 5, "{taken} offers were tried");
+}
+
+#[test]
+fn a_claim_that_the_margin_rule_does_not_read_is_said() {
+    let camera = model("camera", "10ms", "4ms", "1MiB", "");
+    let with = |wcet: &str| shown(&format!("{}wcet = {{ {wcet} }}\n{camera}", head("edf")));
+    let unread = with(r#"coverage = "0.99", confidence = "0.9""#);
+    let warning = "warning: the margin rule makes no claim and does not read `coverage` and \
+                   `confidence`; `method = \"auto\"` under [wcet] makes one\n";
+    assert!(unread.ends_with(warning), "{unread}");
+    assert!(!with(r#"method = "order", coverage = "0.99""#).contains("warning"));
+    assert!(!with("samples = 200").contains("warning"));
+}
+
+#[test]
+fn a_model_on_the_wrong_driver_is_told_every_driver_that_would_do() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("m.onnx"), b"not read").expect("a file");
+    let workload = format!(
+        "{}[[model]]\nname = \"m\"\nbackend = \"onnx\"\npath = \"m.onnx\"\nperiod = \"1s\"\n",
+        head("edf")
+    );
+    std::fs::write(folder.path().join("pipeline.toml"), workload).expect("a file");
+    let mut program = Command::new(env!("CARGO_BIN_EXE_aegis"));
+    let program = program.args(["check", "pipeline.toml"]).current_dir(folder.path());
+    let said = text(&program.output().expect("aegis starts").stderr);
+    assert!(said.contains("m runs on onnx, which needs the device driver host or cuda"), "{said}");
+}

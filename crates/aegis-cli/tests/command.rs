@@ -208,6 +208,14 @@ fn run_counts_best_effort_apart() {
     let turned_away = &json["run"]["jobs"];
     assert!(turned_away["turned_away_best_effort"].as_u64().is_some_and(|n| n > 10), "{json}");
     assert_eq!(turned_away["turned_away"], 0);
+    let by = &turned_away["turned_away_by"];
+    let planner = by.as_array().expect("a list").iter().find(|of| of["model"] == "planner");
+    let planner = planner.expect("it is named");
+    let why = "every job slot of the model is taken";
+    assert_eq!((&planner["best_effort"], &planner["why"]), (&true.into(), &why.into()), "{by}");
+    let jobs =
+        by.as_array().expect("a list").iter().map(|of| of["jobs"].as_u64().expect("a count"));
+    assert_eq!(Some(jobs.sum()), turned_away["turned_away_best_effort"].as_u64(), "{by}");
 }
 
 #[test]
@@ -294,7 +302,10 @@ fn run_refuses_as_check_does_unless_told_to_go_on() {
     assert!(text(&output.stdout).contains("no: lidar is refused"));
     let output = case.aegis(&["run", "pipeline.toml", "--for", "100ms", "--admitted-only"]);
     assert_eq!(output.status.code(), Some(1), "a model is missing all the same");
-    assert!(text(&output.stdout).contains("ran 0.1 s"), "{}", text(&output.stdout));
+    let said = text(&output.stdout);
+    assert!(said.contains("ran 0.1 s"), "{said}");
+    let last = said.lines().last().expect("an answer");
+    assert!(last.starts_with("no: ") && last.contains("not everything was admitted"), "{said}");
     let json = case.aegis(&["run", "pipeline.toml", "--for", "100ms", "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON alone");
     assert_eq!(json["refused"][0]["model"], "lidar");
@@ -318,6 +329,34 @@ fn a_run_of_no_length_is_refused() {
     let case = Case::new(&on_host(r#"["5ms"]"#));
     let output = case.aegis(&["run", "pipeline.toml", "--for", "0s"]);
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn jobs_that_fall_due_at_the_end_are_not_due() {
+    let case = Case::new(&on_host(r#"["5ms"]"#));
+    for _ in 0..2 {
+        let json = case.aegis(&["run", "pipeline.toml", "--for", "400ms", "--json"]);
+        let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON alone");
+        let jobs = &json["run"]["jobs"];
+        let of = |key: &str| jobs[key].as_u64().expect("a count");
+        assert_eq!(of("due"), 3, "2 of camera, 1 of lidar: {jobs}");
+        let told = of("submitted") + of("turned_away") + of("late") + of("at_the_end");
+        assert_eq!(told, 3, "every one of them is somewhere: {jobs}");
+    }
+}
+
+#[test]
+fn a_run_without_a_job_is_no_proof_of_any_deadline() {
+    let case = Case::new(&on_host(r#"["5ms"]"#));
+    let output = case.aegis(&["run", "pipeline.toml", "--for", "1ns"]);
+    let said = text(&output.stdout);
+    assert!(!said.contains("over a period late"), "{said}");
+    // Which comes first is for the scheduler to say: the end, or the only job of each.
+    let rows: Vec<&str> = said.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    let none = rows.iter().all(|row| row.split('|').nth(2).is_some_and(|jobs| jobs.trim() == "0"));
+    let last = said.lines().last().expect("an answer");
+    assert_eq!(none, last.contains("no job was completed"), "{said}");
+    assert_eq!(output.status.code(), Some(i32::from(none)), "{said}");
 }
 
 #[test]
@@ -356,6 +395,11 @@ fn ctrl_c_ends_the_run_with_its_report() {
     while !case.path("out.jsonl").exists() {
         assert_eq!(child.try_wait().expect("a child"), None, "it ended by itself");
         std::thread::yield_now();
+    }
+    // A run of no completed job is no *yes*.
+    let log = || std::fs::read_to_string(case.path("out.jsonl")).expect("it is there");
+    while !log().contains(r#""event":"completed""#) {
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
     let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
     assert!(kill.expect("kill runs").success());

@@ -246,7 +246,7 @@ fn the_live_view_shows_the_run_and_q_ends_it_with_its_report() {
     let screen = terminal.screen.screen();
     assert!(!screen.alternate_screen() && !screen.hide_cursor(), "the terminal is as it was");
     let after = screen.contents();
-    assert!(after.contains("yes: every job met its deadline"), "{after}");
+    assert!(after.contains("no: not everything was admitted"), "{after}");
     let trace = std::fs::read_to_string(case.folder.path().join("out.jsonl")).expect("the trace");
     assert!(trace.lines().last().is_some_and(|line| line.contains("\"dropped\":0")), "{trace}");
 }

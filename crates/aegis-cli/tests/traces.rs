@@ -150,7 +150,7 @@ fn names_that_stand_for_no_format_are_refused_before_anything_is_written() {
     assert!(text(&output.stderr).contains("`.pftrac` is no trace format; write .jsonl"));
     let output = case.aegis(&["run", "pipeline.toml", "--trace", "a.json", "--trace", "a.json"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("--trace a.json is given twice"));
+    assert!(text(&output.stderr).contains("the trace a.json is given twice"));
     assert!(!case.path("a.json").exists());
 }
 

@@ -43,4 +43,4 @@ pub use pressure::PressureLevel;
 pub use query::{Query, Trace};
 pub use refusal::{Limit, Refusal};
 pub use service::ServiceTerms;
-pub use unit::{Bytes, Nanos, Timestamp};
+pub use unit::{Bytes, Cut, Nanos, Rounding, Timestamp};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::category::Category;
 use crate::id::ModelId;
 use crate::pressure::PressureLevel;
-use crate::unit::{Bytes, Nanos};
+use crate::unit::{Bytes, Nanos, Rounding};
 
 /// The inequality that failed. A new way to fail is a new variant, never a new string.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,17 +185,19 @@ impl Refusal {
         }
     }
 
-    /// The inequality in words and numbers, with models named by `name`.
+    /// The inequality in words and numbers, with models named by `name`: what is asked for rounded up,
+    /// what there is rounded down, so that it is true as it stands.
     pub fn explain(&self, name: impl Fn(ModelId) -> String) -> String {
-        self.explain_in(name, |time| time.to_string())
+        self.explain_in(name, |time, rounding| rounding.words(time))
     }
 
     /// The same with times written by `time`, for sets in another unit than nanoseconds.
     pub fn explain_in(
         &self,
         name: impl Fn(ModelId) -> String,
-        time: impl Fn(Nanos) -> String,
+        time: impl Fn(Nanos, Rounding) -> String,
     ) -> String {
+        let (time, room) = (|it| time(it, Rounding::Up), |it| time(it, Rounding::Down));
         let blocker = |by: &Option<ModelId>| match by {
             Some(model) => format!("a stage of {}", name(*model)),
             None => "the orchestrator's wake-up".into(),
@@ -204,7 +206,7 @@ impl Refusal {
             Self::Overutilised { utilisation_ppm } => overutilised(*utilisation_ppm),
             Self::DemandExceedsWindow { window, demand, blocking, blocked_by } => {
                 let held = *blocking > Nanos::ZERO;
-                let (window, demand) = (time(*window), time(*demand));
+                let (window, demand) = (room(*window), time(*demand));
                 let blocking = time(*blocking);
                 if !held {
                     format!("demand {demand} > window {window}")
@@ -215,7 +217,7 @@ impl Refusal {
             }
             Self::ResponseExceedsDeadline { model, response, deadline, blocking, blocked_by } => {
                 let held = *blocking > Nanos::ZERO;
-                let (response, deadline) = (time(*response), time(*deadline));
+                let (response, deadline) = (time(*response), room(*deadline));
                 let (model, blocking) = (name(*model), time(*blocking));
                 if !held {
                     format!("{model}: response {response} > deadline {deadline}")
@@ -228,7 +230,7 @@ impl Refusal {
                 }
             }
             Self::CostExceedsDeadline { model, cost, deadline } => {
-                let (cost, deadline) = (time(*cost), time(*deadline));
+                let (cost, deadline) = (time(*cost), room(*deadline));
                 format!("{}: jitter + cost {cost} > deadline {deadline}", name(*model))
             }
             Self::Undecided { limit } => format!("undecided, which counts as no: {limit}"),
@@ -243,10 +245,11 @@ impl Refusal {
                  accepted"
             ),
             Self::ComputeBudget { needed, limit } => {
-                let (needed, limit) = (time(*needed), time(*limit));
+                let (needed, limit) = (time(*needed), room(*limit));
                 format!("cost {needed} > compute budget {limit} per period")
             }
             Self::ServerBudget { stage, budget } => {
+                let (stage, budget) = (time(*stage), room(*budget));
                 format!("a stage of {stage} > the server's budget {budget}, so it would never run")
             }
             Self::Streams { needed, available } => {
@@ -327,6 +330,20 @@ mod tests {
             .assert_eq(&refusal.explain(|_| "lidar".into()));
         expect_test::expect!["demand 4 ms + blocking 30 ms by a stage of m1 > window 10 ms"]
             .assert_eq(&refusal.to_string());
+    }
+
+    #[test]
+    fn an_inequality_is_true_as_it_is_printed() {
+        let refusal = Refusal::DemandExceedsWindow {
+            window: Nanos(5_214_781),
+            demand: Nanos(4_214_782),
+            blocking: Nanos::from_millis(1),
+            blocked_by: None,
+        };
+        expect_test::expect![
+            "demand 4.215 ms + blocking 1 ms by the orchestrator's wake-up > window 5.214 ms"
+        ]
+        .assert_eq(&refusal.to_string());
     }
 
     #[test]

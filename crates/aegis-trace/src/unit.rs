@@ -9,7 +9,10 @@
 //!    in release): a wrapped bound would be a false promise. Use `checked_*` or `saturating_*`
 //!    where the input is not yet known to be sane.
 //! 2. `Timestamp - Timestamp = Nanos` and `Timestamp + Nanos = Timestamp`; nothing else mixes.
-//! 3. Text is parsed with an explicit unit and without floating point; display never feeds back.
+//! 3. Text is parsed with an explicit unit and without floating point.
+//! 4. A time is shown against ourselves, and this file alone knows how: rounded up, since most are
+//!    costs, demands, bounds and responses; what is room to spare (windows, deadlines, slack, margins)
+//!    asks for [`Nanos::cut`]. [`Nanos::shown`] is the length that the text says, read back exactly.
 
 use std::fmt;
 use std::iter::Sum;
@@ -117,6 +120,34 @@ impl Nanos {
         Self(self.0.saturating_mul(count))
     }
 
+    /// The length that `Display` says for this one: the least of three decimals that is not shorter,
+    /// at most [`Nanos::MAX`]. What is offered in print is offered at this length, so that who types it
+    /// in asks for just that.
+    #[must_use]
+    pub const fn shown(self) -> Self {
+        match self.0.checked_next_multiple_of(self.scale().0.div_ceil(1_000)) {
+            Some(n) => Self(n),
+            None => Self::MAX,
+        }
+    }
+
+    /// The same length for display rounded down: of room to spare, which is never shown larger than it
+    /// is.
+    #[must_use]
+    pub const fn cut(self) -> Cut {
+        Cut(self)
+    }
+
+    /// The largest unit that keeps a whole part, in nanoseconds and by its name.
+    const fn scale(self) -> (u64, &'static str) {
+        match self.0 {
+            0..1_000 => (1, "ns"),
+            1_000..1_000_000 => (1_000, "us"),
+            1_000_000..1_000_000_000 => (1_000_000, "ms"),
+            _ => (1_000_000_000, "s"),
+        }
+    }
+
     /// How many whole or begun `step`s fit: `ceil(self / step)`.
     ///
     /// # Panics
@@ -194,16 +225,42 @@ impl From<Nanos> for Duration {
     }
 }
 
-/// Three decimals at most, in the largest unit that keeps a whole part: `12.5 ms`, `800 ns`.
+/// Three decimals at most, rounded up, in the largest unit that keeps a whole part: `12.5 ms`,
+/// `800 ns`. See [`Nanos::cut`] for the other direction.
 impl fmt::Display for Nanos {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scale, unit) = match self.0 {
-            0..1_000 => (1, "ns"),
-            1_000..1_000_000 => (1_000, "us"),
-            1_000_000..1_000_000_000 => (1_000_000, "ms"),
-            _ => (1_000_000_000, "s"),
-        };
-        f.pad(&decimal(self.0, scale, unit))
+        self.shown().cut().fmt(f)
+    }
+}
+
+/// A length that is shown rounded down: see [`Nanos::cut`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut(Nanos);
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scale, unit) = self.0.scale();
+        f.pad(&decimal(self.0.0, scale, unit))
+    }
+}
+
+/// Which way a time is rounded where it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounding {
+    /// Costs, demands, bounds, blocking.
+    Up,
+    /// Room to spare: windows, deadlines, budgets, slack.
+    Down,
+}
+
+impl Rounding {
+    /// `time` in words.
+    #[must_use]
+    pub fn words(self, time: Nanos) -> String {
+        match self {
+            Self::Up => time.to_string(),
+            Self::Down => time.cut().to_string(),
+        }
     }
 }
 
@@ -405,8 +462,7 @@ impl FromStr for Bytes {
     }
 }
 
-/// `value / scale` with up to three decimals, trailing zeros dropped, cut (not rounded) so that
-/// what is shown never exceeds what is.
+/// `value / scale` with up to three decimals, trailing zeros dropped, cut and not rounded.
 fn decimal(value: u64, scale: u64, unit: &str) -> String {
     let whole = value / scale;
     let thousandths = u128::from(value % scale) * 1_000 / u128::from(scale);
@@ -485,8 +541,12 @@ mod tests {
     }
 
     #[test]
-    fn display_cuts_and_never_rounds_up() {
-        assert_eq!(Nanos(1_999_999).to_string(), "1.999 ms");
+    fn a_time_is_shown_no_shorter_and_room_no_longer_than_it_is() {
+        assert_eq!(Nanos(5_214_782).to_string(), "5.215 ms");
+        assert_eq!(Nanos(5_214_782).cut().to_string(), "5.214 ms");
+        assert_eq!(Nanos(999_999_999).to_string(), "1 s", "the next unit, where it comes to that");
+        assert_eq!(Nanos(999_999_999).cut().to_string(), "999.999 ms");
+        assert_eq!(Nanos::MAX.shown(), Nanos::MAX);
         assert_eq!(Nanos(12_500_000).to_string(), "12.5 ms");
         assert_eq!(Nanos(800).to_string(), "800 ns");
         assert_eq!(Bytes(1536).to_string(), "1.5 KiB");
@@ -494,6 +554,22 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn what_is_shown_reads_back_as_said_and_lies_on_the_right_side(
+            digits in 0u32..19, n in 0u64..=u64::MAX
+        ) {
+            let time = Nanos(n / 10u64.pow(digits));
+            let up = time.to_string().parse::<Nanos>();
+            let down = time.cut().to_string().parse::<Nanos>().expect("whole nanoseconds");
+            proptest::prop_assert!(down <= time);
+            if time.shown() < Nanos::MAX {
+                proptest::prop_assert_eq!(up, Ok(time.shown()));
+                proptest::prop_assert!(time <= time.shown());
+                let step = time.shown().0 - down.0;
+                proptest::prop_assert!(u128::from(step) * 1_000 <= u128::from(time.0).max(1_000));
+            }
+        }
+
         #[test]
         fn whole_nanoseconds_round_trip_through_text(n in 0u64..=u64::MAX) {
             proptest::prop_assert_eq!(format!("{n}ns").parse::<Nanos>(), Ok(Nanos(n)));

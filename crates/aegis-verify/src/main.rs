@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -26,10 +26,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints the last words; a reader who has gone away is no failure.
+/// Prints the last words; a reader who has gone away is no failure, and an answer that cannot be
+/// written is one.
 fn ended(mut to: impl Write, text: &str, status: u8) -> ExitCode {
-    drop(writeln!(to, "{text}"));
-    ExitCode::from(status)
+    match writeln!(to, "{text}").and_then(|()| to.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            drop(writeln!(std::io::stderr(), "error: the answer cannot be written: {error}"));
+            ExitCode::from(2)
+        }
+        _ => ExitCode::from(status),
+    }
 }
 
 /// The answer in words, or the fault as words.

@@ -5,16 +5,18 @@
 //! refuses, the models whose memory would make room are found.
 //!
 //! # Invariants
-//! 1. Every offer has passed the analysis, the compute budgets and a memory plan that the checker
+//! 1. A period or a deadline is offered as it is printed, rounded up to what `Display` says, and passes
+//!    the analysis there: who types it in is admitted.
+//! 2. Every offer has passed the analysis, the compute budgets and a memory plan that the checker
 //!    passed. How a cut changes what a model needs of memory is not known, and taken as nothing.
-//! 2. *Without a model* means that it was never there: the others are planned anew in their order.
-//! 3. Nothing is committed: planning works on copies.
+//! 3. *Without a model* means that it was never there: the others are planned anew in their order.
+//! 4. Nothing is committed: planning works on copies.
 
 use aegis_memory::{MemoryOrchestrator, ModelMemory, PlanRequest, TensorLifetime, place};
-use aegis_sched::admission::{AdmissionController, Terms};
+use aegis_sched::admission::{AdmissionConfig, AdmissionController, Proposal, Terms};
 use aegis_sched::analysis::counter_offer::Offer;
 use aegis_sched::analysis::{Setting, decide};
-use aegis_sched::task::{Task, TaskSpec};
+use aegis_sched::task::Task;
 use aegis_trace::{ModelId, Nanos, PartitionId, Refusal, ServiceTerms};
 
 use crate::margin::CounterOffer;
@@ -79,6 +81,28 @@ impl Asked {
         }
     }
 
+    /// Its terms of service with the period or the deadline of `offer`; `None` of any other.
+    fn changed(&self, offer: &Offer) -> Option<ServiceTerms> {
+        match (self.terms.service, offer) {
+            (
+                ServiceTerms::Guaranteed { deadline, jitter, priority, .. },
+                Offer::Period { period: new },
+            ) => {
+                let deadline = self.kept_deadline().map_or(*new, |_| deadline);
+                Some(ServiceTerms::Guaranteed { period: *new, deadline, jitter, priority })
+            }
+            (
+                ServiceTerms::Guaranteed { period, jitter, priority, .. },
+                Offer::Deadline { deadline: new },
+            ) => Some(ServiceTerms::Guaranteed { period, deadline: *new, jitter, priority }),
+            (ServiceTerms::Server { budget, priority, .. }, Offer::Period { period: new }) => {
+                Some(ServiceTerms::Server { budget, period: *new, priority })
+            }
+            // A server has the deadline that its period is.
+            _ => None,
+        }
+    }
+
     /// Its deadline, if that stays where another period is offered.
     fn kept_deadline(&self) -> Option<Nanos> {
         match self.terms.service {
@@ -124,33 +148,43 @@ impl Bargain<'_> {
     /// The changes that the analysis accepts.
     fn in_time(&self) -> Vec<Offer> {
         let mut offers = self.admission.counter_offers(&self.asked.terms);
-        if !self.asked.keeps_deadline {
-            return offers;
+        // The scheduler moves a deadline that equals its period, and this one may stay.
+        if self.asked.keeps_deadline {
+            offers.retain(|offer| !matches!(offer, Offer::Period { .. }));
+            let period = self.least_period();
+            offers.splice(0..0, period.map(|period| Offer::Period { period }));
         }
-        // The scheduler moves a deadline that equals its period, and this one stays.
-        offers.retain(|offer| !matches!(offer, Offer::Period { .. }));
-        if let Some(period) = self.least_period() {
-            offers.insert(0, Offer::Period { period });
-        }
-        offers
+        offers.into_iter().filter_map(|offer| self.as_printed(offer)).collect()
+    }
+
+    /// The same offer at the length that is printed, if the analysis accepts that too: the longer time
+    /// is not the one that was tried.
+    fn as_printed(&self, offer: Offer) -> Option<Offer> {
+        let printed = match offer {
+            Offer::Period { period } => Offer::Period { period: period.shown() },
+            Offer::Deadline { deadline } => Offer::Deadline { deadline: deadline.shown() },
+            other => return Some(other),
+        };
+        self.accepts(self.asked.changed(&printed)?).then_some(printed)
+    }
+
+    /// Whether the analysis accepts the newcomer on other terms of service.
+    fn accepts(&self, service: ServiceTerms) -> bool {
+        let AdmissionConfig { policy, overheads, .. } = *self.admission.config();
+        let terms = Terms { service, ..self.asked.terms.clone() };
+        let proposed = terms.proposed(self.newcomer, &overheads);
+        let Ok(Proposal { task: Some(task), .. }) = proposed else { return false };
+        let set = self.admission.tasks().with(task);
+        set.is_ok_and(|set| decide(&set, &Setting::admission(policy, overheads)).is_ok())
     }
 
     /// The smallest period with which the analysis accepts the newcomer, its deadline kept.
     fn least_period(&self) -> Option<Nanos> {
-        let ServiceTerms::Guaranteed { period, deadline, jitter, priority } =
-            self.asked.terms.service
-        else {
+        let ServiceTerms::Guaranteed { period, .. } = self.asked.terms.service else {
             return None;
         };
-        let config = self.admission.config();
-        let setting = Setting::admission(config.policy, config.overheads);
-        let (model, stages) = (self.newcomer, &self.asked.terms.costs);
-        let accepts = |period: Nanos| {
-            let stages = stages.clone();
-            let spec = TaskSpec { model, period, deadline, jitter, priority, stages };
-            let set = Task::new(spec).and_then(|task| self.admission.tasks().with(task));
-            set.is_ok_and(|set| decide(&set, &setting).is_ok())
-        };
+        let at = |period| self.asked.changed(&Offer::Period { period });
+        let accepts = |period| at(period).is_some_and(|service| self.accepts(service));
         let (mut refused, mut accepted) = (period, period);
         while !accepts(accepted) {
             if accepted >= period.saturating_mul(LONGEST_PERIOD).min(Task::LONGEST) {

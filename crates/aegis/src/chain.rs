@@ -46,7 +46,7 @@ pub enum ChainRefusal {
         model: String,
     },
     /// A triggered chain can take too long.
-    #[error("end-to-end response {bound} > deadline {deadline}")]
+    #[error("end-to-end response {bound} > deadline {}", .deadline.cut())]
     ResponseExceedsDeadline {
         /// How long it can take.
         bound: Nanos,
@@ -54,7 +54,7 @@ pub enum ChainRefusal {
         deadline: Nanos,
     },
     /// A sampled chain can react too late.
-    #[error("reaction {bound} > deadline {deadline}")]
+    #[error("reaction {bound} > deadline {}", .deadline.cut())]
     ReactionExceedsDeadline {
         /// How long it can take.
         bound: Nanos,

@@ -8,20 +8,24 @@
 //! it does with every early caller, and its response counts from there. So releases lag behind their
 //! points by at most the greatest lateness so far, and the rate stays what it should be. Points that
 //! lie more than a period back are left out, and the summary says how many jobs fewer that makes.
+//!
+//! # Invariants
+//! 1. A job is due if its point lies before the end of the load: `due` is the sum of what was submitted,
+//!    turned away, left out and cut off by the end, each counted where it happened.
 
 mod chain;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use aegis_context::DType;
 use aegis_context::TensorSpec;
-use aegis_trace::{Clock, Nanos, Timestamp};
+use aegis_trace::{Clock, ModelId, Nanos, Timestamp};
 
 pub use chain::{ChainSummary, DrivenChain};
 
@@ -115,8 +119,27 @@ pub struct LoadSummary {
     pub refused: u64,
     /// The same of models of best effort, which are not among the others.
     pub refused_best_effort: u64,
+    /// Jobs that were due and left out, since a later one of their model was due as well by then.
+    pub left_out: u64,
+    /// Jobs that were due and that the end of the load was faster than.
+    pub cut_off: u64,
+    /// Whose submissions were turned away, and why: both kinds, by model and reason.
+    pub turned_away: Vec<TurnedAway>,
     /// What was seen of each triggered chain, in the order in which they were given.
     pub chains: Vec<ChainSummary>,
+}
+
+/// Submissions of one model that were turned away for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TurnedAway {
+    /// Its id.
+    pub model: ModelId,
+    /// Why, in words.
+    pub why: String,
+    /// Whether it is of no concern.
+    pub best_effort: bool,
+    /// How many.
+    pub jobs: u64,
 }
 
 /// The running generator.
@@ -132,16 +155,43 @@ pub struct Load {
 #[derive(Clone, Copy, Debug)]
 struct Ran {
     start: Timestamp,
-    due: u64,
+    left_out: u64,
+    cut_off: u64,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// Jobs that were due because a trigger completed.
-    triggered: AtomicU64,
     submitted: AtomicU64,
     refused: AtomicU64,
     refused_best_effort: AtomicU64,
+    /// Rare, so the lock is almost never contended.
+    turned_away: Mutex<BTreeMap<(ModelId, String, bool), u64>>,
+}
+
+impl Counts {
+    /// One more job of `of` that was turned away because of `why`.
+    fn turn_away(&self, of: &Driven, why: &Error) {
+        let total = if of.best_effort { &self.refused_best_effort } else { &self.refused };
+        total.fetch_add(1, Ordering::Relaxed);
+        let why = match why {
+            Error::Submission { why } => why.to_string(),
+            other => other.to_string(),
+        };
+        let model = of.model.id();
+        let mut by = self.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
+        *by.entry((model, why, of.best_effort)).or_default() += 1;
+    }
+
+    fn told(&self) -> Vec<TurnedAway> {
+        let by = self.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
+        let each = by.iter().map(|((model, why, best_effort), jobs)| TurnedAway {
+            model: *model,
+            why: why.clone(),
+            best_effort: *best_effort,
+            jobs: *jobs,
+        });
+        each.collect()
+    }
 }
 
 impl Load {
@@ -151,6 +201,18 @@ impl Load {
     /// # Errors
     /// [`Error::Thread`].
     pub fn start(sources: impl Into<Sources>, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        Self::start_for(sources, clock, None)
+    }
+
+    /// The same for at most `length`: jobs due then or later are not due, whenever the load is ended.
+    ///
+    /// # Errors
+    /// [`Error::Thread`].
+    pub fn start_for(
+        sources: impl Into<Sources>,
+        clock: Arc<dyn Clock>,
+        length: Option<Nanos>,
+    ) -> Result<Self, Error> {
         let (done, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(Counts::default()));
         let Sources { mut models, chains: chained } = sources.into();
         let mut jobs: Vec<Under> = models.iter().map(|_| Under::Watch(Vec::new())).collect();
@@ -162,8 +224,8 @@ impl Load {
             jobs.push(Under::Chain(hop));
             chains.push(running);
         }
-        let generator =
-            Generator { jobs, models, clock, done: Arc::clone(&done), counts: Arc::clone(&counts) };
+        let (ends, counted) = (Arc::clone(&done), Arc::clone(&counts));
+        let generator = Generator { jobs, models, clock, length, done: ends, counts: counted };
         let thread = thread::Builder::new()
             .name("aegis-load".into())
             .spawn(move || generator.run())
@@ -203,12 +265,19 @@ impl EndedLoad {
     pub fn summary(self) -> LoadSummary {
         let chains = self.chains.into_iter().map(Chained::finish).collect();
         let seen = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        let Ran { start, left_out, cut_off } = self.ran;
+        let submitted = seen(&self.counts.submitted);
+        let refused = seen(&self.counts.refused);
+        let refused_best_effort = seen(&self.counts.refused_best_effort);
         LoadSummary {
-            start: self.ran.start,
-            due: self.ran.due + seen(&self.counts.triggered),
-            submitted: seen(&self.counts.submitted),
-            refused: seen(&self.counts.refused),
-            refused_best_effort: seen(&self.counts.refused_best_effort),
+            start,
+            due: submitted + refused + refused_best_effort + left_out + cut_off,
+            submitted,
+            refused,
+            refused_best_effort,
+            left_out,
+            cut_off,
+            turned_away: self.counts.told(),
             chains,
         }
     }
@@ -219,6 +288,15 @@ impl EndedLoad {
 fn next_point(at: Timestamp, period: Nanos, now: Timestamp) -> Timestamp {
     let behind = now.saturating_since(at) / period;
     at + period.saturating_mul(behind.max(1))
+}
+
+/// Of the points from `at` on, a `period` apart and before `end`: those that were left out, a later one
+/// having come, and the last, which `end` came before.
+fn unsent(at: Timestamp, period: Nanos, end: Timestamp) -> (u64, u64) {
+    match end.saturating_since(at).div_ceil(period) {
+        0 => (0, 0),
+        points => (points - 1, 1),
+    }
 }
 
 /// Where the jobs of a model are while they are under way.
@@ -233,6 +311,8 @@ struct Generator {
     models: Vec<Driven>,
     jobs: Vec<Under>,
     clock: Arc<dyn Clock>,
+    /// After which nothing is due any more.
+    length: Option<Nanos>,
     done: Arc<AtomicBool>,
     counts: Arc<Counts>,
 }
@@ -241,11 +321,15 @@ impl Generator {
     /// Submits until told to end.
     fn run(mut self) -> Ran {
         let start = self.clock.now();
+        let last = self.length.map_or(Timestamp::NEVER, |length| start.saturating_add(length));
+        let mut left_out = 0;
         let mut due: BinaryHeap<Reverse<(Timestamp, usize)>> =
             (0..self.models.len()).map(|index| Reverse((start, index))).collect();
         while !self.done.load(Ordering::Acquire) {
-            let Some(Reverse((at, index))) = due.peek().copied() else {
-                return Ran { start, due: 0 };
+            let Some(Reverse((at, index))) = due.peek().copied().filter(|due| due.0.0 < last)
+            else {
+                thread::park(); // Until told to end: nothing more is due.
+                continue;
             };
             let now = self.clock.now();
             if now < at {
@@ -254,23 +338,26 @@ impl Generator {
             }
             due.pop();
             self.submit(index);
-            let next = next_point(at, self.models[index].period, self.clock.now());
+            let period = self.models[index].period;
+            let next = next_point(at, period, self.clock.now().min(last));
+            left_out += (next - at) / period - 1;
             due.push(Reverse((next, index)));
         }
-        let ran = self.clock.now().saturating_since(start);
-        Ran { start, due: self.models.iter().map(|model| ran / model.period + 1).sum() }
+        let end = self.clock.now().min(last);
+        let unsent = |(at, index): (Timestamp, usize)| unsent(at, self.models[index].period, end);
+        let unsent = due.into_iter().map(|Reverse(due)| unsent(due));
+        let (late, cut_off) = unsent.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+        Ran { start, left_out: left_out + late, cut_off }
     }
 
     fn submit(&mut self, index: usize) {
-        let Driven { model, inputs, best_effort, .. } = &self.models[index];
+        let driven = &self.models[index];
         if let Under::Watch(jobs) = &mut self.jobs[index] {
             jobs.retain(|job| !job.has_ended());
         }
-        let Counts { submitted, refused, refused_best_effort, .. } = &*self.counts;
-        let refused = if *best_effort { refused_best_effort } else { refused };
-        match model.submit(inputs) {
+        match driven.model.submit(&driven.inputs) {
             Ok(job) => {
-                submitted.fetch_add(1, Ordering::Relaxed);
+                self.counts.submitted.fetch_add(1, Ordering::Relaxed);
                 match &mut self.jobs[index] {
                     Under::Watch(jobs) => jobs.push(job),
                     Under::Chain(hop) => hop
@@ -278,9 +365,7 @@ impl Generator {
                         .expect("a hop waits as long as the generator may submit"),
                 }
             }
-            Err(_) => {
-                refused.fetch_add(1, Ordering::Relaxed);
-            }
+            Err(why) => self.counts.turn_away(driven, &why),
         }
     }
 }
@@ -297,5 +382,14 @@ mod tests {
         assert_eq!(next(1099), Timestamp(1100), "late, but the next point is its own");
         assert_eq!(next(1100), Timestamp(1100), "just there");
         assert_eq!(next(1350), Timestamp(1300), "two points are left out, one is caught up with");
+    }
+
+    #[test]
+    fn what_was_not_submitted_is_told_apart_by_why() {
+        let unsent = |at, end| unsent(Timestamp(at), Nanos(100), Timestamp(end));
+        assert_eq!(unsent(2000, 2000), (0, 0), "due at the end is not due");
+        assert_eq!(unsent(2000, 1950), (0, 0));
+        assert_eq!(unsent(1999, 2000), (0, 1), "the end came first, and it was not late");
+        assert_eq!(unsent(1700, 2000), (2, 1), "1700 and 1800 were late, 1900 was not");
     }
 }

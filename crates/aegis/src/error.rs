@@ -61,7 +61,10 @@ pub enum Error {
     #[error(transparent)]
     Engine(BackendError),
     /// The runtime was built without support for this.
-    #[error("{what} is not in this build; enable the feature `{feature}` of the crate `aegis`")]
+    #[error(
+        "{what} is not in this build; enable the feature `{feature}`, as in `cargo build -p aegis-cli \
+         --features {feature}`"
+    )]
     NotBuilt {
         /// What was asked for.
         what: &'static str,
@@ -69,7 +72,7 @@ pub enum Error {
         feature: &'static str,
     },
     /// A model needs a device of another kind.
-    #[error("{model} runs on {backend}, which needs the device driver `{needs}`")]
+    #[error("{model} runs on {backend}, which needs the device driver {needs}")]
     WrongDriver {
         /// Which model.
         model: String,

@@ -130,7 +130,7 @@ impl CounterOffer {
         let explained = match &offer {
             Offer::Period { period } => match kept_deadline {
                 Some(deadline) => {
-                    format!("its period is at least {period} (deadline kept at {deadline})")
+                    format!("its period is at least {period} (deadline kept at {})", deadline.cut())
                 }
                 None => format!("its period is at least {period} (and its deadline with it)"),
             },

@@ -81,12 +81,14 @@ pub fn tell(event: &TraceEvent, names: &Names) -> String {
 fn terms(what: &aegis_trace::AdmittedModel) -> String {
     match (what.service, what.bound) {
         (ServiceTerms::Guaranteed { deadline, .. }, Some(bound)) => {
-            format!(": bound {bound}, deadline {deadline}")
+            format!(": bound {bound}, deadline {}", deadline.cut())
         }
-        (ServiceTerms::Guaranteed { deadline, .. }, None) => format!(": deadline {deadline}"),
+        (ServiceTerms::Guaranteed { deadline, .. }, None) => {
+            format!(": deadline {}", deadline.cut())
+        }
         (ServiceTerms::Background, _) => ": in the background".into(),
         (ServiceTerms::Server { budget, period, .. }, _) => {
-            format!(": {budget} of the device every {period}")
+            format!(": {} of the device every {period}", budget.cut())
         }
     }
 }

@@ -50,6 +50,8 @@ use faulty::Fault;
 use graph::Graph;
 use sets::{GOLDEN, ROLES, Variant};
 
+pub(crate) use tvm::check_architecture;
+
 /// Arguments of `cargo xtask models`.
 #[derive(clap::Args)]
 pub(crate) struct ModelsArgs {
@@ -213,6 +215,9 @@ pub(crate) fn run(args: &ModelsArgs) -> anyhow::Result<()> {
 /// Compiles the user's own files, beside them unless told otherwise. Here what is not supported is an
 /// error: these are all that was asked for.
 fn compile_own(args: &ModelsArgs) -> anyhow::Result<()> {
+    for file in &args.onnx {
+        ensure!(file.is_file(), "--onnx {} is not there, or no file", file.display());
+    }
     let out = args.out.clone().or_else(|| args.onnx[0].parent().map(Path::to_path_buf));
     let tally = tvm::compile(root(), &args.onnx, &args.tvm, &out.unwrap_or_default())?;
     ensure!(tally.unsupported == 0, "{} files cannot be compiled", tally.unsupported);

@@ -76,6 +76,17 @@ pub(super) fn check_target(target: &str) -> Result<String, String> {
     Err("write llvm for processors, or the GPU's architecture as in sm_90".to_owned())
 }
 
+/// The same where a GPU's architecture alone is meant.
+///
+/// # Errors
+/// What would be one.
+pub(crate) fn check_architecture(target: &str) -> Result<String, String> {
+    match check_target(target) {
+        Ok(target) if target != "llvm" => Ok(target),
+        _ => Err("write the GPU's architecture as in sm_90; llvm is compiled anyway".to_owned()),
+    }
+}
+
 /// Compiles `files` for every one of `targets` into `out`, and prints what became of each. Takes
 /// seconds for each file that is not compiled already.
 ///
@@ -173,6 +184,8 @@ mod tests {
         for bad in ["", "cuda", "sm_", "sm_x0", "sm_90_and_more", "LLVM"] {
             assert!(check_target(bad).is_err(), "{bad}");
         }
+        assert!(check_architecture("sm_90").is_ok());
+        assert!(check_architecture("llvm").is_err() && check_architecture("sm_foo").is_err());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table};
 
-use crate::table::ms;
+use crate::table::{ms, ms_down};
 
 /// Rows that the last decisions keep, borders included, however many models there are.
 const DECISIONS_MIN: u16 = 6;
@@ -55,7 +55,7 @@ const COLUMNS: [Column; 10] = [
     },
     Column { title: "D ms", width: 10, rank: 2, cell: |model| time(model.deadline()) },
     Column { title: "bound ms", width: 10, rank: 4, cell: |model| time(model.bound) },
-    Column { title: "slack ms", width: 10, rank: 3, cell: |model| time(model.slack()) },
+    Column { title: "slack ms", width: 10, rank: 3, cell: |model| room(model.slack()) },
     Column { title: "worst ms", width: 10, rank: 8, cell: worst },
     Column { title: "of bound", width: 15, rank: 7, cell: bar },
     Column { title: "missed", width: 7, rank: 10, cell: |model| count(model.missed) },
@@ -186,6 +186,11 @@ fn count(of: u64) -> Cell<'static> {
 
 fn time(of: Option<Nanos>) -> Cell<'static> {
     right(of.map_or_else(|| "-".to_owned(), ms))
+}
+
+/// Rounded down.
+fn room(of: Option<Nanos>) -> Cell<'static> {
+    right(of.map_or_else(|| "-".to_owned(), ms_down))
 }
 
 fn percent(permille: u64) -> String {

@@ -31,7 +31,8 @@ impl Words<'_> {
         jitter: impl Fn(ModelId) -> Nanos,
     ) -> String {
         let Refusal::CostExceedsDeadline { model, cost, deadline } = *why else {
-            return why.explain_in(self.name, self.time);
+            // Of whole units, which are shown exactly.
+            return why.explain_in(self.name, |time, _| (self.time)(time));
         };
         let late = if jitter(model) > Nanos::ZERO { "jitter + " } else { "" };
         let with = if overheads.dispatch > Nanos::ZERO { " with overhead" } else { "" };

@@ -159,7 +159,6 @@ impl Hop {
         if self.done.load(Ordering::Acquire) {
             return;
         }
-        self.counts.triggered.fetch_add(1, Ordering::Relaxed);
         match model.model.submit_released(&model.inputs, Some(arrival)) {
             Ok(job) => {
                 self.counts.submitted.fetch_add(1, Ordering::Relaxed);
@@ -168,8 +167,8 @@ impl Hop {
             }
             // The runtime may have been stopped since the look at `done`.
             Err(_) if self.done.load(Ordering::Acquire) => {}
-            Err(_) => {
-                self.counts.refused.fetch_add(1, Ordering::Relaxed);
+            Err(why) => {
+                self.counts.turn_away(model, &why);
                 self.lose();
             }
         }

@@ -198,7 +198,13 @@ pub(super) fn ms(time: Nanos) -> String {
     format!("{}.{:03}", micros / 1_000, micros % 1_000)
 }
 
-/// The same, or a dash.
+/// The same rounded down: for slack, which is never shown too large.
+pub(super) fn ms_down(time: Nanos) -> String {
+    let micros = time.0 / 1_000;
+    format!("{}.{:03}", micros / 1_000, micros % 1_000)
+}
+
+/// The time rounded up, or a dash.
 pub(super) fn ms_or_dash(time: Option<Nanos>) -> String {
     time.map_or_else(|| "–".to_owned(), ms)
 }
@@ -216,6 +222,7 @@ mod tests {
     fn milliseconds_round_against_us() {
         assert_eq!(ms(Nanos(1)), "0.001");
         assert_eq!(ms(Nanos(1_234_000)), "1.234");
+        assert_eq!(ms_down(Nanos(15_346_374)), "15.346");
         assert_eq!(ms_or_dash(None), "–");
     }
 }

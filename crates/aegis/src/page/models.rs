@@ -4,7 +4,7 @@ use aegis_trace::{Nanos, ServiceTerms};
 use maud::{Markup, html};
 
 use super::digest::{Digest, Model};
-use super::html::{count, ms, ms_or_dash, table};
+use super::html::{count, ms, ms_down, ms_or_dash, table};
 use super::plot::{self, Marks};
 use super::times::Times;
 
@@ -66,7 +66,7 @@ fn row(place: usize, model: &Model) -> Markup {
             td.num { (ms_or_dash(model.bound)) }
             td.num.bad[exceeds(model)] { (share(longest, model.bound)) }
             td.num { (ms_or_dash(deadline)) }
-            td.num { (ms_or_dash(model.slack())) }
+            td.num { (model.slack().map_or_else(|| "–".to_owned(), ms_down)) }
             td.bar aria-hidden="true" {
                 @if let Some(deadline) = deadline {
                     (plot::bullet(longest.unwrap_or_default(), model.bound, deadline))

@@ -71,8 +71,8 @@ pub(super) fn misplaced(model: &Model, workload: &Workload) -> Option<Error> {
         }
         (Backend::Onnx(_) | Backend::Tvm(_), Driver::Host | Driver::Cuda { .. }) => return None,
         (Backend::Trt(_), Driver::Host | Driver::Sim) => "cuda",
-        (Backend::Onnx(_) | Backend::Tvm(_), Driver::Sim)
-        | (Backend::Sim(_), Driver::Cuda { .. }) => "host",
+        (Backend::Onnx(_) | Backend::Tvm(_), Driver::Sim) => "host or cuda",
+        (Backend::Sim(_), Driver::Cuda { .. }) => "host or sim",
     };
     let (model, backend) = (model.name.clone(), model.backend.name());
     Some(Error::WrongDriver { model, backend, needs })

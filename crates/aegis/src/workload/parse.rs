@@ -179,8 +179,12 @@ impl Parser<'_> {
         });
         let default = WcetRule::default();
         let method = or_default(method?, default.method);
-        let coverage = or_default(coverage?, default.coverage);
-        let confidence = or_default(confidence?, default.confidence);
+        let (coverage, confidence) = (coverage?, confidence?);
+        let claim = [("coverage", coverage.is_some()), ("confidence", confidence.is_some())];
+        let is_margin = method == default.method;
+        let stated = claim.into_iter().filter(|(_, stated)| *stated && is_margin);
+        let coverage = or_default(coverage, default.coverage);
+        let confidence = or_default(confidence, default.confidence);
         Ok(WcetRule {
             samples: or_default(samples?, WcetRule::samples_for(method, coverage, confidence)),
             margin_percent: or_default(margin_percent?, default.margin_percent),
@@ -189,6 +193,7 @@ impl Parser<'_> {
             confidence,
             unclaimed: or_default(unclaimed?, default.unclaimed),
             accept: or_default(accept?, default.accept),
+            unread: stated.map(|(key, _)| key).collect(),
         })
     }
 

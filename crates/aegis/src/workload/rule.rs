@@ -31,6 +31,8 @@ pub struct WcetRule {
     pub unclaimed: Unclaimed,
     /// What may differ between measuring and running.
     pub accept: Vec<Property>,
+    /// The keys that are stated and that the method does not read: those of a claim, of the margin rule.
+    pub unread: Vec<&'static str>,
 }
 
 /// What becomes of a model whose samples carry no claim, where a method was asked for that makes one.
@@ -77,6 +79,7 @@ impl Default for WcetRule {
             confidence: Share::P99,
             unclaimed: Unclaimed::Refuse,
             accept: Vec::new(),
+            unread: Vec::new(),
         }
     }
 }
