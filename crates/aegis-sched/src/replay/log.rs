@@ -18,6 +18,7 @@ use aegis_trace::{
 };
 
 use super::error::{ReplayError, line_of};
+use super::mended::{Early, Mended};
 use super::source::Records;
 use super::{Extent, KEPT_MAX};
 
@@ -69,6 +70,8 @@ struct Sifted {
     log: ExecutorLog,
     /// The time of the decision before, and of the last one that was earlier.
     before: [Timestamp; 2],
+    /// The job that was taken last, if it arrived after the time of that decision.
+    early: Option<Early>,
     /// The first decision about each model that was not admitted up to now.
     unknown: BTreeMap<ModelId, usize>,
     /// The first decision whose times cannot be.
@@ -213,7 +216,7 @@ impl Sifted {
             end: usize::MAX,
         };
         let (unknown, before) = (BTreeMap::new(), [Timestamp::ZERO; 2]);
-        Self { log, before, unknown, fault: None, stop: None, lost: None }
+        Self { log, before, early: None, unknown, fault: None, stop: None, lost: None }
     }
 
     /// How many entries are kept of it.
@@ -222,8 +225,12 @@ impl Sifted {
     }
 
     /// Takes note of one event of the dispatcher.
-    fn decided(&mut self, entry: Entry) {
+    fn decided(&mut self, mut entry: Entry) {
+        let early = self.early.take();
+        let decided = early.and_then(|early| early.decided(entry.at, &entry.event));
+        entry.at = decided.unwrap_or(entry.at);
         let (record, at) = (entry.record, entry.at);
+        self.early = Early::of(at, &entry.event);
         if let (None, Some(fault)) = (&self.fault, self.fault_of(&entry)) {
             self.fault = Some((record, fault));
         }
@@ -321,11 +328,8 @@ impl ExecutorLog {
             }
             Err(cause) => Some(Err(ReplayError::Read(cause))),
         };
-        Ok(records
-            .pass()?
-            .enumerate()
-            .take_while(move |(record, _)| *record < end)
-            .filter_map(entry))
+        let before = records.pass()?.enumerate().take_while(move |(record, _)| *record < end);
+        Ok(Mended::new(before.filter_map(entry)))
     }
 
     /// Whether its admission gives ids like this one.
