@@ -20,31 +20,45 @@ use super::log::Entry;
 /// Events at one point in time that are held.
 const POINT_MAX: usize = 1 << 16;
 
-/// A job that arrived after the decision that took it, the time of that decision, and its arrival.
+/// Jobs that are looked for at one point in time: more than one decision takes from any usual queue.
+const EARLY_MAX: usize = 1 << 12;
+
+/// A job that arrived after the time of the decision that took it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Early {
+struct Early {
     job: JobId,
-    at: Timestamp,
     arrival: Timestamp,
 }
 
-impl Early {
-    pub(super) fn of(at: Timestamp, event: &TraceEvent) -> Option<Self> {
-        match *event {
-            TraceEvent::Submitted { job, arrival, .. } if arrival > at => {
-                Some(Self { job, at, arrival })
-            }
-            _ => None,
-        }
+/// Those that the last decision took.
+#[derive(Debug, Default)]
+pub(super) struct EarlyJobs {
+    /// The time of that decision.
+    at: Timestamp,
+    jobs: Vec<Early>,
+}
+
+impl EarlyJobs {
+    /// The time of the decision that recorded this, if it is the wait of one of them; once for each.
+    pub(super) fn decided(&mut self, entry: &Entry) -> Option<Timestamp> {
+        let TraceEvent::OutOfBudget { job, .. } = entry.event else { return None };
+        let is_it = |early: &Early| early.job == job && early.arrival == entry.at;
+        let place = self.jobs.iter().position(is_it)?;
+        self.jobs.swap_remove(place);
+        Some(self.at)
     }
 
-    /// The time of the decision that recorded `event`, if that is the wait of this job.
-    pub(super) fn decided(&self, at: Timestamp, event: &TraceEvent) -> Option<Timestamp> {
-        match *event {
-            TraceEvent::OutOfBudget { job, .. } if job == self.job && at == self.arrival => {
-                Some(self.at)
-            }
-            _ => None,
+    /// Takes in an event, whose time is that of its decision.
+    pub(super) fn note(&mut self, entry: &Entry) {
+        if entry.at != self.at {
+            self.at = entry.at;
+            self.jobs.clear();
+        }
+        if let TraceEvent::Submitted { job, arrival, .. } = entry.event
+            && arrival > entry.at
+            && self.jobs.len() < EARLY_MAX
+        {
+            self.jobs.push(Early { job, arrival });
         }
     }
 }
@@ -54,18 +68,17 @@ pub(super) struct Mended<I> {
     rest: I,
     point: VecDeque<Entry>,
     /// The jobs of that point that may have such a wait.
-    early: Vec<Early>,
+    early: EarlyJobs,
     next: Option<Result<Entry, ReplayError>>,
 }
 
 impl<I: Iterator<Item = Result<Entry, ReplayError>>> Mended<I> {
     pub(super) fn new(rest: I) -> Self {
-        Self { rest, point: VecDeque::new(), early: Vec::new(), next: None }
+        Self { rest, point: VecDeque::new(), early: EarlyJobs::default(), next: None }
     }
 
     /// Reads on to the end of one point in time.
     fn fill(&mut self) {
-        self.early.clear();
         while self.point.len() < POINT_MAX {
             let Some(next) = self.next.take().or_else(|| self.rest.next()) else { return };
             let Ok(entry) = next else {
@@ -77,7 +90,7 @@ impl<I: Iterator<Item = Result<Entry, ReplayError>>> Mended<I> {
                     self.next = Some(Ok(entry));
                     return;
                 }
-                self.early.extend(Early::of(entry.at, &entry.event));
+                self.early.note(&entry);
                 self.point.push_back(entry);
             }
         }
@@ -85,14 +98,8 @@ impl<I: Iterator<Item = Result<Entry, ReplayError>>> Mended<I> {
 
     /// Puts such a wait where it belongs. Gives back any other event.
     fn moved(&mut self, mut entry: Entry) -> Option<Entry> {
-        if !matches!(entry.event, TraceEvent::OutOfBudget { .. }) {
-            return Some(entry);
-        }
-        let decided = |early: &Early| early.decided(entry.at, &entry.event);
-        let Some(place) = self.early.iter().position(|early| decided(early).is_some()) else {
-            return Some(entry);
-        };
-        let Early { job, at, .. } = self.early.swap_remove(place);
+        let TraceEvent::OutOfBudget { job, .. } = entry.event else { return Some(entry) };
+        let Some(at) = self.early.decided(&entry) else { return Some(entry) };
         let of_job =
             |it: &Entry| matches!(it.event, TraceEvent::Submitted { job: of, .. } if of == job);
         let behind = self.point.iter().position(of_job).map_or(self.point.len(), |place| place + 1);

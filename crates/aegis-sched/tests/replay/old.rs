@@ -23,3 +23,17 @@ pub(crate) fn as_it_was_written(trace: &Trace) -> Option<(Trace, usize)> {
     }
     (moved > 0).then_some((old, moved))
 }
+
+/// The same, where the recorder was emptied while it recorded: the submission behind such a wait, at the
+/// time of the decision, is sorted before it, and what was decided then comes after.
+pub(crate) fn emptied_within(old: &Trace) -> Trace {
+    let mut trace = old.clone();
+    for place in 1..trace.records.len() {
+        let [wait, next] = &trace.records[place - 1..=place] else { unreachable!() };
+        let is_wait = matches!(wait.event, TraceEvent::OutOfBudget { .. }) && next.at < wait.at;
+        if is_wait && matches!(next.event, TraceEvent::Submitted { .. }) {
+            trace.records.swap(place - 1, place);
+        }
+    }
+    trace
+}
