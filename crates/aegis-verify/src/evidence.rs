@@ -1,9 +1,9 @@
 //! What binds a certificate to files: the workload it is for, the evidence that its costs come from.
 //!
 //! A certificate proves something of the numbers in it. Of a workload file the hash is compared, and no
-//! more: anybody may write that hash beside other numbers. That the costs follow from samples is recomputed here, as far as the rule is
-//! the plain one, the longest sample plus a margin. Other rules estimate, and are not part of this
-//! program: what they made is named.
+//! more: anybody may write that hash beside other numbers. That the costs follow from samples is
+//! recomputed here, as far as the rule is the plain one, the longest sample plus a margin. Other rules
+//! estimate, and are not part of this program: what they made is named.
 //!
 //! Evidence is parsed only once its hash was found to be the one that is stated. Files are hashed while
 //! they are read, and of their samples the longest are kept: days of them take no more memory than an
@@ -114,8 +114,8 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-/// Whether the workload file has the hash in the certificate; its content is not looked at. Blocks while it is read, up to
-/// [`INPUT_MAX`] bytes, which are not held.
+/// Whether the workload file has the hash in the certificate; its content is not looked at. Blocks
+/// while it is read, up to [`INPUT_MAX`] bytes, which are not held.
 ///
 /// # Errors
 /// It cannot be read; the inner fault, Permanent: it is not the one.
