@@ -13,7 +13,7 @@ use crate::{Answer, replay};
 #[derive(Args)]
 #[command(group(ArgGroup::new("which").required(true).args(["job", "model"])))]
 pub(crate) struct ExplainArgs {
-    /// The trace, as `aegis run --trace` writes it.
+    /// The trace, as `aegis run --trace` writes it; `-` for standard input.
     trace: PathBuf,
     /// The job, as the trace names it: its model's id, `#` and a number, as in `m1#6`.
     #[arg(long, value_name = "ID", value_parser = job)]
@@ -22,7 +22,7 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "NAME", requires = "worst")]
     model: Option<String>,
     /// The job of the model with the longest response.
-    #[arg(long, requires = "model")]
+    #[arg(long, requires = "model", conflicts_with = "job")]
     worst: bool,
     /// Take a trace that was cut short, as far as it goes.
     #[arg(long)]
@@ -33,7 +33,7 @@ pub(crate) struct ExplainArgs {
 }
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<Answer> {
-    let trace = TraceFile::open(&args.trace, replay::cut(args.cut))?;
+    let trace = TraceFile::open(&replay::file(&args.trace), replay::cut(args.cut))?;
     if trace.divergence().is_some() {
         print(trace.verdict())?;
         return Ok(Answer::No);

@@ -1,6 +1,6 @@
 //! `aegis replay`: whether a trace follows from itself, and what another policy would have done.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aegis::replay::{CutTrace, Row, TraceFile, WhatIf};
 use aegis::{Nanos, PolicyKind};
@@ -13,7 +13,7 @@ use crate::table::{self, ms, or_dash};
 
 #[derive(Args)]
 pub(crate) struct ReplayArgs {
-    /// The trace, as `aegis run --trace` writes it.
+    /// The trace, as `aegis run --trace` writes it; `-` for standard input.
     trace: PathBuf,
     /// Show what this policy would have done with the same jobs.
     #[arg(long, value_enum)]
@@ -53,8 +53,13 @@ pub(crate) fn cut(accepted: bool) -> CutTrace {
     if accepted { CutTrace::Replayed } else { CutTrace::Refused }
 }
 
+/// The file that is named; `-` is what comes in, which is held as that of any pipe is.
+pub(crate) fn file(named: &Path) -> PathBuf {
+    if named == Path::new("-") { "/dev/stdin".into() } else { named.to_owned() }
+}
+
 pub(crate) fn run(args: &ReplayArgs) -> Result<Answer> {
-    let trace = TraceFile::open(&args.trace, cut(args.cut))?;
+    let trace = TraceFile::open(&file(&args.trace), cut(args.cut))?;
     let is_whole = trace.divergence().is_none();
     let compared = match args.policy {
         Some(policy) if is_whole => trace.what_if(policy.into())?,

@@ -19,7 +19,8 @@ pub(crate) struct ReportArgs {
     out: PathBuf,
 }
 
-/// *Yes* once the page is there, whatever it shows: the run had its own answer.
+/// *Yes* if the page shows all of the run, whatever that did: it had its own answer. *No*, as of
+/// `trace convert`, if the trace is not whole.
 pub(crate) fn run(args: &ReportArgs) -> Result<Answer> {
     let out = written::Written { by: "the page", path: &args.out };
     written::overwrites_nothing(&[out], [args.trace.as_path()])?;
@@ -30,5 +31,5 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Answer> {
         bytes.div_ceil(1024),
         args.out.display()
     ))?;
-    Ok(Answer::Yes)
+    Ok(if is_whole { Answer::Yes } else { Answer::No })
 }

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use aegis_verify::{FILE_MAX, Files};
+use aegis_verify::{Compared, FILE_MAX, Files};
 use anyhow::{Context, Result};
 use clap::Args;
 
@@ -18,10 +18,10 @@ use crate::output::print;
 pub(crate) struct VerifyArgs {
     /// The certificate, as `aegis check --certificate` writes it.
     certificate: PathBuf,
-    /// The workload that it should be for.
+    /// The workload that it should be for: the hash of this file is compared, and not what it asks for.
     #[arg(long, value_name = "FILE")]
     workload: Option<PathBuf>,
-    /// The evidence that its costs should come from.
+    /// The evidence that its costs should come from. It is read twice, so it is no pipe.
     #[arg(long, value_name = "FILE")]
     evidence: Option<PathBuf>,
 }
@@ -34,10 +34,18 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Answer> {
     let files = Files {
         certificate: &certificate,
         workload: workload.as_mut().map(|file| file as &mut dyn Read),
-        evidence: evidence.as_mut().map(|file| file as &mut dyn Read),
+        evidence: evidence.as_mut(),
     };
-    let name = || args.certificate.display().to_string();
-    match aegis_verify::verify(files).with_context(name)? {
+    let named = |error: aegis_verify::ReadError| {
+        let path = match error.compared() {
+            Some(Compared::Workload) => args.workload.as_deref(),
+            Some(Compared::Evidence) => args.evidence.as_deref(),
+            None => None,
+        };
+        let path = path.unwrap_or(&args.certificate).display().to_string();
+        anyhow::Error::new(error).context(path)
+    };
+    match aegis_verify::verify(files).map_err(named)? {
         Ok(account) => print(account).map(|()| Answer::Yes),
         Err(fault) => print(format!("invalid: {fault}")).map(|()| Answer::No),
     }

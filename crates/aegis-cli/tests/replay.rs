@@ -37,6 +37,8 @@ fn a_run_replays_and_each_of_its_jobs_is_explained() {
     let terms = account["terms"].as_array().expect("a list").iter();
     let sum: u64 = terms.map(|term| term["length"].as_u64().expect("whole")).sum();
     assert_eq!(account["response"].as_u64(), Some(sum));
+    let replayed = aegis(at, &["replay", "out.jsonl", "--policy", "priority"]);
+    assert!(text(&replayed.stdout).contains("all priorities in the log are 0"));
 
     let trace = std::fs::read_to_string(at.join("out.jsonl")).expect("it was written");
     let other = trace.replacen("\"waiting\":0", "\"waiting\":9", 1);
@@ -47,6 +49,8 @@ fn a_run_replays_and_each_of_its_jobs_is_explained() {
     std::fs::write(at.join("cut.jsonl"), &trace[..trace.len() / 2]).expect("a file");
     assert_eq!(aegis(at, &["replay", "cut.jsonl"]).status.code(), Some(2));
     assert_eq!(aegis(at, &["replay", "cut.jsonl", "--cut"]).status.code(), Some(0));
+    let report = |trace| aegis(at, &["report", trace, "--out", "page.html"]).status.code();
+    assert_eq!((report("out.jsonl"), report("cut.jsonl")), (Some(0), Some(1)));
 }
 
 #[test]
@@ -57,6 +61,8 @@ fn a_question_that_has_no_answer_is_broken_input() {
         &["explain", "none.jsonl"],
         &["explain", "none.jsonl", "--model", "camera"],
         &["explain", "none.jsonl", "--job", "camera"],
+        &["explain", "none.jsonl", "--job", "m1#1", "--worst"],
+        &["replay", "-"],
         &["replay", "none.jsonl", "--policy", "best"],
     ] {
         let output = aegis(folder.path(), arguments);

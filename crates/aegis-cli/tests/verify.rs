@@ -41,7 +41,8 @@ fn a_certificate_is_written_and_holds_for_its_workload() {
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.starts_with("yes: all 2 models are admitted, and no job is late\n"), "{said}");
     assert!(said.contains("valid: every number and every inequality was recomputed"), "{said}");
-    assert!(said.contains("the workload file is the one it is for"), "{said}");
+    assert!(said.contains("the workload file has the hash in it; that what is asked"), "{said}");
+    assert!(said.contains("without look-ahead: no stage is put on the device before"), "{said}");
     std::fs::write(folder.path().join("p.toml"), WORKLOAD.replace("4ms", "5ms")).expect("a file");
     let output = aegis(folder.path(), &["verify", "c.json", "--workload", "p.toml"]);
     assert_eq!(output.status.code(), Some(1));
@@ -111,7 +112,7 @@ fn look_ahead_is_certified_with_what_it_adds_and_is_no_problem_for_poet() {
     expect![[r#"
         [
             "  and for 3.1 ms by what ran when that was put behind it: look-ahead",
-            "     look-ahead one stage may wait on the device, whom the policy chose while the one before it ran",
+            "     with look-ahead: one stage may wait on the device, whom the policy chose while the one before it ran",
         ]
     "#]].assert_debug_eq(&lines);
     let output = aegis(folder.path(), &["check", "p.toml", "--poet", "p.yaml"]);

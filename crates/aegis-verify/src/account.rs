@@ -17,9 +17,22 @@ assuming that
   1. no stage takes longer than its cost, and the overheads are what they are said to be
   2. releases of a model are at least its period apart, and a job is ready within its jitter
   3. jobs run in the order of the policy, one stage at a time, and the device idles for less than
-     `wake` while one is ready; a model that is never suspended goes on between its stages; with
-     look-ahead one stage may wait on the device, whom the policy chose while the one before it ran
-  4. models have the tensors that are listed, alive when that is said
+     `wake` while one is ready; a model that is never suspended goes on between its stages;
+";
+
+/// The rest of the third one with look-ahead,
+const AHEAD: &str = "     \
+with look-ahead: one stage may wait on the device, whom the policy chose while the one before it ran
+";
+
+/// without it,
+const NOT_AHEAD: &str = "     \
+without look-ahead: no stage is put on the device before the one that runs there has ended
+";
+
+/// and the last of those of every certificate.
+const OF_MEMORY: &str = "  \
+4. models have the tensors that are listed, alive when that is said
 ";
 
 /// What a certificate with chains assumes besides.
@@ -87,6 +100,8 @@ fn write_account(text: &mut String, certificate: &Certificate) -> fmt::Result {
     }
     certificate.chains.iter().try_for_each(|chain| write_chain(text, certificate, chain))?;
     text.push_str(ASSUMPTIONS);
+    text.push_str(if overheads.look_ahead { AHEAD } else { NOT_AHEAD });
+    text.push_str(OF_MEMORY);
     text.push_str(if certificate.chains.is_empty() { "" } else { OF_CHAINS });
     text.push_str(NOT_COVERED);
     Ok(())
@@ -349,7 +364,9 @@ mod tests {
 
     /// The assumptions one a line, as the documents have them.
     fn listed() -> String {
-        let text = format!("{}{OF_CHAINS}", ASSUMPTIONS.trim_start_matches("assuming that\n"));
+        let always = ASSUMPTIONS.trim_start_matches("assuming that\n");
+        let ahead = AHEAD.trim_end();
+        let text = format!("{always}{ahead};\n{NOT_AHEAD}{OF_MEMORY}{OF_CHAINS}");
         let mut lines: Vec<String> = Vec::new();
         for line in text.lines() {
             match line.strip_prefix("     ") {

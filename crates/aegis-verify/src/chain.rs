@@ -66,21 +66,33 @@ pub(crate) fn check(
     certificate: &Certificate,
     responses: &BTreeMap<u32, Nanos>,
 ) -> Result<usize, Fault> {
-    let (mut kept, mut triggered) = (0, BTreeSet::new());
+    let mut kept = 0;
+    for (place, chain) in certificate.chains.iter().enumerate() {
+        let at = format!("chains[{place}]");
+        let members = chain.members.iter().map(|place| member(certificate, responses, *place));
+        kept += usize::from(check_chain(&at, chain, &members.collect::<Result<Vec<_>, _>>()?)?);
+    }
+    Ok(kept)
+}
+
+/// Whether chains have members that are there, each once; so a chain has no more of them than there are
+/// models, and triggered chains have not together. Comes before anything looks at members.
+pub(crate) fn check_members(certificate: &Certificate) -> Result<(), Fault> {
+    let mut triggered = BTreeSet::new();
     for (place, chain) in certificate.chains.iter().enumerate() {
         let at = format!("chains[{place}]");
         let mut own = BTreeSet::new();
         for member in &chain.members {
+            let there = (*member as usize) < certificate.models.len();
+            require(format_args!("{at}.members"), "a member is a model that is there", there)?;
             require(format_args!("{at}.members"), "each occurs once", own.insert(*member))?;
             let once = chain.kind == ChainKind::Sampled || triggered.insert(*member);
             let why = "no model is in two triggered chains";
             require(format_args!("{at}.members"), why, once)?;
         }
         require(format_args!("{at}.members"), "there are two at least", own.len() > 1)?;
-        let members = chain.members.iter().map(|place| member(certificate, responses, *place));
-        kept += usize::from(check_chain(&at, chain, &members.collect::<Result<Vec<_>, _>>()?)?);
     }
-    Ok(kept)
+    Ok(())
 }
 
 fn member(

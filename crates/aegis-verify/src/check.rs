@@ -33,6 +33,7 @@ const NAME_MAX: usize = 64;
 pub fn check(certificate: &Certificate) -> Result<(), Fault> {
     check_overheads(&certificate.overheads)?;
     check_names(certificate)?;
+    chain::check_members(certificate)?;
     let mut walk = Walk::new(certificate);
     for (place, model) in (0..).zip(&certificate.models) {
         check_model(&mut walk, place, model)?;

@@ -1,15 +1,17 @@
 //! What binds a certificate to files: the workload it is for, the evidence that its costs come from.
 //!
-//! A certificate proves something of the numbers in it. That they are those of a workload file is told by
-//! the hash of that file; that the costs follow from samples is recomputed here, as far as the rule is
-//! the plain one, the longest sample plus a margin. Other rules estimate, and are not part of this
-//! program: what they made is named.
+//! A certificate proves something of the numbers in it. Of a workload file the hash is compared, and no
+//! more: anybody may write that hash beside other numbers. That the costs follow from samples is
+//! recomputed here, as far as the rule is the plain one, the longest sample plus a margin. Other rules
+//! estimate, and are not part of this program: what they made is named.
 //!
-//! Files are hashed while they are read, and of their samples the longest are kept: days of them take no
-//! more memory than an hour.
+//! Evidence is parsed only once its hash was found to be the one that is stated. Files are hashed while
+//! they are read, and of their samples the longest are kept: days of them take no more memory than an
+//! hour. What is kept grows with models, stages and scenarios, so evidence that is made to be large, and
+//! is the one that a certificate states, can take several times its length.
 
 use std::collections::BTreeMap;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek};
 
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -112,8 +114,8 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-/// Whether the workload file is the one that the certificate is for. Blocks while it is read, up to
-/// [`INPUT_MAX`] bytes, which are not held.
+/// Whether the workload file has the hash in the certificate; its content is not looked at. Blocks
+/// while it is read, up to [`INPUT_MAX`] bytes, which are not held.
 ///
 /// # Errors
 /// It cannot be read; the inner fault, Permanent: it is not the one.
@@ -126,33 +128,35 @@ pub fn check_workload(
 }
 
 /// Whether the evidence file is the one that was used, and costs and sizes are what it says. Blocks while
-/// it is read, up to [`INPUT_MAX`] bytes, of which the longest sample of each list is kept.
+/// it is read, twice and up to [`INPUT_MAX`] bytes, of which the longest sample of each list is kept. A
+/// file of another hash is not parsed, and none is read where the certificate states no evidence.
 ///
 /// # Errors
-/// It cannot be read; the inner fault, Permanent: the first number that is not so.
+/// It cannot be read, or not from its beginning again; the inner fault, Permanent: the first number that
+/// is not so.
 pub fn check_evidence(
     certificate: &Certificate,
-    file: impl Read,
+    mut file: impl Read + Seek,
 ) -> Result<Result<EvidenceAccount, Fault>, ReadError> {
+    let Some(stated) = certificate.evidence else {
+        let why = "the certificate names none: all of its costs are declared";
+        return Ok(Err(Fault::Senseless { place: "evidence".into(), why }));
+    };
+    let is_stated = |found| same("evidence, the hash of the file", stated, found);
+    if let Err(fault) = is_stated(Hashed::new(&mut file).end()?) {
+        return Ok(Err(fault));
+    }
+    file.rewind()?;
     let mut file = Hashed::new(file);
     let read = serde_json::from_reader::<_, Evidence>(BufReader::new(&mut file));
     let found = file.end()?;
     Ok(match read {
         Err(cause) if cause.is_io() => return Err(ReadError::Io(cause.into())),
-        read => held(certificate, found, read.ok()),
+        read => is_stated(found).and_then(|()| held(certificate, read.ok())),
     })
 }
 
-fn held(
-    certificate: &Certificate,
-    found: Digest,
-    evidence: Option<Evidence>,
-) -> Result<EvidenceAccount, Fault> {
-    let stated = certificate.evidence.ok_or_else(|| Fault::Senseless {
-        place: "evidence".into(),
-        why: "the certificate names none: all of its costs are declared",
-    })?;
-    same("evidence, the hash of the file", stated, found)?;
+fn held(certificate: &Certificate, evidence: Option<Evidence>) -> Result<EvidenceAccount, Fault> {
     let Evidence { models } = evidence.ok_or_else(|| Fault::Senseless {
         place: "evidence".into(),
         why: "the file must be evidence as `aegis profile` writes it",

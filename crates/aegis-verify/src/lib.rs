@@ -56,5 +56,5 @@ pub use certificate::{
 pub use check::check;
 pub use evidence::{EvidenceAccount, check_evidence, check_workload};
 pub use fault::{Fault, JOBS_MAX};
-pub use text::{FILE_MAX, INPUT_MAX, ReadError, VERSION, bytes_of, read, write};
+pub use text::{Compared, FILE_MAX, INPUT_MAX, ReadError, VERSION, bytes_of, read, write};
 pub use verify::{Files, verify};

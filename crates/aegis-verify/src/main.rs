@@ -8,11 +8,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use aegis_verify::{FILE_MAX, Files, bytes_of, verify};
+use aegis_verify::{Compared, FILE_MAX, Files, ReadError, bytes_of, verify};
 
 const USAGE: &str = "usage: aegis-verify CERTIFICATE [--workload FILE] [--evidence FILE]\n\n\
      Recomputes every number and every inequality of a certificate that `aegis check --certificate`\n\
-     wrote. Exit status: 0 valid, 1 invalid, 2 broken input or failure.";
+     wrote. Of the workload the hash is compared, and not what it asks for. The evidence is read\n\
+     twice, so it is no pipe. Exit status: 0 valid, 1 invalid, 2 broken input or failure.";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -63,16 +64,27 @@ fn run(arguments: &[String]) -> Answer {
     let bytes = bytes_of(Path::new(certificate), FILE_MAX);
     let bytes = bytes.map_err(|error| of(&error, certificate))?;
     let open = |path: &str| File::open(path).map_err(|error| of(&error, path));
+    let [workload_path, evidence_path] = [workload, evidence].map(|path| path.unwrap_or(""));
     let mut workload = workload.map(open).transpose()?;
     let mut evidence = evidence.map(open).transpose()?;
     let files = Files {
         certificate: &bytes,
         workload: workload.as_mut().map(|file| file as &mut dyn Read),
-        evidence: evidence.as_mut().map(|file| file as &mut dyn Read),
+        evidence: evidence.as_mut(),
     };
     match verify(files) {
         Ok(checked) => Ok(checked.map_err(|fault| fault.to_string())),
-        Err(error) => Err(because(&error)),
+        // The one that failed is named, since three files may be read.
+        Err(error) => Err(of(&error, named(&error, [certificate, workload_path, evidence_path]))),
+    }
+}
+
+/// The file that an error is about.
+fn named<'p>(error: &ReadError, [certificate, workload, evidence]: [&'p str; 3]) -> &'p str {
+    match error.compared() {
+        Some(Compared::Workload) => workload,
+        Some(Compared::Evidence) => evidence,
+        None => certificate,
     }
 }
 

@@ -16,6 +16,7 @@
 //! than are looked at. No deadline is shown to be missed.
 
 use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ahead::Ahead;
 use crate::certificate::{Model, Policy, Raised, Refusal, Service, Suspended, Witness};
@@ -91,14 +92,19 @@ pub(crate) fn check(
 /// Whether time refuses the model at `place`.
 fn in_time(walk: &mut Walk<'_>, at: &str, place: u32, refusal: &Refusal) -> Result<(), Fault> {
     let partition = walk.certificate.models[place as usize].partition;
-    let tasks = walk.tasks(partition, Some(place));
+    let mut tasks = walk.tasks(partition, Some(place));
     let ahead = walk.ahead(partition, Some(place), &tasks);
     let policy = walk.policy(partition);
-    let links = links(walk.certificate, |model| tasks.iter().any(|task| task.model == model));
-    let mut set = Set { tasks, ahead, policy, work: &mut walk.work };
-    for Link { to, asked, .. } in &links {
-        set.jitter(*to).into_iter().for_each(|jitter| *jitter = *asked);
+    // Every member is looked at for each refusal, so that is work, too.
+    let members = walk.certificate.chains.iter().map(|chain| chain.members.len());
+    walk.work.spend(at, tasks.len().saturating_add(members.sum()))?;
+    let there: BTreeSet<u32> = tasks.iter().map(|task| task.model).collect();
+    let links = links(walk.certificate, |model| there.contains(&model));
+    let asked: BTreeMap<u32, Time> = links.iter().map(|link| (link.to, link.asked)).collect();
+    for task in &mut tasks {
+        task.jitter = asked.get(&task.model).copied().unwrap_or(task.jitter);
     }
+    let mut set = Set { tasks, ahead, policy, work: &mut walk.work };
     for (step, raised) in refusal.raised.iter().enumerate() {
         set.raise(&format!("{at}.raised[{step}]"), &links, raised)?;
     }

@@ -64,14 +64,45 @@ pub enum ReadError {
     #[error("the {what} cannot be compared")]
     Compared {
         /// The workload, or the evidence.
-        what: &'static str,
+        what: Compared,
         /// Why.
         #[source]
         cause: Box<ReadError>,
     },
 }
 
+/// A file that a certificate is held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// The workload.
+    Workload,
+    /// The evidence.
+    Evidence,
+}
+
+impl std::fmt::Display for Compared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Workload => "workload",
+            Self::Evidence => "evidence",
+        })
+    }
+}
+
 impl ReadError {
+    /// The file that could not be compared; `None` where the certificate itself cannot be read.
+    #[must_use]
+    pub fn compared(&self) -> Option<Compared> {
+        match self {
+            Self::Compared { what, .. } => Some(*what),
+            Self::Io(_)
+            | Self::TooLong { .. }
+            | Self::Malformed(_)
+            | Self::Version { .. }
+            | Self::NotCanonical { .. } => None,
+        }
+    }
+
     /// What the caller can do: another file is needed, unless reading it failed.
     #[must_use]
     pub fn category(&self) -> Category {

@@ -1,5 +1,6 @@
 //! From files to an answer: what `aegis verify` and `aegis-verify` do.
 
+use std::fs::File;
 use std::io::Read;
 
 use crate::account::account;
@@ -7,7 +8,7 @@ use crate::certificate::Certificate;
 use crate::check::check;
 use crate::evidence::{EvidenceAccount, check_evidence, check_workload};
 use crate::fault::Fault;
-use crate::text::{ReadError, read};
+use crate::text::{Compared, ReadError, read};
 
 /// The bytes of a certificate, and what it is to be held against.
 pub struct Files<'b> {
@@ -15,8 +16,9 @@ pub struct Files<'b> {
     pub certificate: &'b [u8],
     /// The workload that it should be for, if that is to be checked.
     pub workload: Option<&'b mut dyn Read>,
-    /// The evidence that its costs should come from, if that is to be checked.
-    pub evidence: Option<&'b mut dyn Read>,
+    /// The evidence that its costs should come from, if that is to be checked. It is read twice, so it
+    /// is no pipe.
+    pub evidence: Option<&'b mut File>,
 }
 
 /// Reads and checks a certificate. The inner value is what it proves, in words, or the first thing in it
@@ -42,17 +44,24 @@ fn compared(
 ) -> Result<Result<String, Fault>, ReadError> {
     let failed = |what| move |cause| ReadError::Compared { what, cause: Box::new(cause) };
     let workload = match files.workload {
-        Some(file) => match check_workload(certificate, file).map_err(failed("workload"))? {
-            Ok(()) => "the workload file is the one it is for",
-            Err(fault) => return Ok(Err(fault)),
-        },
-        None => "which workload file it is for was not compared: --workload FILE does",
+        Some(file) => {
+            match check_workload(certificate, file).map_err(failed(Compared::Workload))? {
+                Ok(()) => {
+                    "the workload file has the hash in it; that what is asked here is what the file says was \
+                 not compared"
+                }
+                Err(fault) => return Ok(Err(fault)),
+            }
+        }
+        None => "the hash of the workload file was not compared: --workload FILE does",
     };
     let evidence = match (files.evidence, certificate.evidence) {
-        (Some(file), _) => match check_evidence(certificate, file).map_err(failed("evidence"))? {
-            Ok(found) => costs(&found),
-            Err(fault) => return Ok(Err(fault)),
-        },
+        (Some(file), _) => {
+            match check_evidence(certificate, file).map_err(failed(Compared::Evidence))? {
+                Ok(found) => costs(&found),
+                Err(fault) => return Ok(Err(fault)),
+            }
+        }
         (None, Some(_)) => {
             "where the costs come from was not compared: --evidence FILE does".to_owned()
         }

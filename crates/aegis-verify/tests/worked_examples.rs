@@ -2,6 +2,8 @@
 //!
 //! No scheduler takes part: what is checked here was computed on paper.
 
+use std::io::{Cursor, Read, Seek, SeekFrom};
+
 use aegis_trace::{Bytes, Nanos};
 use aegis_verify::{
     Budget, Certificate, Chain, ChainKind, Charge, Charges, Class, Digest, Files, Handover,
@@ -456,10 +458,65 @@ fn other_files_than_those_that_were_used_are_told() {
     };
     let fault = verify(files).expect("a certificate").expect_err("another workload");
     assert!(fault.to_string().starts_with("workload, the hash of the file: "), "{fault}");
+    let mut evidence = tempfile::tempfile().expect("a file");
     let files =
-        Files { certificate: text.as_bytes(), workload: None, evidence: Some(&mut &b"{}"[..]) };
+        Files { certificate: text.as_bytes(), workload: None, evidence: Some(&mut evidence) };
     let fault = verify(files).expect("a certificate").expect_err("there is no evidence");
     assert!(fault.to_string().starts_with("evidence: the certificate names none"), "{fault}");
+}
+
+/// Evidence that may be read once, and not again.
+struct Once<R>(R);
+
+impl<R: Read> Read for Once<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<R> Seek for Once<R> {
+    fn seek(&mut self, _: SeekFrom) -> std::io::Result<u64> {
+        Err(std::io::Error::other("it was to be parsed"))
+    }
+}
+
+#[test]
+fn evidence_of_another_hash_is_not_parsed() {
+    let file = evidence(83, 0);
+    let certificate = measured(&file, Method::Margin);
+    let fault = check_evidence(&certificate, Once(&b"another"[..])).expect("it is hashed");
+    let fault = fault.expect_err("it is another one").to_string();
+    assert!(fault.starts_with("evidence, the hash of the file: "), "{fault}");
+    let error = check_evidence(&certificate, Once(&file[..])).expect_err("it is the one");
+    assert!(format!("{error:?}").contains("to be parsed"), "{error:?}");
+}
+
+#[test]
+fn members_of_chains_are_checked_before_anything_is_made_of_them() {
+    let with = |members: Vec<u32>| {
+        let mut certificate = a_map_beside_a_chain();
+        certificate.chains[0].members = members;
+        certificate
+    };
+    says(&with(vec![0, 1]), &expect!["it holds"]);
+    let says_of_members = |members, why: &str| {
+        let fault = check(&with(members)).expect_err("no chain").to_string();
+        assert_eq!(fault, format!("chains[0].members: {why}"));
+    };
+    says_of_members(vec![u32::MAX; 1 << 20], "a member is a model that is there");
+    says_of_members(vec![1; 1 << 20], "each occurs once");
+}
+
+#[test]
+fn whether_look_ahead_is_assumed_is_said() {
+    let mut certificate = davis_et_al();
+    assert!(
+        account(&certificate).contains("     without look-ahead: no stage is put on the device")
+    );
+    certificate.overheads.look_ahead = true;
+    assert!(
+        account(&certificate).contains("     with look-ahead: one stage may wait on the device")
+    );
 }
 
 #[test]
@@ -567,22 +624,22 @@ fn costs_are_recomputed_from_the_samples() {
             .into_bytes()
     };
     let file = scratch(evidence(83, 0)); // 83 * 1.2 = 99.6
-    let account = check_evidence(&measured(&file, Method::Margin), &file[..])
+    let account = check_evidence(&measured(&file, Method::Margin), Cursor::new(&file))
         .expect("it is read")
         .expect("it is what was used");
     assert_eq!((account.recomputed.len(), account.declared.len()), (1, 2));
     let other = scratch(evidence(84, 0));
-    let fault = check_evidence(&measured(&other, Method::Margin), &other[..])
+    let fault = check_evidence(&measured(&other, Method::Margin), Cursor::new(&other))
         .expect("it is read")
         .expect_err("100.8");
     expect!["models[0].stages[0]: the certificate says 100, and what follows is 101"]
         .assert_eq(&fault.to_string());
-    let account = check_evidence(&measured(&other, Method::Gpd), &other[..])
+    let account = check_evidence(&measured(&other, Method::Gpd), Cursor::new(&other))
         .expect("it is read")
         .expect("not recomputed");
     assert_eq!(account.taken, ["a"]);
     let larger = scratch(evidence(83, 64));
-    let fault = check_evidence(&measured(&larger, Method::Margin), &larger[..])
+    let fault = check_evidence(&measured(&larger, Method::Margin), Cursor::new(&larger))
         .expect("it is read")
         .expect_err("it carries");
     expect!["models[0].tensors, by class: the certificate says 0, and what follows is 64"]

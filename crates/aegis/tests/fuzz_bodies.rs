@@ -92,7 +92,8 @@ fn seeds_are_what_their_targets_read() {
     assert!(intact.is_ok(), "it is sealed");
     let evidence = seed("evidence/two_models.json");
     read.evidence = Some(aegis_verify::Digest::of(&evidence));
-    let account = aegis_verify::check_evidence(&read, &evidence[..]).expect("it is read");
+    let account =
+        aegis_verify::check_evidence(&read, std::io::Cursor::new(&evidence)).expect("it is read");
     let account = account.expect("its evidence");
     assert_eq!(account.recomputed.len(), 2);
     let log = aegis_trace::export::json::read(&seed("trace/replayed.jsonl")[..]).expect("a log");

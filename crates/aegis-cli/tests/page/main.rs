@@ -271,7 +271,8 @@ fn a_trace_that_is_not_whole_says_so_on_the_page() {
     assert!(warning.contains("cut short"), "{warning}");
     let lossy = whole.replace(r#""dropped":0"#, r#""dropped":7"#);
     let case = Case::new(&lossy);
-    let facts = look(&mut browser, &case.page(), 800, false);
+    assert_eq!(case.report("page.html").status.code(), Some(1));
+    let facts = look(&mut browser, &case.path("page.html"), 800, false);
     let warning = facts["warnings"][0].as_str().expect("a warning");
     assert!(warning.contains("7 events were lost"), "{warning}");
 }

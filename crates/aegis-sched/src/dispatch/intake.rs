@@ -81,12 +81,13 @@ impl Dispatcher {
                 BrokenAssumption::new(Assumption::ReleaseJitter, job.id, assumed, observed);
             self.report_broken(intake.now, broken);
         }
-        // A job stamped after `now` was read is as visible as one stamped before it.
+        // A job stamped after `now` was read is as visible as one stamped before it. What is recorded
+        // of it has the time of the decision all the same, so that times do not go back.
         let seen = intake.now.max(stamp);
         let ready = Ready::new(job, class, slot, release.arrival);
         match class {
             Class::Background => self.background.push_back(ready),
-            Class::Server => self.accept_for_server(seen, ready),
+            Class::Server => self.accept_for_server(intake.now, seen, ready),
             Class::Guaranteed if release.eligible <= seen => {
                 self.make_ready(release.eligible, ready);
             }

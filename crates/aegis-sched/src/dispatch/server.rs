@@ -117,20 +117,26 @@ impl Server {
 }
 
 impl Dispatcher {
-    /// Takes a job that arrived for a server; it waits behind the others, or begins a refill.
-    pub(super) fn accept_for_server(&mut self, now: Timestamp, ready: Ready) {
+    /// Takes a job that arrived for a server, by `seen` at the latest; it waits behind the others, or
+    /// begins a refill.
+    pub(super) fn accept_for_server(&mut self, now: Timestamp, seen: Timestamp, ready: Ready) {
         let Some(server) = self.server_of(ready.job.id) else { return };
         if server.head.is_some() {
             server.waiting.push_back(ready);
         } else {
             let arrival = ready.arrival;
-            self.serve(now, arrival, ready);
+            self.serve_from(now, seen, arrival, ready);
         }
     }
 
     /// Makes `ready` the head of its server: in the present refill if that pays for its next stage,
     /// else in a new one, which begins at `wanted` at the earliest.
-    pub(super) fn serve(&mut self, now: Timestamp, wanted: Timestamp, mut ready: Ready) {
+    pub(super) fn serve(&mut self, now: Timestamp, wanted: Timestamp, ready: Ready) {
+        self.serve_from(now, now, wanted, ready);
+    }
+
+    /// The same, where a refill that begins by `seen` is one that has begun.
+    fn serve_from(&mut self, now: Timestamp, seen: Timestamp, wanted: Timestamp, mut ready: Ready) {
         let overheads = self.config.overheads;
         let job = ready.job.id;
         let lane = lane_of(&mut self.lanes, job.model).expect("jobs outlive no lane");
@@ -143,7 +149,7 @@ impl Dispatcher {
         }
         server.put_at_head(&mut ready);
         let start = server.start;
-        if start > now {
+        if start > seen {
             self.recorder.record(now, TraceEvent::OutOfBudget { job, until: start });
             self.held.push(Reverse(Held::new(ready, start, Nanos::ZERO)));
         } else {

@@ -174,7 +174,9 @@ impl<'t> Rerun<'t> {
             }
             None => {}
         }
-        let (record, what) = self.log.models.get(&model).expect("the log was checked");
+        // Only records that are not the same in each pass name one that was not there before.
+        let known = self.log.models.get(&model);
+        let (record, what) = known.ok_or(ReplayError::UnknownModel { line, model })?;
         let (lane, next_launches) = lane(model, what).map_err(|problem| ReplayError::BadModel {
             line: super::error::line_of(*record),
             model,

@@ -32,6 +32,14 @@ pub enum ReplayError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// More executors than a replay takes, since it goes through the trace once for each.
+    #[error("line {line}: more than {limit} executors are configured, and no more are replayed")]
+    TooManyExecutors {
+        /// Where the first is that is too many.
+        line: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// An event of a dispatcher that no configuration stands for.
     #[error("line {line}: recorder {by} decides, and no `configured` event of it came before")]
     NoExecutor {
@@ -119,8 +127,8 @@ pub enum ReplayError {
         /// What is wrong with it.
         problem: String,
     },
-    /// One decision recorded more than is kept.
-    #[error("line {line}: one decision recorded more than {limit} events")]
+    /// One decision, or the steps at one point in time, recorded more than is kept.
+    #[error("line {line}: one decision or point in time has more than {limit} events")]
     TooManyEvents {
         /// Where.
         line: usize,
@@ -157,6 +165,7 @@ impl ReplayError {
             | Self::NotConfigured
             | Self::ConfiguredTwice { .. }
             | Self::BadConfiguration { .. }
+            | Self::TooManyExecutors { .. }
             | Self::NoExecutor { .. }
             | Self::NoPlace { .. }
             | Self::UnknownModel { .. }

@@ -9,8 +9,8 @@
 //! 1. An excerpt has everything that [`account`](super::account) reads: the services that held the
 //!    device between the job's arrival and its end, each with its own end, the last idle time before it
 //!    was seen, and what broke since.
-//! 2. What is kept is bounded by the jobs in flight and what happens meanwhile, and by [`KEPT_MAX`]. The
-//!    error names the line.
+//! 2. What is kept is bounded by the jobs in flight and what happens meanwhile, and by [`KEPT_MAX`],
+//!    for which a job counts once, whatever its refills. The error names the line.
 
 use std::collections::BTreeSet;
 

@@ -9,7 +9,8 @@
 //! 2. Every model that a log names was admitted to it, and has an index that its executor gives.
 //! 3. No time is beyond [`HORIZON`], and every stage ran from before its end to before it was noticed,
 //!    so nothing that is added up here can overflow.
-//! 4. What is kept grows with models and their bounds, and not with jobs; [`KEPT_MAX`] bounds it.
+//! 4. There are [`EXECUTORS_MAX`] logs at most.
+//! 5. What is kept grows with models and their bounds, and not with jobs; [`KEPT_MAX`] bounds it.
 
 use std::collections::BTreeMap;
 
@@ -19,11 +20,15 @@ use aegis_trace::{
 };
 
 use super::error::{ReplayError, line_of};
+use super::mended::{EarlyJobs, Mended};
 use super::source::Records;
 use super::{Extent, KEPT_MAX};
 
 /// No event is later: 2^62 ns, about 146 years after the clock began.
 const HORIZON: Timestamp = Timestamp(1 << 62);
+
+/// The most executors of a trace: each costs a pass over it.
+const EXECUTORS_MAX: usize = 64;
 
 /// One record with its place in the trace.
 #[derive(Clone, Debug)]
@@ -70,6 +75,8 @@ struct Sifted {
     log: ExecutorLog,
     /// The time of the decision before, and of the last one that was earlier.
     before: [Timestamp; 2],
+    /// The jobs that were taken last and arrived after the time of that decision.
+    early: EarlyJobs,
     /// The first decision about each model that was not admitted up to now.
     unknown: BTreeMap<ModelId, usize>,
     /// The first decision whose times cannot be.
@@ -115,6 +122,9 @@ fn configured(records: &dyn Records) -> Result<Vec<Sifted>, ReplayError> {
         }
         if let Some(problem) = problem(&what) {
             return Err(ReplayError::BadConfiguration { line, problem });
+        }
+        if logs.len() == EXECUTORS_MAX {
+            return Err(ReplayError::TooManyExecutors { line, limit: EXECUTORS_MAX });
         }
         logs.push(Sifted::new(*what, by));
     }
@@ -214,7 +224,15 @@ impl Sifted {
             end: usize::MAX,
         };
         let (unknown, before) = (BTreeMap::new(), [Timestamp::ZERO; 2]);
-        Self { log, before, unknown, fault: None, stop: None, lost: None }
+        Self {
+            log,
+            before,
+            early: EarlyJobs::default(),
+            unknown,
+            fault: None,
+            stop: None,
+            lost: None,
+        }
     }
 
     /// How many entries are kept of it.
@@ -223,7 +241,9 @@ impl Sifted {
     }
 
     /// Takes note of one event of the dispatcher.
-    fn decided(&mut self, entry: Entry) {
+    fn decided(&mut self, mut entry: Entry) {
+        entry.at = self.early.decided(&entry).unwrap_or(entry.at);
+        self.early.note(&entry);
         let (record, at) = (entry.record, entry.at);
         if let (None, Some(fault)) = (&self.fault, self.fault_of(&entry)) {
             self.fault = Some((record, fault));
@@ -325,11 +345,8 @@ impl ExecutorLog {
             }
             Err(cause) => Some(Err(ReplayError::Read(cause))),
         };
-        Ok(records
-            .pass()?
-            .enumerate()
-            .take_while(move |(record, _)| *record < end)
-            .filter_map(entry))
+        let before = records.pass()?.enumerate().take_while(move |(record, _)| *record < end);
+        Ok(Mended::new(before.filter_map(entry)))
     }
 
     /// Whether its admission gives ids like this one.

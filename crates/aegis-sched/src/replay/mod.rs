@@ -24,6 +24,7 @@ mod decisions;
 mod error;
 mod keep;
 mod log;
+mod mended;
 mod outcome;
 mod source;
 mod stand_in;

@@ -8,7 +8,8 @@ use aegis_trace::{Record, Trace, TraceError};
 /// One pass over records, in the order of their file.
 pub type Pass<'r> = Box<dyn Iterator<Item = Result<Record, TraceError>> + 'r>;
 
-/// Records that can be gone through more than once, and are the same each time.
+/// Records that can be gone through more than once, and are the same each time. Of records that are not,
+/// a replay says something wrong or fails; it does not panic.
 pub trait Records {
     /// How many events were lost while recording.
     fn dropped(&self) -> u64;

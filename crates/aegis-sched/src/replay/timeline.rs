@@ -200,8 +200,9 @@ impl Timeline {
 
     /// How many things are kept.
     pub(super) fn kept(&self) -> usize {
-        let Self { services, jobs, idle, broken, bounds, .. } = self;
-        services.len() + jobs.len() + idle.len() + broken.len() + bounds.len()
+        let Self { services, jobs, idle, broken, bounds, evictions, .. } = self;
+        let of_models = bounds.len() + evictions.len();
+        services.len() + jobs.len() + idle.len() + broken.len() + of_models
     }
 
     /// When the first of the services was launched whose end is not known.

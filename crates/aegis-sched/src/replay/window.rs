@@ -1,17 +1,20 @@
 //! The decisions of a log around the one that is replayed.
 //!
 //! # Invariants
-//! 1. What is here is the next event, all that follow at the same point in time, and one more; so memory
-//!    grows with one decision and not with the log. [`AHEAD_MAX`] bounds it.
+//! 1. What is here is the next event, all that follow at the same point in time up to a command between
+//!    two steps, and one more; so memory grows with one decision and not with the log. [`AHEAD_MAX`]
+//!    bounds it.
+//! 2. A command stands last: what it does is found by the events that it records alone.
 
 use std::collections::VecDeque;
 
 use aegis_trace::{Timestamp, TraceEvent};
 
+use super::decisions::is_of_a_step;
 use super::error::ReplayError;
 use super::log::Entry;
 
-/// Events at one point in time: as many as one decision can record, and some that were told before.
+/// Events of steps at one point in time: as many as one can record, and some that were told before.
 const AHEAD_MAX: usize = 1 << 18;
 
 /// The events of a dispatcher that are not accounted for yet.
@@ -29,7 +32,8 @@ impl<'r> Window<'r> {
         Self { rest: Box::new(rest), ahead: VecDeque::new(), last: None, taken: 0 }
     }
 
-    /// Reads on until all that is at the time of the next event is here, and one event more.
+    /// Reads on until all that is at the time of the next event is here, and one event more; or a
+    /// command, which ends a step.
     pub(super) fn look(&mut self) -> Result<(), ReplayError> {
         while !self.is_past_the_point() {
             let Some(entry) = self.rest.next().transpose()? else { break };
@@ -43,7 +47,7 @@ impl<'r> Window<'r> {
 
     fn is_past_the_point(&self) -> bool {
         let ends = self.ahead.front().zip(self.ahead.back());
-        ends.is_some_and(|(next, last)| last.at != next.at)
+        ends.is_some_and(|(next, last)| last.at != next.at || !is_of_a_step(&last.event))
     }
 
     /// The next event; `None` at the end of the log.
@@ -86,5 +90,45 @@ impl<'r> Window<'r> {
     /// How many events were accounted for.
     pub(super) fn taken(&self) -> u64 {
         self.taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aegis_trace::{ModelId, Nanos};
+
+    use super::*;
+
+    fn entries(
+        event: TraceEvent,
+        count: usize,
+    ) -> impl Iterator<Item = Result<Entry, ReplayError>> {
+        let entry = move |record| Ok(Entry { record, at: Timestamp::ZERO, event: event.clone() });
+        (0..count).map(entry)
+    }
+
+    #[test]
+    fn any_number_of_commands_is_told_at_one_time() {
+        let told = TraceEvent::BoundChanged { model: ModelId::first(0), bound: Nanos(1) };
+        let mut window = Window::new(entries(told, AHEAD_MAX + 9));
+        loop {
+            window.look().expect("each is a decision of its own");
+            if window.next().is_none() {
+                break;
+            }
+            assert_eq!(window.ahead.len(), 1);
+            window.take().expect("there is no limit to them");
+        }
+        assert_eq!(window.taken(), (AHEAD_MAX + 9) as u64);
+    }
+
+    #[test]
+    fn more_events_of_steps_at_one_time_than_are_kept_are_an_error() {
+        let mut window = Window::new(entries(TraceEvent::Idle, AHEAD_MAX + 1));
+        let error = window.look().expect_err("one too many").to_string();
+        expect_test::expect![
+            "line 262146: one decision or point in time has more than 262144 events"
+        ]
+        .assert_eq(&error);
     }
 }

@@ -62,6 +62,9 @@ pub struct WorldConfig {
     pub overrun: OverrunPolicy,
     /// Device memory.
     pub memory: Bytes,
+    /// The longest that taking submissions lasts: what arrives so much after a decision's time was read
+    /// may still be seen by that decision.
+    pub intake: Nanos,
 }
 
 impl WorldConfig {
@@ -75,6 +78,7 @@ impl WorldConfig {
             real: Overheads::default(),
             overrun: OverrunPolicy::Record,
             memory: Bytes::from_gib(1),
+            intake: Nanos::ZERO,
         }
     }
 }
@@ -227,7 +231,7 @@ impl World {
             self.step(at);
         }
         self.deliver_until(end);
-        self.simulator().advance_to(end);
+        self.simulator().advance_to(end.max(self.now()));
         self.drain_trace();
     }
 
@@ -293,6 +297,7 @@ impl World {
             if self.sources[index].has_ended() {
                 continue;
             }
+            let at = at.max(self.now());
             self.simulator().advance_to(at);
             let next = self.sources[index].submit(at);
             self.arrivals.push(Reverse((next, index)));
@@ -302,6 +307,10 @@ impl World {
     fn step(&mut self, now: Timestamp) {
         self.due = None;
         let observed = self.dispatcher.observe();
+        if self.config.intake > Nanos::ZERO {
+            let taking = Nanos(self.random.up_to(self.config.intake.0));
+            self.deliver_until(now + taking);
+        }
         self.turn = self.dispatcher.step(observed, now, &self.submissions);
         while let Some(context) = self.dispatcher.take_departed() {
             self.departed.push(context);

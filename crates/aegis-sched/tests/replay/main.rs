@@ -2,6 +2,7 @@
 
 mod account;
 mod mutation;
+mod old;
 mod streamed;
 mod what_if;
 mod worlds;
@@ -9,7 +10,7 @@ mod worlds;
 use std::collections::BTreeMap;
 
 use aegis_sched::replay::{Extent, replay};
-use aegis_trace::{EventKind, Trace};
+use aegis_trace::{EventKind, Trace, TraceEvent};
 
 #[test]
 fn every_world_replays_without_a_divergence() {
@@ -55,6 +56,46 @@ fn every_world_replays_without_a_divergence() {
         let seen = kinds.get(&format!("{kind:?}")).copied().unwrap_or(0);
         assert!(seen > 20, "{kind:?}: {seen}");
     }
+}
+
+/// What arrives after the time of a decision was read, and is seen by it: refills then begin after it.
+#[test]
+fn what_arrives_within_a_decision_replays_as_it_was() {
+    let (mut within, mut refills) = (0, 0);
+    for seed in 0..600 {
+        let trace = worlds::hostile_with_slow_intake(seed);
+        for extent in [Extent::Whole, Extent::Prefix] {
+            let replayed = replay(&trace, extent).expect("a whole trace of ours");
+            assert_eq!(replayed.divergence, None, "seed {seed}");
+        }
+        within += arrived_within(&trace).len();
+        refills += old::as_it_was_written(&trace).map_or(0, |(_, moved)| moved);
+    }
+    assert!(within > 5_000 && refills > 100, "{within} submissions, {refills} refills");
+}
+
+#[test]
+fn the_first_logs_of_servers_replay_although_their_times_went_back() {
+    let mut logs = 0;
+    for seed in 0..300 {
+        let trace = worlds::hostile_with_slow_intake(seed);
+        let Some((old, _)) = old::as_it_was_written(&trace) else { continue };
+        let mut sorted = old.clone();
+        sorted.records.sort_by_key(|record| record.at);
+        for trace in [&old, &sorted, &old::emptied_within(&old)] {
+            let replayed = replay(trace, Extent::Whole).expect("a log of then");
+            assert_eq!(replayed.divergence, None, "seed {seed}");
+        }
+        logs += 1;
+    }
+    assert!(logs > 50, "{logs}");
+}
+
+/// The places of jobs that arrived after the time of the decision that took them.
+fn arrived_within(trace: &Trace) -> Vec<usize> {
+    let late = |event: &TraceEvent, at| matches!(event, TraceEvent::Submitted { arrival, .. } if *arrival > at);
+    let records = trace.records.iter().enumerate();
+    records.filter(|(_, it)| late(&it.event, it.at)).map(|(place, _)| place).collect()
 }
 
 #[test]

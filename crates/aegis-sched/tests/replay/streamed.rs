@@ -3,7 +3,9 @@
 use aegis_sched::replay::{
     Extent, Keeps, Pass, Records, ReplayError, Replayed, replay, replay_records,
 };
-use aegis_trace::{JobId, ModelId, PolicyKind, Trace, TraceError};
+use aegis_trace::{
+    ExecutorConfig, JobId, ModelId, PolicyKind, Record, Trace, TraceError, TraceEvent,
+};
 
 use crate::worlds;
 
@@ -119,4 +121,71 @@ fn records_that_cannot_be_read_again_are_an_error_and_no_answer() {
     }
     let records = Failing { trace: worlds::hostile(5), good: 3.into() };
     assert!(replay_records(&records, Extent::Whole, Keeps::Counts).is_ok());
+}
+
+/// Records that are others from the pass of this number on.
+struct Changing {
+    traces: [Trace; 2],
+    good: std::cell::Cell<u32>,
+}
+
+impl Records for Changing {
+    fn dropped(&self) -> u64 {
+        0
+    }
+
+    fn pass(&self) -> Result<Pass<'_>, TraceError> {
+        let left = self.good.get();
+        self.good.set(left.saturating_sub(1));
+        self.traces[usize::from(left > 0)].pass()
+    }
+}
+
+/// The same events of jobs of other models, which nobody admitted.
+fn with_other_models(trace: &Trace) -> Trace {
+    let renamed = |record: &Record| {
+        let text = serde_json::to_string(record).expect("records serialise");
+        let text = text.replace("\"job\":\"m", "\"job\":\"m4");
+        serde_json::from_str(&text).expect("still a record")
+    };
+    Trace { records: trace.records.iter().map(renamed).collect(), dropped: trace.dropped }
+}
+
+#[test]
+fn records_that_are_not_the_same_twice_are_no_panic() {
+    let (mut errors, mut whole) = (0, 0);
+    for seed in 0..40 {
+        for good in 2..5 {
+            let trace = worlds::hostile(seed);
+            let traces = [with_other_models(&trace), trace];
+            let records = Changing { traces, good: good.into() };
+            match replay_records(&records, Extent::Whole, Keeps::Counts) {
+                Ok(replayed) => whole += u32::from(replayed.divergence.is_none()),
+                Err(error) => {
+                    assert!(matches!(error, ReplayError::UnknownModel { .. }), "{error}");
+                    errors += 1;
+                }
+            }
+        }
+    }
+    assert!(errors > 30 && whole > 30, "{errors} errors, {whole} without one");
+}
+
+#[test]
+fn more_executors_than_are_replayed_are_an_error() {
+    let mut trace = worlds::hostile(3);
+    let first = trace.records[0].clone();
+    let TraceEvent::Configured { what } = &first.event else { panic!("{first:?}") };
+    trace.records = (0..100)
+        .map(|by| {
+            let partition = Some(format!("p{by}"));
+            let what = Box::new(ExecutorConfig { partition, ..(**what).clone() });
+            Record { by, event: TraceEvent::Configured { what }, ..first.clone() }
+        })
+        .collect();
+    let error = replay(&trace, Extent::Whole).expect_err("too many").to_string();
+    expect_test::expect![
+        "line 66: more than 64 executors are configured, and no more are replayed"
+    ]
+    .assert_eq(&error);
 }

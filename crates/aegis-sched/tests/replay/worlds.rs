@@ -19,6 +19,15 @@ pub(crate) fn policy(random: &mut Random) -> PolicyKind {
 /// A world of up to nine models of all services, which overrun, fail, hang, come too early, are
 /// refused, evicted and replaced.
 pub(crate) fn hostile(seed: u64) -> Trace {
+    hostile_while(seed, Nanos::ZERO)
+}
+
+/// The same, where the clock moves on by up to 400 ns while submissions are taken.
+pub(crate) fn hostile_with_slow_intake(seed: u64) -> Trace {
+    hostile_while(seed, Nanos(Random::new(Seed(!seed)).between(1, 400)))
+}
+
+fn hostile_while(seed: u64, intake: Nanos) -> Trace {
     let mut random = Random::new(Seed(seed));
     let charged = Overheads {
         dispatch: Nanos(random.up_to(30)),
@@ -42,6 +51,7 @@ pub(crate) fn hostile(seed: u64) -> Trace {
         real,
         overrun: if contains { OverrunPolicy::Contain } else { OverrunPolicy::Record },
         memory: if random.once_in(4) { Bytes::from_kib(40) } else { Bytes::from_gib(1) },
+        intake,
         ..WorldConfig::new(Seed(random.bits()))
     };
     let mut world = World::new(config);

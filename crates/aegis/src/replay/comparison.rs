@@ -1,7 +1,7 @@
 //! What another policy would have done, beside what was done.
 
 use aegis_sched::replay::{Assumed, Change, ModelWhatIf, Seen, WhatIf};
-use aegis_trace::{JobId, Nanos, StageIndex};
+use aegis_trace::{JobId, ModelId, Nanos, PolicyKind, ServiceTerms, StageIndex};
 use serde_json::{Value, json};
 
 use super::{TraceFile, place, shown};
@@ -51,6 +51,7 @@ impl TraceFile {
                 shown(&of.name)
             ));
         }
+        lines.extend(self.without_priorities(what_if));
         lines.extend(assumed(what_if.assumed));
         if let Some(model) = what_if.ends_with {
             let name = self.name_of(model);
@@ -64,6 +65,27 @@ impl TraceFile {
                 .into(),
         );
         lines
+    }
+
+    /// That nobody stated priorities, which `priority` would need. A log has none or those of its
+    /// workload: where all are the same, they order nothing.
+    fn without_priorities(&self, what_if: &WhatIf) -> Option<String> {
+        let models = self.replayed.executors.iter().flat_map(|executor| &executor.models);
+        let priority = |id: &ModelId| match models.clone().find(|(of, _)| *of == id)?.1.service {
+            ServiceTerms::Guaranteed { priority, .. } | ServiceTerms::Server { priority, .. } => {
+                Some(priority)
+            }
+            ServiceTerms::Background => None,
+        };
+        let found: Vec<u32> = what_if.models.iter().filter_map(|of| priority(&of.model)).collect();
+        let alike = found.len() > 1 && found.iter().all(|priority| *priority == found[0]);
+        (what_if.policy == PolicyKind::Priority && alike).then(|| {
+            format!(
+                "all priorities in the log are {}, so `priority` orders by releases alone: a workload \
+                 states them by the key `priority`",
+                found[0]
+            )
+        })
     }
 
     /// The whole comparison as JSON.
