@@ -204,3 +204,72 @@ impl<'a> ForeignAccount<'a> {
 const GRAPHS: Line = Line::Foreign(ForeignUse::Graphs);
 const LIBRARIES: Line = Line::Foreign(ForeignUse::Libraries);
 const MODULES: Line = Line::Foreign(ForeignUse::Modules);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DeviceContext, SimConfig};
+
+    fn device() -> DeviceContext {
+        let limits = SimConfig { memory_limit: Bytes(100), max_streams: 1, stream_depth: 1 };
+        DeviceContext::sim(limits).expect("a simulated device")
+    }
+
+    fn parts(graphs: u64, rest: u64) -> ForeignParts {
+        ForeignParts { graphs: Bytes(graphs), rest: Bytes(rest) }
+    }
+
+    #[test]
+    fn a_charge_beyond_the_limit_is_made_in_no_part() {
+        let device = device();
+        assert!(device.foreign_account().charge(parts(60, 60)).is_err());
+        assert_eq!(device.memory_use().libraries(), Bytes::ZERO);
+        assert_eq!(device.foreign_account().charged(), ForeignParts::ZERO);
+    }
+
+    #[test]
+    fn what_is_there_is_charged_beyond_the_limit_and_can_go_again() {
+        let device = device();
+        device.foreign_account().charge_for_good(parts(0, 80)).expect("it fits");
+        device.foreign_account().charge_kept(parts(10, 70));
+        assert_eq!(device.memory_use().libraries(), Bytes(160));
+        assert!(device.foreign_account().charge(parts(0, 1)).is_err());
+        device.foreign_account().settle(ForeignParts::ZERO, parts(0, 500), ForeignParts::ZERO);
+        assert_eq!(device.memory_use().modules, Bytes(80), "for good is for good");
+        assert_eq!(device.foreign_account().kept(), ForeignParts::ZERO);
+    }
+
+    #[test]
+    fn a_fall_goes_to_ones_own_charge_first_and_then_across_the_lines() {
+        let device = device();
+        let mut account = device.foreign_account();
+        account.charge_kept(parts(5, 20));
+        account.charge(parts(10, 10)).expect("it fits");
+        account.settle(parts(10, 10), parts(0, 25), parts(0, 2));
+        // 10 of its libraries, 10 of its graphs, 2 that were charged to nobody, 3 of what others left.
+        assert_eq!(account.kept(), parts(5, 17));
+        assert_eq!(account.charged(), parts(5, 17));
+    }
+
+    #[test]
+    fn windows_that_overlap_begin_with_the_first() {
+        let device = device();
+        let count = |free| {
+            let (counted, total) = (crate::MemoryCount::FallOfFree, Bytes(1000));
+            Some(DriverMemory { process: None, counted, graphs: None, free: Bytes(free), total })
+        };
+        let mut account = device.foreign_account();
+        let begins = |account: &ForeignAccount<'_>| account.base().map(|it| it.count.free.0);
+        account.open(count(700));
+        account.open(count(600));
+        account.close();
+        assert_eq!(begins(&account), Some(700));
+        account.open(count(500));
+        account.close();
+        account.close();
+        account.open(None);
+        assert_eq!(begins(&account), None, "nobody counted");
+        account.open(count(400));
+        assert_eq!(begins(&account), Some(400));
+    }
+}
