@@ -9,8 +9,8 @@
 //!   one thread     |begin ---- takes 100 ------------------ charges: count +40, charged -60, so 100|
 //!   another               |begin -- gives 60 back -- refunds|
 //! ```
-//! Write `s` for what is charged less what the driver counts. A charge for a growth makes `s` what it was at
-//! the beginning, a refund of a fall leaves it no lower: whatever the order, nothing is lost.
+//! Write `s` for what is charged less what the driver counts. A charge for a growth makes `s` what it was
+//! at the beginning, a refund of a fall leaves it no lower: whatever the order, nothing is lost.
 //!
 //! # Invariants
 //! 1. Windows may overlap in any way: a growth within them is charged once.
