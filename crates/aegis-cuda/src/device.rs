@@ -12,6 +12,7 @@ use crate::device_core::{DeviceCore, ForeignUse, Line, MemoryUse};
 use crate::driver_memory::{DriverMemory, ForeignCharge};
 use crate::error::DeviceError;
 use crate::event::CudaEvent;
+use crate::foreign_account::ForeignAccount;
 use crate::health::DeviceHealth;
 use crate::host::{self, HostConfig, HostDriver};
 use crate::host_buffer::HostBuffer;
@@ -324,13 +325,11 @@ impl DeviceContext {
         self.inner.core.charge(Line::Foreign(what_for), bytes).map(ForeignCharge::new)
     }
 
-    /// Charges for good `taken` bytes that a library holds and nobody can make it give back, also beyond
-    /// the limit: all that follows is refused then.
-    ///
-    /// # Errors
-    /// [`DeviceError::OutOfMemory`] (permanent): the limit is exceeded. It is charged all the same.
-    pub fn charge_taken(&self, what_for: ForeignUse, taken: Bytes) -> Result<(), DeviceError> {
-        self.inner.core.charge_taken(Line::Foreign(what_for), taken)
+    /// The account of what is charged by the driver's count, over all views: for one who reads that count
+    /// and charges by it. Blocks while another has it, which is for about a millisecond; a thread that has
+    /// it must not ask for it again.
+    pub fn foreign_account(&self) -> ForeignAccount<'_> {
+        self.inner.core.foreign_account()
     }
 
     /// What the memory limit is charged with, over all views: the sum of the lines of

@@ -10,7 +10,7 @@
 //! # Invariants
 //! 1. No charge for what can still be refused makes the charges of all views of one device exceed its
 //!    memory limit. What a library has taken already is charged in any case
-//!    ([`DeviceCore::charge_taken`]); beyond the limit, all that follows is refused.
+//!    ([`Beyond::Charged`]); beyond the limit, all that follows is refused.
 //! 2. A loss is seen by every view, and rings the signal of each.
 //! 3. No two streams of one device have the same id, whatever their views: each view has a range of
 //!    indices of its own.
@@ -21,6 +21,7 @@ use aegis_trace::{Bytes, StreamId, Timestamp};
 
 use crate::capability::DriverKind;
 use crate::error::DeviceError;
+use crate::foreign_account::{Book, ForeignAccount};
 use crate::signal::Signal;
 
 /// The deepest queue a stream may have: queues are allocated with the stream, so a mistyped depth
@@ -50,6 +51,8 @@ pub(crate) struct DeviceCore {
 /// What all views of one device share.
 struct Shared {
     ledger: Mutex<MemoryUse>,
+    /// What of the ledger is charged by the driver's count; locked before the ledger.
+    counted: Mutex<Book>,
     /// The index of the first stream of the next view.
     next: Mutex<u16>,
 }
@@ -122,6 +125,15 @@ pub enum ForeignUse {
     Graphs,
 }
 
+/// What becomes of a charge that the limit does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beyond {
+    /// It is not made.
+    Refused,
+    /// It is made: the memory is taken already. What follows is refused.
+    Charged,
+}
+
 /// A stream's place. The table is filled at set-up and never grows.
 #[derive(Clone, Copy, Debug)]
 enum Slot {
@@ -149,7 +161,8 @@ impl DeviceCore {
         if limits.depth > MAX_STREAM_DEPTH {
             return Err(DeviceError::Config { field: "stream_depth", problem: "exceeds 65536" });
         }
-        let shared = Shared { ledger: Mutex::default(), next: Mutex::new(0) };
+        let (ledger, counted) = (Mutex::default(), Mutex::default());
+        let shared = Shared { ledger, counted, next: Mutex::new(0) };
         Self::with(kind, limits, Arc::new(shared), Arc::default())
     }
 
@@ -241,17 +254,38 @@ impl DeviceCore {
         Ok(Charge { core: Arc::clone(self), line, bytes: requested })
     }
 
-    /// Charges for good `taken` bytes that nobody can give back any more, also beyond the limit; the
-    /// error then says so.
-    pub(crate) fn charge_taken(&self, line: Line, taken: Bytes) -> Result<(), DeviceError> {
+    /// Takes `given` from its lines and puts `taken` on its own, in one step.
+    ///
+    /// # Errors
+    /// The limit does not hold it; `beyond` says whether it is done all the same.
+    pub(crate) fn exchange(
+        &self,
+        given: &[(Line, Bytes)],
+        taken: &[(Line, Bytes)],
+        beyond: Beyond,
+    ) -> Result<(), DeviceError> {
         let mut ledger = lock(&self.shared.ledger);
         let (reserved, limit) = (ledger.total(), self.limits.memory);
-        let entry = ledger.line(line);
-        *entry = Bytes(entry.as_u64().saturating_add(taken.as_u64()));
-        if ledger.total() > limit {
-            return Err(DeviceError::OutOfMemory { requested: taken, reserved, limit });
+        let mut after = *ledger;
+        for (line, bytes) in given {
+            let entry = after.line(*line);
+            *entry = *entry - *bytes;
         }
-        Ok(())
+        for (line, bytes) in taken {
+            let entry = after.line(*line);
+            *entry = Bytes(entry.as_u64().saturating_add(bytes.as_u64()));
+        }
+        let is_held = after.total() <= limit;
+        if is_held || beyond == Beyond::Charged {
+            *ledger = after;
+        }
+        let requested = taken.iter().map(|(_, bytes)| *bytes).sum();
+        if is_held { Ok(()) } else { Err(DeviceError::OutOfMemory { requested, reserved, limit }) }
+    }
+
+    /// The account of what is charged by the driver's count; blocks while another has it.
+    pub(crate) fn foreign_account(&self) -> ForeignAccount<'_> {
+        ForeignAccount::new(self, lock(&self.shared.counted))
     }
 
     /// The live charges of all views.
@@ -335,8 +369,11 @@ mod tests {
     fn what_is_taken_is_charged_beyond_the_limit_and_nothing_fits_after_it() {
         let core = core(1);
         let modules = Line::Foreign(ForeignUse::Modules);
-        core.charge_taken(modules, Bytes(60)).expect("it fits");
-        assert!(core.charge_taken(modules, Bytes(70)).is_err());
+        let take = |bytes, beyond| core.exchange(&[], &[(modules, Bytes(bytes))], beyond);
+        take(60, Beyond::Charged).expect("it fits");
+        assert!(take(70, Beyond::Refused).is_err());
+        assert_eq!(core.memory_use().modules, Bytes(60));
+        assert!(take(70, Beyond::Charged).is_err());
         assert_eq!(core.memory_use().modules, Bytes(130));
         assert!(core.charge(Line::Arenas, Bytes(1)).is_err());
     }
