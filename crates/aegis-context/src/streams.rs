@@ -299,6 +299,14 @@ impl BusyStream {
         load.fill(self.loan.edges(), length)
     }
 
+    /// The same where none of its copies are on their way any more, and else nothing.
+    ///
+    /// # Errors
+    /// As [`CopyLoad::top_up`].
+    pub fn keep_copying_beside(&self, load: &CopyLoad, length: Nanos) -> Result<(), DeviceError> {
+        load.top_up(self.loan.edges(), length)
+    }
+
     /// Blocks until the stage has ended.
     ///
     /// # Errors
