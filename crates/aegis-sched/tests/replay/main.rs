@@ -9,7 +9,7 @@ mod worlds;
 use std::collections::BTreeMap;
 
 use aegis_sched::replay::{Extent, replay};
-use aegis_trace::{EventKind, Trace};
+use aegis_trace::{EventKind, Trace, TraceEvent};
 
 #[test]
 fn every_world_replays_without_a_divergence() {
@@ -55,6 +55,26 @@ fn every_world_replays_without_a_divergence() {
         let seen = kinds.get(&format!("{kind:?}")).copied().unwrap_or(0);
         assert!(seen > 20, "{kind:?}: {seen}");
     }
+}
+
+/// No event tells when an upload ends whose stage could not be launched, so no decision may wait for it.
+#[test]
+fn worlds_in_which_uploads_are_left_replay() {
+    let mut waited = 0;
+    for seed in 0..600 {
+        let trace = worlds::uploading(seed);
+        let replayed = replay(&trace, Extent::Whole).expect("a whole trace of ours");
+        assert_eq!(replayed.divergence, None, "seed {seed}");
+        let mut gone = BTreeMap::new();
+        for record in &trace.records {
+            match record.event {
+                TraceEvent::Evicted { model } => drop(gone.insert(model, record.at)),
+                TraceEvent::Freed { model } => waited += u32::from(gone[&model] < record.at),
+                _ => {}
+            }
+        }
+    }
+    assert!(waited > 0, "no memory waited for an upload");
 }
 
 #[test]
