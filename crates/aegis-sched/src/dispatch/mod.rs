@@ -308,11 +308,12 @@ impl Dispatcher {
         self.settle_idle(now);
     }
 
-    /// Whether nothing is left to do.
+    /// Whether nothing is left to do, and nothing that could be waited for writes a model's memory.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         let waiting = self.ready.len() + self.held.len() + self.background.len();
-        self.running.is_none() && waiting == 0 // A server with jobs has one of them among these.
+        // A server with jobs has one of them among those that wait.
+        self.running.is_none() && waiting == 0 && !self.streams.awaits_upload()
     }
 
     /// Why the device is lost, if it is: everything ends then.
