@@ -290,9 +290,10 @@ impl Dispatcher {
             self.look_ahead(now);
         }
         self.settle_idle(now);
-        // An upload that is left is waited for by models that are gone.
-        let busy =
-            self.running.is_some() || !self.departed.is_empty() && self.streams.is_uploading();
+        // Asked in every turn, as that lets go of the slot of an upload that is over. An upload that is left
+        // is waited for by models that are gone.
+        let is_uploading = self.streams.is_uploading();
+        let busy = self.running.is_some() || !self.departed.is_empty() && is_uploading;
         Turn { next: self.next_point(), busy }
     }
 
