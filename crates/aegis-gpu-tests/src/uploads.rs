@@ -144,10 +144,31 @@ pub(crate) fn load(bench: &Bench) -> Outcome {
         }
         Ok((Spread::of(stages), Spread::of(drains)))
     };
+    // As a load its stages follow each other at once, however long the copies take.
+    let on_and_on = |beside: bool| {
+        let whole = time(|| {
+            for _ in 0..ROUNDS {
+                stream.between(&events, |stream| kernels.busy(stream, 1, LENGTH))?;
+                if beside {
+                    load.top_up(&events, LENGTH)?;
+                }
+                wait_for(&device, events.ended())?;
+            }
+            Ok(())
+        });
+        load.drain()?;
+        whole
+    };
+    let (without, with) = (on_and_on(false)?, on_and_on(true)?);
+    let rested = || format!("{ROUNDS} stages one after the other: {without}, beside copies {with}");
+    require(with.0 * 10 <= without.0 * 12, rested)?;
     let ((alone, _), (beside, left)) = (run(false)?, run(true)?);
     let covered = left.median < LENGTH;
     require(covered, || format!("copies for {LENGTH} are left over for {left}"))?;
-    Ok(format!("{load:?}; a kernel of {LENGTH} alone: {alone}\n  beside: {beside}\n  left: {left}"))
+    Ok(format!(
+        "{load:?}; a kernel of {LENGTH} alone: {alone}\n  beside: {beside}\n  left: {left}\n  {}",
+        rested()
+    ))
 }
 
 fn queued() -> Result<Arc<JobSlot>, Box<dyn Error>> {
