@@ -290,7 +290,7 @@ impl Dispatcher {
             self.look_ahead(now);
         }
         self.settle_idle(now);
-        // Asked in every turn, as that lets go of the slot of an upload that is over. An upload that is left
+        // Asked in every turn, as that lets go of the slot of an upload that is over. One that is left
         // is waited for by models that are gone.
         let is_uploading = self.streams.is_uploading();
         let busy = self.running.is_some() || !self.departed.is_empty() && is_uploading;

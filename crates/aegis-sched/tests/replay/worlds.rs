@@ -22,8 +22,8 @@ pub(crate) fn hostile(seed: u64) -> Trace {
     hostile_copying(seed, None)
 }
 
-/// The same where inputs go ahead, with copies of up to 300, and models leave when a launch of theirs fails:
-/// some uploads that are left by it last beyond the stage beside which they went.
+/// The same where inputs go ahead, with copies of up to 300, and models leave when a launch of theirs
+/// fails: some uploads that are left by it last beyond the stage beside which they went.
 pub(crate) fn uploading(seed: u64) -> Trace {
     hostile_copying(seed, Some(Nanos(Random::new(Seed(!seed)).up_to(300))))
 }
