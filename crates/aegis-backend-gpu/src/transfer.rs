@@ -29,10 +29,13 @@ pub(crate) fn copy_in(
     if !is_gpu(stream) {
         return target.write(0, source);
     }
-    // SAFETY: (1) Both buffers live until the copy is done: the model holds the target, its staging
-    // buffers and the slot (`prepared`, invariant 2). (2) Nobody writes the source or uses the target
-    // meanwhile: the target is an input that the stages of one job alone use; for the source see the
-    // module.
+    // SAFETY: (1) Both buffers live until the copy is done. Within a stage the model holds the target,
+    // its staging buffers and the slot (`prepared`, invariant 2). Ahead of one the loan of the stream
+    // holds the slot and, where the stage is not launched, what is left of the upload does
+    // (`aegis_context::uploads`, invariant 4), while the model, with the target, is not handed out; the
+    // stop waits for it too, and where its end is never seen, freeing the arena waits for the device.
+    // (2) Nobody writes the source or uses the target meanwhile: the target is an input that the stages
+    // of one job alone use; for the source see the module.
     unsafe { interop::copy_to_device(stream, source, target) }
 }
 

@@ -93,8 +93,18 @@ impl StreamPool {
     /// device's signal rings when it ends.
     #[must_use]
     pub fn is_uploading(&self) -> bool {
-        let events = |Place { stream, edges }: Place| &self.entries[stream].uploads[edges];
-        self.uploads.as_ref().is_some_and(|uploads| uploads.is_left(events))
+        self.uploads.as_ref().is_some_and(|uploads| uploads.is_left(self.upload_events()))
+    }
+
+    /// Whether such an upload is under way whose end will be seen: not on a lost device, nor where the end
+    /// could not be recorded. For whoever stops, and would wait for ever otherwise. Never blocks.
+    #[must_use]
+    pub fn awaits_upload(&self) -> bool {
+        self.uploads.as_ref().is_some_and(|uploads| uploads.will_end(self.upload_events()))
+    }
+
+    fn upload_events<'e>(&'e self) -> impl Fn(Place) -> &'e UploadEvents {
+        |Place { stream, edges }| &self.entries[stream].uploads[edges]
     }
 
     /// Runs `work` once on every stream, outside any job, and waits for it: set-up of the workers
@@ -297,6 +307,14 @@ impl BusyStream {
     /// As [`CopyLoad::fill`].
     pub fn copy_beside(&self, load: &CopyLoad, length: Nanos) -> Result<(), DeviceError> {
         load.fill(self.loan.edges(), length)
+    }
+
+    /// The same where none of its copies are on their way any more, and else nothing.
+    ///
+    /// # Errors
+    /// As [`CopyLoad::top_up`].
+    pub fn keep_copying_beside(&self, load: &CopyLoad, length: Nanos) -> Result<(), DeviceError> {
+        load.top_up(self.loan.edges(), length)
     }
 
     /// Blocks until the stage has ended.

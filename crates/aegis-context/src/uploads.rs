@@ -109,6 +109,13 @@ impl Uploads {
         !is_over
     }
 
+    /// Whether the end of an upload that is left is still to be seen, and will be.
+    pub(crate) fn will_end<'e>(&self, events: impl Fn(Place) -> &'e UploadEvents) -> bool {
+        let left = self.left();
+        let Some(upload) = left.as_ref().filter(|upload| upload.is_recorded) else { return false };
+        matches!(events(upload.place).ended().query(), Ok(EventStatus::Pending))
+    }
+
     fn left(&self) -> MutexGuard<'_, Option<Left>> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -308,10 +315,10 @@ mod tests {
         assert!(uploaded.launch(failing(1, Some(SimFault::LaunchFailure))).is_err());
         tell(&slot);
         to(&device, 14);
-        assert!(pool.is_uploading() && !slot.claim());
+        assert!(pool.is_uploading() && pool.awaits_upload() && !slot.claim());
         assert!(!running.can_upload_ahead(), "its events are in use");
         to(&device, 15);
-        assert!(!pool.is_uploading());
+        assert!(!pool.awaits_upload() && !pool.is_uploading());
         assert!(slot.claim(), "nothing reads it any more");
         assert!(running.can_upload_ahead());
         assert!(running.launch_behind(work(1)).is_ok(), "the place of its stage is free again");
@@ -344,6 +351,7 @@ mod tests {
         tell(&slot);
         drop(uploaded);
         assert!(pool.is_uploading() && !slot.claim());
+        assert!(!pool.awaits_upload(), "a stop would wait for ever");
         drop((running, pool));
         assert!(Arc::strong_count(&slot) > 1, "nothing is known of what the device still reads");
     }

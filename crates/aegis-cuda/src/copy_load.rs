@@ -13,6 +13,7 @@ use aegis_trace::{Bytes, Nanos};
 
 use crate::device::DeviceContext;
 use crate::error::DeviceError;
+use crate::event::{CudaEvent, EventStatus};
 use crate::host_buffer::HostBuffer;
 use crate::memory::{DeviceArena, DeviceBuffer};
 use crate::stage::StageEvents;
@@ -28,6 +29,8 @@ pub struct CopyLoad {
     stream: CudaStream,
     source: HostBuffer,
     target: DeviceBuffer,
+    /// Fires behind the copies that were enqueued last.
+    last: CudaEvent,
     one: Nanos,
 }
 
@@ -56,15 +59,15 @@ impl CopyLoad {
         }
         let target = arena.buffer(gap.start..gap.start + size.as_u64())?;
         let source = device.host_buffer(size.as_usize())?;
-        let mut load = Self { stream, source, target, one: Nanos::MAX };
-        let (begun, ended) = (device.create_event()?, device.create_event()?);
+        let (begun, last) = (device.create_event()?, device.create_event()?);
+        let mut load = Self { stream, source, target, last, one: Nanos::MAX };
         for _ in 0..TIMED {
             load.stream.record(&begun)?;
             load.copy()?;
-            load.stream.record(&ended)?;
-            ended.synchronize()?;
+            load.stream.record(&load.last)?;
+            load.last.synchronize()?;
             begun.synchronize()?;
-            load.one = load.one.min(ended.elapsed_since(&begun)?).max(Nanos::EPSILON);
+            load.one = load.one.min(load.last.elapsed_since(&begun)?).max(Nanos::EPSILON);
         }
         Ok(load)
     }
@@ -88,7 +91,21 @@ impl CopyLoad {
             self.stream.wait_for(events.uploaded())?;
         }
         let copies = length.0.div_ceil(self.one.0).min(COPIES_MAX - 1) + 1;
-        (0..copies).try_for_each(|_| self.copy())
+        (0..copies).try_for_each(|_| self.copy())?;
+        self.stream.record(&self.last)
+    }
+
+    /// The same unless copies of before are still on their way: so one [`fill`](Self::fill) follows the
+    /// other with no stage ever waiting for the copies beside the one before it. For stages that are
+    /// themselves a load, whose multiprocessors must not rest.
+    ///
+    /// # Errors
+    /// As [`fill`](Self::fill), and [`CudaEvent::query`].
+    pub fn top_up(&self, events: &StageEvents, length: Nanos) -> Result<(), DeviceError> {
+        match self.last.query()? {
+            EventStatus::Pending => Ok(()),
+            EventStatus::Complete { .. } => self.fill(events, length),
+        }
     }
 
     /// Blocks until no copy is left.

@@ -16,7 +16,8 @@ pub(crate) const CHILD: &str = "--child-illegal-access";
 
 pub(crate) fn illegal_is_fatal(_bench: &Bench) -> Outcome {
     let program = std::env::current_exe()?;
-    let output = Command::new(program).arg(CHILD).output()?;
+    // A kernel that is loaded when it is first launched can wait for those that run.
+    let output = Command::new(program).arg(CHILD).env("CUDA_MODULE_LOADING", "EAGER").output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
     require(output.status.success(), || format!("{}: {text}{errors}", output.status))?;
@@ -68,6 +69,11 @@ fn lose() -> Outcome {
         }
     };
     require(matches!(error, DeviceError::DeviceLost { .. }), || format!("{error:?}"))?;
+    let seen = behind.poll();
+    let is_lost = matches!(seen, Err(DeviceError::DeviceLost { .. }));
+    require(is_lost, || {
+        format!("the stage behind its upload, when the device was lost: {seen:?}")
+    })?;
     require(error.category() == Category::Fatal, || format!("{error:?} is not fatal"))?;
     let refused = stream.record(&later);
     let is_lost = matches!(refused, Err(DeviceError::DeviceLost { .. }));

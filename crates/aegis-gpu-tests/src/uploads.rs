@@ -17,6 +17,8 @@ const ROUNDS: usize = 500;
 /// What each job copies in and out.
 const COPIED: usize = 4_000_000;
 const LENGTH: Nanos = Nanos::from_millis(1);
+/// What the first of two stages waits for: its marks are far off when the upload is told to wait for one.
+const LEAD: Nanos = Nanos::from_micros(500);
 
 /// The whole of both stages, the upload ahead, and the second stage from its own beginning.
 struct Told {
@@ -88,7 +90,7 @@ fn pairs(
         }
         let [own, next] = &mut jobs;
         let to = uploads.map(|stream| (stream, &ahead));
-        first.run_before(stream, (&events[0], own), (second, &events[1], next), to)?;
+        first.run_before(stream, LEAD, (&events[0], own), (second, &events[1], next), to)?;
         for (job, fill) in jobs.iter().zip(fills) {
             let found = job.output.iter().position(|byte| *byte != fill);
             require(found.is_none(), || {
@@ -100,12 +102,26 @@ fn pairs(
         told.gap.push(events[1].begun().elapsed_since(events[0].ended())?);
         if uploads.is_some() {
             told.upload.push(ahead.length()?);
+            waited(round, &events[0], &ahead)?;
         }
     }
     if uploads.is_none() {
         told.upload.push(Nanos::ZERO);
     }
     Ok(told)
+}
+
+/// An upload ahead began behind that of the stage before: the driver had it wait for a mark that the graph
+/// of that stage was still to record. Every bound with inputs ahead rests on it.
+fn waited(round: usize, before: &StageEvents, ahead: &UploadEvents) -> Result<(), Box<dyn Error>> {
+    match ahead.begun().elapsed_since(before.uploaded()) {
+        Ok(_) => Ok(()),
+        Err(DeviceError::EventsOutOfOrder { .. }) => Err(format!(
+            "round {round}: the upload ahead did not wait for that of the stage before"
+        )
+        .into()),
+        Err(other) => Err(other.into()),
+    }
 }
 
 /// What copies without end do to a kernel beside them, as a profile has them.
@@ -128,10 +144,31 @@ pub(crate) fn load(bench: &Bench) -> Outcome {
         }
         Ok((Spread::of(stages), Spread::of(drains)))
     };
+    // As a load its stages follow each other at once, however long the copies take.
+    let on_and_on = |beside: bool| {
+        let whole = time(|| {
+            for _ in 0..ROUNDS {
+                stream.between(&events, |stream| kernels.busy(stream, 1, LENGTH))?;
+                if beside {
+                    load.top_up(&events, LENGTH)?;
+                }
+                wait_for(&device, events.ended())?;
+            }
+            Ok(())
+        });
+        load.drain()?;
+        whole
+    };
+    let (without, with) = (on_and_on(false)?, on_and_on(true)?);
+    let rested = || format!("{ROUNDS} stages one after the other: {without}, beside copies {with}");
+    require(with.0 * 10 <= without.0 * 12, rested)?;
     let ((alone, _), (beside, left)) = (run(false)?, run(true)?);
     let covered = left.median < LENGTH;
     require(covered, || format!("copies for {LENGTH} are left over for {left}"))?;
-    Ok(format!("{load:?}; a kernel of {LENGTH} alone: {alone}\n  beside: {beside}\n  left: {left}"))
+    Ok(format!(
+        "{load:?}; a kernel of {LENGTH} alone: {alone}\n  beside: {beside}\n  left: {left}\n  {}",
+        rested()
+    ))
 }
 
 fn queued() -> Result<Arc<JobSlot>, Box<dyn Error>> {

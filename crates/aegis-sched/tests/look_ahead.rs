@@ -5,12 +5,14 @@
 use aegis_cuda::SimFault;
 use aegis_sched::dispatch::OverrunPolicy;
 use aegis_sched::policy::PolicyKind;
+use aegis_sched::replay::{Extent, replay};
 use aegis_sched::sim::{
     Arrivals, Behaviour, Costs, Model, ModelService, Random, Seed, World, WorldConfig,
 };
 use aegis_sched::task::Overheads;
 use aegis_trace::{
-    Bytes, EventKind, JobId, ModelId, Nanos, Query, StageIndex, Timestamp, Trace, TraceEvent,
+    Bytes, EventKind, JobId, ModelId, Nanos, Query, Record, StageIndex, Timestamp, Trace,
+    TraceEvent,
 };
 
 const POLICIES: [PolicyKind; 4] =
@@ -576,10 +578,19 @@ fn a_model_whose_upload_is_left_on_its_way_leaves_only_once_that_has_ended() {
     assert_eq!(of_kind(world.trace(), EventKind::LaunchFailed).len(), 1);
     world.evict(second);
     world.run_for(us(500));
-    // The first ends at 110; the upload goes from 105 to 155.
-    let left = world.trace().records.iter().find(|record| match record.event {
-        TraceEvent::Evicted { model } => model == second,
-        _ => false,
-    });
-    assert_eq!(left.map(|record| record.at), Some(Timestamp(155_000)));
+    // The first ends at 110; the upload goes from 105 to 155. The decision waits for no upload, as no
+    // event tells of one that is left; the memory does.
+    let at = |kind| {
+        let of_it = |record: &&Record| match record.event {
+            TraceEvent::Evicted { model } | TraceEvent::Freed { model } => {
+                model == second && record.event.kind() == kind
+            }
+            _ => false,
+        };
+        world.trace().records.iter().find(of_it).map(|record| record.at)
+    };
+    assert_eq!(at(EventKind::Evicted), Some(Timestamp(110_000)));
+    assert_eq!(at(EventKind::Freed), Some(Timestamp(155_000)));
+    let replayed = replay(world.trace(), Extent::Whole).expect("a whole trace of ours");
+    assert_eq!(replayed.divergence, None);
 }

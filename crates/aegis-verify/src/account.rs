@@ -14,7 +14,9 @@ use crate::fault::JOBS_MAX;
 /// Under which assumptions a certificate proves its answer.
 const ASSUMPTIONS: &str = "\
 assuming that
-  1. no stage takes longer than its cost, and the overheads are what they are said to be
+  1. no stage takes longer than its cost, and the overheads are what they are said to be; where inputs
+     go ahead of stages, both hold beside such copies, and the device copies each way at once and
+     begins one upload behind the other
   2. releases of a model are at least its period apart, and a job is ready within its jitter
   3. jobs run in the order of the policy, one stage at a time, and the device idles for less than
      `wake` while one is ready; a model that is never suspended goes on between its stages;

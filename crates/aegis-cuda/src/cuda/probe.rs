@@ -95,14 +95,16 @@ impl<'kernels> StageProbe<'kernels> {
         enqueued
     }
 
-    /// Runs this stage for the job of `own` and, behind it, `next` for the job of its own, whose input goes
-    /// ahead of it on `uploads` where there is such a stream, behind that of this stage. Waits for both.
+    /// Runs this stage for the job of `own`, behind a kernel of `lead`, and behind it `next` for the job of
+    /// its own, whose input goes ahead of it on `uploads` where there is such a stream, behind that of this
+    /// stage. Waits for both.
     ///
     /// # Errors
     /// As [`StageProbe::run`], [`CudaStream::wait_for`] and [`crate::interop::leave_out_copy`].
     pub fn run_before(
         &self,
         stream: &CudaStream,
+        lead: Nanos,
         own: (&StageEvents, &mut ProbeJob),
         next: (&Self, &StageEvents, &mut ProbeJob),
         uploads: Option<(&CudaStream, &UploadEvents)>,
@@ -118,6 +120,7 @@ impl<'kernels> StageProbe<'kernels> {
             .and_then(|()| {
                 crate::interop::leave_out_copy(&next.graph, &next.captured.input, leaves_out)
             })
+            .and_then(|()| self.kernels.busy(stream, 1, lead))
             .and_then(|()| stream.between(events, |stream| stream.enqueue_graph(&self.graph)))
             .and_then(|()| uploads.map_or(Ok(()), |to| next.upload(stream, to, events, next_job)))
             .and_then(|()| stream.between(next_events, |stream| stream.enqueue_graph(&next.graph)));

@@ -117,8 +117,8 @@ impl Dispatcher {
         }
     }
 
-    /// Ends the busy period if it is over, and lets go of the lanes that wait for that: once no upload is
-    /// left whose stage could not be launched. Jobs in the background do not keep it from being over.
+    /// Ends the busy period if it is over, and lets go of the lanes that wait for that. Jobs in the
+    /// background do not keep it from being over.
     pub(super) fn settle_idle(&mut self, now: Timestamp) {
         if self.running.is_some() || !self.ready.is_empty() {
             return;
@@ -128,10 +128,6 @@ impl Dispatcher {
             self.idle = true;
             self.recorder.record(now, TraceEvent::Idle);
             self.declare_restored(now);
-        }
-        // The memory of a model may be given to others once it has left.
-        if self.leaving.is_empty() || self.streams.is_uploading() {
-            return;
         }
         while let Some(model) = self.leaving.pop() {
             if let Some(lane) = self.lanes[usize::from(model.index)].take() {

@@ -115,6 +115,7 @@ pub struct Dispatcher {
     last_intake: Timestamp,
     /// Lanes without jobs, waiting for the device to be idle.
     leaving: Vec<ModelId>,
+    /// Models that are gone, until somebody takes them.
     departed: VecDeque<ExecutionContext>,
     stopping: bool,
     fatal: Option<Arc<str>>,
@@ -236,8 +237,15 @@ impl Dispatcher {
         true
     }
 
-    /// A model that is gone, with everything it owned.
+    /// A model that is gone, with everything it owned. None is given away while an upload is left whose
+    /// stage could not be launched: it writes a model's memory, which may be others' from then on.
+    ///
+    /// No event tells when such an upload ends, so nothing that is logged may depend on it: that the
+    /// model is gone is decided, and recorded, at the idle point.
     pub fn take_departed(&mut self) -> Option<ExecutionContext> {
+        if self.departed.is_empty() || self.streams.is_uploading() {
+            return None;
+        }
         self.departed.pop_front()
     }
 
@@ -282,9 +290,10 @@ impl Dispatcher {
             self.look_ahead(now);
         }
         self.settle_idle(now);
-        // An upload that is left is waited for by models that leave.
-        let busy =
-            self.running.is_some() || !self.leaving.is_empty() && self.streams.is_uploading();
+        // Asked in every turn, as that lets go of the slot of an upload that is over. One that is left
+        // is waited for by models that are gone.
+        let is_uploading = self.streams.is_uploading();
+        let busy = self.running.is_some() || !self.departed.is_empty() && is_uploading;
         Turn { next: self.next_point(), busy }
     }
 
@@ -300,11 +309,12 @@ impl Dispatcher {
         self.settle_idle(now);
     }
 
-    /// Whether nothing is left to do.
+    /// Whether nothing is left to do, and nothing that could be waited for writes a model's memory.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         let waiting = self.ready.len() + self.held.len() + self.background.len();
-        self.running.is_none() && waiting == 0 // A server with jobs has one of them among these.
+        // A server with jobs has one of them among those that wait.
+        self.running.is_none() && waiting == 0 && !self.streams.awaits_upload()
     }
 
     /// Why the device is lost, if it is: everything ends then.

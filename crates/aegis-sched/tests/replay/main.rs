@@ -98,6 +98,26 @@ fn arrived_within(trace: &Trace) -> Vec<usize> {
     records.filter(|(_, it)| late(&it.event, it.at)).map(|(place, _)| place).collect()
 }
 
+/// No event tells when an upload ends whose stage could not be launched, so no decision may wait for it.
+#[test]
+fn worlds_in_which_uploads_are_left_replay() {
+    let mut waited = 0;
+    for seed in 0..600 {
+        let trace = worlds::uploading(seed);
+        let replayed = replay(&trace, Extent::Whole).expect("a whole trace of ours");
+        assert_eq!(replayed.divergence, None, "seed {seed}");
+        let mut gone = BTreeMap::new();
+        for record in &trace.records {
+            match record.event {
+                TraceEvent::Evicted { model } => drop(gone.insert(model, record.at)),
+                TraceEvent::Freed { model } => waited += u32::from(gone[&model] < record.at),
+                _ => {}
+            }
+        }
+    }
+    assert!(waited > 0, "no memory waited for an upload");
+}
+
 #[test]
 fn a_trace_with_losses_is_refused_with_their_count() {
     let trace = Trace { dropped: 7, ..worlds::hostile(1) };

@@ -7,7 +7,7 @@ use aegis_sched::sim::{
     Arrivals, Behaviour, Costs, Model, ModelService, Random, Seed, World, WorldConfig,
 };
 use aegis_sched::task::Overheads;
-use aegis_trace::{Bytes, Nanos, StageIndex, Trace};
+use aegis_trace::{Bytes, ModelId, Nanos, StageIndex, Trace, TraceEvent};
 
 pub(crate) const POLICIES: [PolicyKind; 5] =
     [PolicyKind::Fifo, PolicyKind::Rms, PolicyKind::Dm, PolicyKind::Edf, PolicyKind::Priority];
@@ -19,15 +19,21 @@ pub(crate) fn policy(random: &mut Random) -> PolicyKind {
 /// A world of up to nine models of all services, which overrun, fail, hang, come too early, are
 /// refused, evicted and replaced.
 pub(crate) fn hostile(seed: u64) -> Trace {
-    hostile_while(seed, Nanos::ZERO)
+    hostile_world(seed, Nanos::ZERO, None)
 }
 
 /// The same, where the clock moves on by up to 400 ns while submissions are taken.
 pub(crate) fn hostile_with_slow_intake(seed: u64) -> Trace {
-    hostile_while(seed, Nanos(Random::new(Seed(!seed)).between(1, 400)))
+    hostile_world(seed, Nanos(Random::new(Seed(!seed)).between(1, 400)), None)
 }
 
-fn hostile_while(seed: u64, intake: Nanos) -> Trace {
+/// The same where inputs go ahead, with copies of up to 300, and models leave when a launch of theirs
+/// fails: some uploads that are left by it last beyond the stage beside which they went.
+pub(crate) fn uploading(seed: u64) -> Trace {
+    hostile_world(seed, Nanos::ZERO, Some(Nanos(Random::new(Seed(!seed)).up_to(300))))
+}
+
+fn hostile_world(seed: u64, intake: Nanos, copy: Option<Nanos>) -> Trace {
     let mut random = Random::new(Seed(seed));
     let charged = Overheads {
         dispatch: Nanos(random.up_to(30)),
@@ -39,7 +45,10 @@ fn hostile_while(seed: u64, intake: Nanos) -> Trace {
     };
     // Drawn apart, so that worlds without it stay as they were.
     let uploads_ahead = charged.look_ahead && Random::new(Seed(!seed)).once_in(2);
-    let charged = Overheads { uploads_ahead, ..charged };
+    let charged = match copy {
+        Some(copy) => Overheads { look_ahead: true, uploads_ahead: true, copy, ..charged },
+        None => Overheads { uploads_ahead, ..charged },
+    };
     let real = match random.up_to(2) {
         0 => Overheads { dispatch: charged.dispatch * 2, wake: charged.wake * 2, ..charged },
         _ => charged,
@@ -61,7 +70,11 @@ fn hostile_while(seed: u64, intake: Nanos) -> Trace {
             let model = model(&format!("model{round}{n}"), &mut random);
             admitted.extend(world.admit(model).ok());
         }
-        world.run_for(Nanos(random.between(2_000, 16_000)));
+        let length = Nanos(random.between(2_000, 16_000));
+        match copy {
+            Some(_) => evict_unlaunched(&mut world, length, &mut admitted),
+            None => world.run_for(length),
+        }
         if !admitted.is_empty() && random.once_in(2) {
             let index = random.up_to(admitted.len() as u64 - 1);
             world.evict(admitted.swap_remove(usize::try_from(index).expect("small")));
@@ -69,6 +82,25 @@ fn hostile_while(seed: u64, intake: Nanos) -> Trace {
     }
     world.run_for(Nanos(20_000));
     world.trace().clone()
+}
+
+/// Runs the world, and evicts each of `admitted` as soon as a launch of it fails.
+fn evict_unlaunched(world: &mut World, length: Nanos, admitted: &mut Vec<ModelId>) {
+    const SLICE: Nanos = Nanos(20);
+    let mut seen = world.trace().records.len();
+    for _ in 0..length.0 / SLICE.0 {
+        world.run_for(SLICE);
+        let fresh = world.trace().records[seen..].iter().filter_map(|record| match record.event {
+            TraceEvent::LaunchFailed { job, .. } => Some(job.model),
+            _ => None,
+        });
+        let failed: Vec<ModelId> = fresh.filter(|model| admitted.contains(model)).collect();
+        seen = world.trace().records.len();
+        for model in failed {
+            admitted.retain(|other| *other != model);
+            world.evict(model);
+        }
+    }
 }
 
 fn model(name: &str, random: &mut Random) -> Model {

@@ -7,6 +7,9 @@
 //! 1. A fault of a model that only runs as load ends the measurement, as one of a measured model does.
 //! 2. On a host the load rests as measured models do: without pauses Linux would take the processor
 //!    from real-time threads, measured ones among them.
+//! 3. On a GPU the multiprocessors of the load do not rest for copies: a measured stage uploads behind
+//!    nobody's copies, so these are waited for before it; a stage of the load follows the one before it
+//!    at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,8 +19,10 @@ use std::thread;
 use std::time::Duration;
 
 use aegis_context::slot::{JobSlot, SlotPool};
-use aegis_context::{ContextError, ExecutionContext, MemoryLedger, ResourceBudget, StreamPool};
-use aegis_cuda::{CopyLoad, DeviceContext, DeviceState, DriverKind};
+use aegis_context::{
+    BusyStream, ContextError, ExecutionContext, MemoryLedger, ResourceBudget, StreamPool,
+};
+use aegis_cuda::{CopyLoad, DeviceContext, DeviceError, DeviceState, DriverKind};
 use aegis_memory::{MemoryOrchestrator, ModelMemory};
 use aegis_sched::wcet::{Samples, Scenario};
 use aegis_trace::{Bytes, Clock, ModelId, Nanos, PartitionId, StageIndex};
@@ -62,8 +67,17 @@ struct Group {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Beside {
     Nothing,
-    /// Copies, where inputs are to go ahead.
+    /// Copies, where inputs are to go ahead, which are over before anything else begins.
     Copies,
+    /// Copies that nothing waits for.
+    CopiesOnAndOn,
+}
+
+/// The copies beside the stages of a job.
+#[derive(Clone, Copy)]
+struct Copying<'l> {
+    load: &'l CopyLoad,
+    on_and_on: bool,
 }
 
 struct Measured {
@@ -304,10 +318,9 @@ impl Group {
         keep: Option<Scenario>,
         beside: Beside,
     ) -> Result<Duration, Error> {
-        let copies = match beside {
-            Beside::Nothing => None,
-            Beside::Copies => self.copies.as_ref(),
-        };
+        let copies = self.copies.as_ref().filter(|_| beside != Beside::Nothing);
+        let copies =
+            copies.map(|load| Copying { load, on_and_on: beside == Beside::CopiesOnAndOn });
         let model = &mut self.models[model];
         let name = model.name.clone();
         let failed = |cause| Error::Profile { model: name, cause: Box::new(cause) };
@@ -326,7 +339,7 @@ impl Group {
         let mut is_warm = false;
         while !done.load(Ordering::Acquire) {
             for model in 0..group.models.len() {
-                let busy = group.run(model, clock, None, Beside::Copies)?;
+                let busy = group.run(model, clock, None, Beside::CopiesOnAndOn)?;
                 if group.rests {
                     thread::sleep(busy / PAUSE_DIVISOR);
                 }
@@ -335,7 +348,24 @@ impl Group {
                 break;
             }
         }
-        Ok(())
+        // Its models are measured next, perhaps.
+        Ok(group.copies.as_ref().map_or(Ok(()), CopyLoad::drain)?)
+    }
+}
+
+impl Copying<'_> {
+    /// Enqueues copies beside a stage that was just launched.
+    fn beside(self, stage: &BusyStream, length: Nanos) -> Result<(), DeviceError> {
+        if self.on_and_on {
+            stage.keep_copying_beside(self.load, length)
+        } else {
+            stage.copy_beside(self.load, length)
+        }
+    }
+
+    /// Has the next stage upload behind nobody, if it is to be measured.
+    fn end_stage(self) -> Result<(), DeviceError> {
+        if self.on_and_on { Ok(()) } else { self.load.drain() }
     }
 }
 
@@ -432,24 +462,27 @@ impl Measured {
         streams: &Arc<StreamPool>,
         clock: &dyn Clock,
         keep: Option<Scenario>,
-        copies: Option<&CopyLoad>,
+        copies: Option<Copying<'_>>,
     ) -> Result<(), ContextError> {
         self.refill();
         let mut overhead = Nanos::ZERO;
         for (stage, index) in (0u16..).zip(0..self.stages) {
             let began = clock.now();
             let busy = self.context.launch(StageIndex(stage), &self.slot, streams.lease()?)?;
-            if let Some(copies) = copies {
-                busy.copy_beside(copies, self.lengths[index])?;
-            }
+            let launched = clock.now();
+            copies.map_or(Ok(()), |copies| copies.beside(&busy, self.lengths[index]))?;
+            let enqueuing = clock.now().saturating_since(launched);
             let times = busy.wait()?;
             let noticed = clock.now();
             self.context.stage_done();
             // A stage below the clock's resolution still takes its smallest step.
             let length = times.finished.saturating_since(times.started).max(Nanos::EPSILON);
             self.lengths[index] = length;
-            copies.map_or(Ok(()), CopyLoad::drain)?; // The next stage uploads behind nobody.
-            overhead += noticed.saturating_since(began).saturating_sub(length);
+            copies.map_or(Ok(()), Copying::end_stage)?;
+            // No dispatcher enqueues such copies: where that outlasted the stage, the rest is not overhead.
+            let enqueued_late = enqueuing.saturating_sub(length);
+            let spent = noticed.saturating_since(began).saturating_sub(enqueued_late);
+            overhead += spent.saturating_sub(length);
             if let Some(scenario) = keep {
                 let times = self.samples.entry(scenario);
                 times.or_insert_with(|| vec![Vec::new(); self.stages])[index].push(length);
