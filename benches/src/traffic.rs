@@ -69,7 +69,15 @@ fn job(number: u64) -> [Record; 5] {
         ),
         record(
             done,
-            TraceEvent::StageCompleted { job: id, stage, started, finished, upload, download },
+            TraceEvent::StageCompleted {
+                job: id,
+                stage,
+                started,
+                finished,
+                upload,
+                download,
+                ahead: Nanos::ZERO,
+            },
         ),
         record(
             done,
