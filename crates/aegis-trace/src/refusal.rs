@@ -205,13 +205,11 @@ impl Refusal {
         match self {
             Self::Overutilised { utilisation_ppm } => overutilised(*utilisation_ppm),
             Self::DemandExceedsWindow { window, demand, blocking, blocked_by } => {
-                let held = *blocking > Nanos::ZERO;
                 let (window, demand) = (room(*window), time(*demand));
-                let blocking = time(*blocking);
-                if !held {
+                if *blocking == Nanos::ZERO {
                     format!("demand {demand} > window {window}")
                 } else {
-                    let by = blocker(blocked_by);
+                    let (blocking, by) = (time(*blocking), blocker(blocked_by));
                     format!("demand {demand} + blocking {blocking} by {by} > window {window}")
                 }
             }
