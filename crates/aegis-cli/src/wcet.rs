@@ -111,8 +111,9 @@ fn headline(estimate: &Estimate) -> String {
     };
     let interval = estimate.lower_ns.map_or_else(String::new, |lower| {
         format!(
-            "\nthe time that this share does not exceed lies between {lower} and {bound_ns}, each end \
-             with that confidence"
+            "\nthe time that this share does not exceed lies between {} and {bound_ns}, each end \
+             with that confidence",
+            lower.cut()
         )
     });
     let counted = match n == n_eff {

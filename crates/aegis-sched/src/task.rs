@@ -540,11 +540,11 @@ mod tests {
         assert_eq!(refused(|s| s.deadline = Nanos::ZERO), "the deadline of m0 is zero");
         let many = vec![Nanos(1); Task::MOST_STAGES + 1];
         assert_eq!(refused(|s| s.stages = many), "m0 has 4097 stages, more than 4096");
-        assert!(refused(|s| s.period = long).starts_with("the period of m0, 4611686018.427 s,"));
+        assert!(refused(|s| s.period = long).starts_with("the period of m0, 4611686018.428 s,"));
         assert!(
-            refused(|s| s.deadline = long).starts_with("the deadline of m0, 4611686018.427 s,")
+            refused(|s| s.deadline = long).starts_with("the deadline of m0, 4611686018.428 s,")
         );
-        assert!(refused(|s| s.jitter = long).starts_with("the jitter of m0, 4611686018.427 s,"));
+        assert!(refused(|s| s.jitter = long).starts_with("the jitter of m0, 4611686018.428 s,"));
         assert!(refused(|s| s.stages.push(Nanos::MAX)).starts_with("the cost of m0, 18446744073."));
     }
 

@@ -239,8 +239,9 @@ fn write_witness(
         }
         Witness::Endless { window, jobs } => writeln!(
             text,
-            "no answer was found: a busy period goes on for more than {window} with {jobs} jobs in it, \
-             and nobody looks at more than {JOBS_MAX}. No deadline is shown to be missed"
+            "no answer was found: a busy period goes on for more than {} with {jobs} jobs in it, \
+             and nobody looks at more than {JOBS_MAX}. No deadline is shown to be missed",
+            window.cut()
         ),
         Witness::DeviceMemory { resident, peak } => writeln!(
             text,

@@ -307,7 +307,7 @@ fn the_page_never_takes_the_place_of_the_trace() {
     let case = Case::new(&trace());
     let output = case.report("./run.jsonl");
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("would overwrite the trace"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("would overwrite run.jsonl"), "{}", text(&output.stderr));
     assert_eq!(std::fs::read_to_string(case.path("run.jsonl")).expect("still there"), trace());
     let output = case.report("no/such/page.html");
     assert_eq!(output.status.code(), Some(2));
