@@ -45,7 +45,7 @@ use aegis_context::chain::Chain;
 use aegis_context::foreign::{Holding, Meter};
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, UploadsAhead};
-use aegis_cuda::{CudaGraph, CudaStream, DeviceContext, interop};
+use aegis_cuda::{CudaGraph, CudaStream, DeviceContext, DeviceError, interop};
 use aegis_trace::StageIndex;
 
 use crate::downloads::Downloads;
@@ -227,32 +227,41 @@ impl<P: Programs> Prepared<P> {
         stream: &CudaStream,
     ) -> Result<(), BackendError> {
         let stage = usize::from(index.0);
-        let Some(graph) = self.graphs.get(stage) else {
-            return Err(BackendError::Runtime {
-                reason: format!("the model has no stage {index}"),
-            });
-        };
         if stage == 0 {
             self.job = Some(Arc::clone(slot));
         }
-        match graph {
-            Some(graph) => {
-                if stage == 0 {
-                    self.uploads.aim(graph, slot)?;
-                    self.uploads.leave_out(graph, false)?;
-                }
-                if stage + 1 == self.graphs.len() {
-                    self.downloads.aim(graph, slot)?;
-                }
-                Ok(stream.enqueue_graph(graph)?)
+        match self.graphs.get(stage) {
+            None => {
+                Err(BackendError::Runtime { reason: format!("the model has no stage {index}") })
             }
-            None => self.enqueue_plain(stage, slot, stream).inspect_err(|_| {
+            Some(Some(graph)) => Ok(self.launch(stage, graph, slot, stream, false)?),
+            Some(None) => self.enqueue_plain(stage, slot, stream).inspect_err(|_| {
                 // Copies and kernels may be on the stream already. That the stage did not begin means
                 // that nothing of it is there; a stream that cannot be waited for is that of a lost
                 // device.
                 drop(stream.synchronize());
             }),
         }
+    }
+
+    /// Launches the graph of a stage for the job in `slot`, without its copies of inputs where they were
+    /// `uploaded` ahead.
+    fn launch(
+        &self,
+        stage: usize,
+        graph: &CudaGraph,
+        slot: &Arc<JobSlot>,
+        stream: &CudaStream,
+        uploaded: bool,
+    ) -> Result<(), DeviceError> {
+        if stage == 0 {
+            self.uploads.aim(graph, slot)?;
+            self.uploads.leave_out(graph, uploaded)?;
+        }
+        if stage + 1 == self.graphs.len() {
+            self.downloads.aim(graph, slot)?;
+        }
+        stream.enqueue_graph(graph)
     }
 
     /// How its inputs go ahead of a job's first stage: where that is captured, there are inputs, and all
@@ -337,12 +346,7 @@ impl<P: Programs> UploadsAhead for Prepared<P> {
             return Err(BackendError::Runtime { reason });
         };
         self.job = Some(Arc::clone(slot));
-        self.uploads.aim(graph, slot)?;
-        self.uploads.leave_out(graph, true)?;
-        if self.graphs.len() == 1 {
-            self.downloads.aim(graph, slot)?;
-        }
-        Ok(stream.enqueue_graph(graph)?)
+        Ok(self.launch(0, graph, slot, stream, true)?)
     }
 }
 

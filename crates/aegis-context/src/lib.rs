@@ -27,6 +27,8 @@ pub mod sample;
 pub mod sim;
 pub mod slot;
 pub mod streams;
+#[cfg(test)]
+mod testing;
 mod uploads;
 
 pub use backend::{RuntimeBackend, UploadsAhead};

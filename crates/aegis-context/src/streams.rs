@@ -349,29 +349,17 @@ impl UploadedStream {
 
 #[cfg(test)]
 mod tests {
-    use aegis_cuda::{HostConfig, SimConfig, SimFault, SimWork};
+    use aegis_cuda::{HostConfig, SimConfig, SimFault};
     use aegis_trace::{Bytes, Clock, MonotonicClock, Nanos};
 
     use super::*;
-    use crate::description::ModelDescription;
-    use crate::slot::JobOutcome;
+    use crate::testing::{failing, queued, tell, work};
 
     fn sim() -> (DeviceContext, Arc<StreamPool>) {
         let limits = SimConfig { memory_limit: Bytes::ZERO, max_streams: 1, stream_depth: 8 };
         let device = DeviceContext::sim(limits).expect("a simulated device");
         let pool = StreamPool::new(&device, 1).expect("its one stream");
         (device, pool)
-    }
-
-    fn work(cost: u64) -> impl FnOnce(&CudaStream) -> Result<(), ContextError> {
-        failing(cost, None)
-    }
-
-    fn failing(
-        cost: u64,
-        fault: Option<SimFault>,
-    ) -> impl FnOnce(&CudaStream) -> Result<(), ContextError> {
-        move |stream| Ok(stream.enqueue_sim(SimWork { cost: Nanos(cost), fault })?)
     }
 
     fn times(busy: &BusyStream) -> Option<(u64, u64)> {
@@ -443,19 +431,6 @@ mod tests {
         let none = first.launch_behind(failing(1, Some(SimFault::LaunchFailure)));
         assert!(none.is_err());
         assert!(first.launch_behind(work(1)).is_ok(), "its place is free again");
-    }
-
-    fn queued() -> Arc<JobSlot> {
-        let description = ModelDescription { inputs: vec![], outputs: vec![], stages: 1 };
-        let slot = Arc::new(JobSlot::new(&description));
-        assert!(slot.claim(), "a new slot is free");
-        slot.queue();
-        slot
-    }
-
-    fn tell(slot: &JobSlot) {
-        slot.finish(JobOutcome::Refused { why: aegis_trace::SubmitRefusal::NotRunning });
-        slot.release();
     }
 
     #[test]

@@ -134,14 +134,14 @@ impl Drop for Uploads {
 mod tests {
     use std::sync::Arc;
 
-    use aegis_cuda::{CopyMark, SimConfig, SimFault, SimWork};
-    use aegis_trace::{Bytes, Nanos, SubmitRefusal, Timestamp};
+    use aegis_cuda::{CopyMark, SimConfig, SimFault};
+    use aegis_trace::{Bytes, Nanos, Timestamp};
     use proptest::prelude::*;
 
-    use crate::description::ModelDescription;
     use crate::error::ContextError;
-    use crate::slot::{JobOutcome, JobSlot};
     use crate::streams::{BusyStream, StageTimes, StreamPool};
+
+    use crate::testing::{failing, queued, tell, work};
 
     use super::*;
 
@@ -158,14 +158,6 @@ mod tests {
         device.simulator().expect("simulated").advance_to(Timestamp(at));
     }
 
-    fn work(cost: u64) -> impl FnOnce(&CudaStream) -> Outcome {
-        failing(cost, None)
-    }
-
-    fn failing(cost: u64, fault: Option<SimFault>) -> impl FnOnce(&CudaStream) -> Outcome {
-        move |stream| Ok(stream.enqueue_sim(SimWork { cost: Nanos(cost), fault })?)
-    }
-
     /// A stage with its upload within.
     fn whole(upload: u64, cost: u64) -> impl FnOnce(&CudaStream) -> Outcome {
         move |stream| {
@@ -173,19 +165,6 @@ mod tests {
             stream.mark(CopyMark::Uploaded)?;
             work(cost)(stream)
         }
-    }
-
-    fn queued() -> Arc<JobSlot> {
-        let description = ModelDescription { inputs: vec![], outputs: vec![], stages: 1 };
-        let slot = Arc::new(JobSlot::new(&description));
-        assert!(slot.claim(), "a new slot is free");
-        slot.queue();
-        slot
-    }
-
-    fn tell(slot: &JobSlot) {
-        slot.finish(JobOutcome::Refused { why: SubmitRefusal::NotRunning });
-        slot.release();
     }
 
     fn times(busy: &BusyStream) -> StageTimes {
