@@ -205,12 +205,13 @@ impl Seen<'_> {
     fn json(&self) -> Result<String> {
         let mut whole = check::json(&self.report, self.verdicts);
         chains::add_to(&mut whole, self.chains, Some(&self.load.chains));
-        let LoadSummary { due, submitted, refused, refused_best_effort, .. } = self.load;
-        let LoadSummary { left_out, cut_off, .. } = self.load;
+        let LoadSummary { due, submitted, refused, refused_best_effort, left_out, cut_off, .. } =
+            self.load;
         let by = self.load.turned_away.iter().map(|of| {
             let TurnedAway { model, why, best_effort, jobs } = of;
+            let model = findings::name_of(&self.report, *model);
             serde_json::json!({
-                "model": findings::name_of(&self.report, *model), "why": why, "jobs": jobs, "best_effort": best_effort,
+                "model": model, "why": why, "jobs": jobs, "best_effort": best_effort,
             })
         });
         whole["run"] = serde_json::json!({

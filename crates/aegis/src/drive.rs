@@ -151,7 +151,7 @@ pub struct Load {
     chains: Vec<Chained>,
 }
 
-/// When a generator began, and how many jobs were due until it ended.
+/// When a generator began, and how many of the jobs that were due it did not submit, by why.
 #[derive(Clone, Copy, Debug)]
 struct Ran {
     start: Timestamp,
