@@ -73,13 +73,6 @@ enum Beside {
     CopiesOnAndOn,
 }
 
-/// The copies beside the stages of a job.
-#[derive(Clone, Copy)]
-struct Copying<'l> {
-    load: &'l CopyLoad,
-    on_and_on: bool,
-}
-
 struct Measured {
     name: String,
     runtime: String,
@@ -318,9 +311,7 @@ impl Group {
         keep: Option<Scenario>,
         beside: Beside,
     ) -> Result<Duration, Error> {
-        let copies = self.copies.as_ref().filter(|_| beside != Beside::Nothing);
-        let copies =
-            copies.map(|load| Copying { load, on_and_on: beside == Beside::CopiesOnAndOn });
+        let copies = self.copies.as_ref().map(|load| (load, beside));
         let model = &mut self.models[model];
         let name = model.name.clone();
         let failed = |cause| Error::Profile { model: name, cause: Box::new(cause) };
@@ -353,19 +344,22 @@ impl Group {
     }
 }
 
-impl Copying<'_> {
-    /// Enqueues copies beside a stage that was just launched.
-    fn beside(self, stage: &BusyStream, length: Nanos) -> Result<(), DeviceError> {
-        if self.on_and_on {
-            stage.keep_copying_beside(self.load, length)
-        } else {
-            stage.copy_beside(self.load, length)
+impl Beside {
+    /// Enqueues copies of `load` beside a stage that was just launched.
+    fn begin(self, load: &CopyLoad, stage: &BusyStream, length: Nanos) -> Result<(), DeviceError> {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Copies => stage.copy_beside(load, length),
+            Self::CopiesOnAndOn => stage.keep_copying_beside(load, length),
         }
     }
 
     /// Has the next stage upload behind nobody, if it is to be measured.
-    fn end_stage(self) -> Result<(), DeviceError> {
-        if self.on_and_on { Ok(()) } else { self.load.drain() }
+    fn end(self, load: &CopyLoad) -> Result<(), DeviceError> {
+        match self {
+            Self::Nothing | Self::CopiesOnAndOn => Ok(()),
+            Self::Copies => load.drain(),
+        }
     }
 }
 
@@ -462,7 +456,7 @@ impl Measured {
         streams: &Arc<StreamPool>,
         clock: &dyn Clock,
         keep: Option<Scenario>,
-        copies: Option<Copying<'_>>,
+        copies: Option<(&CopyLoad, Beside)>,
     ) -> Result<(), ContextError> {
         self.refill();
         let mut overhead = Nanos::ZERO;
@@ -470,7 +464,8 @@ impl Measured {
             let began = clock.now();
             let busy = self.context.launch(StageIndex(stage), &self.slot, streams.lease()?)?;
             let launched = clock.now();
-            copies.map_or(Ok(()), |copies| copies.beside(&busy, self.lengths[index]))?;
+            let before = self.lengths[index];
+            copies.map_or(Ok(()), |(load, beside)| beside.begin(load, &busy, before))?;
             let enqueuing = clock.now().saturating_since(launched);
             let times = busy.wait()?;
             let noticed = clock.now();
@@ -478,7 +473,7 @@ impl Measured {
             // A stage below the clock's resolution still takes its smallest step.
             let length = times.finished.saturating_since(times.started).max(Nanos::EPSILON);
             self.lengths[index] = length;
-            copies.map_or(Ok(()), Copying::end_stage)?;
+            copies.map_or(Ok(()), |(load, beside)| beside.end(load))?;
             // No dispatcher enqueues such copies: where that outlasted the stage, the rest is not overhead.
             let enqueued_late = enqueuing.saturating_sub(length);
             let spent = noticed.saturating_since(began).saturating_sub(enqueued_late);
