@@ -11,6 +11,8 @@
 //!    nobody's copies, so these are waited for before it; a stage of the load follows the one before it
 //!    at once.
 
+mod commits;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,6 +48,8 @@ pub(super) struct Bench {
     device: DeviceFingerprint,
     clock: Arc<dyn Clock>,
     groups: Vec<Group>,
+    /// Whether inputs are to go ahead of their stages.
+    uploads_ahead: bool,
     // Holds the arena the models are bound in.
     _memory: MemoryOrchestrator,
 }
@@ -87,18 +91,25 @@ struct Measured {
     inputs: Vec<Vec<u8>>,
     samples: BTreeMap<Scenario, Vec<Vec<Nanos>>>,
     overheads: Vec<Nanos>,
+    /// What it took to put a job of it behind another one; `None` where that was not measured.
+    commits: Option<Vec<Nanos>>,
 }
 
 impl Bench {
     pub(super) fn new(models: &[Subject], options: &ProfileOptions) -> Result<Self, Error> {
         let thread = ThreadOptions { spin: options.spin, realtime: options.realtime };
-        let streams = 1 + u32::from(options.uploads_ahead);
+        // Where inputs go ahead, those of the models do and so do the copies beside them.
+        let streams = 1 + 2 * u32::from(options.uploads_ahead);
         let (device, pace) = builder::device(options.device, options.memory, streams, thread)?;
         let mut memory =
             MemoryOrchestrator::new(builder::arena(&device, builder::libraries(models.len()))?);
         let (mut groups, mut preparations) = (Vec::new(), Vec::new());
         for (spec, view) in builder::views(&device, &options.partitions)? {
-            let streams = StreamPool::new(&view, 1)?;
+            let streams = if options.uploads_ahead {
+                StreamPool::uploading_ahead(&view, 1)?
+            } else {
+                StreamPool::new(&view, 1)?
+            };
             builder::set_up_workers(&view, &streams, &pace)?;
             let rests = device.kind() == DriverKind::Host;
             let granted = granted_to(&view);
@@ -127,7 +138,9 @@ impl Bench {
         }
         let fingerprint = DeviceFingerprint::of(device.capabilities());
         let clock = device.clock();
-        Ok(Self { context: device, device: fingerprint, clock, groups, _memory: memory })
+        let uploads_ahead = options.uploads_ahead;
+        let context = device;
+        Ok(Self { context, device: fingerprint, clock, groups, uploads_ahead, _memory: memory })
     }
 
     /// What the device says of itself now.
@@ -151,16 +164,21 @@ impl Bench {
         self.groups.iter_mut().try_for_each(|group| group.round(&*self.clock, None))
     }
 
-    /// The rounds of one block, for each partition in turn; `step` is told each that is kept.
+    /// The rounds of one block, for each partition in turn; `step` is told each that is kept. Where inputs
+    /// go ahead, as many rounds of such commits follow those in turns.
     pub(super) fn block(&mut self, block: Block, step: &mut impl FnMut()) -> Result<(), Error> {
         for place in 0..self.groups.len() {
             let mut others: Vec<&mut Group> = self.groups.iter_mut().collect();
             let measured = others.remove(place);
             if block.scenario == Scenario::Alone {
                 measured.alone(&*self.clock, block, step)?;
-            } else {
-                beside(others, &*self.clock, || measured.rounds(&*self.clock, block, step))?;
+                continue;
             }
+            let commits = self.uploads_ahead && block.scenario == Scenario::Turns;
+            beside(others, &*self.clock, || {
+                measured.rounds(&*self.clock, block, step)?;
+                if commits { measured.commits(&*self.clock, block.rounds) } else { Ok(()) }
+            })?;
         }
         Ok(())
     }
@@ -168,7 +186,6 @@ impl Bench {
     pub(super) fn evidence(
         self,
         subjects: &[Subject],
-        uploads_ahead: bool,
         environment: Environment,
         before: DeviceState,
     ) -> Result<Evidence, Error> {
@@ -186,7 +203,7 @@ impl Bench {
             });
             // Copies of nothing, where nobody has inputs, are as good as any.
             let size = group.copies.as_ref().map_or(Bytes::ZERO, CopyLoad::size);
-            let beside = uploads_ahead.then_some(size);
+            let beside = self.uploads_ahead.then_some(size);
             for measured in group.models {
                 let others = all[place].iter().filter(|other| **other != measured.name);
                 let (name, background) = (measured.name.clone(), others.cloned().collect());
@@ -299,7 +316,7 @@ impl Group {
         beside: Beside,
     ) -> Result<(), Error> {
         let busy = self.run(model, clock, keep, beside)?;
-        thread::sleep((busy / PAUSE_DIVISOR).max(PAUSE_MIN));
+        pause_after(busy);
         Ok(())
     }
 
@@ -342,6 +359,11 @@ impl Group {
         // Its models are measured next, perhaps.
         Ok(group.copies.as_ref().map_or(Ok(()), CopyLoad::drain)?)
     }
+}
+
+/// Rests as long as a measured job that took `busy` asks for.
+fn pause_after(busy: Duration) {
+    thread::sleep((busy / PAUSE_DIVISOR).max(PAUSE_MIN));
 }
 
 impl Beside {
@@ -390,7 +412,7 @@ impl Measured {
         let charge = MemoryLedger::new(total).charge(total).map_err(failed)?;
         let budget = ResourceBudget { memory: total, streams: 1, compute: Nanos::MAX };
         let context = ExecutionContext::new(model, budget, backend, slots, charge);
-        let (samples, overheads) = (BTreeMap::new(), Vec::new());
+        let (samples, overheads, commits) = (BTreeMap::new(), Vec::new(), None);
         Ok(Self {
             name,
             runtime,
@@ -403,6 +425,7 @@ impl Measured {
             inputs,
             samples,
             overheads,
+            commits,
         })
     }
 
@@ -434,6 +457,7 @@ impl Measured {
             samples: scenarios.remove(&Scenario::Turns).expect("turns were taken"),
             scenarios,
             overheads: self.overheads,
+            commits: self.commits,
         })
     }
 
