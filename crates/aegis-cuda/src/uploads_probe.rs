@@ -133,9 +133,10 @@ impl DeviceContext {
     /// and uploads on `uploads`, which are idle streams of this view.
     ///
     /// On `cuda` it copies for a few milliseconds, and takes half a megabyte of the device's memory, and
-    /// of page-locked memory, meanwhile; blocks throughout, for seconds at most. On `sim` the same is done
-    /// in a world of its own that has the [waits](crate::SimDevice::set_waits) of this one, whose time
-    /// stands still. Set-up, once for each view.
+    /// of page-locked memory, meanwhile; blocks throughout, and gives up on a round of more than two
+    /// seconds. On `sim` the same is done in a world of its own that has the
+    /// [waits](crate::SimDevice::set_waits) of this one, whose time stands still. Set-up, once for each
+    /// view.
     ///
     /// # Errors
     /// - As [`check_uploads_ahead`](Self::check_uploads_ahead).

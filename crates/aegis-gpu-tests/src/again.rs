@@ -9,8 +9,8 @@ use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use aegis_cuda::{
-    AgainEvents, Between, CudaStream, DeviceContext, DeviceError, EventStatus, ProbeMarks,
-    StageEvents, StageProbe, TestKernels, UploadEvents,
+    AgainEvents, Between, CudaStream, DeviceContext, DeviceError, EventStatus, ProbeJob,
+    ProbeMarks, StageEvents, StageProbe, TestKernels, UploadEvents,
 };
 use aegis_trace::{Bytes, Nanos};
 
@@ -120,11 +120,16 @@ fn rounds(device: &DeviceContext, between: Between) -> Outcome {
         Ok(StageProbe::capture(&kernels, &streams[0], job, middle, LENGTH, marks)?)
     };
     let probes = [probe(0)?, probe(1)?, probe(2)?];
+    let mut jobs = [job(device, 0)?, job(device, 0)?, job(device, 0)?];
     let mut queued = 0;
     let whole = time(|| {
         for round in 0..ROUNDS {
-            let was_queued = one(device, round, between, &probes, [&streams[0], &streams[1]]);
-            queued += usize::from(was_queued.map_err(|why| format!("round {round}: {why}"))?);
+            let fills = [0, 1, 2].map(|place| u8::try_from((3 * round + place) % 251 + 1));
+            for (job, fill) in jobs.iter_mut().zip(fills) {
+                job.input.fill(fill?);
+            }
+            let told = one(device, between, &probes, [&streams[0], &streams[1]], &mut jobs);
+            queued += usize::from(told.map_err(|why| format!("round {round}: {why}"))?);
         }
         Ok(())
     })?;
@@ -136,22 +141,20 @@ fn rounds(device: &DeviceContext, between: Between) -> Outcome {
 /// One round; whether the wait was still queued when its event was aimed at again.
 fn one(
     device: &DeviceContext,
-    round: usize,
     between: Between,
     [first, next, last]: &[StageProbe<'_>; 3],
     streams: [&CudaStream; 2],
+    jobs: &mut [ProbeJob; 3],
 ) -> Result<bool, Box<dyn Error>> {
     let [stage, behind] = [StageEvents::on(device)?, StageEvents::on(device)?];
     let (upload, plugged) = (UploadEvents::on(device)?, device.create_event()?);
     let events =
         AgainEvents { stage: &stage, between: &behind, upload: &upload, plugged: &plugged };
-    let fill = |place: usize| u8::try_from((3 * round + place) % 251 + 1).unwrap_or(1);
-    let mut jobs = [job(device, fill(0))?, job(device, fill(1))?, job(device, fill(2))?];
     let way = (LENGTH, PLUG, between);
-    let was_queued = first.run_again(streams, way, [next, last], events, &mut jobs)?;
+    let was_queued = first.run_again(streams, way, [next, last], events, jobs)?;
     for (place, job) in jobs.iter().enumerate() {
         let is_run = place != 1 || between == Between::Stage;
-        let expected = if is_run { fill(place) } else { 0 };
+        let expected = if is_run { job.input[0] } else { 0 };
         let wrong = job.output.iter().position(|byte| *byte != expected);
         require(wrong.is_none(), || format!("byte {wrong:?} of job {place} is not {expected}"))?;
     }

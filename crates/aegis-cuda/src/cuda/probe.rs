@@ -38,7 +38,7 @@ pub enum ProbeMarks {
 pub enum Between {
     /// The upload alone; the second stage waits for a kernel of this length.
     Kernel(Nanos),
-    /// The stage that waits for the upload, as look-ahead has it.
+    /// The stage that waits for the upload, put there while the first one runs.
     Stage,
 }
 
@@ -184,13 +184,17 @@ impl<'kernels> StageProbe<'kernels> {
             .and_then(|()| self.kernels.busy(stream, 1, lead))
             .and_then(|()| stream.between(events.stage, |stream| stream.enqueue_graph(&self.graph)))
             .and_then(|()| next.upload_behind(uploads, plug, events, next_job))
-            .and_then(|()| events.stage.ended().synchronize())
-            .and_then(|_| match between {
-                Between::Kernel(length) => self.kernels.busy(stream, 1, length),
+            .and_then(|()| match between {
+                Between::Kernel(_) => Ok(()),
                 Between::Stage => {
                     stream.wait_for(events.upload.ended())?;
                     stream.between(events.between, |stream| stream.enqueue_graph(&next.graph))
                 }
+            })
+            .and_then(|()| events.stage.ended().synchronize())
+            .and_then(|_| match between {
+                Between::Kernel(length) => self.kernels.busy(stream, 1, length),
+                Between::Stage => Ok(()),
             })
             .and_then(|()| stream.between(events.stage, |stream| stream.enqueue_graph(&last.graph)))
             .and_then(|()| events.plugged.query());
