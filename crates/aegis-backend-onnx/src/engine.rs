@@ -14,50 +14,34 @@
 //! output of the model.
 //!
 //! # Invariants
-//! 1. The stages of a model run one at a time, on whichever stream: each holds the lock of the
-//!    model's memory from its first copy to its last.
-//! 2. Every session is dropped before the buffers and the scratch it was bound to.
+//! 1. Every session is dropped before the buffers and the scratch it was bound to.
 
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aegis_backend_gpu::Prepared;
-use aegis_context::chain::{Chain, Direction, Room, SlotCopy, StageFace};
-use aegis_context::context::error_line;
+use aegis_context::chain::Chain;
 use aegis_context::foreign::Holding;
-use aegis_context::named::{self, Declared, Named};
+use aegis_context::host_stage::{HostStage, Program};
+use aegis_context::named::{Declared, Named};
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, ModelDescription, RuntimeBackend, TensorSpec, UploadsAhead};
-use aegis_cuda::{
-    CudaStream, DeviceArena, DeviceContext, HostWork, RefusedAllocation, SimConfig, WorkFault,
-};
+use aegis_cuda::{CudaStream, DeviceArena, DeviceContext, SimConfig};
 use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
-use aegis_trace::{Bytes, StageIndex, TensorId};
+use aegis_trace::{Bytes, StageIndex};
 
-use crate::ffi::{Binding, Place, ScratchRange, Served};
+use crate::ffi::{Binding, Place, ScratchRange};
 use crate::gpu::bound::Sessions;
 use crate::gpu::{self, Gpu};
 use crate::heap;
 use crate::library::Library;
-use crate::scratch::OVERREAD;
 use crate::session::{self, LoadedStage};
+use crate::tensors::{ALIGNMENT, FIRST_NAMED, PERSISTENT, ROOM, SCRATCH, chain_of, place_of};
 
 /// Runs in the measuring range: the first teaches ONNX Runtime the sizes, the later ones use what
 /// it learnt; both patterns count.
 const MEASURING_RUNS: usize = 3;
-
-/// The alignment of every planned tensor: what GPU runtimes expect, so plans carry over.
-pub(crate) const ALIGNMENT: u64 = 256;
-/// What every tensor with a name gets.
-pub(crate) const ROOM: Room = Room { alignment: ALIGNMENT, padding: Bytes(OVERREAD) };
-
-/// The tensor that stands for what the model keeps in the heap.
-pub(crate) const PERSISTENT: TensorId = TensorId::first(0);
-/// The tensor that stands for what its runs allocate.
-pub(crate) const SCRATCH: TensorId = TensorId::first(1);
-/// The number of the first tensor with a name.
-pub(crate) const FIRST_NAMED: u16 = 2;
 
 /// How to load a model.
 #[derive(Clone, Debug)]
@@ -88,7 +72,7 @@ pub struct OnnxBackend {
 /// Before and after the memory is known.
 enum State {
     Loaded(Vec<LoadedStage>),
-    Bound(Vec<Arc<StageWork>>),
+    Bound(Vec<Arc<HostStage<Run>>>),
     /// On a GPU the sessions are made again where the model is bound.
     MeasuredOnGpu {
         files: Vec<PathBuf>,
@@ -177,18 +161,18 @@ impl OnnxBackend {
         limit: Bytes,
     ) -> Result<(Vec<LoadedStage>, Bytes), BackendError> {
         let named = private_buffers(&self.chain.lifetimes(FIRST_NAMED, ROOM))?;
-        let scratch = ScratchRange::to_measure(limit).map_err(runtime)?;
+        let scratch = ScratchRange::to_measure(limit).map_err(BackendError::runtime)?;
         let memory = Arc::new(Mutex::new(Memory { named, scratch }));
-        let work = self.bind_stages(stages, &memory)?;
+        let mut runs = self.bind_stages(stages, &memory)?;
         for _ in 0..MEASURING_RUNS {
-            for stage in &work {
-                stage.execute()?;
+            for run in &mut runs {
+                run.run(&mut lock(&memory))?;
             }
         }
         let needed = lock(&memory).scratch.high_water();
         // The sessions outlive this memory, of which they kept nothing: a run that keeps some is an
         // error.
-        Ok((work.into_iter().map(StageWork::into_loaded).collect(), needed))
+        Ok((runs.into_iter().map(Run::into_loaded).collect(), needed))
     }
 
     /// The furthest end of any block of scratch in the runs since the model was bound; zero before.
@@ -197,7 +181,7 @@ impl OnnxBackend {
     pub fn scratch_used(&self) -> Bytes {
         match &self.state {
             State::Loaded(_) | State::MeasuredOnGpu { .. } => Bytes::ZERO,
-            State::Bound(stages) => lock(&stages[0].memory).scratch.high_water(),
+            State::Bound(stages) => stages[0].memory().scratch.high_water(),
             State::BoundOnGpu(prepared) => prepared.programs().scratch_used(),
         }
     }
@@ -225,8 +209,7 @@ impl OnnxBackend {
         &self,
         stages: Vec<LoadedStage>,
         memory: &Arc<Mutex<Memory>>,
-    ) -> Result<Vec<StageWork>, BackendError> {
-        let last = stages.len() - 1;
+    ) -> Result<Vec<Run>, BackendError> {
         let bind = |(index, stage): (usize, LoadedStage)| {
             let LoadedStage { file, session, inputs, outputs } = stage;
             let binding = {
@@ -236,16 +219,11 @@ impl OnnxBackend {
                 let gives = self.places(&self.chain.gives[index], &held)?;
                 {
                     let kind = self.library.environment().cpu_memory();
-                    Binding::new(kind, session, owner, &takes, &gives).map_err(runtime)?
+                    Binding::new(kind, session, owner, &takes, &gives)
+                        .map_err(BackendError::runtime)?
                 }
             };
-            Ok(StageWork {
-                run: Mutex::new(Run { binding, file, inputs, outputs }),
-                job: Mutex::new(None),
-                read: if index == 0 { self.chain.copies(Direction::In) } else { Vec::new() },
-                write: if index == last { self.chain.copies(Direction::Out) } else { Vec::new() },
-                memory: Arc::clone(memory),
-            })
+            Ok(Run { binding, file, inputs, outputs })
         };
         stages.into_iter().enumerate().map(bind).collect()
     }
@@ -323,10 +301,10 @@ impl RuntimeBackend for OnnxBackend {
                 return Err(unfit);
             }
         };
-        let scratch = ScratchRange::in_binding(binding, SCRATCH).map_err(runtime)?;
+        let scratch = ScratchRange::in_binding(binding, SCRATCH).map_err(BackendError::runtime)?;
         let memory = Arc::new(Mutex::new(Memory { named, scratch }));
-        let work = self.bind_stages(stages, &memory)?;
-        self.state = State::Bound(work.into_iter().map(Arc::new).collect());
+        let runs = self.bind_stages(stages, &memory)?;
+        self.state = State::Bound(HostStage::all(&self.chain, runs, &memory));
         Ok(())
     }
 
@@ -356,27 +334,11 @@ impl RuntimeBackend for OnnxBackend {
         let State::Bound(stages) = &self.state else {
             return Err(BackendError::BadBinding { reason: "the model is not bound".into() });
         };
-        let work = stages.get(usize::from(stage.0));
-        let work = work.ok_or_else(|| runtime(format!("the model has no stage {stage}")))?;
-        work.give(slot)?;
-        let queued: Arc<dyn HostWork> = Arc::<StageWork>::clone(work);
-        stream.enqueue_host(queued).inspect_err(|_| work.take_back())?;
-        Ok(())
+        HostStage::enqueue(stages, stage, slot, stream)
     }
 }
 
-/// One stage, ready to run any number of times.
-struct StageWork {
-    run: Mutex<Run>,
-    /// The job the next run belongs to; none while measuring.
-    job: Mutex<Option<Arc<JobSlot>>>,
-    read: Vec<SlotCopy>,
-    write: Vec<SlotCopy>,
-    // Dropped after `run`, whose binding points into it.
-    memory: Arc<Mutex<Memory>>,
-}
-
-/// What the stages of a model share. Who holds the lock runs.
+/// What the stages of a model share on the processor.
 struct Memory {
     /// The tensors with a name, in the chain's order.
     named: Vec<Named>,
@@ -392,77 +354,23 @@ struct Run {
     outputs: Vec<TensorSpec>,
 }
 
-impl StageWork {
-    /// Says whose job the next run is.
-    fn give(&self, slot: &Arc<JobSlot>) -> Result<(), BackendError> {
-        let mut job = lock(&self.job);
-        if job.is_some() {
-            return Err(runtime("the stage is enqueued already and has not begun".into()));
-        }
-        *job = Some(Arc::clone(slot));
-        Ok(())
-    }
-
-    /// Forgets the job of a run that was not enqueued.
-    fn take_back(&self) {
-        lock(&self.job).take();
-    }
-
-    /// Runs once, for the job if there is one. Every lock here is this model's own or its job's, and
-    /// free unless two of the model's stages were enqueued on different streams.
-    fn execute(&self) -> Result<(), BackendError> {
-        let job = lock(&self.job).take();
-        let Memory { named, scratch } = &mut *lock(&self.memory);
-        if let Some(job) = &job {
-            let io = job.io();
-            for copy in &self.read {
-                named[copy.tensor].own().write(0, &io.inputs()[copy.slot])?;
-            }
-        }
-        accept(lock(&self.run).binding.run(scratch).map_err(runtime)?)?;
-        if let Some(job) = &job {
-            let mut io = job.io();
-            for copy in &self.write {
-                named[copy.tensor].own().read(0, io.output_mut(copy.slot))?;
-            }
-        }
-        Ok(())
-    }
-
+impl Run {
     fn into_loaded(self) -> LoadedStage {
-        let Run { binding, file, inputs, outputs } =
-            self.run.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Self { binding, file, inputs, outputs } = self;
         LoadedStage { file, session: binding.into_session(), inputs, outputs }
     }
 }
 
-impl HostWork for StageWork {
-    fn run(&self) -> Result<(), WorkFault> {
-        self.execute().map_err(|error| {
-            let line = error_line(&error);
-            match error {
-                BackendError::OutOfScratch { requested, available } => {
-                    WorkFault::out_of_memory(RefusedAllocation { requested, available }, &*line)
-                }
-                other => WorkFault::new(other.category(), &*line),
-            }
-        })
-    }
-}
+impl Program for Run {
+    type Memory = Memory;
 
-/// What became of a run, on the host or enqueued on a GPU: its own result, unless its scratch was
-/// too small or it kept some.
-pub(crate) fn accept(served: Served<Result<(), String>>) -> Result<(), BackendError> {
-    let Served { result, refused, kept } = served;
-    if let Some(refused) = refused {
-        let (requested, available) = (refused.requested, refused.available);
-        return Err(BackendError::OutOfScratch { requested, available });
+    fn named(memory: &mut Memory) -> &mut [Named] {
+        &mut memory.named
     }
-    result.map_err(runtime)?;
-    if kept > Bytes::ZERO {
-        return Err(runtime(format!("it kept {kept} of scratch beyond its run")));
+
+    fn run(&mut self, memory: &mut Memory) -> Result<(), BackendError> {
+        self.binding.run(&mut memory.scratch).map_err(BackendError::runtime)?.accept()
     }
-    Ok(())
 }
 
 /// Buffers outside the device's arena, to measure in.
@@ -474,7 +382,9 @@ fn private_buffers(named: &[TensorLifetime]) -> Result<Vec<Named>, BackendError>
         let aligned = ranges
             .last()
             .and_then(|range: &std::ops::Range<u64>| range.end.checked_next_multiple_of(ALIGNMENT));
-        end = aligned.ok_or_else(|| runtime(format!("no memory holds {} more", lifetime.size)))?;
+        end = aligned.ok_or_else(|| {
+            BackendError::runtime(format!("no memory holds {} more", lifetime.size))
+        })?;
     }
     // A simulated device is memory without workers.
     let memory_limit = Bytes(end);
@@ -490,31 +400,6 @@ fn size_of(files: &[PathBuf]) -> Result<Bytes, BackendError> {
         Err(cause) => Err(BackendError::File { path: file.display().to_string(), cause }),
     };
     files.iter().map(size).sum()
-}
-
-/// The chain that loaded stages form.
-pub(crate) fn chain_of(stages: &[LoadedStage]) -> Result<Chain, BackendError> {
-    let faces: Vec<StageFace<'_>> = stages
-        .iter()
-        .map(|stage| StageFace { inputs: &stage.inputs, outputs: &stage.outputs })
-        .collect();
-    Chain::link(&faces)
-}
-
-/// The place of tensor `index` of `chain`, in `memory`.
-pub(crate) fn place_of<'a>(
-    chain: &'a Chain,
-    index: usize,
-    memory: named::Place<'a>,
-) -> Result<Place<'a>, BackendError> {
-    let spec = &chain.tensors[index].spec;
-    let dtype = session::element_of(spec.dtype)
-        .ok_or_else(|| runtime(format!("`{}` has no ONNX type", spec.name)))?;
-    Ok(Place { spec, dtype, memory })
-}
-
-pub(crate) fn runtime(reason: String) -> BackendError {
-    BackendError::Runtime { reason }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -37,6 +37,7 @@ pub mod heap;
 pub mod library;
 pub mod scratch;
 mod session;
+mod tensors;
 
 pub use engine::{LoadOptions, OnnxBackend};
 pub use gpu::Gpu;

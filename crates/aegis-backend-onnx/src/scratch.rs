@@ -15,6 +15,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use aegis_cuda::RefusedAllocation;
 use aegis_memory::FirstFit;
 use aegis_trace::Bytes;
 
@@ -46,22 +47,13 @@ pub(crate) fn note_spill() {
     SPILLED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// A request that did not fit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// What was asked for.
-    pub requested: Bytes,
-    /// What was free, though perhaps not in one piece.
-    pub available: Bytes,
-}
-
 /// Offsets within one range of scratch memory.
 #[derive(Debug)]
 pub struct Scratch {
     capacity: u64,
     alignment: u64,
     blocks: FirstFit,
-    refused: Option<Refused>,
+    refused: Option<RefusedAllocation>,
 }
 
 impl Scratch {
@@ -86,7 +78,8 @@ impl Scratch {
         let offset = self.blocks.alloc(size.saturating_add(OVERREAD), self.alignment);
         if offset.is_none() && self.refused.is_none() {
             let available = self.capacity - self.blocks.in_use();
-            self.refused = Some(Refused { requested: Bytes(size), available: Bytes(available) });
+            self.refused =
+                Some(RefusedAllocation { requested: Bytes(size), available: Bytes(available) });
         }
         offset
     }
@@ -98,7 +91,7 @@ impl Scratch {
 
     /// Ends a run: what was refused in it, and whether the runtime kept any block. All blocks are
     /// free afterwards.
-    pub fn end_run(&mut self) -> (Option<Refused>, Bytes) {
+    pub fn end_run(&mut self) -> (Option<RefusedAllocation>, Bytes) {
         let kept = Bytes(self.blocks.in_use());
         if kept > Bytes::ZERO {
             self.blocks.reset();
@@ -107,7 +100,7 @@ impl Scratch {
     }
 
     /// What was refused since it was last asked, where blocks stay: the first request.
-    pub fn take_refused(&mut self) -> Option<Refused> {
+    pub fn take_refused(&mut self) -> Option<RefusedAllocation> {
         self.refused.take()
     }
 
@@ -128,7 +121,7 @@ mod tests {
         assert_eq!(scratch.alloc(100), Some(0));
         assert_eq!(scratch.alloc(100), Some(128));
         assert_eq!(scratch.alloc(100), None);
-        let refused = Refused { requested: Bytes(100), available: Bytes(56) };
+        let refused = RefusedAllocation { requested: Bytes(100), available: Bytes(56) };
         assert_eq!(scratch.end_run(), (Some(refused), Bytes(200)));
         assert_eq!(scratch.end_run(), (None, Bytes(0)));
         assert_eq!(scratch.alloc(256), Some(0));

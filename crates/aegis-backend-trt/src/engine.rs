@@ -17,32 +17,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use aegis_backend_gpu::{Memory, Prepared};
-use aegis_context::chain::{Chain, Room};
+use aegis_context::chain::Chain;
 use aegis_context::foreign::Holding;
 use aegis_context::named::Declared;
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, ModelDescription, RuntimeBackend, UploadsAhead};
 use aegis_cuda::CudaStream;
 use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
-use aegis_trace::{Bytes, StageIndex, TensorId};
+use aegis_trace::{Bytes, StageIndex};
 
 use crate::gpu::Gpu;
 use crate::gpu::bound::{Engines, Request, prepare};
 use crate::gpu::load::{Measured, measure};
 use crate::library::{Library, RUNTIME};
-
-/// The alignment of every planned tensor: what CUDA asks of memory that textures are made of, which is
-/// what the library asks of its scratch.
-pub(crate) const ALIGNMENT: u64 = 512;
-/// How tensors with a name are cut: the library reads nothing beyond their end.
-pub(crate) const ROOM: Room = Room { alignment: ALIGNMENT, padding: Bytes::ZERO };
-
-/// The tensor that stands for what the engines keep.
-pub(crate) const PERSISTENT: TensorId = TensorId::first(0);
-/// The tensor that stands for the scratch of their runs.
-pub(crate) const SCRATCH: TensorId = TensorId::first(1);
-/// The number of the first tensor with a name.
-pub(crate) const FIRST_NAMED: u16 = 2;
+use crate::tensors::{ALIGNMENT, FIRST_NAMED, PERSISTENT, ROOM, SCRATCH};
 
 /// How to load a model.
 #[derive(Clone, Debug)]

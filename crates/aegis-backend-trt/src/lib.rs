@@ -37,6 +37,8 @@ pub mod mock;
 mod persistent;
 #[cfg(feature = "rtx")]
 mod refusal;
+#[cfg(feature = "rtx")]
+mod tensors;
 
 #[cfg(feature = "rtx")]
 pub use self::build::{BuildOptions, BuiltEngine, build_engine};

@@ -12,6 +12,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use aegis_cuda::RefusedAllocation;
 use aegis_trace::Bytes;
 
 /// What blocks begin at a multiple of: what CUDA's own allocator gives at least.
@@ -28,14 +29,7 @@ pub(crate) struct Persistent {
 struct Books {
     length: u64,
     taken: u64,
-    refused: Option<Refused>,
-}
-
-/// A request that was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refused {
-    pub(crate) requested: Bytes,
-    pub(crate) available: Bytes,
+    refused: Option<RefusedAllocation>,
 }
 
 impl Persistent {
@@ -56,7 +50,9 @@ impl Persistent {
             }
             None => {
                 let available = Bytes(books.length - books.taken);
-                books.refused.get_or_insert(Refused { requested: Bytes(size), available });
+                books
+                    .refused
+                    .get_or_insert(RefusedAllocation { requested: Bytes(size), available });
                 None
             }
         }
@@ -85,7 +81,7 @@ impl Persistent {
     }
 
     /// The first request that was refused since it was last asked.
-    pub(crate) fn take_refused(&self) -> Option<Refused> {
+    pub(crate) fn take_refused(&self) -> Option<RefusedAllocation> {
         self.books().refused.take()
     }
 
@@ -129,7 +125,7 @@ mod tests {
         let range = Persistent::new(START, Bytes(512));
         assert_eq!(range.request(256, 256), Some(START));
         assert_eq!((range.request(257, 256), range.request(u64::MAX, 1)), (None, None));
-        let refused = Refused { requested: Bytes(257), available: Bytes(256) };
+        let refused = RefusedAllocation { requested: Bytes(257), available: Bytes(256) };
         assert_eq!((range.take_refused(), range.take_refused()), (Some(refused), None));
         assert_eq!(range.request(256, 256), Some(START + 256), "what fits still does");
     }

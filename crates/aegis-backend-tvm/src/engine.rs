@@ -13,46 +13,30 @@
 //! Each module is one stage, linked by the names of tensors as in `aegis_context::chain`.
 //!
 //! # Invariants
-//! 1. The stages of a model run one at a time, on whichever stream: each holds the lock of the
-//!    model's memory from its first copy to its last.
-//! 2. Every program is dropped before the memory it was made in.
+//! 1. Every program is dropped before the memory it was made in.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use aegis_backend_gpu::Prepared;
-use aegis_context::chain::{Chain, Direction, Room, SlotCopy, StageFace};
-use aegis_context::context::error_line;
+use aegis_context::chain::Chain;
 use aegis_context::foreign::Holding;
+use aegis_context::host_stage::HostStage;
 use aegis_context::named::Declared;
 use aegis_context::slot::JobSlot;
 use aegis_context::{BackendError, ModelDescription, RuntimeBackend, UploadsAhead};
-use aegis_cuda::{
-    CudaStream, DeviceArena, DeviceContext, HostWork, RefusedAllocation, SimConfig, WorkFault,
-};
+use aegis_cuda::{CudaStream, DeviceArena, DeviceContext, SimConfig};
 use aegis_memory::{Lifespan, MemoryBinding, TensorClass, TensorLifetime};
-use aegis_trace::{Bytes, StageIndex, TensorId};
+use aegis_trace::{Bytes, StageIndex};
 
-use crate::ffi::{Module, Program, ScratchRange, Served, heap_in_use};
+use crate::ffi::{Module, Program, ScratchRange, heap_in_use};
+use crate::files::{Files, load_module};
 use crate::gpu::bound::Machines;
 use crate::gpu::{self, Gpu};
 use crate::library::Library;
 use crate::manifest::{Machine, Manifest};
 use crate::place::{self, Memory};
-
-/// The alignment of every planned tensor.
-pub(crate) const ALIGNMENT: u64 = 256;
-/// How the tensors with names are cut: TVM's kernels read nothing beyond a tensor's end.
-pub(crate) const ROOM: Room = Room { alignment: ALIGNMENT, padding: Bytes::ZERO };
-
-/// The weights of all stages.
-pub(crate) const WEIGHTS: TensorId = TensorId::first(0);
-/// What runs allocate.
-pub(crate) const SCRATCH: TensorId = TensorId::first(1);
-/// What stands for what TVM keeps in the heap; on the processor alone.
-const HEAP: TensorId = TensorId::first(2);
-/// The number of the first tensor with a name.
-pub(crate) const FIRST_NAMED: u16 = 3;
+use crate::tensors::{ALIGNMENT, FIRST_NAMED, HEAP, ROOM, SCRATCH, WEIGHTS};
 
 /// How to load a model.
 #[derive(Clone, Debug)]
@@ -82,14 +66,8 @@ pub struct TvmBackend {
 /// Before and after the memory is known.
 enum State {
     Loaded(Vec<Module>),
-    Bound(Vec<Arc<StageWork>>),
+    Bound(Vec<Arc<HostStage<Program>>>),
     BoundOnGpu(Box<Prepared<Machines>>),
-}
-
-/// What the files of a model promise together.
-pub(crate) struct Files {
-    pub(crate) manifests: Vec<Manifest>,
-    pub(crate) chain: Chain,
 }
 
 impl TvmBackend {
@@ -120,7 +98,8 @@ impl TvmBackend {
         let whole = 0..arena.size().0;
         let measured =
             place::measure(&files, modules, &arena, whole, |program, scratch, learn| {
-                if learn { program.learn(scratch) } else { program.run(scratch) }.map_err(runtime)
+                if learn { program.learn(scratch) } else { program.run(scratch) }
+                    .map_err(BackendError::runtime)
             })?;
         let mut backend = Self::of(files, library, None);
         backend.memory = backend.requirements(measured.scratch, kept);
@@ -169,7 +148,7 @@ impl TvmBackend {
     pub fn scratch_used(&self) -> Bytes {
         match &self.state {
             State::Loaded(_) => Bytes::ZERO,
-            State::Bound(stages) => lock(&stages[0].memory).scratch.high_water(),
+            State::Bound(stages) => stages[0].memory().scratch.high_water(),
             State::BoundOnGpu(prepared) => prepared.programs().scratch_used(),
         }
     }
@@ -206,48 +185,9 @@ impl TvmBackend {
     ) -> Result<(), BackendError> {
         let programs = place::programs(&self.manifests, &self.chain, modules, &mut memory)?;
         let memory = Arc::new(Mutex::new(memory));
-        let last = programs.len() - 1;
-        let work = |(index, program): (usize, Program)| {
-            Arc::new(StageWork {
-                program: Mutex::new(program),
-                job: Mutex::new(None),
-                read: if index == 0 { self.chain.copies(Direction::In) } else { Vec::new() },
-                write: if index == last { self.chain.copies(Direction::Out) } else { Vec::new() },
-                memory: Arc::clone(&memory),
-            })
-        };
-        self.state = State::Bound(programs.into_iter().enumerate().map(work).collect());
+        self.state = State::Bound(HostStage::all(&self.chain, programs, &memory));
         Ok(())
     }
-}
-
-impl Files {
-    fn read(files: &[PathBuf], machine: Machine) -> Result<Self, BackendError> {
-        if files.is_empty() {
-            let (path, reason) = ("a model of no files".into(), "it has no stage".into());
-            return Err(BackendError::BadModel { path, reason });
-        }
-        let read = |file: &PathBuf| {
-            let manifest = Manifest::of(file)?;
-            manifest.check_machine(machine)?;
-            Ok(manifest)
-        };
-        let manifests: Vec<Manifest> =
-            files.iter().map(read).collect::<Result<_, BackendError>>()?;
-        let faces: Vec<StageFace<'_>> = manifests
-            .iter()
-            .map(|manifest| StageFace { inputs: &manifest.inputs, outputs: &manifest.outputs })
-            .collect();
-        let chain = Chain::link(&faces)?;
-        Ok(Self { manifests, chain })
-    }
-}
-
-/// Loads the module of `manifest` for the processor, or for GPU `gpu`.
-pub(crate) fn load_module(manifest: &Manifest, gpu: Option<u16>) -> Result<Module, BackendError> {
-    let contents = manifest.read_module()?;
-    let path = manifest.module_path().display().to_string();
-    Module::load(&contents, gpu).map_err(|reason| BackendError::BadModel { path, reason })
 }
 
 /// Before the fields go, in their order.
@@ -334,88 +274,8 @@ impl RuntimeBackend for TvmBackend {
                 return Err(BackendError::BadBinding { reason: "the model is not bound".into() });
             }
         };
-        let work = stages.get(usize::from(stage.0));
-        let work = work.ok_or_else(|| runtime(format!("the model has no stage {stage}")))?;
-        work.give(slot)?;
-        let queued: Arc<dyn HostWork> = Arc::<StageWork>::clone(work);
-        stream.enqueue_host(queued).inspect_err(|_| work.take_back())?;
-        Ok(())
+        HostStage::enqueue(stages, stage, slot, stream)
     }
-}
-
-/// One stage on the processor, ready to run any number of times.
-struct StageWork {
-    program: Mutex<Program>,
-    /// The job the next run belongs to.
-    job: Mutex<Option<Arc<JobSlot>>>,
-    read: Vec<SlotCopy>,
-    write: Vec<SlotCopy>,
-    // Dropped after the program, which points into it.
-    memory: Arc<Mutex<Memory>>,
-}
-
-impl StageWork {
-    /// Says whose job the next run is.
-    fn give(&self, slot: &Arc<JobSlot>) -> Result<(), BackendError> {
-        let mut job = lock(&self.job);
-        if job.is_some() {
-            return Err(runtime("the stage is enqueued already and has not begun".into()));
-        }
-        *job = Some(Arc::clone(slot));
-        Ok(())
-    }
-
-    /// Forgets the job of a run that was not enqueued.
-    fn take_back(&self) {
-        lock(&self.job).take();
-    }
-
-    /// Runs once. Every lock here is this model's own or its job's, and free unless two of the model's
-    /// stages were enqueued on different streams.
-    fn execute(&self) -> Result<(), BackendError> {
-        let job = lock(&self.job).take().ok_or_else(|| runtime("it has no job".into()))?;
-        let Memory { named, scratch, .. } = &mut *lock(&self.memory);
-        {
-            let io = job.io();
-            for copy in &self.read {
-                named[copy.tensor].own().write(0, &io.inputs()[copy.slot])?;
-            }
-        }
-        accept(lock(&self.program).run(scratch).map_err(runtime)?)?;
-        let mut io = job.io();
-        for copy in &self.write {
-            named[copy.tensor].own().read(0, io.output_mut(copy.slot))?;
-        }
-        Ok(())
-    }
-}
-
-impl HostWork for StageWork {
-    fn run(&self) -> Result<(), WorkFault> {
-        self.execute().map_err(|error| {
-            let line = error_line(&error);
-            match error {
-                BackendError::OutOfScratch { requested, available } => {
-                    WorkFault::out_of_memory(RefusedAllocation { requested, available }, &*line)
-                }
-                other => WorkFault::new(other.category(), &*line),
-            }
-        })
-    }
-}
-
-/// What became of a run: its own result, unless its scratch was too small or it kept some.
-pub(crate) fn accept(served: Served<Result<(), String>>) -> Result<(), BackendError> {
-    let Served { result, refused, kept } = served;
-    if let Some(refused) = refused {
-        let (requested, available) = (refused.requested, refused.available);
-        return Err(BackendError::OutOfScratch { requested, available });
-    }
-    result.map_err(runtime)?;
-    if kept > Bytes::ZERO {
-        return Err(runtime(format!("it kept {kept} of scratch beyond its run")));
-    }
-    Ok(())
 }
 
 /// Memory outside the device's arena to measure in: address space, backed where it is touched.
@@ -435,14 +295,6 @@ fn size_of(files: &[PathBuf]) -> Result<Bytes, BackendError> {
         Err(cause) => Err(BackendError::File { path: file.display().to_string(), cause }),
     };
     files.iter().map(size).sum()
-}
-
-pub(crate) fn runtime(reason: String) -> BackendError {
-    BackendError::Runtime { reason }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -492,14 +344,14 @@ mod tests {
     #[test]
     fn a_run_beyond_its_scratch_ends_with_numbers_and_the_next_is_whole() {
         let (_arena, _buffers, mut program, mut scratch) = program(64 << 10);
-        accept(program.learn(&mut scratch).expect("nobody else runs")).expect("it fits");
-        accept(program.run(&mut scratch).expect("nobody else runs")).expect("it fits");
+        program.learn(&mut scratch).expect("nobody else runs").accept().expect("it fits");
+        program.run(&mut scratch).expect("nobody else runs").accept().expect("it fits");
         let needed = scratch.high_water();
         assert!(needed > Bytes::ZERO, "two hidden layers need storage");
 
         let (_arena, _buffers, mut program, mut small) = self::program(0);
         let served = program.run(&mut small).expect("nobody else runs");
-        let error = accept(served).expect_err("nothing fits");
+        let error = served.accept().expect_err("nothing fits");
         let BackendError::OutOfScratch { requested, available } = error else { panic!("{error}") };
         assert!(requested > Bytes::ZERO && available == Bytes::ZERO);
     }
@@ -507,10 +359,10 @@ mod tests {
     #[test]
     fn the_heap_does_not_grow_with_the_runs() {
         let (_arena, _buffers, mut program, mut scratch) = program(64 << 10);
-        accept(program.learn(&mut scratch).expect("nobody else runs")).expect("it fits");
+        program.learn(&mut scratch).expect("nobody else runs").accept().expect("it fits");
         let mut run = |times: usize| {
             for _ in 0..times {
-                accept(program.run(&mut scratch).expect("nobody else runs")).expect("it fits");
+                program.run(&mut scratch).expect("nobody else runs").accept().expect("it fits");
             }
             heap_in_use().0
         };

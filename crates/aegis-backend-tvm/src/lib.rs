@@ -31,10 +31,12 @@
 pub mod engine;
 #[allow(unsafe_code, reason = "the foreign calls are here, and only here")]
 mod ffi;
+mod files;
 pub mod gpu;
 pub mod library;
 pub mod manifest;
 mod place;
+mod tensors;
 
 pub use engine::{LoadOptions, TvmBackend};
 pub use gpu::Gpu;

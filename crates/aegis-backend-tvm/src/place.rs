@@ -4,15 +4,16 @@ use std::ops::Range;
 
 use aegis_context::chain::{Chain, Direction};
 use aegis_context::named::{Named, missing};
-use aegis_context::{BackendError, TensorSpec, sample};
+use aegis_context::{BackendError, Served, TensorSpec, host_stage, sample};
 use aegis_cuda::{DeviceArena, DeviceBuffer, SharedRegion, interop};
 use aegis_memory::MemoryBinding;
 use aegis_trace::Bytes;
 
-use crate::engine::{ALIGNMENT, FIRST_NAMED, Files, ROOM, accept, runtime};
-use crate::ffi::{Module, Place, PlaceMemory, Program, ScratchRange, Served};
+use crate::ffi::{Module, Place, PlaceMemory, Program, ScratchRange};
+use crate::files::Files;
 use crate::gpu::Gpu;
 use crate::manifest::Manifest;
+use crate::tensors::{ALIGNMENT, FIRST_NAMED, ROOM};
 
 /// Runs while a model is measured; all ask for the same, unless code of the module's own keeps state.
 const MEASURING_RUNS: usize = 2;
@@ -38,6 +39,18 @@ impl Memory {
     fn place(&self, index: usize, name: &str) -> Result<PlaceMemory<'_>, BackendError> {
         let region = |id| self.binding.as_ref().and_then(|binding| binding.region(id));
         Ok(PlaceMemory::Whole(self.named[index].place(name, region)?))
+    }
+}
+
+impl host_stage::Program for Program {
+    type Memory = Memory;
+
+    fn named(memory: &mut Memory) -> &mut [Named] {
+        &mut memory.named
+    }
+
+    fn run(&mut self, memory: &mut Memory) -> Result<(), BackendError> {
+        self.run(&mut memory.scratch).map_err(BackendError::runtime)?.accept()
     }
 }
 
@@ -81,7 +94,7 @@ pub(crate) fn programs(
             inputs.push(Place { spec, memory: PlaceMemory::Part(buffer, starts[stage] + offset) });
         }
         let outputs = places(&chain.gives[stage])?;
-        Program::new(module, &inputs, &outputs).map_err(runtime)
+        Program::new(module, &inputs, &outputs).map_err(BackendError::runtime)
     };
     modules.into_iter().enumerate().map(program).collect()
 }
@@ -127,12 +140,12 @@ pub(crate) fn measure(
     let mut programs = programs(manifests, chain, modules, &mut memory)?;
     // What a run takes before its outputs lie where they belong is no part of the requirement.
     for program in &mut programs {
-        accept(run(program, &mut memory.scratch, true)?)?;
+        run(program, &mut memory.scratch, true)?.accept()?;
     }
     memory.scratch = range();
     for _ in 0..MEASURING_RUNS {
         for program in &mut programs {
-            accept(run(program, &mut memory.scratch, false)?)?;
+            run(program, &mut memory.scratch, false)?.accept()?;
         }
     }
     let scratch = memory.scratch.high_water();

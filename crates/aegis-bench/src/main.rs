@@ -131,6 +131,10 @@ enum Command {
         /// Percent of the time.
         #[arg(long, default_value_t = 91, value_parser = clap::value_parser!(u64).range(1..=100))]
         load: u64,
+        /// Write the workload with these periods to this file, and a copy of the evidence beside it: in
+        /// the folder of the workload, so that its paths hold.
+        #[arg(long, value_name = "FILE")]
+        write: Option<PathBuf>,
     },
     /// Measure the headline and every baseline, one after the other, and report.
     Compare {
@@ -232,8 +236,8 @@ fn run(arguments: Arguments) -> anyhow::Result<Answer> {
             Ok(Parts { results: &results, change: &change }.faults(&workload, length))
         }
         Command::Runtimes { workload, runs } => side_by_side(&workload, &change, runs, &results),
-        Command::Tune { workload, load } => {
-            tune::run(&workload, &change, load).map(|()| Answer::Yes)
+        Command::Tune { workload, load, write } => {
+            tune::run(&workload, &change, load, write.as_deref()).map(|()| Answer::Yes)
         }
         Command::Compare { workload, length, runs } => {
             Parts { results: &results, change: &change }.compare(&workload, length, runs)

@@ -4,11 +4,15 @@
 //! of a millisecond. The largest load that does not exceed the wanted one is searched by bisection
 //! over the factor, since load falls as it grows. The load is the mean time on the device by the
 //! period: what the device is busy, and not what admission charges, which is printed beside it.
+//! Where a file is named, the workload with these periods is written there.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use aegis::Nanos;
+
 use crate::costs::{self, Cost};
-use crate::variant::{Change, Variant};
+use crate::variant::{self, Change, Variant};
 
 /// Periods are multiples of this.
 const GRAIN: u64 = 100_000;
@@ -48,11 +52,17 @@ fn load_ppm(loads: &[Load], factor: u64, time: fn(&Load) -> u64) -> u64 {
     loads.iter().map(|load| (time(load) * 1_000_000).div_ceil(load.scaled(factor))).sum()
 }
 
-/// Prints periods that load the device to at most `percent`.
+/// Prints periods that load the device to at most `percent`, and writes the workload that has them to
+/// `into`, with the evidence beside it.
 ///
 /// # Errors
-/// The workload has no evidence of its device.
-pub(crate) fn run(workload: &Path, change: &Change, percent: u64) -> anyhow::Result<()> {
+/// The workload has no evidence of its device, or `into` is in another folder or cannot be written.
+pub(crate) fn run(
+    workload: &Path,
+    change: &Change,
+    percent: u64,
+    into: Option<&Path>,
+) -> anyhow::Result<()> {
     let variant = Variant::open(workload, change)?;
     let loads = loads(&variant)?;
     let factor = search(&loads, percent * 10_000);
@@ -79,6 +89,11 @@ pub(crate) fn run(workload: &Path, change: &Change, percent: u64) -> anyhow::Res
     if busy(FACTORS.start) < percent * 10_000 {
         println!("the shortest periods of the classes load the device less than asked");
     }
+    let Some(into) = into else { return Ok(()) };
+    let scaled = |load: &Load| (load.name.clone(), Nanos(load.scaled(factor)));
+    let periods: BTreeMap<_, _> = loads.iter().map(scaled).collect();
+    variant::write_with_periods(workload, &periods, into)?;
+    println!("wrote {}", into.display());
     Ok(())
 }
 

@@ -4,11 +4,12 @@
 //! folder, with a copy of the evidence, which is by model and stays true. Both are gone when the
 //! [`Variant`] is dropped.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use aegis::{Nanos, Pipeline};
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use toml::{Table, Value};
 
 /// What is changed.
@@ -98,6 +99,44 @@ fn remove(made: &[PathBuf]) {
     for path in made {
         drop(fs::remove_file(path));
     }
+}
+
+/// Writes the workload at `path` to `into` with the `periods` of its models by name, and a copy of the
+/// evidence beside it. What stood in comments is not in it.
+///
+/// # Errors
+/// A file cannot be read or written, `into` is the workload itself, or in another folder: the paths of
+/// the models would not hold there.
+pub(crate) fn write_with_periods(
+    path: &Path,
+    periods: &BTreeMap<String, Nanos>,
+    into: &Path,
+) -> anyhow::Result<()> {
+    let folder = |of: &Path| {
+        let parent = of.parent().filter(|parent| !parent.as_os_str().is_empty());
+        fs::canonicalize(parent.unwrap_or(Path::new("."))).with_context(|| of.display().to_string())
+    };
+    let is_beside = folder(path)? == folder(into)? && path.file_name() != into.file_name();
+    ensure!(
+        is_beside && into.extension().is_some_and(|extension| extension == "toml"),
+        "{} must be another .toml file in the folder of {}, to which its paths are relative",
+        into.display(),
+        path.display()
+    );
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let mut table: Table = text.parse().with_context(|| path.display().to_string())?;
+    for model in models(&mut table) {
+        let period = model.get("name").and_then(Value::as_str).and_then(|name| periods.get(name));
+        if let Some(period) = period {
+            model.insert("period".into(), Value::String(format!("{}ns", period.as_nanos())));
+        }
+    }
+    let text = format!("# Written by `aegis-bench tune`.\n\n{}", toml::to_string(&table)?);
+    fs::write(into, text).with_context(|| into.display().to_string())?;
+    let evidence = path.with_extension("evidence.json");
+    fs::copy(&evidence, into.with_extension("evidence.json"))
+        .with_context(|| evidence.display().to_string())?;
+    Ok(())
 }
 
 fn changed(mut table: Table, change: &Change) -> Table {
@@ -207,5 +246,26 @@ mod tests {
         let models = table["model"].as_array().expect("models");
         assert_eq!((models.len(), models[0]["deadline"].as_str()), (1, Some("4ms")));
         assert_eq!(models[0]["budget"]["memory"].as_str(), Some("1MiB"));
+    }
+
+    #[test]
+    fn a_workload_is_written_with_other_periods_beside_its_own_file_only() {
+        let (folder, elsewhere) = (tempfile::tempdir(), tempfile::tempdir());
+        let (folder, elsewhere) = (folder.expect("a folder"), elsewhere.expect("a folder"));
+        let (folder, elsewhere) = (folder.path(), elsewhere.path());
+        let [from, into] = ["w.toml", "other.toml"].map(|name| folder.join(name));
+        fs::write(&from, TEXT).expect("written");
+        fs::write(folder.join("w.evidence.json"), "{}").expect("written");
+        let periods = BTreeMap::from([("b".to_owned(), Nanos(7_100_000))]);
+        write_with_periods(&from, &periods, &into).expect("it is beside");
+        let written = fs::read_to_string(&into).expect("there");
+        let table: Table = written.parse().expect("it is TOML");
+        let period = |index: usize| table["model"][index]["period"].as_str();
+        assert_eq!((period(0), period(1)), (Some("5ms"), Some("7100000ns")));
+        assert!(folder.join("other.evidence.json").is_file());
+        for refused in [from.clone(), elsewhere.join("other.toml"), folder.join("other")] {
+            let said = write_with_periods(&from, &periods, &refused).expect_err("not beside");
+            assert!(said.to_string().contains("must be another .toml file"), "{said}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::output::print;
 use crate::split::Split;
 use crate::table::{self, mib, ms, ms_down, or_dash, percent_up};
 use crate::written::{self, Written};
-use crate::{Answer, chains, charges, memory, run};
+use crate::{Answer, chains, charges, memory};
 
 #[derive(Args)]
 pub(crate) struct CheckArgs {
@@ -48,7 +48,7 @@ const OFFERS_SHOWN: usize = 6;
 pub(crate) fn run(args: &CheckArgs) -> Result<Answer> {
     let pipeline = Pipeline::open(&args.workload)?;
     let named = [("--certificate", &args.certificate), ("--poet", &args.poet)];
-    written::overwrites_nothing(&Written::of(&named), run::inputs(&pipeline))?;
+    written::overwrites_nothing(&Written::of(&named), written::inputs(&pipeline))?;
     let (runtime, verdicts) = pipeline.check()?;
     let chains = pipeline.chains(&runtime, &verdicts);
     if args.sensitivity {

@@ -16,7 +16,6 @@ use crate::charges;
 use crate::histogram;
 use crate::memory;
 use crate::output::print;
-use crate::run;
 use crate::table::{self, mib, ms};
 use crate::written::{self, Written};
 
@@ -41,7 +40,7 @@ pub(crate) fn run(args: &ProfileArgs) -> Result<Answer> {
         let whole = pipeline.unsplit();
         pipeline = whole.context("the device is not split; leave --whole out")?;
     }
-    written::overwrites_nothing(&Written::of(&[("--plot", &args.plot)]), run::inputs(&pipeline))?;
+    written::overwrites_nothing(&Written::of(&[("--plot", &args.plot)]), written::inputs(&pipeline))?;
     if let Some(path) = &args.plot {
         // Better known before minutes of measuring than after.
         fs::write(path, []).with_context(|| path.display().to_string())?;

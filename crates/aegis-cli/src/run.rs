@@ -3,7 +3,7 @@
 #[cfg(feature = "tui")]
 use std::cell::RefCell;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -101,16 +101,7 @@ fn trace_file(path: &str) -> Result<TraceSink, UnknownFormat> {
 /// Refuses traces that would overwrite what the command reads, or each other.
 fn overwrites_nothing(pipeline: &Pipeline, traces: &[TraceSink]) -> Result<()> {
     let outputs = traces.iter().map(|trace| Written { by: "the trace", path: &trace.path });
-    written::overwrites_nothing(&outputs.collect::<Vec<_>>(), inputs(pipeline))
-}
-
-/// The files that a workload stands for: itself, its evidence and those of its models.
-pub(crate) fn inputs(pipeline: &Pipeline) -> impl Iterator<Item = &Path> {
-    let workload = pipeline.workload();
-    let models = workload.models.iter().flat_map(|model| model.backend.files());
-    [workload.source.path.as_path(), pipeline.evidence_path()]
-        .into_iter()
-        .chain(models.map(|file| file.path.as_path()))
+    written::overwrites_nothing(&outputs.collect::<Vec<_>>(), written::inputs(pipeline))
 }
 
 /// Everything one run has to say.

@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use aegis::Pipeline;
 use anyhow::{Result, ensure};
 
 /// A file that a command is about to write.
@@ -38,6 +39,15 @@ enum Identity {
     In(u64, u64, OsString),
     /// In no folder that is there, so that writing it fails.
     Nowhere(PathBuf),
+}
+
+/// The files that a workload stands for: itself, its evidence and those of its models.
+pub(crate) fn inputs(pipeline: &Pipeline) -> impl Iterator<Item = &Path> {
+    let workload = pipeline.workload();
+    let models = workload.models.iter().flat_map(|model| model.backend.files());
+    [workload.source.path.as_path(), pipeline.evidence_path()]
+        .into_iter()
+        .chain(models.map(|file| file.path.as_path()))
 }
 
 /// Refuses outputs of which one is a file of `read`, or the same file as another. Devices and pipes,

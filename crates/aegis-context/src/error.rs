@@ -118,6 +118,12 @@ pub enum BackendError {
 }
 
 impl BackendError {
+    /// The runtime failed, and said `reason`.
+    #[must_use]
+    pub fn runtime(reason: String) -> Self {
+        Self::Runtime { reason }
+    }
+
     /// What the caller can do.
     #[must_use]
     pub fn category(&self) -> Category {

@@ -41,6 +41,9 @@ pub struct Driven {
     pub model: ModelHandle,
     /// Time between two submissions.
     pub period: Nanos,
+    /// How much later than due jobs may be submitted. Where it is more than zero they are said to be
+    /// released when they were due: late submissions then do not make what follows late.
+    pub jitter: Nanos,
     /// The inputs of every job.
     pub inputs: Vec<Tensor>,
     /// Whether jobs that are turned away are of no concern: a model of best effort that cannot keep
@@ -49,6 +52,12 @@ pub struct Driven {
 }
 
 impl Driven {
+    /// The same with jobs that may be submitted `jitter` later than due.
+    #[must_use]
+    pub fn released_within(self, jitter: Nanos) -> Self {
+        Self { jitter, ..self }
+    }
+
     /// The same without concern for jobs that are turned away.
     #[must_use]
     pub fn best_effort(self) -> Self {
@@ -60,7 +69,7 @@ impl Driven {
     #[must_use]
     pub fn with_sample_inputs(model: ModelHandle, period: Nanos) -> Self {
         let inputs = model.description().inputs.iter().map(sample_input).collect();
-        Self { model, period, inputs, best_effort: false }
+        Self { model, period, jitter: Nanos::ZERO, inputs, best_effort: false }
     }
 }
 
@@ -337,7 +346,7 @@ impl Generator {
                 continue;
             }
             due.pop();
-            self.submit(index);
+            self.submit(index, at);
             let period = self.models[index].period;
             let next = next_point(at, period, self.clock.now().min(last));
             left_out += (next - at) / period - 1;
@@ -350,12 +359,14 @@ impl Generator {
         Ran { start, left_out: left_out + late, cut_off }
     }
 
-    fn submit(&mut self, index: usize) {
+    /// Submits the job of the model at `index` that was due at `due`.
+    fn submit(&mut self, index: usize, due: Timestamp) {
         let driven = &self.models[index];
         if let Under::Watch(jobs) = &mut self.jobs[index] {
             jobs.retain(|job| !job.has_ended());
         }
-        match driven.model.submit(&driven.inputs) {
+        let release = (driven.jitter > Nanos::ZERO).then_some(due);
+        match driven.model.submit_released(&driven.inputs, release) {
             Ok(job) => {
                 self.counts.submitted.fetch_add(1, Ordering::Relaxed);
                 match &mut self.jobs[index] {

@@ -351,6 +351,7 @@ impl Pipeline {
             let model = &self.workload.models[*place];
             let handle = verdicts.get(*place)?.outcome.as_ref().ok()?.clone();
             let driven = Driven::with_sample_inputs(handle, model.period);
+            let driven = driven.released_within(model.jitter);
             Some(if model.best_effort.is_some() { driven.best_effort() } else { driven })
         };
         let mut alone = vec![true; self.workload.models.len()];

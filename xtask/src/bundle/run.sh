@@ -104,22 +104,29 @@ runtimes() {
     return "$status"
 }
 
-# The workload with look-ahead, and with inputs ahead as well: what that gains, and what its costs are. The
-# second is profiled by itself, beside copies.
+# The workload with look-ahead, and with inputs ahead as well, which is what is compared: both from one
+# evidence, measured beside copies, and at periods at which every model is admitted.
 uploads() {
     models || return
-    local stem=${workload%.toml} status=0 file name
-    sed '/^\[scheduler\]$/a look_ahead = true' "$workload" >"$stem-look-ahead.toml" || return
+    local stem=${workload%.toml} status=0 share name
     sed '/^\[scheduler\]$/a look_ahead = true\nuploads_ahead = true' "$workload" \
-        >"$stem-uploads-ahead.toml" || return
-    for file in "$stem-look-ahead.toml" "$stem-uploads-ahead.toml"; do
-        name=$(basename "$file" .toml)
-        if [ ! -f "${file%.toml}.evidence.json" ]; then
-            step "profile-$name" bin/aegis profile "$file" || { status=$?; continue; }
-        fi
-        step "check-$name" bin/aegis check "$file" || status=$?
-        step "headline-$name" bin/aegis-bench --results "$results/$name" headline "$file" \
-            --for "${seconds}s" --runs "$runs" || status=$?
+        >"$stem-uploads.toml" || return
+    if [ ! -f "$stem-uploads.evidence.json" ]; then
+        step profile-uploads bin/aegis profile "$stem-uploads.toml" || return
+    fi
+    for share in 88 86 84 82 80 78; do
+        bin/aegis-bench tune "$stem-uploads.toml" --load "$share" \
+            --write "$stem-uploads-ahead.toml" >"$results/tune-uploads.txt" || return
+        sed '/^uploads_ahead/d' "$stem-uploads-ahead.toml" >"$stem-look-ahead.toml" &&
+            cp "$stem-uploads.evidence.json" "$stem-look-ahead.evidence.json" || return
+        bin/aegis check "$stem-uploads-ahead.toml" >"$results/check-uploads-ahead.txt" 2>&1 && break
+        echo "== uploads: not every model is admitted at $share % of the device's time"
+    done
+    tail -1 "$results/tune-uploads.txt"
+    for name in look-ahead uploads-ahead; do
+        step "check-$name" bin/aegis check "$stem-$name.toml" || status=$?
+        step "headline-$name" bin/aegis-bench --results "$results/$name" headline \
+            "$stem-$name.toml" --for "${seconds}s" --runs "$runs" || status=$?
     done
     return "$status"
 }

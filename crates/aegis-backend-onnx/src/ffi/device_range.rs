@@ -30,10 +30,11 @@
 use std::cell::{Cell, RefCell};
 use std::ptr;
 
+use aegis_context::Served;
+use aegis_cuda::RefusedAllocation;
 use aegis_trace::Bytes;
 
-use super::range::Served;
-use crate::scratch::{Refused, Scratch};
+use crate::scratch::Scratch;
 
 /// The alignment of every block: what CUDA's own allocator gives.
 const ALIGNMENT: u64 = 256;
@@ -61,7 +62,7 @@ pub(crate) struct Kept<T> {
     /// What the load returned.
     pub(crate) result: T,
     /// The first request that did not fit.
-    pub(crate) refused: Option<Refused>,
+    pub(crate) refused: Option<RefusedAllocation>,
 }
 
 impl DeviceRange {

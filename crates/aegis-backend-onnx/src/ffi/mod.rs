@@ -31,7 +31,7 @@ use ort::sys;
 pub(crate) use device_range::{DeviceRange, Kept, while_capturing};
 use loader::Loaded;
 pub(crate) use provider::{Provider, append};
-pub(crate) use range::{ScratchRange, Served};
+pub(crate) use range::ScratchRange;
 pub(crate) use run::{Binding, Place};
 
 /// The process's ONNX Runtime environment with our allocator on it.

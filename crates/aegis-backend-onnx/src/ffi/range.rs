@@ -23,12 +23,13 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use aegis_context::Served;
 use aegis_cuda::SharedRegion;
 use aegis_cuda::interop::region_ptr;
 use aegis_memory::MemoryBinding;
 use aegis_trace::{Bytes, TensorId};
 
-use crate::scratch::{Refused, Scratch};
+use crate::scratch::Scratch;
 
 /// What every byte of a block is when it is handed out in debug builds: as numbers of any width -1
 /// or not a number, so that a runtime which reads what it did not write gives itself away, and does
@@ -57,17 +58,6 @@ enum Owner {
 // SAFETY: (1) `base` points into memory that belongs to the process and is kept alive by `owner`,
 // which may move between threads itself. (2) It is used only by a thread that holds `&mut self`.
 unsafe impl Send for ScratchRange {}
-
-/// How a run ended, for its scratch.
-#[derive(Debug)]
-pub(crate) struct Served<T> {
-    /// What the run returned.
-    pub(crate) result: T,
-    /// The first request that did not fit.
-    pub(crate) refused: Option<Refused>,
-    /// The bytes of all blocks that were not freed.
-    pub(crate) kept: Bytes,
-}
 
 impl ScratchRange {
     /// The region of `tensor` in `binding`; an empty range when there is none, because the model

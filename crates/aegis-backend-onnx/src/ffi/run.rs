@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use aegis_context::{TensorSpec, named};
+use aegis_context::{Served, TensorSpec, named};
 use aegis_cuda::CudaStream;
 use aegis_cuda::interop::{buffer_ptr, discarding as discard, region_ptr};
 use ort::AsPointer;
@@ -13,7 +13,7 @@ use ort::session::Session;
 use ort::sys;
 
 use super::device_range::{Beyond, DeviceRange};
-use super::range::{ScratchRange, Served};
+use super::range::ScratchRange;
 use super::{MemoryInfo, check};
 
 /// A tensor to bind: what it is and where it lives.

@@ -19,9 +19,9 @@ use aegis_trace::Bytes;
 
 use super::Gpu;
 use super::load::{range_of, sessions};
-use crate::engine::{accept, place_of, runtime};
 use crate::ffi::{self, Binding, DeviceRange, Place};
 use crate::library::Library;
+use crate::tensors::place_of;
 
 /// What is needed to bind a measured model.
 pub(crate) struct Request<'a> {
@@ -63,14 +63,15 @@ impl Sessions {
         let provider = gpu.provider(plain.is_some())?;
         let mut weights = memory.kept().map_or_else(|| DeviceRange::new(0, 0), range_of);
         let loaded = sessions(library, files, &provider, &mut weights)?;
-        let kind = library.environment().device_memory(gpu.ordinal).map_err(runtime)?;
+        let kind =
+            library.environment().device_memory(gpu.ordinal).map_err(BackendError::runtime)?;
         let mut stages = Vec::with_capacity(loaded.len());
         for (index, stage) in loaded.into_iter().enumerate() {
             let takes = places(chain, &chain.takes[index], memory)?;
             let gives = places(chain, &chain.gives[index], memory)?;
             let binding = Binding::new(kind, stage.session, Arc::new(()), &takes, &gives);
-            let binding = binding.map_err(runtime)?;
-            binding.only_enqueue().map_err(runtime)?;
+            let binding = binding.map_err(BackendError::runtime)?;
+            binding.only_enqueue().map_err(BackendError::runtime)?;
             stages.push(binding);
         }
         let scratch = match memory.scratch() {
@@ -105,7 +106,7 @@ impl Programs for Sessions {
     ) -> Result<(), BackendError> {
         let Self { stages, scratch } = self;
         let served = ffi::while_capturing(|| stages[stage].enqueue(scratch, stream));
-        accept(served.map_err(runtime)?)
+        served.map_err(BackendError::runtime)?.accept()
     }
 
     fn run(
@@ -114,9 +115,10 @@ impl Programs for Sessions {
         _memory: &mut Memory,
         stream: &CudaStream,
     ) -> Result<(), BackendError> {
-        let served = self.stages[stage].enqueue(&mut self.scratch, stream).map_err(runtime)?;
+        let served =
+            self.stages[stage].enqueue(&mut self.scratch, stream).map_err(BackendError::runtime)?;
         let ended = stream.synchronize();
-        accept(served)?;
+        served.accept()?;
         Ok(ended?)
     }
 }

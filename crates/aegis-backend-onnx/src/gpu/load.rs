@@ -15,10 +15,10 @@ use aegis_cuda::{DeviceBuffer, interop};
 use aegis_trace::Bytes;
 
 use super::Gpu;
-use crate::engine::{ALIGNMENT, FIRST_NAMED, ROOM, accept, chain_of, place_of, runtime};
 use crate::ffi::{Binding, DeviceRange, Kept, Place, Provider};
 use crate::library::Library;
 use crate::session::{self, LoadedStage};
+use crate::tensors::{ALIGNMENT, FIRST_NAMED, ROOM, chain_of, place_of};
 
 /// As on the host: the first run teaches ONNX Runtime the sizes, and later ones use what it learnt.
 const MEASURING_RUNS: usize = 3;
@@ -129,9 +129,10 @@ fn run(
     let mut bindings = bind(library, gpu, &chain, stages, &named)?;
     for _ in 0..MEASURING_RUNS {
         for binding in &mut bindings {
-            let served = binding.enqueue(&mut scratch, &gpu.preparation).map_err(runtime)?;
+            let served =
+                binding.enqueue(&mut scratch, &gpu.preparation).map_err(BackendError::runtime)?;
             let ended = gpu.preparation.synchronize(); // Before its memory goes to another.
-            accept(served)?;
+            served.accept()?;
             ended?;
         }
     }
@@ -149,7 +150,7 @@ pub(crate) fn sessions(
     range: &mut DeviceRange,
 ) -> Result<Vec<LoadedStage>, BackendError> {
     // Before the first session: what it allocates is served by what is registered when it is made.
-    library.environment().device_memory(provider.ordinal).map_err(runtime)?;
+    library.environment().device_memory(provider.ordinal).map_err(BackendError::runtime)?;
     let load = |file: &PathBuf| session::load(library, file, 1, Some(provider));
     let Kept { result, refused } =
         range.keep(|| files.iter().map(load).collect::<Result<Vec<_>, _>>());
@@ -167,7 +168,7 @@ fn bind(
     stages: Vec<LoadedStage>,
     named: &[DeviceBuffer],
 ) -> Result<Vec<Binding>, BackendError> {
-    let kind = library.environment().device_memory(gpu.ordinal).map_err(runtime)?;
+    let kind = library.environment().device_memory(gpu.ordinal).map_err(BackendError::runtime)?;
     let places = |tensors: &[usize]| -> Result<Vec<Place<'_>>, BackendError> {
         let place = |index: &usize| place_of(chain, *index, named::Place::Own(&named[*index]));
         tensors.iter().map(place).collect()
@@ -175,8 +176,8 @@ fn bind(
     let bind = |(index, stage): (usize, LoadedStage)| {
         let (takes, gives) = (places(&chain.takes[index])?, places(&chain.gives[index])?);
         let binding = Binding::new(kind, stage.session, Arc::new(()), &takes, &gives);
-        let binding = binding.map_err(runtime)?;
-        binding.only_enqueue().map_err(runtime)?;
+        let binding = binding.map_err(BackendError::runtime)?;
+        binding.only_enqueue().map_err(BackendError::runtime)?;
         Ok(binding)
     };
     stages.into_iter().enumerate().map(bind).collect()

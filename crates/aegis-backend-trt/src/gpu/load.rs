@@ -17,11 +17,11 @@ use aegis_trace::Bytes;
 
 use super::Gpu;
 use super::program::Program;
-use crate::engine::{ALIGNMENT, FIRST_NAMED, ROOM};
 use crate::facts::{self, EngineFacts};
 use crate::log::listen;
 use crate::persistent::Persistent;
 use crate::refusal;
+use crate::tensors::{ALIGNMENT, FIRST_NAMED, ROOM};
 
 /// The first runs make the library choose and compile kernels, which may take memory.
 const MEASURING_RUNS: usize = 3;

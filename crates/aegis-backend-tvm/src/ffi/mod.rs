@@ -30,7 +30,7 @@ use aegis_trace::Bytes;
 use loader::Opened;
 pub(crate) use module::{Module, Place, PlaceMemory, Program, on_stream};
 pub(crate) use nvrtc::{Kernels, compiling_for};
-pub(crate) use range::{ScratchRange, Served};
+pub(crate) use range::ScratchRange;
 
 /// The libraries, loaded and ready.
 #[derive(Debug)]

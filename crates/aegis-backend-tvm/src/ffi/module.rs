@@ -3,12 +3,12 @@
 use std::io::Write as _;
 use std::ptr::NonNull;
 
-use aegis_context::{TensorSpec, named};
+use aegis_context::{Served, TensorSpec, named};
 use aegis_cuda::interop::{buffer_ptr, region_ptr};
 use aegis_cuda::{CudaStream, DeviceBuffer, interop};
 
 use super::api::{api, check};
-use super::range::{self, Elsewhere, ScratchRange, Served, Service};
+use super::range::{self, Elsewhere, ScratchRange, Service};
 use super::value::{Function, Value, text};
 use super::{sys, tensor};
 

@@ -17,6 +17,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use aegis_context::Served;
+use aegis_cuda::RefusedAllocation;
 use aegis_memory::FirstFit;
 use aegis_trace::Bytes;
 
@@ -56,23 +58,6 @@ struct Live {
 pub(super) struct Block {
     run: u64,
     offset: u64,
-}
-
-/// What was asked for in vain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refused {
-    pub(crate) requested: Bytes,
-    /// What was free, though perhaps not in one piece.
-    pub(crate) available: Bytes,
-}
-
-/// How a run ended, for its scratch.
-#[derive(Debug)]
-pub(crate) struct Served<T> {
-    pub(crate) result: T,
-    pub(crate) refused: Option<Refused>,
-    /// The bytes of all blocks that were neither given back nor returned.
-    pub(crate) kept: Bytes,
 }
 
 /// A storage that lies elsewhere than in the range: in the memory of an output.
@@ -166,7 +151,7 @@ struct Books<'run> {
     blocks: &'run mut FirstFit,
     live: &'run mut Vec<Live>,
     taken: usize,
-    refused: Option<Refused>,
+    refused: Option<RefusedAllocation>,
 }
 
 impl Service<'_> {
@@ -190,7 +175,7 @@ impl Service<'_> {
         let offset = books.blocks.alloc(size as u64, ALIGNMENT);
         if offset.is_none() && books.refused.is_none() {
             let available = Bytes(self.length as u64 - books.blocks.in_use());
-            books.refused = Some(Refused { requested: Bytes(size as u64), available });
+            books.refused = Some(RefusedAllocation { requested: Bytes(size as u64), available });
         }
         let offset = offset?;
         if cfg!(debug_assertions) && self.device.kind == sys::CPU {
@@ -344,7 +329,7 @@ mod tests {
             take_back(first.block.expect("in the range"));
         });
         let served = served.expect("nobody else runs");
-        let refused = Refused { requested: Bytes(100), available: Bytes(24) };
+        let refused = RefusedAllocation { requested: Bytes(100), available: Bytes(24) };
         assert_eq!((served.refused, served.kept), (Some(refused), Bytes::ZERO));
         assert!(storage(1).is_none(), "no run is on this thread");
     }

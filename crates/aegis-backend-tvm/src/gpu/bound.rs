@@ -15,10 +15,10 @@ use aegis_cuda::CudaStream;
 use aegis_trace::Bytes;
 
 use super::Gpu;
-use crate::engine::{SCRATCH, accept, runtime};
 use crate::ffi::{Module, Program, ScratchRange, on_stream};
 use crate::manifest::Manifest;
 use crate::place::{self, Memory};
+use crate::tensors::SCRATCH;
 
 /// The programs of a model's stages, and the scratch that their runs are served from.
 pub(crate) struct Machines {
@@ -74,7 +74,7 @@ impl Programs for Machines {
     ) -> Result<(), BackendError> {
         let Self { programs, scratch, ordinal } = self;
         let served = on_stream(stream, *ordinal, || programs[stage].run(scratch));
-        accept(served.and_then(|it| it).map_err(runtime)?)
+        served.and_then(|it| it).map_err(BackendError::runtime)?.accept()
     }
 
     fn run(

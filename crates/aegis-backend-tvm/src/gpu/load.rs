@@ -5,10 +5,11 @@ use aegis_context::foreign::{Holding, Meter};
 use aegis_trace::Bytes;
 
 use super::Gpu;
-use crate::engine::{ALIGNMENT, Files, load_module, runtime};
 use crate::ffi::{Module, compiling_for, on_stream};
+use crate::files::{Files, load_module};
 use crate::manifest::Manifest;
 use crate::place::{self, Measured};
+use crate::tensors::ALIGNMENT;
 
 /// A model whose modules are loaded.
 pub(crate) struct Loaded {
@@ -41,6 +42,6 @@ fn load_and_run(files: &Files, limit: Bytes, gpu: &Gpu) -> Result<Measured, Back
         let run = || if learn { program.learn(scratch) } else { program.run(scratch) };
         let served = on_stream(&gpu.preparation, gpu.ordinal, run).and_then(|it| it);
         gpu.preparation.synchronize()?; // The next program reads what this one wrote.
-        served.map_err(runtime)
+        served.map_err(BackendError::runtime)
     })
 }
