@@ -40,7 +40,10 @@ pub(crate) fn run(args: &ProfileArgs) -> Result<Answer> {
         let whole = pipeline.unsplit();
         pipeline = whole.context("the device is not split; leave --whole out")?;
     }
-    written::overwrites_nothing(&Written::of(&[("--plot", &args.plot)]), written::inputs(&pipeline))?;
+    written::overwrites_nothing(
+        &Written::of(&[("--plot", &args.plot)]),
+        written::inputs(&pipeline),
+    )?;
     if let Some(path) = &args.plot {
         // Better known before minutes of measuring than after.
         fs::write(path, []).with_context(|| path.display().to_string())?;
