@@ -6,7 +6,7 @@ use aegis::evidence::Evidence;
 use aegis::workload::{BestEffort, Model};
 use aegis::{
     ChainReport, CounterOffer, Error, ExecutorReport, ModelReport, Nanos, OverrunPolicy,
-    PartitionReport, Pipeline, PolicyKind, Report, Runtime, ServiceTerms, Verdict, profile,
+    PartitionReport, Pipeline, PolicyKind, Report, Runtime, ServiceTerms, Verdict,
 };
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
@@ -16,7 +16,7 @@ use crate::output::print;
 use crate::split::Split;
 use crate::table::{self, mib, ms, ms_down, or_dash, percent_up};
 use crate::written::{self, Written};
-use crate::{Answer, chains, memory};
+use crate::{Answer, chains, charges, memory};
 
 #[derive(Args)]
 pub(crate) struct CheckArgs {
@@ -78,8 +78,8 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Answer> {
     let chained = chains::promises(&chains);
     let shown = [promises, memory, remarks, chained, edge.shown(), split, conclusion];
     print(shown.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"))?;
-    let warnings = [undercharged(&pipeline), unread_priorities(&pipeline), unread_claim(&pipeline)];
-    for warning in warnings.into_iter().flatten() {
+    let unread = [unread_priorities(&pipeline), unread_claim(&pipeline)];
+    for warning in undercharged(&pipeline).into_iter().chain(unread.into_iter().flatten()) {
         print(warning)?;
     }
     export(args, &pipeline, &runtime, &verdicts, &chains)?;
@@ -132,17 +132,12 @@ pub(crate) fn answered(
     Ok(shown.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"))
 }
 
-/// A warning when profiling saw larger overheads than the analysis charges.
-fn undercharged(pipeline: &Pipeline) -> Option<String> {
-    let evidence = Evidence::read(pipeline.evidence_path()).ok()?;
-    let seen = profile::dispatch_overhead(&evidence)?.p99;
-    let charged = pipeline.workload().overheads.dispatch;
-    (seen > charged).then(|| {
-        format!(
-            "warning: while profiling, launching and noticing a stage took {seen} (99 %), and \
-             `overheads.dispatch` charges {charged}: the assumption will be broken"
-        )
-    })
+/// Warnings where profiling saw more than the analysis charges, or did not look.
+fn undercharged(pipeline: &Pipeline) -> Vec<String> {
+    let Ok(evidence) = Evidence::read(pipeline.evidence_path()) else { return Vec::new() };
+    let workload = pipeline.workload();
+    let names = workload.models.iter().map(|model| model.name.as_str());
+    charges::warnings(&evidence, &workload.overheads, names)
 }
 
 /// A warning where the workload states priorities that its policy does not read.

@@ -9,6 +9,7 @@
 mod analyse;
 mod build_engine;
 mod chains;
+mod charges;
 mod check;
 mod device;
 mod edge;

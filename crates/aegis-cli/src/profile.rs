@@ -6,12 +6,13 @@ use std::path::PathBuf;
 
 use aegis::evidence::{Evidence, Scenario, StageProfile, WcetProfile};
 use aegis::wcet::{Kind, Method};
-use aegis::{Bytes, Nanos, Pipeline, plot, profile};
+use aegis::{Bytes, Nanos, Pipeline, plot};
 use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Answer;
+use crate::charges;
 use crate::histogram;
 use crate::memory;
 use crate::output::print;
@@ -39,7 +40,10 @@ pub(crate) fn run(args: &ProfileArgs) -> Result<Answer> {
         let whole = pipeline.unsplit();
         pipeline = whole.context("the device is not split; leave --whole out")?;
     }
-    written::overwrites_nothing(&Written::of(&[("--plot", &args.plot)]), written::inputs(&pipeline))?;
+    written::overwrites_nothing(
+        &Written::of(&[("--plot", &args.plot)]),
+        written::inputs(&pipeline),
+    )?;
     if let Some(path) = &args.plot {
         // Better known before minutes of measuring than after.
         fs::write(path, []).with_context(|| path.display().to_string())?;
@@ -104,7 +108,7 @@ fn show(pipeline: &Pipeline, evidence: &Evidence, profiles: &[(String, WcetProfi
         rule(pipeline, evidence),
         memory(evidence),
         unclaimed(pipeline, profiles),
-        overhead(pipeline, evidence),
+        charges::summary(evidence, &pipeline.workload().overheads),
         disturbed(profiles),
         throttled(evidence),
         prepared(evidence),
@@ -267,20 +271,5 @@ fn throttled(evidence: &Evidence) -> String {
                 .into()
         }
         _ => String::new(),
-    }
-}
-
-fn overhead(pipeline: &Pipeline, evidence: &Evidence) -> String {
-    let charged = pipeline.workload().overheads.dispatch;
-    match profile::dispatch_overhead(evidence) {
-        None => String::new(),
-        Some(seen) => {
-            let short = if seen.p99 > charged { ", which is not enough: raise it" } else { "" };
-            format!(
-                "launching and noticing a stage took {} (median), {} (99 %), {} (maximum); \
-                 `overheads.dispatch` charges {charged}{short}",
-                seen.p50, seen.p99, seen.max
-            )
-        }
     }
 }

@@ -64,3 +64,42 @@ fn a_place_that_cannot_be_written_is_named() {
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("no/such/out.svg"), "{}", text(&output.stderr));
 }
+
+/// Inputs go ahead on a device with copy engines, which a processor has not: the evidence is that of the
+/// processor, with what a profile on such a device adds, beside the workload of a simulated one.
+#[test]
+fn a_check_says_what_the_evidence_lacks_or_shows_of_commits_with_inputs_ahead() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [workload, evidence] =
+        ["pipeline.toml", "pipeline.evidence.json"].map(|name| folder.path().join(name));
+    fs::write(&workload, WORKLOAD).expect("a new file");
+    let profiled = aegis(folder.path(), &["profile", "pipeline.toml"]);
+    assert_eq!(profiled.status.code(), Some(0), "{}", text(&profiled.stderr));
+    let policy = r#"policy = "edf", queue_depth = 8, look_ahead = true"#;
+    let ahead = WORKLOAD
+        .replace(r#"driver = "host""#, r#"driver = "sim""#)
+        .replace(r#"policy = "edf", queue_depth = 8"#, &format!("{policy}, uploads_ahead = true"));
+    let checked = |workload_text: &str| {
+        fs::write(&workload, workload_text).expect("its file");
+        text(&aegis(folder.path(), &["check", "pipeline.toml"]).stdout)
+    };
+
+    let lacks =
+        "the evidence does not say what it takes to put a stage of camera, lidar behind another";
+    let shown = checked(&ahead);
+    assert!(shown.contains(lacks), "{shown}");
+    let within = ahead.replace("uploads_ahead = true", "uploads_ahead = false");
+    assert!(!checked(&within).contains("the evidence does not say"));
+
+    let read = fs::read_to_string(&evidence).expect("what was measured");
+    let mut read: serde_json::Value = serde_json::from_str(&read).expect("JSON");
+    for (model, commits) in [("camera", vec![20_000; 8]), ("lidar", vec![900_000_000; 8])] {
+        read["models"][model]["commits"] = commits.into();
+    }
+    fs::write(&evidence, read.to_string()).expect("its file");
+    let shown = checked(&ahead);
+    assert!(!shown.contains("the evidence does not say"), "{shown}");
+    assert!(shown.contains("putting one behind it with its inputs ahead 900 ms (99 %)"), "{shown}");
+    assert!(shown.contains("`overheads.dispatch` charges 300 us: the assumption"), "{shown}");
+    assert!(!checked(&within).contains("inputs ahead 900 ms"), "there it is not charged");
+}

@@ -79,13 +79,16 @@ impl StreamPool {
     }
 
     /// The same with a stream more, on which inputs go ahead of the stages that are launched behind
-    /// others ([`BusyStream::upload_behind`]).
+    /// others ([`BusyStream::upload_behind`]). The device is asked whether it orders them
+    /// ([`DeviceContext::probe_uploads_ahead`]), which takes milliseconds.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and what [`DeviceContext::check_uploads_ahead`] says.
+    /// As [`new`](Self::new), and what [`DeviceContext::probe_uploads_ahead`] says.
     pub fn uploading_ahead(device: &DeviceContext, count: u32) -> Result<Arc<Self>, DeviceError> {
         let Self { entries, .. } = Arc::into_inner(Self::new(device, count)?).expect("just made");
-        Ok(Arc::new(Self { entries, uploads: Some(Uploads::on(device)?) }))
+        let uploads =
+            entries.first().map(|entry| Uploads::on(device, &entry.stream)).transpose()?;
+        Ok(Arc::new(Self { entries, uploads }))
     }
 
     /// Whether an upload is under way that no stage waits for, because its stage could not be launched:

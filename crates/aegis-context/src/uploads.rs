@@ -11,7 +11,8 @@
 //! # Invariants
 //! 1. Uploads go one after the other, in the order of commits: they have one stream.
 //! 2. An upload begins only behind that of the stage that runs, so no stage waits for an upload that was
-//!    decided after it.
+//!    decided after it. No manual of a driver says that it does: each device is asked when the stream is
+//!    made.
 //! 3. A stage begins only behind its upload, so the end of the stage is that of both.
 //! 4. The buffers of an upload whose stage was not launched are in use until it was seen to end. Until
 //!    then no other upload goes ahead.
@@ -59,9 +60,12 @@ pub(crate) enum Upload {
 }
 
 impl Uploads {
-    pub(crate) fn on(device: &DeviceContext) -> Result<Self, DeviceError> {
+    /// Uploads ahead of the stages on `stages`, on a device that was asked whether it keeps invariant 2.
+    pub(crate) fn on(device: &DeviceContext, stages: &CudaStream) -> Result<Self, DeviceError> {
         device.check_uploads_ahead()?;
-        Ok(Self { stream: device.create_stream()?, left: Mutex::new(None) })
+        let stream = device.create_stream()?;
+        device.probe_uploads_ahead(stages, &stream)?;
+        Ok(Self { stream, left: Mutex::new(None) })
     }
 
     /// Puts what `enqueue` enqueues between `events`, behind the upload of the stage `before`. `upload`
@@ -134,7 +138,7 @@ impl Drop for Uploads {
 mod tests {
     use std::sync::Arc;
 
-    use aegis_cuda::{CopyMark, SimConfig, SimFault};
+    use aegis_cuda::{CopyMark, SimConfig, SimFault, SimWaits};
     use aegis_trace::{Bytes, Nanos, Timestamp};
     use proptest::prelude::*;
 
@@ -350,6 +354,21 @@ mod tests {
         assert!(!slot.claim());
         to(&device, 20);
         assert!(!pool.is_uploading() && slot.claim());
+    }
+
+    #[test]
+    fn nothing_goes_ahead_on_a_device_that_does_not_hold_its_waits() {
+        let limits = SimConfig { memory_limit: Bytes::ZERO, max_streams: 2, stream_depth: 16 };
+        let refused = |waits| {
+            let device = DeviceContext::sim(limits.clone()).expect("a simulated device");
+            device.simulator().expect("simulated").set_waits(waits);
+            StreamPool::uploading_ahead(&device, 1).map(drop)
+        };
+        assert!(refused(SimWaits::Held).is_ok());
+        for waits in [SimWaits::Passed, SimWaits::Moved] {
+            let error = refused(waits).expect_err("uploads would come too early, or too late");
+            assert!(matches!(error, DeviceError::UploadsUnordered { .. }), "{error}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use aegis_trace::{Bytes, Category, StreamId, Timestamp};
 use crate::capability::DriverKind;
 use crate::fault::WorkFault;
 use crate::memory::ClaimKind;
+use crate::uploads_probe::UploadOrder;
 
 /// A failed request to the device.
 #[derive(Debug, thiserror::Error)]
@@ -173,6 +174,16 @@ pub enum DeviceError {
         /// How many the device has; `None` where it does not tell.
         engines: Option<u32>,
     },
+    /// The device does not order inputs that go ahead as the analysis of their stages has it, or could not
+    /// be seen to.
+    #[error(
+        "copying inputs ahead takes a driver that has a stream wait for what a launched graph is still \
+         to record, and this one {found}"
+    )]
+    UploadsUnordered {
+        /// What was found.
+        found: UploadOrder,
+    },
     /// The stream is being captured into a graph, which takes no events and no other graphs.
     #[error("{stream} is being captured")]
     Capturing {
@@ -248,6 +259,7 @@ impl DeviceError {
             | Self::EventUntimed
             | Self::CopyTooLong { .. } => Category::Permanent,
             Self::Cuda { code, .. } => crate::cuda::error::category(*code),
+            Self::UploadsUnordered { found } => found.category(),
             Self::Work { cause, .. } => cause.category,
             Self::DeviceLost { .. } => Category::Fatal,
             // "Try again" is what the system says when a limit of its own was reached.

@@ -43,8 +43,8 @@
 //! 5. A fault of one piece of work reaches the first event recorded after it, and nothing else;
 //!    only a fatal one reaches the whole device, and then for good.
 //! 6. Nothing is assumed of the device: what cannot be found out is `None`.
-//! 7. `unsafe` appears in `cuda`, `copy_load`, [`memory`], [`host_buffer`], [`interop`] and, for system
-//!    calls, in [`realtime`]; `docs/soundness.md` argues it.
+//! 7. `unsafe` appears in `cuda`, `copy_load`, `uploads_probe`, [`memory`], [`host_buffer`], [`interop`]
+//!    and, for system calls, in [`realtime`]; `docs/soundness.md` argues it.
 //! 8. The driver of a GPU is found at run time: the same binary builds without a toolkit and starts
 //!    without a GPU.
 #![deny(unsafe_code)]
@@ -74,6 +74,7 @@ pub mod state;
 pub mod stream;
 mod sync;
 mod thread_setup;
+mod uploads_probe;
 
 pub use capability::{
     ComputeCapability, ComputeUnits, DeviceCapabilities, DriverKind, GpuCapabilities,
@@ -82,7 +83,7 @@ pub use copy_load::CopyLoad;
 #[cfg(feature = "test-kernels")]
 pub use cuda::kernels::{SMS_MAX, TestKernels};
 #[cfg(feature = "test-kernels")]
-pub use cuda::probe::{ProbeJob, ProbeMarks, StageProbe};
+pub use cuda::probe::{AgainEvents, Between, ProbeJob, ProbeMarks, StageProbe};
 pub use cuda::{
     CompletionWait, CudaConfig, CudaGraph, GpuObserver, GraphUpdate, cuda_runtime_version,
 };
@@ -99,8 +100,9 @@ pub use host_buffer::HostBuffer;
 pub use memory::{DeviceArena, DeviceBuffer, SharedRegion};
 pub use realtime::{Realtime, RealtimePriority, RealtimeWork, Throttling};
 pub use signal::Signal;
-pub use sim::{SimConfig, SimDevice, SimFault, SimWork};
+pub use sim::{SimConfig, SimDevice, SimFault, SimWaits, SimWork};
 pub use stage::{CopyMark, StageEvents, StageLengths, UploadEvents};
 pub use state::{ClockRange, DeviceState, ThrottleReason};
 pub use stream::{CudaStream, StreamPriority};
 pub use thread_setup::{ThreadRequest, ThreadSetup};
+pub use uploads_probe::UploadOrder;

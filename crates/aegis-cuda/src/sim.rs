@@ -94,6 +94,20 @@ pub enum SimFault {
     DeviceLost,
 }
 
+/// What a stream does that is told to wait for a mark which a stage on another stream is still to make
+/// ([`CudaStream::wait_for`](crate::CudaStream::wait_for)). What manuals leave open, drivers may do as they
+/// like; of any other recording a wait is held on each of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SimWaits {
+    /// It waits for the mark that was the last one when the wait was enqueued.
+    #[default]
+    Held,
+    /// It does not wait.
+    Passed,
+    /// It waits until the event has nothing more to come, whoever records it meanwhile.
+    Moved,
+}
+
 /// The hand that moves virtual time. Clones share the device.
 #[derive(Clone)]
 pub struct SimDevice {
@@ -105,6 +119,7 @@ struct Inner {
     clock: ManualClock,
     /// What a device shared with others would have free.
     free: AtomicU64,
+    waits: Mutex<SimWaits>,
     /// One place per stream slot, by index; `None` while the slot is free.
     lanes: Mutex<Vec<Option<Lane>>>,
 }
@@ -126,13 +141,32 @@ enum Entry {
     Mark(Arc<EventCell>, Ticket),
     /// Nothing behind it begins before that recording has ended.
     Wait(Arc<EventCell>, Ticket),
+    /// Nor before any recording of it has.
+    WaitForAny(Arc<EventCell>),
+}
+
+impl Entry {
+    /// Whether it is a wait that is over.
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Wait(cell, ticket) => !cell.awaits(*ticket),
+            Self::WaitForAny(cell) => !cell.is_pending(),
+            Self::Work(_) | Self::Record(..) | Self::Mark(..) => false,
+        }
+    }
+
+    fn is_mark_of(&self, cell: &Arc<EventCell>) -> bool {
+        matches!(self, Self::Mark(marked, ticket)
+            if Arc::ptr_eq(marked, cell) && cell.awaits(*ticket))
+    }
 }
 
 impl SimDevice {
     pub(crate) fn new(core: Arc<DeviceCore>) -> Self {
         let lanes = (0..core.limits().streams).map(|_| None).collect();
         let free = AtomicU64::new(core.limits().memory.as_u64());
-        let inner = Inner { core, clock: ManualClock::new(), free, lanes: Mutex::new(lanes) };
+        let (clock, waits) = (ManualClock::new(), Mutex::default());
+        let inner = Inner { core, clock, free, waits, lanes: Mutex::new(lanes) };
         Self { inner: Arc::new(inner) }
     }
 
@@ -143,6 +177,15 @@ impl SimDevice {
 
     pub(crate) fn free_memory(&self) -> Bytes {
         Bytes(self.inner.free.load(Ordering::Relaxed))
+    }
+
+    /// Sets what waits do that are enqueued from now on; they are [held](SimWaits::Held) at first.
+    pub fn set_waits(&self, waits: SimWaits) {
+        *self.inner.waits.lock().unwrap_or_else(PoisonError::into_inner) = waits;
+    }
+
+    pub(crate) fn waits(&self) -> SimWaits {
+        *self.inner.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When the next piece of work ends, if any ever does. O(streams).
@@ -214,6 +257,12 @@ impl Inner {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the last recording of `cell` is a mark that a stage is still to make. O(entries).
+    fn has_mark_of(&self, cell: &Arc<EventCell>) -> bool {
+        let lanes = self.lanes();
+        lanes.iter().flatten().any(|lane| lane.entries.iter().any(|entry| entry.is_mark_of(cell)))
+    }
+
     /// Ends the work at the head of lane `index`, at the present time.
     fn end_work(&self, lanes: &mut [Option<Lane>], index: usize) {
         let lane = lanes[index].as_mut().expect("a lane with work exists");
@@ -241,10 +290,7 @@ impl Inner {
     /// Starts what waits in any lane for a recording that has ended. Each turn removes a wait, so it ends
     /// after at most as many turns as there are entries.
     fn go_on(&self, lanes: &mut [Option<Lane>]) {
-        let goes_on = |lane: &Lane| match lane.entries.front() {
-            Some(Entry::Wait(cell, ticket)) => !cell.awaits(*ticket),
-            _ => false,
-        };
+        let goes_on = |lane: &Lane| lane.entries.front().is_some_and(Entry::is_over);
         while let Some(place) = lanes.iter_mut().find(|lane| lane.as_ref().is_some_and(goes_on)) {
             self.settle(place.as_mut().expect("it was just looked at"));
             self.release_if_done(place);
@@ -257,11 +303,11 @@ impl Inner {
         loop {
             match lane.entries.front() {
                 Some(Entry::Record(..) | Entry::Mark(..)) => {}
-                Some(Entry::Wait(cell, ticket)) if !cell.awaits(*ticket) => {}
-                Some(Entry::Wait(..) | Entry::Work(_)) | None => break,
+                Some(wait) if wait.is_over() => {}
+                Some(Entry::Wait(..) | Entry::WaitForAny(_) | Entry::Work(_)) | None => break,
             }
             match lane.entries.pop_front() {
-                Some(Entry::Wait(..)) => {}
+                Some(Entry::Wait(..) | Entry::WaitForAny(_)) => {}
                 Some(Entry::Mark(cell, ticket)) => cell.complete(ticket, now), // Invariant 5.
                 Some(Entry::Record(cell, ticket)) => {
                     match lane.unreported.take(lane.id) {
@@ -353,8 +399,19 @@ impl SimStream {
     /// Makes what follows wait for the last recording of `cell`, if that has not ended.
     pub(crate) fn wait_for(&self, cell: &Arc<EventCell>) -> Result<(), DeviceError> {
         let Some(ticket) = cell.pending() else { return self.device.inner.core.check() };
+        let wait = match self.device.waits() {
+            SimWaits::Passed if self.device.inner.has_mark_of(cell) => {
+                return self.device.inner.core.check();
+            }
+            SimWaits::Moved if self.device.inner.has_mark_of(cell) => {
+                Entry::WaitForAny(Arc::clone(cell))
+            }
+            SimWaits::Held | SimWaits::Passed | SimWaits::Moved => {
+                Entry::Wait(Arc::clone(cell), ticket)
+            }
+        };
         self.with_room(|inner, lane| {
-            lane.entries.push_back(Entry::Wait(Arc::clone(cell), ticket));
+            lane.entries.push_back(wait);
             if lane.entries.len() == 1 {
                 inner.settle(lane);
             }

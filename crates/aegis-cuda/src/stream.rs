@@ -267,7 +267,9 @@ impl CudaStream {
     /// whatever stream; of one that is not pending nothing is waited for. Returns at once.
     ///
     /// On `cuda` the recording may be one that the graph of a stage is still to make: it counts from the
-    /// launch on. The event is not recorded again before this stream has waited for it, and a fault that
+    /// launch on. Once it has ended the event may be recorded again, also while this wait is still queued.
+    /// No manual says either of a graph's recordings: whoever relies on it asks the device
+    /// ([`DeviceContext::probe_uploads_ahead`](crate::DeviceContext::probe_uploads_ahead)). A fault that
     /// the recording reports is not this stream's.
     ///
     /// # Errors

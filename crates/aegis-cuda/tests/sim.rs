@@ -1,8 +1,8 @@
 //! The simulated device: virtual time, declared costs, injected faults.
 
 use aegis_cuda::{
-    CudaEvent, CudaStream, DeviceContext, DeviceError, EventStatus, SimConfig, SimDevice, SimFault,
-    SimWork,
+    CopyMark, CudaEvent, CudaStream, DeviceContext, DeviceError, EventStatus, SimConfig, SimDevice,
+    SimFault, SimWaits, SimWork, StageEvents,
 };
 use aegis_trace::{Bytes, Category, Nanos, Timestamp};
 use proptest::prelude::*;
@@ -337,6 +337,65 @@ fn by_hand(steps: &[Step]) -> Vec<Option<u64>> {
         }
     }
     times
+}
+
+/// When two streams go on that wait, behind 20 of their own work, for the mark of a stage and for an event
+/// behind it: the mark comes at 10 and, of a stage that is launched once this one was seen to end, at 40.
+fn waited(waits: SimWaits) -> [Option<u64>; 2] {
+    let device = device();
+    time(&device).set_waits(waits);
+    let [stages, marked, plain] = [stream(&device), stream(&device), stream(&device)];
+    let events = StageEvents::on(&device).expect("a live device");
+    let stage = |stream: &CudaStream| -> Result<(), DeviceError> {
+        stream.enqueue_sim(SimWork { cost: Nanos(10), fault: None })?;
+        stream.mark(CopyMark::Uploaded)?;
+        stream.enqueue_sim(SimWork { cost: Nanos(5), fault: None })
+    };
+    stages.between(&events, stage).expect("room");
+    let behind = run(&device, &stages, 15, None);
+    let goes_on = [(&marked, events.uploaded()), (&plain, &behind)].map(|(stream, event)| {
+        stream.enqueue_sim(SimWork { cost: Nanos(20), fault: None }).expect("room");
+        stream.wait_for(event).expect("room");
+        let on = device.create_event().expect("a live device");
+        stream.record(&on).expect("room");
+        on
+    });
+    time(&device).advance_to(Timestamp(15));
+    stages.between(&events, stage).expect("room");
+    let _again = run(&device, &stages, 15, None);
+    time(&device).advance_to(Timestamp(1_000));
+    goes_on.map(|on| at(&on))
+}
+
+#[test]
+fn a_wait_is_for_the_mark_that_was_the_last_one_where_waits_are_held() {
+    assert_eq!(waited(SimWaits::Held), [Some(20), Some(30)]);
+}
+
+#[test]
+fn waits_for_marks_go_over_to_the_next_where_the_device_has_it_so_and_no_others_do() {
+    assert_eq!(waited(SimWaits::Moved), [Some(40), Some(30)]);
+}
+
+#[test]
+fn waits_for_marks_are_passed_over_where_the_device_has_it_so_and_no_others_are() {
+    let device = device();
+    time(&device).set_waits(SimWaits::Passed);
+    let [stages, other] = [stream(&device), stream(&device)];
+    let events = StageEvents::on(&device).expect("a live device");
+    let stage = |stream: &CudaStream| -> Result<(), DeviceError> {
+        stream.enqueue_sim(SimWork { cost: Nanos(10), fault: None })?;
+        stream.mark(CopyMark::Uploaded)
+    };
+    stages.between(&events, stage).expect("room");
+    let goes_on = device.create_event().expect("a live device");
+    other.wait_for(events.uploaded()).expect("room");
+    other.record(&goes_on).expect("room");
+    assert_eq!(at(&goes_on), Some(0));
+    other.wait_for(events.ended()).expect("room");
+    other.record(&goes_on).expect("room");
+    time(&device).advance_to(Timestamp(100));
+    assert_eq!(at(&goes_on), Some(10));
 }
 
 proptest! {

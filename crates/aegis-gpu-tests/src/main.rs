@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Each test opens the device anew. A test that loses the device runs in a process of its own,
-//! since the loss is for the whole process.
+//! since the loss is for the whole process; so does one that hangs where it fails.
 //!
 //! # Invariants
 //! 1. A test passes, fails or is skipped with its reason; the last line counts all three.
@@ -16,6 +16,7 @@
 //!    skipped.
 #![forbid(unsafe_code)]
 
+mod again;
 mod ahead;
 mod bench;
 mod completion;
@@ -65,6 +66,8 @@ const TESTS: &[Test] = &[
     Test { name: "ahead_a_second_stage_is_lent_the_same_stream", run: ahead::lent },
     Test { name: "ahead_closes_the_gap_between_stages", run: ahead::gap },
     Test { name: "uploads_ahead_are_hidden_behind_the_stage_before", run: uploads::overlap },
+    Test { name: "uploads_ahead_are_asked_of_the_device", run: again::probed },
+    Test { name: "uploads_ahead_wait_for_the_recording_that_was", run: again::wait_stays },
     Test { name: "uploads_ahead_keep_their_slots", run: uploads::slots },
     Test { name: "uploads_ahead_have_a_load_for_profiles", run: uploads::load },
     Test { name: "partition_has_sms_of_its_own", run: partition::disjoint },
@@ -108,6 +111,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.iter().any(|it| it == fault::CHILD) {
         return fault::child();
+    }
+    if arguments.iter().any(|it| it == again::CHILD) {
+        return again::child();
     }
     if arguments.iter().any(|it| it == "--list") {
         TESTS.iter().for_each(|test| println!("{}", test.name));

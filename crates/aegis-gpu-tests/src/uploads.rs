@@ -15,7 +15,7 @@ use crate::bench::{Bench, Outcome, Spread, require, time, wait_for};
 
 const ROUNDS: usize = 500;
 /// What each job copies in and out.
-const COPIED: usize = 4_000_000;
+pub(crate) const COPIED: usize = 4_000_000;
 const LENGTH: Nanos = Nanos::from_millis(1);
 /// What the first of two stages waits for: its marks are far off when the upload is told to wait for one.
 const LEAD: Nanos = Nanos::from_micros(500);
@@ -66,7 +66,7 @@ fn overlap_on(device: &DeviceContext) -> Outcome {
     Ok(measured)
 }
 
-fn job(device: &DeviceContext, fill: u8) -> Result<ProbeJob, DeviceError> {
+pub(crate) fn job(device: &DeviceContext, fill: u8) -> Result<ProbeJob, DeviceError> {
     let mut input = device.host_buffer(COPIED)?;
     input.fill(fill);
     Ok(ProbeJob { input, output: device.host_buffer(COPIED)? })

@@ -74,6 +74,11 @@ pub struct ModelEvidence {
     pub scenarios: BTreeMap<Scenario, Samples>,
     /// What launching and noticing took beside the device time, all stages of a job together.
     pub overheads: Vec<Nanos>,
+    /// What it took to put the first stage of a job behind a running stage, its inputs ahead of it; empty
+    /// of a model that is never put there. `None` where inputs were not to go ahead, and in evidence from
+    /// before it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commits: Option<Vec<Nanos>>,
 }
 
 /// The uploads of a model, and those that ran beside it while it was measured.

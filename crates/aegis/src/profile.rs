@@ -12,6 +12,7 @@
 //! Where inputs are to go ahead of their stages, copies as large as the largest inputs of the set follow
 //! each other beside every stage, from where its own upload is over until its end. The inputs of a job are
 //! written before it, as a caller does: what lies in the processor's caches crosses the bus more slowly.
+//! What it takes to put a stage behind a running one is measured then, in rounds of its own.
 
 mod bench;
 
@@ -143,7 +144,7 @@ pub fn profile_under_load(
     if let Some(difference) = before.differences(&after).into_iter().next() {
         return Err(EvidenceError::Unsteady { difference }.into());
     }
-    bench.evidence(models, options.uploads_ahead, after, cold)
+    bench.evidence(models, after, cold)
 }
 
 /// Some rounds of one scenario.
@@ -187,11 +188,28 @@ pub fn dispatch_overhead(evidence: &Evidence) -> Option<OverheadSummary> {
         let share = move |overhead: &Nanos| Nanos(overhead.0.div_ceil(stages));
         model.overheads.iter().map(share).collect::<Vec<_>>()
     };
-    let mut all: Vec<Nanos> = evidence.models.values().flat_map(per_stage).collect();
-    all.sort_unstable();
-    let max = *all.last()?;
-    let at = |percent: usize| all[(all.len() * percent / 100).min(all.len() - 1)];
-    Some(OverheadSummary { p50: at(50), p99: at(99), max })
+    OverheadSummary::of(evidence.models.values().flat_map(per_stage).collect())
+}
+
+/// What it took to put a stage behind a running one with its inputs ahead of it, each figure that of the
+/// model for which it is the largest: what `overheads.dispatch` should cover beside
+/// [`dispatch_overhead`] where inputs go ahead, since such a commit can begin just before the running
+/// stage ends. `None` where no model was put behind another.
+#[must_use]
+pub fn commit_overhead(evidence: &Evidence) -> Option<OverheadSummary> {
+    let of = |model: &ModelEvidence| OverheadSummary::of(model.commits.clone()?);
+    let larger = |one: OverheadSummary, other: OverheadSummary| OverheadSummary {
+        p50: one.p50.max(other.p50),
+        p99: one.p99.max(other.p99),
+        max: one.max.max(other.max),
+    };
+    evidence.models.values().filter_map(of).reduce(larger)
+}
+
+/// The models of which it was not measured what it takes to put them behind a running stage.
+pub fn without_commits(evidence: &Evidence) -> impl Iterator<Item = &str> {
+    let without = evidence.models.iter().filter(|(_, model)| model.commits.is_none());
+    without.map(|(name, _)| name.as_str())
 }
 
 /// Overheads that were seen while profiling.
@@ -203,6 +221,16 @@ pub struct OverheadSummary {
     pub p99: Nanos,
     /// The largest.
     pub max: Nanos,
+}
+
+impl OverheadSummary {
+    /// Of any number of times, in any order; `None` of none.
+    fn of(mut all: Vec<Nanos>) -> Option<Self> {
+        all.sort_unstable();
+        let max = *all.last()?;
+        let at = |percent: usize| all[(all.len() * percent / 100).min(all.len() - 1)];
+        Some(Self { p50: at(50), p99: at(99), max })
+    }
 }
 
 #[cfg(test)]

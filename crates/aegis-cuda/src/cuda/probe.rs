@@ -10,6 +10,7 @@ use aegis_trace::Nanos;
 use super::graph::CudaGraph;
 use super::kernels::TestKernels;
 use crate::error::DeviceError;
+use crate::event::{CudaEvent, EventStatus};
 use crate::host_buffer::HostBuffer;
 use crate::memory::DeviceBuffer;
 use crate::stage::{CopyMark, StageEvents, UploadEvents};
@@ -30,6 +31,28 @@ pub enum ProbeMarks {
     Copies,
     /// Neither: for what the marks cost.
     Nothing,
+}
+
+/// What comes between the two stages of [`StageProbe::run_again`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Between {
+    /// The upload alone; the second stage waits for a kernel of this length.
+    Kernel(Nanos),
+    /// The stage that waits for the upload, put there while the first one runs.
+    Stage,
+}
+
+/// The events of [`StageProbe::run_again`].
+#[derive(Clone, Copy, Debug)]
+pub struct AgainEvents<'e> {
+    /// Of the first stage, and of the last again.
+    pub stage: &'e StageEvents,
+    /// Of the stage between them.
+    pub between: &'e StageEvents,
+    /// Of the inputs that go ahead of that.
+    pub upload: &'e UploadEvents,
+    /// Recorded behind the copies that they wait behind.
+    pub plugged: &'e CudaEvent,
 }
 
 /// A captured stage: a copy in, a kernel of a known length, a copy out.
@@ -131,6 +154,80 @@ impl<'kernels> StageProbe<'kernels> {
         // SAFETY: (1) As above.
         unsafe { next.aim(&next.captured) }?;
         enqueued
+    }
+
+    /// Runs this stage behind a kernel of `lead`, puts `plug` copies on `uploads` and behind them the
+    /// input of `next`, which waits for the upload of this stage; and when this stage was seen to end,
+    /// launches `last` between the same events. Tells whether the upload's wait was still queued then.
+    /// Waits for all of them.
+    ///
+    /// # Errors
+    /// As [`StageProbe::run_before`].
+    pub fn run_again(
+        &self,
+        [stream, uploads]: [&CudaStream; 2],
+        (lead, plug, between): (Nanos, usize, Between),
+        [next, last]: [&Self; 2],
+        events: AgainEvents<'_>,
+        jobs: &mut [ProbeJob; 3],
+    ) -> Result<bool, DeviceError> {
+        let [job, next_job, last_job] = jobs;
+        // SAFETY: (1) The jobs' buffers are borrowed uniquely until both streams are idle below, which is
+        // also waited for after an error; from then on the graphs are aimed at their own again.
+        let aimed = unsafe { self.aim(job) };
+        // SAFETY: (1) As above.
+        let aimed = aimed.and_then(|()| unsafe { next.aim(next_job) });
+        // SAFETY: (1) As above.
+        let aimed = aimed.and_then(|()| unsafe { last.aim(last_job) });
+        let launched = aimed
+            .and_then(|()| crate::interop::leave_out_copy(&next.graph, &next.captured.input, true))
+            .and_then(|()| self.kernels.busy(stream, 1, lead))
+            .and_then(|()| stream.between(events.stage, |stream| stream.enqueue_graph(&self.graph)))
+            .and_then(|()| next.upload_behind(uploads, plug, events, next_job))
+            .and_then(|()| match between {
+                Between::Kernel(_) => Ok(()),
+                Between::Stage => {
+                    stream.wait_for(events.upload.ended())?;
+                    stream.between(events.between, |stream| stream.enqueue_graph(&next.graph))
+                }
+            })
+            .and_then(|()| events.stage.ended().synchronize())
+            .and_then(|_| match between {
+                Between::Kernel(length) => self.kernels.busy(stream, 1, length),
+                Between::Stage => Ok(()),
+            })
+            .and_then(|()| stream.between(events.stage, |stream| stream.enqueue_graph(&last.graph)))
+            .and_then(|()| events.plugged.query());
+        uploads.synchronize()?;
+        stream.synchronize()?;
+        for probe in [self, next, last] {
+            // SAFETY: (1) They live as long as the graph: invariant 1.
+            unsafe { probe.aim(&probe.captured) }?;
+        }
+        Ok(launched? == EventStatus::Pending)
+    }
+
+    /// Puts `plug` copies on `uploads`, and behind them the input of `job`, which waits for the upload of
+    /// the stage between `events`; for [`run_again`](Self::run_again), which waits for all of it.
+    fn upload_behind(
+        &self,
+        uploads: &CudaStream,
+        plug: usize,
+        events: AgainEvents<'_>,
+        job: &ProbeJob,
+    ) -> Result<(), DeviceError> {
+        for _ in 0..plug {
+            // SAFETY: (1) Both are the probe's, and nothing else uses them before the upload below, which
+            // is behind this on the stream.
+            unsafe { crate::interop::copy_to_device(uploads, &self.captured.input, &self.middle) }?;
+        }
+        uploads.record(events.plugged)?;
+        uploads.wait_for(events.stage.uploaded())?;
+        uploads.record(events.upload.begun())?;
+        // SAFETY: (1) The target lives as long as the probe and the source until the copy was waited for,
+        // says the caller. (2) The stage that uses the target waits for the copy.
+        unsafe { crate::interop::copy_to_device(uploads, &job.input, &self.middle) }?;
+        uploads.record(events.upload.ended())
     }
 
     /// Puts the input of `job` on its way, and makes `stream` wait for it; for

@@ -11,6 +11,9 @@
 //!    nobody's copies, so these are waited for before it; a stage of the load follows the one before it
 //!    at once.
 
+mod commits;
+mod measured;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,27 +21,22 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use aegis_context::slot::{JobSlot, SlotPool};
-use aegis_context::{
-    BusyStream, ContextError, ExecutionContext, MemoryLedger, ResourceBudget, StreamPool,
-};
-use aegis_cuda::{CopyLoad, DeviceContext, DeviceError, DeviceState, DriverKind};
-use aegis_memory::{MemoryOrchestrator, ModelMemory};
-use aegis_sched::wcet::{Samples, Scenario};
-use aegis_trace::{Bytes, Clock, ModelId, Nanos, PartitionId, StageIndex};
+use aegis_context::StreamPool;
+use aegis_cuda::{CopyLoad, DeviceContext, DeviceState, DriverKind};
+use aegis_memory::MemoryOrchestrator;
+use aegis_sched::wcet::Scenario;
+use aegis_trace::{Bytes, Clock, ModelId, PartitionId};
 
+use self::measured::{Beside, Measured};
 use super::{Block, PAUSE_DIVISOR, PAUSE_MIN, ProfileOptions, Subject, WARM_UP_ROUNDS};
 use crate::aggressor::{Aggressor, Load};
 use crate::builder::{self, ThreadOptions};
 use crate::device_facts::granted_to;
 use crate::environment::{self, Environment, GpuSettings};
 use crate::error::Error;
-use crate::evidence::{
-    self, DeviceFingerprint, Evidence, ModelEvidence, PartitionFingerprint, Preparation,
-    UploadsMeasured,
-};
+use crate::evidence::{self, DeviceFingerprint, Evidence, PartitionFingerprint};
 use crate::partition::PartitionSpec;
-use crate::source::{Ground, LoadedModel, MemoryNeed};
+use crate::source::Ground;
 
 /// All models on one device, ready to be measured.
 pub(super) struct Bench {
@@ -46,6 +44,8 @@ pub(super) struct Bench {
     device: DeviceFingerprint,
     clock: Arc<dyn Clock>,
     groups: Vec<Group>,
+    /// Whether inputs are to go ahead of their stages.
+    uploads_ahead: bool,
     // Holds the arena the models are bound in.
     _memory: MemoryOrchestrator,
 }
@@ -63,49 +63,21 @@ struct Group {
     copies: Option<CopyLoad>,
 }
 
-/// What runs beside a stage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Beside {
-    Nothing,
-    /// Copies, where inputs are to go ahead, which are over before anything else begins.
-    Copies,
-    /// Copies that nothing waits for.
-    CopiesOnAndOn,
-}
-
-/// The copies beside the stages of a job.
-#[derive(Clone, Copy)]
-struct Copying<'l> {
-    load: &'l CopyLoad,
-    on_and_on: bool,
-}
-
-struct Measured {
-    name: String,
-    runtime: String,
-    need: MemoryNeed,
-    prepared: Preparation,
-    context: ExecutionContext,
-    slot: Arc<JobSlot>,
-    stages: usize,
-    /// How long each stage took the last time.
-    lengths: Vec<Nanos>,
-    /// The inputs of a job, as they are written before each.
-    inputs: Vec<Vec<u8>>,
-    samples: BTreeMap<Scenario, Vec<Vec<Nanos>>>,
-    overheads: Vec<Nanos>,
-}
-
 impl Bench {
     pub(super) fn new(models: &[Subject], options: &ProfileOptions) -> Result<Self, Error> {
         let thread = ThreadOptions { spin: options.spin, realtime: options.realtime };
-        let streams = 1 + u32::from(options.uploads_ahead);
+        // Where inputs go ahead, those of the models do and so do the copies beside them.
+        let streams = 1 + 2 * u32::from(options.uploads_ahead);
         let (device, pace) = builder::device(options.device, options.memory, streams, thread)?;
         let mut memory =
             MemoryOrchestrator::new(builder::arena(&device, builder::libraries(models.len()))?);
         let (mut groups, mut preparations) = (Vec::new(), Vec::new());
         for (spec, view) in builder::views(&device, &options.partitions)? {
-            let streams = StreamPool::new(&view, 1)?;
+            let streams = if options.uploads_ahead {
+                StreamPool::uploading_ahead(&view, 1)?
+            } else {
+                StreamPool::new(&view, 1)?
+            };
             builder::set_up_workers(&view, &streams, &pace)?;
             let rests = device.kind() == DriverKind::Host;
             let granted = granted_to(&view);
@@ -134,7 +106,9 @@ impl Bench {
         }
         let fingerprint = DeviceFingerprint::of(device.capabilities());
         let clock = device.clock();
-        Ok(Self { context: device, device: fingerprint, clock, groups, _memory: memory })
+        let uploads_ahead = options.uploads_ahead;
+        let context = device;
+        Ok(Self { context, device: fingerprint, clock, groups, uploads_ahead, _memory: memory })
     }
 
     /// What the device says of itself now.
@@ -158,16 +132,21 @@ impl Bench {
         self.groups.iter_mut().try_for_each(|group| group.round(&*self.clock, None))
     }
 
-    /// The rounds of one block, for each partition in turn; `step` is told each that is kept.
+    /// The rounds of one block, for each partition in turn; `step` is told each that is kept. Where inputs
+    /// go ahead, as many rounds of such commits follow those in turns.
     pub(super) fn block(&mut self, block: Block, step: &mut impl FnMut()) -> Result<(), Error> {
         for place in 0..self.groups.len() {
             let mut others: Vec<&mut Group> = self.groups.iter_mut().collect();
             let measured = others.remove(place);
             if block.scenario == Scenario::Alone {
                 measured.alone(&*self.clock, block, step)?;
-            } else {
-                beside(others, &*self.clock, || measured.rounds(&*self.clock, block, step))?;
+                continue;
             }
+            let commits = self.uploads_ahead && block.scenario == Scenario::Turns;
+            beside(others, &*self.clock, || {
+                measured.rounds(&*self.clock, block, step)?;
+                if commits { measured.commits(&*self.clock, block.rounds) } else { Ok(()) }
+            })?;
         }
         Ok(())
     }
@@ -175,7 +154,6 @@ impl Bench {
     pub(super) fn evidence(
         self,
         subjects: &[Subject],
-        uploads_ahead: bool,
         environment: Environment,
         before: DeviceState,
     ) -> Result<Evidence, Error> {
@@ -193,7 +171,7 @@ impl Bench {
             });
             // Copies of nothing, where nobody has inputs, are as good as any.
             let size = group.copies.as_ref().map_or(Bytes::ZERO, CopyLoad::size);
-            let beside = uploads_ahead.then_some(size);
+            let beside = self.uploads_ahead.then_some(size);
             for measured in group.models {
                 let others = all[place].iter().filter(|other| **other != measured.name);
                 let (name, background) = (measured.name.clone(), others.cloned().collect());
@@ -306,7 +284,7 @@ impl Group {
         beside: Beside,
     ) -> Result<(), Error> {
         let busy = self.run(model, clock, keep, beside)?;
-        thread::sleep((busy / PAUSE_DIVISOR).max(PAUSE_MIN));
+        pause_after(busy);
         Ok(())
     }
 
@@ -318,9 +296,7 @@ impl Group {
         keep: Option<Scenario>,
         beside: Beside,
     ) -> Result<Duration, Error> {
-        let copies = self.copies.as_ref().filter(|_| beside != Beside::Nothing);
-        let copies =
-            copies.map(|load| Copying { load, on_and_on: beside == Beside::CopiesOnAndOn });
+        let copies = self.copies.as_ref().map(|load| (load, beside));
         let model = &mut self.models[model];
         let name = model.name.clone();
         let failed = |cause| Error::Profile { model: name, cause: Box::new(cause) };
@@ -353,144 +329,7 @@ impl Group {
     }
 }
 
-impl Copying<'_> {
-    /// Enqueues copies beside a stage that was just launched.
-    fn beside(self, stage: &BusyStream, length: Nanos) -> Result<(), DeviceError> {
-        if self.on_and_on {
-            stage.keep_copying_beside(self.load, length)
-        } else {
-            stage.copy_beside(self.load, length)
-        }
-    }
-
-    /// Has the next stage upload behind nobody, if it is to be measured.
-    fn end_stage(self) -> Result<(), DeviceError> {
-        if self.on_and_on { Ok(()) } else { self.load.drain() }
-    }
-}
-
-impl Measured {
-    fn bind(
-        model: ModelId,
-        loaded: LoadedModel,
-        memory: &mut MemoryOrchestrator,
-    ) -> Result<Self, Error> {
-        let (need, runtime) = (loaded.memory(), loaded.runtime_name());
-        let LoadedModel { name, partition, mut backend } = loaded;
-        let tensors = backend.memory().to_vec();
-        let planned = memory.plan(ModelMemory { model, partition, tensors })?;
-        let total = planned.usage().total();
-        let binding = memory.bind(planned)?;
-        let failed =
-            |cause: ContextError| Error::Profile { model: name.clone(), cause: Box::new(cause) };
-        backend.bind(binding).map_err(|cause| failed(cause.into()))?;
-        let (libraries, remarks) = (backend.foreign_memory(), backend.remarks().to_vec());
-        let prepared = Preparation { libraries, remarks };
-        let stages = usize::from(backend.description().stages);
-        let inputs = backend.description().inputs.iter().map(|spec| vec![0; spec.bytes()]);
-        let (inputs, lengths) = (inputs.collect(), vec![Nanos::ZERO; stages]);
-        let slots = SlotPool::on(memory.arena(), backend.description(), 1)
-            .map_err(|cause| failed(cause.into()))?;
-        let slot = slots.claim().expect("a fresh slot is free");
-        slot.queue();
-        let charge = MemoryLedger::new(total).charge(total).map_err(failed)?;
-        let budget = ResourceBudget { memory: total, streams: 1, compute: Nanos::MAX };
-        let context = ExecutionContext::new(model, budget, backend, slots, charge);
-        let (samples, overheads) = (BTreeMap::new(), Vec::new());
-        Ok(Self {
-            name,
-            runtime,
-            need,
-            prepared,
-            context,
-            slot,
-            stages,
-            lengths,
-            inputs,
-            samples,
-            overheads,
-        })
-    }
-
-    fn evidence(
-        self,
-        subject: &Subject,
-        background: Vec<String>,
-        partition: Option<PartitionFingerprint>,
-        beside: Option<Bytes>,
-    ) -> Result<ModelEvidence, Error> {
-        let uploads = beside.map(|beside| UploadsMeasured { own: self.upload(), beside });
-        let name = self.name;
-        let checked = |(scenario, times)| {
-            let samples = Samples::new(times)
-                .map_err(|cause| Error::Samples { model: name.clone(), cause })?;
-            Ok::<_, Error>((scenario, samples))
-        };
-        let mut scenarios: BTreeMap<Scenario, Samples> =
-            self.samples.into_iter().map(checked).collect::<Result<_, _>>()?;
-        Ok(ModelEvidence {
-            model: evidence::fingerprint(&subject.source)?,
-            runtime: self.runtime,
-            stages: subject.source.stage_names(),
-            background,
-            partition,
-            uploads,
-            memory: self.need,
-            prepared: self.prepared,
-            samples: scenarios.remove(&Scenario::Turns).expect("turns were taken"),
-            scenarios,
-            overheads: self.overheads,
-        })
-    }
-
-    /// What the inputs of a job take.
-    fn upload(&self) -> Bytes {
-        Bytes(self.inputs.iter().map(|input| input.len() as u64).sum())
-    }
-
-    /// Fills the slot anew.
-    fn refill(&self) {
-        self.slot.unqueue();
-        for (index, input) in self.inputs.iter().enumerate() {
-            self.slot.write_input(index, input);
-        }
-        self.slot.queue();
-    }
-
-    fn run_once(
-        &mut self,
-        streams: &Arc<StreamPool>,
-        clock: &dyn Clock,
-        keep: Option<Scenario>,
-        copies: Option<Copying<'_>>,
-    ) -> Result<(), ContextError> {
-        self.refill();
-        let mut overhead = Nanos::ZERO;
-        for (stage, index) in (0u16..).zip(0..self.stages) {
-            let began = clock.now();
-            let busy = self.context.launch(StageIndex(stage), &self.slot, streams.lease()?)?;
-            let launched = clock.now();
-            copies.map_or(Ok(()), |copies| copies.beside(&busy, self.lengths[index]))?;
-            let enqueuing = clock.now().saturating_since(launched);
-            let times = busy.wait()?;
-            let noticed = clock.now();
-            self.context.stage_done();
-            // A stage below the clock's resolution still takes its smallest step.
-            let length = times.finished.saturating_since(times.started).max(Nanos::EPSILON);
-            self.lengths[index] = length;
-            copies.map_or(Ok(()), Copying::end_stage)?;
-            // No dispatcher enqueues such copies: where that outlasted the stage, the rest is not overhead.
-            let enqueued_late = enqueuing.saturating_sub(length);
-            let spent = noticed.saturating_since(began).saturating_sub(enqueued_late);
-            overhead += spent.saturating_sub(length);
-            if let Some(scenario) = keep {
-                let times = self.samples.entry(scenario);
-                times.or_insert_with(|| vec![Vec::new(); self.stages])[index].push(length);
-            }
-        }
-        if keep == Some(Scenario::Turns) {
-            self.overheads.push(overhead);
-        }
-        Ok(())
-    }
+/// Rests as long as a measured job that took `busy` asks for.
+fn pause_after(busy: Duration) {
+    thread::sleep((busy / PAUSE_DIVISOR).max(PAUSE_MIN));
 }
