@@ -60,6 +60,7 @@ pub mod error;
 pub mod event;
 pub mod fault;
 mod foreign_account;
+mod gate;
 pub mod health;
 pub mod host;
 pub mod host_buffer;

@@ -6,23 +6,24 @@
 //!
 //! ```text
 //!   1  a wait for what a launched graph is still to record is a wait for that recording
-//!      stages    | lead | graph ---- uploaded |
-//!      uploads     wait . . . . . . . . . . . begun                 begun: not before uploaded
+//!      stages    | gate | graph ---- uploaded |
+//!      uploads     wait . . . . . . . . . . . begun                     begun: not before uploaded
 //!
 //!   2  it stays that one where the event is recorded anew while the wait is still queued
-//!      stages    | lead | graph -- uploaded | seen | long lead ------- | graph -- uploaded |
-//!      uploads     | long work ------------------ | wait begun      begun: before the second uploaded
+//!      stages    | graph -- uploaded | seen | gate . . . . . . . . . . . | graph -- uploaded |
+//!      uploads   | gate . . . . . . . . . . . . . . . | wait begun      begun: before the second uploaded
 //! ```
-//! Times are the device's own. A round in which the processor came too late to ask says nothing and is done
-//! again, with more work in front.
+//! Times are the device's own. Gates are opened by the processor once it has asked, so nothing depends on
+//! who is quicker; but every second round of the first fact asks while the graph copies, and is done again
+//! where the processor came too late.
 //!
 //! # Invariants
 //! 1. A round counts only where the device had not got to the recording when the wait was enqueued and, of
 //!    the second fact, not to the wait when the event was aimed at and launched again.
-//! 2. Nothing waits in a circle, so on a device that keeps an order of its own each round ends. One that
-//!    does not end in time is a refusal; what it copies then, nobody frees.
+//! 2. Nothing waits in a circle once the gates are open, so on a device that keeps an order of its own each
+//!    round ends. One that does not end in time is a refusal; what it copies then, nobody frees.
 //! 3. The memory of the probe is charged to the limit of the device while it lasts.
-#![allow(unsafe_code)] // Two windows on `CudaLane`; docs/soundness.md argues them.
+#![allow(unsafe_code)] // A window on `CudaLane`; docs/soundness.md argues them.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -33,6 +34,7 @@ use crate::cuda::CudaGraph;
 use crate::device::DeviceContext;
 use crate::error::DeviceError;
 use crate::event::{CudaEvent, EventStatus};
+use crate::gate::Gate;
 use crate::host_buffer::HostBuffer;
 use crate::memory::DeviceBuffer;
 use crate::sim::{SimConfig, SimWork};
@@ -43,18 +45,17 @@ use crate::stream::CudaStream;
 const ROUNDS: u32 = 4;
 /// The most that are tried for them.
 const TRIES: u32 = 16;
-/// The most leads in front of a round: they double with each that did not count.
-const LEADS_MAX: u32 = 8;
 /// How long a round may take on a device whose time is not moved by hand.
 const LIMIT: Duration = Duration::from_secs(2);
+/// How long an upload that waits for nothing may take to begin, before the gate of the next stage opens:
+/// only a device that does not keep its waits takes it.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What one copy moves.
-const COPY: usize = 256 << 10;
-/// Copies of a lead, and of the uploads of a stage: tens of microseconds on the quickest bus.
+const COPY: usize = 512 << 10;
+/// Copies that are the uploads of a stage: a tenth of a millisecond on the quickest bus.
 const COPIES: usize = 16;
-/// How many times as long as a lead the long work is.
-const LONG: u8 = 4;
-/// A lead in virtual time.
+/// How long the first gate is closed in virtual time.
 const LEAD: Nanos = Nanos::from_micros(100);
 
 /// What was found of a device that does not order uploads as their analysis has it.
@@ -161,67 +162,65 @@ impl DeviceContext {
     }
 }
 
-/// What the streams are kept busy with.
+/// What the streams do.
 enum Work {
     /// Time that is moved by hand.
     Virtual,
-    /// Copies between the host and the device, in both directions: no kernel of ours has to be there.
+    /// Copies from the host, between gates: no kernel of ours has to be there.
     Copies(Box<Copies>),
 }
 
-/// Graphs of copies, with the memory that they name. Fields are dropped in their order: the graphs first.
+/// A graph of copies, with the memory that it names. Fields are dropped in their order: the graph first.
 struct Copies {
-    /// Copies in, which are a stage's uploads.
     stage: CudaGraph,
-    /// Copies out, and as many times as long.
-    lead: CudaGraph,
-    long: CudaGraph,
-    _host: [HostBuffer; 2],
-    _device: [DeviceBuffer; 2],
+    gates: [Gate; 3],
+    _source: HostBuffer,
+    _target: DeviceBuffer,
 }
 
 impl Copies {
     fn captured(device: &DeviceContext, stream: &CudaStream) -> Result<Self, DeviceError> {
-        let arena = device.reserve_arena(Bytes(2 * COPY as u64))?;
-        let [half, end] = [COPY as u64, 2 * COPY as u64];
-        let [target, source] = [arena.buffer(0..half)?, arena.buffer(half..end)?];
-        let [given, taken] = [device.host_buffer(COPY)?, device.host_buffer(COPY)?];
+        let target = device.reserve_arena(Bytes(COPY as u64))?.buffer(0..COPY as u64)?;
+        let source = device.host_buffer(COPY)?;
         let lane = stream.on_gpu()?;
-        let copy_in = || {
+        let copy = || {
             // SAFETY: (1) Both sides have `COPY` bytes, and live as long as the graph that names them.
             // (2) Nobody else has either.
-            unsafe { lane.copy_in(given.first(), &target, COPY) }
+            unsafe { lane.copy_in(source.first(), &target, COPY) }
         };
-        let copy_out = || {
-            // SAFETY: (1) and (2) as above; what graphs of such copies write beside each other, nobody
-            // reads.
-            unsafe { lane.copy_out(&source, taken.first(), COPY) }
-        };
-        let out = |copies: usize| stream.capture(|_| (0..copies).try_for_each(|_| copy_out()));
-        let (lead, long) = (out(COPIES)?, out(COPIES * usize::from(LONG))?);
         let stage = stream.capture_stage(|stream| {
-            (0..COPIES).try_for_each(|_| copy_in())?;
+            (0..COPIES).try_for_each(|_| copy())?;
             stream.mark(CopyMark::Uploaded)
         })?;
-        Ok(Self { stage, lead, long, _host: [given, taken], _device: [target, source] })
+        let gates = [Gate::new(device)?, Gate::new(device)?, Gate::new(device)?];
+        Ok(Self { stage, gates, _source: source, _target: target })
     }
 }
 
-/// What goes in front.
+/// What is held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lead {
-    Short,
-    /// [`LONG`] times as long.
-    Long,
+enum Held {
+    Stage,
+    Upload,
+    NextStage,
 }
 
 impl Work {
-    fn lead(&self, stream: &CudaStream, lead: Lead) -> Result<(), DeviceError> {
-        match (self, lead) {
-            (Self::Virtual, Lead::Short) => stream.enqueue_sim(costing(LEAD)),
-            (Self::Virtual, Lead::Long) => stream.enqueue_sim(costing(LEAD * u64::from(LONG))),
-            (Self::Copies(copies), Lead::Short) => stream.enqueue_graph(&copies.lead),
-            (Self::Copies(copies), Lead::Long) => stream.enqueue_graph(&copies.long),
+    /// Holds back what is enqueued on `stream` from now on: until it is let go, or in virtual time for as
+    /// long as the processor needs for what it does meanwhile.
+    fn hold(&self, held: Held, stream: &CudaStream) -> Result<(), DeviceError> {
+        match self {
+            Self::Virtual => stream.enqueue_sim(costing(match held {
+                Held::Stage => LEAD,
+                Held::Upload | Held::NextStage => LEAD * 4,
+            })),
+            Self::Copies(copies) => copies.gates[held as usize].close(stream),
+        }
+    }
+
+    fn let_go(&self, held: Held) {
+        if let Self::Copies(copies) = self {
+            copies.gates[held as usize].open();
         }
     }
 
@@ -262,10 +261,8 @@ struct Probe<'d> {
     work: Work,
     stage: StageEvents,
     upload: UploadEvents,
-    /// Recorded behind the leads in front of each stage of a round.
-    led: [CudaEvent; 2],
-    /// Recorded behind the long work in front of the wait.
-    plugged: CudaEvent,
+    /// Recorded where the first stage of a round is let go.
+    led: CudaEvent,
 }
 
 impl<'d> Probe<'d> {
@@ -276,13 +273,15 @@ impl<'d> Probe<'d> {
         work: Work,
     ) -> Result<Self, DeviceError> {
         let (stage, upload) = (StageEvents::on(device)?, UploadEvents::on(device)?);
-        let led = [device.create_event()?, device.create_event()?];
-        let plugged = device.create_event()?;
-        Ok(Self { device, stages, uploads, work, stage, upload, led, plugged })
+        Ok(Self { device, stages, uploads, work, stage, upload, led: device.create_event()? })
     }
 
     fn run(self) -> Result<(), DeviceError> {
         let told = self.repeat(Self::waits).and_then(|()| self.repeat(Self::keeps));
+        // An error may have left some closed.
+        [Held::Stage, Held::Upload, Held::NextStage]
+            .iter()
+            .for_each(|held| self.work.let_go(*held));
         if let Err(DeviceError::UploadsUnordered { found: UploadOrder::Overdue { .. } }) = told {
             std::mem::forget(self); // Invariant 2.
             return told;
@@ -295,13 +294,11 @@ impl<'d> Probe<'d> {
     /// Has `round` done until enough of them count.
     fn repeat(
         &self,
-        round: impl Fn(&Self, u32, u32) -> Result<Round, DeviceError>,
+        round: impl Fn(&Self, u32) -> Result<Round, DeviceError>,
     ) -> Result<(), DeviceError> {
         let mut told = 0;
         for number in 1..=TRIES {
-            let voids = number - 1 - told;
-            let leads = LEADS_MAX.min(1 << voids.min(LEADS_MAX));
-            told += u32::from(round(self, number, leads)? == Round::Counts);
+            told += u32::from(round(self, number)? == Round::Counts);
             if told == ROUNDS {
                 return Ok(());
             }
@@ -310,18 +307,20 @@ impl<'d> Probe<'d> {
     }
 
     /// A round of the first fact.
-    fn waits(&self, round: u32, leads: u32) -> Result<Round, DeviceError> {
+    fn waits(&self, round: u32) -> Result<Round, DeviceError> {
         let uploaded = self.stage.uploaded();
-        self.launch(leads, Lead::Short, &self.led[0])?;
+        self.launch(Held::Stage)?;
         // By turns the graph is still to begin, and has begun; nothing is behind its mark but its end.
         let has_begun = round.is_multiple_of(2);
-        let later = if has_begun { self.stage.ended() } else { &self.led[0] };
+        let later = if has_begun { self.stage.ended() } else { &self.led };
         if has_begun {
-            self.await_all(&[&self.led[0]])?;
+            self.work.let_go(Held::Stage);
+            self.await_all(&[&self.led])?;
         }
         self.uploads.wait_for(uploaded)?;
         self.uploads.record(self.upload.begun())?;
         let in_time = is_pending(later)?; // Invariant 1.
+        self.work.let_go(Held::Stage);
         self.await_all(&[self.stage.ended(), self.upload.begun()])?;
         match self.upload.begun().elapsed_since(uploaded) {
             Ok(_) => Ok(Round::counts_if(in_time)),
@@ -334,27 +333,25 @@ impl<'d> Probe<'d> {
     }
 
     /// A round of the second fact.
-    fn keeps(&self, round: u32, leads: u32) -> Result<Round, DeviceError> {
+    fn keeps(&self, round: u32) -> Result<Round, DeviceError> {
         let (uploaded, begun) = (self.stage.uploaded(), self.upload.begun());
-        self.launch(leads, Lead::Short, &self.led[0])?;
-        (0..leads).try_for_each(|_| self.work.lead(self.uploads, Lead::Long))?;
-        self.uploads.record(&self.plugged)?;
+        self.launch(Held::Stage)?;
+        self.work.hold(Held::Upload, self.uploads)?;
         self.uploads.wait_for(uploaded)?;
         self.uploads.record(begun)?;
-        let in_time = is_pending(&self.led[0])?; // Invariant 1.
+        let in_time = is_pending(&self.led)?; // Invariant 1.
+        self.work.let_go(Held::Stage);
         self.await_all(&[self.stage.ended()])?;
         // Outside a stage the graph records events of its own, so the next launch aims it anew.
         self.work.stage(self.stages)?;
-        self.launch(leads, Lead::Long, &self.led[1])?;
-        let is_queued = is_pending(&self.plugged)?;
+        self.launch(Held::NextStage)?;
+        let is_queued = is_pending(begun)?; // Invariant 1.
+        self.work.let_go(Held::Upload);
+        let _begun_by_itself = self.await_each(&[begun], PATIENCE)?;
+        self.work.let_go(Held::NextStage);
         self.await_all(&[self.stage.ended(), begun])?;
-        // The second recording is to come well behind what the wait is queued behind.
-        let is_behind = self.led[1].elapsed_since(&self.plugged).is_ok();
         match uploaded.elapsed_since(begun) {
-            Ok(before) if before > Nanos::ZERO => {
-                Ok(Round::counts_if(in_time && is_queued && is_behind))
-            }
-            Ok(_) | Err(DeviceError::EventsOutOfOrder { .. }) if !is_behind => Ok(Round::Void),
+            Ok(before) if before > Nanos::ZERO => Ok(Round::counts_if(in_time && is_queued)),
             Ok(_) | Err(DeviceError::EventsOutOfOrder { .. }) => {
                 let late = begun.elapsed_since(uploaded)?;
                 Err(unordered(UploadOrder::Moved { round, late }))
@@ -363,31 +360,38 @@ impl<'d> Probe<'d> {
         }
     }
 
-    /// Launches the stage behind as many leads and a recording of `led`.
-    fn launch(&self, leads: u32, lead: Lead, led: &CudaEvent) -> Result<(), DeviceError> {
-        (0..leads).try_for_each(|_| self.work.lead(self.stages, lead))?;
-        self.stages.record(led)?;
+    /// Launches the stage, held back.
+    fn launch(&self, held: Held) -> Result<(), DeviceError> {
+        self.work.hold(held, self.stages)?;
+        self.stages.record(&self.led)?;
         self.stages.between(&self.stage, |stream| self.work.stage(stream))
     }
 
     /// Waits until each of `events` has fired.
     fn await_all(&self, events: &[&CudaEvent]) -> Result<(), DeviceError> {
-        let overdue = unordered(UploadOrder::Overdue { limit: Nanos::from(LIMIT) });
-        let last = Instant::now() + LIMIT;
+        if self.await_each(events, LIMIT)? {
+            return Ok(());
+        }
+        Err(unordered(UploadOrder::Overdue { limit: Nanos::from(LIMIT) }))
+    }
+
+    /// Waits until each of `events` has fired, for at most `limit`; whether they have.
+    fn await_each(&self, events: &[&CudaEvent], limit: Duration) -> Result<bool, DeviceError> {
+        let last = Instant::now() + limit;
         for event in events {
             while is_pending(event)? {
                 match self.device.simulator() {
                     Some(sim) => match sim.next_event() {
                         Some(next) => sim.advance_to(next),
-                        None => return Err(overdue), // Nothing is left that could end the wait.
+                        None => return Ok(false), // Nothing is left that could end the wait.
                     },
                     // Asked once more: this thread may have been kept from it all the while.
-                    None if Instant::now() > last && is_pending(event)? => return Err(overdue),
+                    None if Instant::now() > last && is_pending(event)? => return Ok(false),
                     None => std::thread::yield_now(),
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -401,7 +405,7 @@ fn unordered(found: UploadOrder) -> DeviceError {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::Cell;
 
     use aegis_trace::Timestamp;
 
@@ -463,24 +467,22 @@ mod tests {
     }
 
     #[test]
-    fn rounds_that_tell_nothing_are_done_again_behind_more_work_and_not_without_end() {
-        let asked = RefCell::new(Vec::new());
+    fn rounds_that_tell_nothing_are_done_again_and_not_without_end() {
+        let asked = Cell::new(0);
         let answers = |counts: fn(u32) -> bool| {
-            asked.borrow_mut().clear();
             with_probe(|probe| {
-                probe.repeat(|_, round, leads| {
-                    asked.borrow_mut().push(leads);
+                probe.repeat(|_, round| {
+                    asked.set(round);
                     Ok(Round::counts_if(counts(round)))
                 })
             })
         };
         answers(|round| round != 2).expect("four of five");
-        assert_eq!(*asked.borrow(), [1, 1, 2, 2, 2]);
+        assert_eq!(asked.get(), 5);
         let error = answers(|round| round <= 3).expect_err("three of all");
         let untold = UploadOrder::Untold { told: 3, tried: TRIES };
         assert!(matches!(error, DeviceError::UploadsUnordered { found } if found == untold));
-        assert_eq!(error.category(), Category::Transient);
-        assert_eq!(asked.borrow().last(), Some(&LEADS_MAX));
+        assert_eq!((error.category(), asked.get()), (Category::Transient, TRIES));
     }
 
     #[test]
@@ -488,8 +490,8 @@ mod tests {
         let error = with_probe(|probe| {
             let hangs = SimWork { cost: LEAD, fault: Some(SimFault::Hang) };
             probe.stages.enqueue_sim(hangs).expect("room");
-            probe.stages.record(&probe.plugged).expect("room");
-            probe.await_all(&[&probe.plugged]).expect_err("it hangs")
+            probe.stages.record(&probe.led).expect("room");
+            probe.await_all(&[&probe.led]).expect_err("it hangs")
         });
         let found = UploadOrder::Overdue { limit: Nanos::from(LIMIT) };
         assert!(matches!(error, DeviceError::UploadsUnordered { found: told } if told == found));

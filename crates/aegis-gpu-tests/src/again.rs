@@ -27,9 +27,9 @@ const LOOK: Duration = Duration::from_millis(20);
 const ROUNDS: usize = 100;
 /// The kernel of each stage, and of what is in front of the first.
 const LENGTH: Nanos = Nanos::from_micros(200);
-/// What the upload waits behind: some milliseconds on the quickest bus.
-const PLUG: usize = 40;
-/// What the last stage waits for where no upload holds it back: longer than those copies take.
+/// The kernel that the upload waits behind. Copies would have the engine that the first stage needs.
+const PLUG: Nanos = Nanos::from_millis(5);
+/// What the last stage waits for where no upload holds it back: longer than that.
 const LATE: Nanos = Nanos::from_millis(30);
 
 /// The device is asked at the start, in milliseconds, and gets its memory back.

@@ -45,6 +45,9 @@ enum Stage {
     Captured(Arc<FrameEvents>),
 }
 
+/// Flag of `cuStreamWaitValue32`: until the number is as large as was asked for, or larger.
+const WAIT_AT_LEAST: u32 = 0;
+
 /// The owner's end of a stream.
 pub(crate) struct CudaLane {
     completions: Arc<Completions>,
@@ -245,6 +248,26 @@ impl CudaLane {
 
     pub(crate) fn handle(&self) -> Option<NonNull<c_void>> {
         NonNull::new(self.lane.stream().handle().cast())
+    }
+
+    /// Makes what follows wait until the number at `address` has reached `wanted`, as numbers go around.
+    ///
+    /// # Safety
+    /// It is in page-locked memory that lives until then, and aligned.
+    pub(crate) unsafe fn hold_until(
+        &self,
+        address: NonNull<u32>,
+        wanted: u32,
+    ) -> Result<(), DeviceError> {
+        let (api, machine) = (self.completions.machine().api(), self.completions.machine());
+        // In a unified address space the device has page-locked memory at the processor's address.
+        let address = address.as_ptr().expose_provenance() as u64;
+        self.enqueue(|stream| {
+            // SAFETY: (1) The caller's promise. (2) The stream lives.
+            machine.check("cuStreamWaitValue32", unsafe {
+                (api.cuStreamWaitValue32_v2)(stream.handle(), address, wanted, WAIT_AT_LEAST)
+            })
+        })
     }
 
     /// Enqueues a copy of `length` bytes from `source` to the device address `target`.

@@ -150,6 +150,7 @@ entry_points! {
         cuStreamQuery(CUstream);
         cuStreamSynchronize(CUstream);
         cuStreamWaitEvent(CUstream, CUevent, c_uint);
+        cuStreamWaitValue32_v2(CUstream, CUdeviceptr, c_uint, c_uint);
         cuEventCreate(*mut CUevent, c_uint);
         cuEventDestroy_v2(CUevent);
         cuEventRecord(CUevent, CUstream);

@@ -156,7 +156,7 @@ impl<'kernels> StageProbe<'kernels> {
         enqueued
     }
 
-    /// Runs this stage behind a kernel of `lead`, puts `plug` copies on `uploads` and behind them the
+    /// Runs this stage behind a kernel of `lead`, puts a kernel of `plug` on `uploads` and behind it the
     /// input of `next`, which waits for the upload of this stage; and when this stage was seen to end,
     /// launches `last` between the same events. Tells whether the upload's wait was still queued then.
     /// Waits for all of them.
@@ -166,7 +166,7 @@ impl<'kernels> StageProbe<'kernels> {
     pub fn run_again(
         &self,
         [stream, uploads]: [&CudaStream; 2],
-        (lead, plug, between): (Nanos, usize, Between),
+        (lead, plug, between): (Nanos, Nanos, Between),
         [next, last]: [&Self; 2],
         events: AgainEvents<'_>,
         jobs: &mut [ProbeJob; 3],
@@ -207,20 +207,16 @@ impl<'kernels> StageProbe<'kernels> {
         Ok(launched? == EventStatus::Pending)
     }
 
-    /// Puts `plug` copies on `uploads`, and behind them the input of `job`, which waits for the upload of
-    /// the stage between `events`; for [`run_again`](Self::run_again), which waits for all of it.
+    /// Puts a kernel of `plug` on `uploads`, and behind it the input of `job`, which waits for the upload
+    /// of the stage between `events`; for [`run_again`](Self::run_again), which waits for all of it.
     fn upload_behind(
         &self,
         uploads: &CudaStream,
-        plug: usize,
+        plug: Nanos,
         events: AgainEvents<'_>,
         job: &ProbeJob,
     ) -> Result<(), DeviceError> {
-        for _ in 0..plug {
-            // SAFETY: (1) Both are the probe's, and nothing else uses them before the upload below, which
-            // is behind this on the stream.
-            unsafe { crate::interop::copy_to_device(uploads, &self.captured.input, &self.middle) }?;
-        }
+        self.kernels.busy(uploads, 1, plug)?;
         uploads.record(events.plugged)?;
         uploads.wait_for(events.stage.uploaded())?;
         uploads.record(events.upload.begun())?;
