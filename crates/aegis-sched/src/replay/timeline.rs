@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use aegis_context::StageTimes;
+use aegis_context::{Awaited, StageTimes, Whose};
 use aegis_trace::{
     Assumption, Category, DropReason, JobId, ModelId, Nanos, Reason, StageIndex, Timestamp,
     TraceEvent,
@@ -294,8 +294,12 @@ impl Timeline {
                 self.launched(at, job, stage, why, around)
             }
             TraceEvent::StageCompleted { started, finished, upload, download, ahead, .. } => {
-                let times = StageTimes { started, finished, upload, download, ahead };
+                let awaited = None; // Told behind it, if at all.
+                let times = StageTimes { started, finished, upload, download, ahead, awaited };
                 self.left(at, Some(times), None);
+            }
+            TraceEvent::UploadAwaited { job, stage, of, took, before } if of == job => {
+                self.awaited(job, stage, Awaited { whose: Whose::Own, took, before });
             }
             TraceEvent::StageFailed { category, .. } => self.left(at, None, Some(category)),
             TraceEvent::Idle => self.idle.push(at),
@@ -375,6 +379,15 @@ impl Timeline {
         let since = launched;
         let service = Service { job, class, stage, launched, since, until, device, failed, why };
         self.services.push(service);
+    }
+
+    /// A stage that just ended had been put behind its own upload: told again under another policy.
+    fn awaited(&mut self, job: JobId, stage: StageIndex, awaited: Awaited) {
+        let of_it = |service: &&mut Service| service.job.id == job && service.stage == stage;
+        let service = self.services.iter_mut().rev().take(2).find(of_it);
+        if let Some(times) = service.and_then(|service| service.device.as_mut()) {
+            times.awaited = Some(awaited);
+        }
     }
 
     /// The stage that ran left the device, which is from now on that of the one behind it.

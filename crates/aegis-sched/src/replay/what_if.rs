@@ -444,7 +444,8 @@ impl<'t> Run<'t> {
         let finished = now.saturating_add(cost);
         let at = finished.saturating_add(overheads.dispatch);
         let [upload, download, ahead] = [Nanos::ZERO; 3]; // Not known of a stage that did not run.
-        let times = StageTimes { started: now, finished, upload, download, ahead };
+        let awaited = None;
+        let times = StageTimes { started: now, finished, upload, download, ahead, awaited };
         Some(Pending { at, end: Ok(times) })
     }
 
