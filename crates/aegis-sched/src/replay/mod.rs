@@ -46,7 +46,7 @@ use log::{Entry, ExecutorLog};
 pub use account::{Account, AccountError, Held, Piece, Sums, Term, Why};
 pub use error::ReplayError;
 pub use source::{Pass, Records};
-pub use timeline::{Broken, Ending, JobRecord, Refill, Service, Timeline};
+pub use timeline::{BoundChange, Broken, Ending, JobRecord, Refill, Service, Timeline};
 pub use what_if::{Assumed, Change, ModelWhatIf, Seen, WhatIf};
 
 /// The most jobs, stages and changes of which a question to a replay keeps something at once: about a

@@ -33,7 +33,7 @@ pub struct Timeline {
     /// What the proof assumes and did not hold, in order.
     pub broken: Vec<Broken>,
     /// Bounds as they changed, in order.
-    pub bounds: Vec<(Timestamp, ModelId, Nanos)>,
+    pub bounds: Vec<BoundChange>,
     /// Evictions as they began, in order.
     pub evictions: Vec<(Timestamp, ModelId)>,
     /// When the dispatcher was told to stop.
@@ -46,6 +46,20 @@ pub struct Timeline {
     accepted: usize,
     /// Services that were let go, from the first.
     gone: usize,
+}
+
+/// A bound that a dispatcher was told anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoundChange {
+    /// The place of its event among the records of the trace. What ends at the same point in time ends
+    /// before or behind it.
+    pub record: usize,
+    /// When.
+    pub at: Timestamp,
+    /// Whose.
+    pub model: ModelId,
+    /// The bound.
+    pub bound: Nanos,
 }
 
 /// One stage on the device.
@@ -117,6 +131,8 @@ pub struct JobRecord {
     pub refills: Vec<Refill>,
     /// How it ended and when; `None` where the log ends before.
     pub ending: Option<(Timestamp, Ending)>,
+    /// The place of the event that says so among the records of the trace.
+    pub ended_by: Option<usize>,
     /// By how much it was late; zero where it was not.
     pub late: Nanos,
     /// The bound that it exceeded, and the job that broke an assumption before.
@@ -157,6 +173,8 @@ pub enum Ending {
 /// An assumption that did not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken {
+    /// The place of its event among the records of the trace.
+    pub record: usize,
     /// When that was seen.
     pub at: Timestamp,
     /// Which.
@@ -284,6 +302,7 @@ impl Timeline {
                     launch_failed: None,
                     refills: Vec::new(),
                     ending: None,
+                    ended_by: None,
                     late: Nanos::ZERO,
                     exceeded: None,
                 };
@@ -304,9 +323,12 @@ impl Timeline {
             TraceEvent::StageFailed { category, .. } => self.left(at, None, Some(category)),
             TraceEvent::Idle => self.idle.push(at),
             TraceEvent::AssumptionBroken { assumption, job, assumed, observed } => {
-                self.broken.push(Broken { at, assumption, job, assumed, observed });
+                let record = entry.record;
+                self.broken.push(Broken { record, at, assumption, job, assumed, observed });
             }
-            TraceEvent::BoundChanged { model, bound } => self.bounds.push((at, model, bound)),
+            TraceEvent::BoundChanged { model, bound } => {
+                self.bounds.push(BoundChange { record: entry.record, at, model, bound });
+            }
             TraceEvent::Evicting { model } => self.evictions.push((at, model)),
             TraceEvent::Stopping => self.stop = Some(at),
             _ => self.note_of_job(entry, around),
@@ -329,6 +351,12 @@ impl Timeline {
         };
         let Some(record) = self.jobs.get_mut(&job) else { return };
         let at = entry.at;
+        if let TraceEvent::Completed { .. }
+        | TraceEvent::Dropped { .. }
+        | TraceEvent::Faulted { .. } = entry.event
+        {
+            record.ended_by = Some(entry.record);
+        }
         let ended = |ending| Some((at, ending));
         match entry.event {
             TraceEvent::Released { .. } => {
