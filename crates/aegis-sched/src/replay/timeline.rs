@@ -46,6 +46,8 @@ pub struct Timeline {
     accepted: usize,
     /// Services that were let go, from the first.
     gone: usize,
+    /// Refills that its jobs waited for.
+    refills: usize,
 }
 
 /// A bound that a dispatcher was told anew.
@@ -103,6 +105,8 @@ impl Service {
 /// One job from its submission to its end.
 #[derive(Clone, Debug)]
 pub struct JobRecord {
+    /// The place of the event that accepted it among the records of the trace.
+    pub record: usize,
     /// When its caller handed it over.
     pub stamp: Timestamp,
     /// The release that its caller claimed.
@@ -220,7 +224,14 @@ impl Timeline {
     pub(super) fn kept(&self) -> usize {
         let Self { services, jobs, idle, broken, bounds, evictions, .. } = self;
         let of_models = bounds.len() + evictions.len();
-        services.len() + jobs.len() + idle.len() + broken.len() + of_models
+        let of_jobs = services.len() + jobs.len() + self.refills;
+        of_jobs + idle.len() + broken.len() + of_models
+    }
+
+    /// Lets go of the record of a job.
+    pub(super) fn remove(&mut self, job: JobId) {
+        let record = self.jobs.remove(&job);
+        self.refills -= record.map_or(0, |record| record.refills.len());
     }
 
     /// When the first of the services was launched whose end is not known.
@@ -233,8 +244,9 @@ impl Timeline {
     /// The same with the record of one job only.
     pub(super) fn only(&self, job: JobId) -> Self {
         let jobs = self.jobs.get_key_value(&job).into_iter();
-        let jobs = jobs.map(|(job, record)| (*job, record.clone())).collect();
-        Self { jobs, ..self.clone_without_jobs() }
+        let jobs: BTreeMap<_, _> = jobs.map(|(job, record)| (*job, record.clone())).collect();
+        let refills = jobs.values().map(|record| record.refills.len()).sum();
+        Self { jobs, refills, ..self.clone_without_jobs() }
     }
 
     fn clone_without_jobs(&self) -> Self {
@@ -250,6 +262,7 @@ impl Timeline {
             stamped: None,
             accepted: self.accepted,
             gone: self.gone,
+            refills: 0,
         }
     }
 
@@ -288,6 +301,7 @@ impl Timeline {
                 let eligible = release.max(arrival);
                 let look = (eligible <= at).then(|| around.look(at, eligible));
                 let record = JobRecord {
+                    record: entry.record,
                     stamp,
                     claimed,
                     arrival,
@@ -372,6 +386,7 @@ impl Timeline {
             }
             TraceEvent::OutOfBudget { until, .. } => {
                 record.refills.push(Refill { since: at, until, look: None });
+                self.refills += 1;
                 record.eligible = until;
             }
             TraceEvent::LaunchFailed { stage, category, .. } => {
