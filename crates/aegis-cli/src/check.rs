@@ -270,7 +270,8 @@ fn look_ahead(executor: &ExecutorReport) -> String {
 /// That inputs go ahead, and what the costs are then; empty where they do not.
 fn uploads_ahead(report: &Report) -> &'static str {
     if report.overheads.uploads_ahead {
-        "; inputs go ahead, so each C has to hold beside copies"
+        "; inputs go ahead, so each C has to hold beside copies, and the device to begin one upload \
+         behind the other"
     } else {
         ""
     }

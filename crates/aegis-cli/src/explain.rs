@@ -27,7 +27,7 @@ pub(crate) struct ExplainArgs {
     /// Take a trace that was cut short, as far as it goes.
     #[arg(long)]
     cut: bool,
-    /// Print JSON.
+    /// Print JSON, as `docs/formats.md` describes it.
     #[arg(long)]
     json: bool,
 }

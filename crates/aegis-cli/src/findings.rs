@@ -198,6 +198,7 @@ fn broken(report: &Report, event: &TraceEvent) -> Option<Told> {
         Assumption::ExecutionTime => "its C without overhead",
         Assumption::DispatchOverhead => "the charged overhead",
         Assumption::WakeLatency => "the charged wake-up",
+        Assumption::LeftUpload => "what others may wait for it",
         _ => "the declared jitter",
     };
     let job = name(report, *job);

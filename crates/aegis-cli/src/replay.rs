@@ -21,7 +21,7 @@ pub(crate) struct ReplayArgs {
     /// Replay a trace that was cut short, as far as it goes.
     #[arg(long)]
     cut: bool,
-    /// Print JSON.
+    /// Print JSON, as `docs/formats.md` describes it.
     #[arg(long)]
     json: bool,
 }
@@ -65,15 +65,11 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<Answer> {
         Some(policy) if is_whole => trace.what_if(policy.into())?,
         _ => Vec::new(),
     };
-    print(if args.json { json(&trace, &compared)? } else { text(&trace, &compared) })?;
+    print(match args.json {
+        true => serde_json::to_string_pretty(&trace.answer_json(&compared))?,
+        false => text(&trace, &compared),
+    })?;
     Ok(if is_whole { Answer::Yes } else { Answer::No })
-}
-
-fn json(trace: &TraceFile, compared: &[WhatIf]) -> Result<String> {
-    let mut whole = trace.verdict_json();
-    let compared = compared.iter().map(|what_if| trace.what_if_json(what_if));
-    whole["what_if"] = compared.collect::<Vec<_>>().into();
-    Ok(serde_json::to_string_pretty(&whole)?)
 }
 
 fn text(trace: &TraceFile, compared: &[WhatIf]) -> String {

@@ -112,7 +112,7 @@ fn look_ahead_is_certified_with_what_it_adds_and_is_no_problem_for_poet() {
     expect![[r#"
         [
             "  and for 3.1 ms by what ran when that was put behind it: look-ahead",
-            "     with look-ahead: one stage may wait on the device, whom the policy chose while the one before it ran",
+            "     with look-ahead: one stage may wait on the device, whom the policy chose while the one before it ran,",
         ]
     "#]].assert_debug_eq(&lines);
     let output = aegis(folder.path(), &["check", "p.toml", "--poet", "p.yaml"]);

@@ -42,4 +42,4 @@ pub use host_stage::HostStage;
 pub use served::Served;
 pub use sim::{SimBackend, SimCopies, SimModel};
 pub use slot::{JobOutcome, JobSlot, SlotPool};
-pub use streams::{BusyStream, IdleStream, StageTimes, StreamPool, UploadedStream};
+pub use streams::{Awaited, BusyStream, IdleStream, StageTimes, StreamPool, UploadedStream, Whose};

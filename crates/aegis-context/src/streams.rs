@@ -174,6 +174,28 @@ pub struct StageTimes {
     pub download: Nanos,
     /// How long its inputs took where they went ahead of it, before `started`; zero where they did not.
     pub ahead: Nanos,
+    /// The upload on another stream that the device put it behind, as far as that is told.
+    pub awaited: Option<Awaited>,
+}
+
+/// The upload that a stage was put behind, on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// Whose it was.
+    pub whose: Whose,
+    /// How long it took.
+    pub took: Nanos,
+    /// How long before the stage began it had ended, by the device's clock.
+    pub before: Nanos,
+}
+
+/// Whose upload a stage was put behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Its own, which went ahead of it.
+    Own,
+    /// That of a stage that could not be launched: it was left on its way.
+    Left,
 }
 
 /// A leased stream with nothing enqueued.
@@ -261,10 +283,12 @@ impl BusyStream {
         self.place_behind()?.using(slot).launch(enqueue)
     }
 
-    /// Whether the inputs of a stage behind this one can go ahead of it.
+    /// Whether the inputs of a stage behind this one can go ahead of it: not while those of one that was
+    /// not launched are on their way, nor behind the stage that began behind such ones.
     #[must_use]
     pub fn can_upload_ahead(&self) -> bool {
-        self.loan.pool.uploads.is_some() && !self.loan.pool.is_uploading()
+        let Loan { pool, left, .. } = &self.loan;
+        pool.uploads.is_some() && left.is_none() && !pool.is_uploading()
     }
 
     /// Puts the inputs of the job in `slot`, whose first stage is to be launched behind this one, on

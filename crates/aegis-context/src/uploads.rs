@@ -16,6 +16,8 @@
 //! 3. A stage begins only behind its upload, so the end of the stage is that of both.
 //! 4. The buffers of an upload whose stage was not launched are in use until it was seen to end. Until
 //!    then no other upload goes ahead.
+//! 5. What is enqueued on the stream of that stage begins behind such an upload; the events of the upload
+//!    are not recorded again before whoever began behind it was seen to end, and can tell what it waited.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -37,8 +39,8 @@ struct Left {
     job: SlotUse,
     /// Which of the pool's events it lies between.
     place: Place,
-    /// Whether its end was recorded.
-    is_recorded: bool,
+    /// How far it came.
+    upload: Upload,
 }
 
 /// Which stream of the pool, and which of its two pairs of events.
@@ -53,8 +55,12 @@ pub(crate) struct Place {
 pub(crate) enum Upload {
     /// There is none: the stage has its uploads within, if any.
     None,
-    /// It may be on its stream, with its end recorded, or not.
-    Enqueued { is_recorded: bool },
+    /// It may be on its stream. Its end was not recorded.
+    Enqueued,
+    /// The same, with its end recorded.
+    Recorded,
+    /// The same, and what comes next on the stream of its stage begins behind it.
+    Before,
     /// Its stage was launched behind it.
     Awaited,
 }
@@ -81,17 +87,17 @@ impl Uploads {
             self.stream.wait_for(before.uploaded())?; // Invariant 2.
         }
         self.stream.record(events.begun())?;
-        *upload = Upload::Enqueued { is_recorded: false };
+        *upload = Upload::Enqueued;
         let enqueued = enqueue(&self.stream);
         // Also behind a part of it: somebody has to see when that ends.
         self.stream.record(events.ended())?;
-        *upload = Upload::Enqueued { is_recorded: true };
+        *upload = Upload::Recorded;
         enqueued
     }
 
     /// Keeps the buffers of an upload whose stage was not launched.
-    pub(crate) fn leave(&self, job: SlotUse, place: Place, is_recorded: bool) {
-        let before = self.left().replace(Left { job, place, is_recorded });
+    pub(crate) fn leave(&self, job: SlotUse, place: Place, upload: Upload) {
+        let before = self.left().replace(Left { job, place, upload });
         assert!(before.is_none(), "an upload went ahead beside one that is left");
     }
 
@@ -101,12 +107,12 @@ impl Uploads {
         let mut left = self.left();
         let Some(upload) = left.as_mut() else { return false };
         let ended = events(upload.place).ended();
-        if !upload.is_recorded {
-            upload.is_recorded = self.stream.record(ended).is_ok();
+        if upload.upload == Upload::Enqueued && self.stream.record(ended).is_ok() {
+            upload.upload = Upload::Recorded;
         }
         // Of a lost device nothing is known.
-        let is_over =
-            upload.is_recorded && matches!(ended.query(), Ok(EventStatus::Complete { .. }));
+        let is_recorded = upload.upload != Upload::Enqueued;
+        let is_over = is_recorded && matches!(ended.query(), Ok(EventStatus::Complete { .. }));
         if is_over {
             *left = None;
         }
@@ -116,8 +122,17 @@ impl Uploads {
     /// Whether the end of an upload that is left is still to be seen, and will be.
     pub(crate) fn will_end<'e>(&self, events: impl Fn(Place) -> &'e UploadEvents) -> bool {
         let left = self.left();
-        let Some(upload) = left.as_ref().filter(|upload| upload.is_recorded) else { return false };
-        matches!(events(upload.place).ended().query(), Ok(EventStatus::Pending))
+        let recorded = left.as_ref().filter(|left| left.upload != Upload::Enqueued);
+        let Some(Left { place, .. }) = recorded else { return false };
+        matches!(events(*place).ended().query(), Ok(EventStatus::Pending))
+    }
+
+    /// Where the upload lies that is left and that a stage which is enqueued now on `stream` of the pool
+    /// begins behind, if there is one.
+    pub(crate) fn left_before(&self, stream: usize) -> Option<Place> {
+        let left = self.left();
+        let before = left.as_ref().filter(|left| left.upload == Upload::Before)?;
+        (before.place.stream == stream).then_some(before.place)
     }
 
     fn left(&self) -> MutexGuard<'_, Option<Left>> {
@@ -143,7 +158,7 @@ mod tests {
     use proptest::prelude::*;
 
     use crate::error::ContextError;
-    use crate::streams::{BusyStream, StageTimes, StreamPool};
+    use crate::streams::{Awaited, BusyStream, StageTimes, StreamPool, UploadedStream, Whose};
 
     use crate::testing::{failing, queued, tell, work};
 
@@ -305,6 +320,52 @@ mod tests {
         assert!(slot.claim(), "nothing reads it any more");
         assert!(running.can_upload_ahead());
         assert!(running.launch_behind(work(1)).is_ok(), "the place of its stage is free again");
+    }
+
+    #[test]
+    fn a_stage_tells_how_long_before_it_its_own_upload_had_ended() {
+        for (running, upload, before) in [(30, 5, 25), (3, 5, 0)] {
+            let (device, pool) = sim();
+            let slot = queued();
+            let running = pool.lease().expect("free").launch(work(running)).expect("launched");
+            let uploaded = running.upload_behind(&slot, work(upload)).expect("room");
+            let behind = uploaded.launch(work(10)).expect("room");
+            to(&device, 100);
+            let (took, before) = (Nanos(upload), Nanos(before));
+            assert_eq!(times(&running).awaited, None);
+            assert_eq!(times(&behind).awaited, Some(Awaited { whose: Whose::Own, took, before }));
+        }
+    }
+
+    #[test]
+    fn a_stage_behind_an_upload_that_was_left_tells_of_it_and_nothing_goes_ahead_behind_it() {
+        let not_launched = |uploaded: UploadedStream| {
+            assert!(uploaded.launch(failing(1, Some(SimFault::LaunchFailure))).is_err());
+        };
+        // All of it, and a part of one.
+        for fails in [None, Some(SimFault::LaunchFailure)] {
+            let (device, pool) = sim();
+            let slot = queued();
+            let running = pool.lease().expect("free").launch(work(3)).expect("launched");
+            let uploaded = running.upload_behind(&slot, |stream| {
+                work(20)(stream)?;
+                fails.map_or(Ok(()), |_| failing(5, fails)(stream))
+            });
+            assert_eq!(uploaded.is_ok(), fails.is_none());
+            if let Ok(uploaded) = uploaded {
+                not_launched(uploaded);
+            }
+            tell(&slot);
+            let next = running.launch_behind(work(7)).expect("room");
+            to(&device, 20);
+            assert!(!pool.is_uploading() && running.can_upload_ahead());
+            assert!(!next.can_upload_ahead(), "it would tell of the events of another upload");
+            to(&device, 27);
+            let StageTimes { started, finished, ahead, awaited, .. } = times(&next);
+            assert_eq!((started.0, finished.0, ahead), (20, 27, Nanos::ZERO));
+            let (took, before) = (Nanos(20), Nanos::ZERO);
+            assert_eq!(awaited, Some(Awaited { whose: Whose::Left, took, before }));
+        }
     }
 
     #[test]

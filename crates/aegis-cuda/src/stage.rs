@@ -77,6 +77,15 @@ impl UploadEvents {
     pub fn length(&self) -> Result<Nanos, DeviceError> {
         Ok(self.ended.elapsed_behind(&self.begun)?.max(Nanos::EPSILON))
     }
+
+    /// How long before `stage` began the uploads had ended, by the device's clock; of a stage that has
+    /// ended, and waited for them.
+    ///
+    /// # Errors
+    /// As [`CudaEvent::elapsed_since`].
+    pub fn ended_before(&self, stage: &StageEvents) -> Result<Nanos, DeviceError> {
+        stage.begun.elapsed_behind(&self.ended)
+    }
 }
 
 /// How long the device took for a stage.

@@ -74,13 +74,16 @@ pub struct Broken {
     pub wake_latency: u64,
     /// Jobs whose claimed release was more than the jitter before their arrival.
     pub release_jitter: u64,
+    /// Jobs that could not be launched, and whose inputs on their way held up somebody else.
+    pub left_upload: u64,
 }
 
 impl Broken {
     /// All of them together.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.execution_time + self.dispatch_overhead + self.wake_latency + self.release_jitter
+        let of_stages = self.execution_time + self.dispatch_overhead + self.left_upload;
+        of_stages + self.wake_latency + self.release_jitter
     }
 
     /// Counts one more.
@@ -90,6 +93,7 @@ impl Broken {
             Assumption::DispatchOverhead => self.dispatch_overhead += 1,
             Assumption::WakeLatency => self.wake_latency += 1,
             Assumption::ReleaseJitter => self.release_jitter += 1,
+            Assumption::LeftUpload => self.left_upload += 1,
             _ => unreachable!("the assumptions of the proof are known here"),
         }
     }

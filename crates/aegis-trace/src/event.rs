@@ -9,8 +9,9 @@
 //!    recording itself allocates nothing.
 //! 2. Everything a decision depends on is in the log, or follows from what is: the configuration
 //!    (`Configured`), what admission was asked (`Admitted`, `Refused`, `Freed`), what the dispatcher was
-//!    told (`Submitted` with `Stamped` before it where that does not tell, `StageCompleted`,
-//!    `StageFailed`, `LaunchFailed`, `Evicting`, `Stopping`), each with its time.
+//!    told (`Submitted` with `Stamped` before it where that does not tell, `StageCompleted` with
+//!    `UploadAwaited` behind it where the audit depends on that, `StageFailed`, `LaunchFailed`,
+//!    `Evicting`, `Stopping`), each with its time.
 //! 3. Jobs appear in the order `Submitted`, `Dispatched`, `StageCompleted` (per stage), then exactly
 //!    one of `Completed`, `Dropped` or `Faulted`. Only a stage that was reported as `Hanging` may end
 //!    after its job did.
@@ -137,6 +138,22 @@ pub enum TraceEvent {
         /// where they were not. Not within `started` and `finished`, and no part of either.
         #[serde(default, skip_serializing_if = "Nanos::is_zero")]
         ahead: Nanos,
+    },
+    /// The stage that was told of just before took longer than it is charged, and the device had put it
+    /// behind an upload. Nothing is told of one within its charge.
+    UploadAwaited {
+        /// The job.
+        job: JobId,
+        /// The stage.
+        stage: StageIndex,
+        /// Whose inputs those were: its own that went ahead, or those of a job that could not be launched
+        /// behind them.
+        of: JobId,
+        /// How long they took.
+        took: Nanos,
+        /// How long before `started` of the stage they had arrived, by the device's clock. Little where
+        /// the stage waited for them, and much where it did not.
+        before: Nanos,
     },
     /// The device or the runtime ended a stage with a fault.
     StageFailed {
@@ -468,6 +485,8 @@ pub enum Assumption {
     WakeLatency,
     /// A job is submitted no later after its nominal release than its declared jitter.
     ReleaseJitter,
+    /// Inputs of a stage that could not be launched behind them hold up no other stage.
+    LeftUpload,
 }
 
 impl std::fmt::Display for Assumption {
@@ -477,6 +496,7 @@ impl std::fmt::Display for Assumption {
             Self::DispatchOverhead => "dispatch overhead",
             Self::WakeLatency => "wake-up latency",
             Self::ReleaseJitter => "release jitter",
+            Self::LeftUpload => "left upload",
         })
     }
 }
@@ -506,6 +526,7 @@ impl TraceEvent {
             | Self::Released { job }
             | Self::Dispatched { job, .. }
             | Self::StageCompleted { job, .. }
+            | Self::UploadAwaited { job, .. }
             | Self::StageFailed { job, .. }
             | Self::LaunchFailed { job, .. }
             | Self::Suspended { job, .. }

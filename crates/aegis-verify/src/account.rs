@@ -24,7 +24,8 @@ assuming that
 
 /// The rest of the third one with look-ahead,
 const AHEAD: &str = "     \
-with look-ahead: one stage may wait on the device, whom the policy chose while the one before it ran
+with look-ahead: one stage may wait on the device, whom the policy chose while the one before it ran,
+     and the device begins it when that one has ended
 ";
 
 /// without it,

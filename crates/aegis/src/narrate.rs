@@ -128,6 +128,12 @@ fn tell_of_job(event: &TraceEvent, names: &Names) -> String {
             let copies = copies(*upload, *download, *ahead);
             format!("{} stage {stage} ran for {ran}{copies}", names.job(*job))
         }
+        TraceEvent::UploadAwaited { job, stage, of, took, before } => {
+            let (job, of) = (names.job(*job), names.job(*of));
+            format!(
+                "{job} stage {stage} began {before} behind the inputs of {of}, which took {took}"
+            )
+        }
         TraceEvent::Suspended { job, next_stage } => {
             format!("{} gives way before stage {next_stage}", names.job(*job))
         }

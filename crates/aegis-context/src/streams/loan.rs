@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use aegis_cuda::{CudaStream, DeviceError, StageEvents, StageLengths, UploadEvents};
 use aegis_trace::{Nanos, Timestamp};
 
-use super::{BusyStream, Entry, StageTimes, StreamPool};
+use super::{Awaited, BusyStream, Entry, StageTimes, StreamPool, Whose};
 use crate::slot::{JobSlot, SlotUse};
 use crate::uploads::{Place, Upload};
 
@@ -21,12 +21,27 @@ use crate::uploads::{Place, Upload};
 pub(super) fn times(loan: &Loan, finished: Timestamp) -> Result<StageTimes, DeviceError> {
     let StageLengths { whole, upload, download } = loan.edges().lengths()?;
     let (upload, ahead) = match loan.upload {
-        Upload::None | Upload::Enqueued { .. } => (upload, Nanos::ZERO),
+        Upload::None | Upload::Enqueued | Upload::Recorded | Upload::Before => {
+            (upload, Nanos::ZERO)
+        }
         // A graph that passes over its copies still marks their end, just behind its beginning.
         Upload::Awaited => (Nanos::ZERO, loan.uploads().length()?),
     };
     let started = finished.saturating_sub(whole);
-    Ok(StageTimes { started, finished, upload, download, ahead })
+    Ok(StageTimes { started, finished, upload, download, ahead, awaited: awaited(loan) })
+}
+
+/// The upload that the stage of `loan`, which has ended, was put behind. Nothing but a name depends on
+/// it: where the device does not tell, nothing is told.
+fn awaited(loan: &Loan) -> Option<Awaited> {
+    let (whose, uploads) = match (loan.upload, loan.left) {
+        (Upload::Awaited, _) => (Whose::Own, loan.uploads()),
+        (_, Some(place)) => (Whose::Left, loan.pool.upload_events()(place)),
+        (_, None) => return None,
+    };
+    let took = uploads.length().ok()?;
+    let before = uploads.ended_before(loan.edges()).ok()?;
+    Some(Awaited { whose, took, before })
 }
 
 /// The right to use one stream for one stage; dropping the last of them gives the stream back.
@@ -42,12 +57,16 @@ pub(super) struct Loan {
     is_endless: bool,
     /// The stage's inputs on their way ahead of it.
     upload: Upload,
+    /// The upload of another stage that was left on its way and that this one begins behind. Its events
+    /// are not recorded again before this stage was seen to end.
+    pub(super) left: Option<Place>,
 }
 
 impl Loan {
     pub(super) fn of(pool: &Arc<StreamPool>, index: usize, edges: usize) -> Self {
         let (job, is_endless, upload) = (None, false, Upload::None);
-        Self { pool: Arc::clone(pool), index, edges, job, is_endless, upload }
+        let left = pool.uploads.as_ref().and_then(|uploads| uploads.left_before(index));
+        Self { pool: Arc::clone(pool), index, edges, job, is_endless, upload, left }
     }
 
     pub(super) fn entry(&self) -> &Entry {
@@ -102,16 +121,33 @@ impl Loan {
         let entry = &pool.entries[self.index];
         let uploads = pool.uploads.as_ref().expect("whoever uploads ahead asked whether it can");
         let events = &entry.uploads[self.edges];
-        uploads.enqueue(before, events, &mut self.upload, enqueue)?;
-        Ok(entry.stream.wait_for(events.ended())?)
+        let enqueued = uploads.enqueue(before, events, &mut self.upload, enqueue);
+        if self.upload == Upload::Recorded {
+            // Also behind a part of it: whoever comes next begins behind it, and can tell what it cost.
+            let waits = entry.stream.wait_for(events.ended());
+            self.upload = if waits.is_ok() { Upload::Before } else { Upload::Recorded };
+            enqueued?;
+            return Ok(waits?);
+        }
+        enqueued
     }
 
     /// Hands the buffers of an upload that no stage waits for to whoever looks when it ends.
     fn leave_upload(&mut self) {
-        let Upload::Enqueued { is_recorded } = self.upload else { return };
+        if !self.is_upload_unawaited() {
+            return;
+        }
         let place = Place { stream: self.index, edges: self.edges };
         if let (Some(uploads), Some(job)) = (&self.pool.uploads, self.job.take()) {
-            uploads.leave(job, place, is_recorded);
+            uploads.leave(job, place, self.upload);
+        }
+    }
+
+    /// Whether something of an upload is on its way, and no stage was launched behind it.
+    fn is_upload_unawaited(&self) -> bool {
+        match self.upload {
+            Upload::None | Upload::Awaited => false,
+            Upload::Enqueued | Upload::Recorded | Upload::Before => true,
         }
     }
 }
@@ -126,7 +162,7 @@ impl Drop for Loan {
             Ok(None) | Err(DeviceError::DeviceLost { .. }) => false,
             Err(_) => !self.is_endless,
         };
-        let is_unlaunched = matches!(self.upload, Upload::Enqueued { .. }) && !self.is_endless;
+        let is_unlaunched = self.is_upload_unawaited() && !self.is_endless;
         if let Some(job) = self.job.take_if(|_| !is_over && !is_unlaunched) {
             std::mem::forget(job); // Invariant 3.
         }

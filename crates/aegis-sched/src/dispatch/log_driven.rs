@@ -29,6 +29,12 @@ impl Dispatcher {
         self.accept(intake.seen_from(visible_since), submission);
     }
 
+    /// Says whose inputs were left on their way: no event tells that when it happens, but one does where
+    /// it matters.
+    pub(crate) fn left_logged(&mut self, by: JobId) {
+        self.left_by = Some(by);
+    }
+
     /// One turn that finds these ends on the device: of the stage that runs, and of the one behind.
     pub(crate) fn turn_logged(&mut self, ends: [Option<StageEnd>; 2], now: Timestamp) -> Turn {
         let [end, behind] = ends;

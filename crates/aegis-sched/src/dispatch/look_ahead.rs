@@ -104,11 +104,18 @@ impl Dispatcher {
         let running = self.running.as_ref().expect("something runs: just checked");
         let lane = lane_of(&mut self.lanes, ready.job.id.model).expect("jobs outlive no lane");
         let charge = lane.charge(ready.stage, &self.config.overheads);
+        let was_left = self.streams.is_uploading();
         match lane.context.launch_behind(ready.stage, &ready.slot, &running.busy) {
             Ok(busy) => {
                 self.committed = Some(self.launched(now, ready, busy, charge, why));
             }
-            Err(error) => self.fail_commit(now, &ready, &error),
+            Err(error) => {
+                // Nothing goes ahead beside an upload that is left, so a new one is its own.
+                if !was_left && self.streams.is_uploading() {
+                    self.left_by = Some(ready.job.id);
+                }
+                self.fail_commit(now, &ready, &error);
+            }
         }
     }
 

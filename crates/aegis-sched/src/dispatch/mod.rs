@@ -107,6 +107,8 @@ pub struct Dispatcher {
     /// What the device begins when the running stage ends; only beside one.
     committed: Option<Running>,
     audit: Audit,
+    /// Whose inputs were left on their way last, because it could not be launched behind them.
+    left_by: Option<JobId>,
     /// The device was idle and nothing ready at the end of the last turn.
     idle: bool,
     /// Since when a job has been ready while the device was idle.
@@ -167,6 +169,7 @@ impl Dispatcher {
             running: None,
             committed: None,
             audit: Audit::default(),
+            left_by: None,
             idle: true,
             waiting_since: None,
             last_intake: Timestamp::ZERO,

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use aegis_context::{JobOutcome, StageTimes};
+use aegis_context::{JobOutcome, StageTimes, Whose};
 use aegis_trace::{Category, DropReason, Timestamp, TraceEvent};
 
+use super::audit::Interval;
 use super::running::Running;
 use super::{Dispatcher, Observed, StageEnd, lane_of};
 use crate::dispatch::lane::LaneService;
@@ -90,11 +91,19 @@ impl Dispatcher {
         let execution = times.finished.saturating_since(times.started);
         ready.execution = ready.execution.saturating_add(execution);
         let stage = ready.stage;
-        let StageTimes { started, finished, upload, download, ahead } = times;
+        let StageTimes { started, finished, upload, download, ahead, awaited } = times;
         let completed =
             TraceEvent::StageCompleted { job, stage, started, finished, upload, download, ahead };
         self.recorder.record(now, completed);
-        for broken in self.audit.stage(job, charge, times, service) {
+        let behind = awaited.and_then(|awaited| match awaited.whose {
+            Whose::Own => Some(job),
+            Whose::Left => self.left_by,
+        });
+        let interval = Interval { since, until: now, times, behind };
+        if let Some(told) = interval.told(job, stage, charge) {
+            self.recorder.record(now, told);
+        }
+        for broken in self.audit.stage(job, charge, interval) {
             self.report_broken(now, broken);
         }
         self.watch_evidence(now, job, stage, times);

@@ -51,6 +51,7 @@ mod tests {
             upload: Nanos::ZERO,
             download: Nanos::ZERO,
             ahead: Nanos(90),
+            awaited: None,
         };
         (0..100).any(|_| monitor.observe(as_measured(times)).is_some())
     }

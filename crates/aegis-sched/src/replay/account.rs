@@ -23,7 +23,7 @@ use super::error::ReplayError;
 use super::keep::{Excerpt, Found, Keeper, Wanted};
 use super::log::{self, ExecutorLog};
 use super::source::Records;
-use super::timeline::{Broken, Ending, JobRecord, Refill, Service, Timeline};
+use super::timeline::{BoundChange, Broken, Ending, JobRecord, Refill, Service, Timeline};
 use super::{ExecutorReplay, Extent, Keeps, Replayed};
 use crate::analysis::{Argument, Setting, explain};
 use crate::policy::{ReadyJob, SchedulingPolicy, policy_of};
@@ -283,12 +283,13 @@ impl Replayed {
     ) -> Result<Account, AccountError> {
         let record = timeline.jobs.get(&job).ok_or(AccountError::NoSuchJob { job })?;
         let (to, ending) = record.ending.ok_or(AccountError::NotEnded { job })?;
+        let end = record.ended_by.ok_or(AccountError::NotEnded { job })?;
         let model = of.models.get(&job.model).ok_or(AccountError::NoSuchJob { job })?;
         let from = record.from(model);
         let terms = Tiling { timeline, job, record, model, policy: &*policy_of(of.config.policy) };
         // The bound of a server is about its refills, and promised to no job.
         let argument = match model.bound {
-            Some(_) => argument(records, self.extent, of, job.model, to),
+            Some(_) => argument(records, self.extent, of, job.model, end),
             None => Ok(None),
         };
         Ok(Account {
@@ -301,9 +302,9 @@ impl Replayed {
             from: from.min(to),
             to,
             terms: terms.tile(from.min(to), to),
-            bound: timeline.bound_at(job.model, model, to),
+            bound: timeline.bound_after(job.model, model, |change| change.record < end),
             argument: argument.map_err(|cause| AccountError::Bound(Box::new(cause)))?,
-            broken: broken_before(timeline, record, to),
+            broken: broken_before(timeline, record, end),
         })
     }
 
@@ -383,46 +384,53 @@ impl JobRecord {
 }
 
 impl ExecutorReplay {
-    /// The bound that jobs of `model` were promised at `at`.
+    /// The bound that jobs of `model` were promised by the end of what was decided at `at`.
     #[must_use]
     pub fn bound_at(&self, model: ModelId, at: Timestamp) -> Option<Nanos> {
-        self.timeline.bound_at(model, self.models.get(&model)?, at)
+        self.timeline.bound_after(model, self.models.get(&model)?, |change| change.at <= at)
     }
 }
 
 impl Timeline {
-    /// The bound that jobs of the model that was admitted as `what` were promised at `at`.
-    fn bound_at(&self, model: ModelId, what: &AdmittedModel, at: Timestamp) -> Option<Nanos> {
+    /// The bound that jobs of the model that was admitted as `what` were promised behind the changes that
+    /// `had_come`.
+    fn bound_after(
+        &self,
+        model: ModelId,
+        what: &AdmittedModel,
+        had_come: impl Fn(&BoundChange) -> bool,
+    ) -> Option<Nanos> {
         let promised = what.bound?;
         let mut changes = self.bounds.iter().rev();
-        let last = changes.find(|(when, whose, _)| *whose == model && *when <= at);
-        Some(last.map_or(promised, |(_, _, bound)| *bound))
+        let last = changes.find(|change| change.model == model && had_come(change));
+        Some(last.map_or(promised, |change| change.bound))
     }
 }
 
-/// The argument for the bound of `model` in the set that was admitted at `at`.
+/// The argument for the bound of `model` in the set whose bounds the executor had been told before the
+/// record at `end`.
 fn argument(
     records: &dyn Records,
     extent: Extent,
     of: &ExecutorReplay,
     model: ModelId,
-    at: Timestamp,
+    end: usize,
 ) -> Result<Option<Argument>, ReplayError> {
     let (logs, _) = log::split(records, extent)?;
     let log = logs.iter().find(|log| log.config.partition == of.config.partition);
     let Some(log) = log else { return Ok(None) };
-    let mut admission = Readmission::new(log, of.config.policy)?;
-    admission.run_until(log, at)?;
+    let admission = Readmission::as_told(log, of.config.policy, end)?;
     let setting = Setting::admission(of.config.policy, of.config.overheads);
     let explained = explain(admission.controller().tasks(), &setting);
     Ok(explained.tasks.into_iter().find(|argument| argument.model == model))
 }
 
-/// What was broken from the beginning of the busy period in which the job came until it ended.
-fn broken_before(timeline: &Timeline, record: &JobRecord, to: Timestamp) -> Vec<Broken> {
+/// What was broken from the beginning of the busy period in which the job came until the record at `end`,
+/// which says that it ended.
+fn broken_before(timeline: &Timeline, record: &JobRecord, end: usize) -> Vec<Broken> {
     let since = timeline.busy_since(record.seen);
     let broken = timeline.broken.iter();
-    broken.filter(|broken| since <= broken.at && broken.at <= to).copied().collect()
+    broken.filter(|broken| since <= broken.at && broken.record < end).copied().collect()
 }
 
 /// Cuts the time of one job into pieces.

@@ -8,8 +8,7 @@
 use std::collections::BTreeMap;
 
 use aegis_trace::{
-    AdmittedModel, AskedModel, ModelId, Nanos, PartitionId, Refusal, RefusedModel, Timestamp,
-    TraceEvent,
+    AdmittedModel, AskedModel, ModelId, Nanos, PartitionId, Refusal, RefusedModel, TraceEvent,
 };
 
 use super::Divergence;
@@ -63,16 +62,38 @@ impl Readmission {
 
     /// Asks everything again; the first answer that is another one.
     pub(super) fn run(&mut self, log: &ExecutorLog) -> Result<Option<Divergence>, ReplayError> {
-        self.run_until(log, Timestamp::NEVER)
+        self.run_before(log, usize::MAX)
     }
 
-    /// The same for what was asked up to and at `end`.
-    pub(super) fn run_until(
+    /// The admission as its executor had been told of it before the record at `end`: without a question
+    /// whose answer changed bounds that the executor was told later, and without those behind that one.
+    ///
+    /// Costs the analyses of the questions before `end`, twice where there is such a one.
+    pub(super) fn as_told(
+        log: &ExecutorLog,
+        policy: PolicyKind,
+        end: usize,
+    ) -> Result<Self, ReplayError> {
+        let asked = |end| {
+            let mut admission = Self::new(log, policy)?;
+            admission.run_before(log, end)?;
+            Ok::<_, ReplayError>(admission)
+        };
+        let admission = asked(end)?;
+        let told = log.told.iter().filter(|entry| entry.record < end).count();
+        match admission.changes.get(told) {
+            None => Ok(admission),
+            Some((untold, _, _)) => asked(*untold),
+        }
+    }
+
+    /// Asks what was asked before the record at `end`.
+    fn run_before(
         &mut self,
         log: &ExecutorLog,
-        end: Timestamp,
+        end: usize,
     ) -> Result<Option<Divergence>, ReplayError> {
-        for entry in log.admissions.iter().filter(|entry| entry.at <= end) {
+        for entry in log.admissions.iter().filter(|entry| entry.record < end) {
             let replayed = match &entry.event {
                 TraceEvent::Admitted { model, what } => self.admitted(entry, *model, what)?,
                 TraceEvent::Refused { what } => self.refused(entry, what)?,

@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aegis_context::StageTimes;
+use aegis_context::{Awaited, StageTimes, Whose};
 use aegis_cuda::{DeviceError, RefusedAllocation, WorkFault};
 use aegis_trace::{
     DropReason, JobId, ModelId, Record, StageIndex, StreamId, Timestamp, TraceCollector, TraceEvent,
@@ -229,6 +229,9 @@ impl<'t> Rerun<'t> {
         if ends[0].is_some() {
             self.ground.end_work();
         }
+        if let Some(by) = self.left_by() {
+            self.dispatcher.left_logged(by);
+        }
         self.dispatcher.turn_logged(ends, entry.at);
         for model in launches.keys() {
             if let Some(launches) = self.next_launches.get(model) {
@@ -263,7 +266,8 @@ impl<'t> Rerun<'t> {
                 download,
                 ahead,
             } if stage == (job, which) => {
-                Some(Ok(StageTimes { started, finished, upload, download, ahead }))
+                let awaited = self.awaited_at(place + 1, stage);
+                Some(Ok(StageTimes { started, finished, upload, download, ahead, awaited }))
             }
             TraceEvent::StageFailed { job, stage: which, category } if stage == (job, which) => {
                 let message = "it failed when it was recorded";
@@ -274,6 +278,27 @@ impl<'t> Rerun<'t> {
             }
             _ => None,
         }
+    }
+
+    /// The upload that `stage` was put behind, if the event at `place` tells of it.
+    fn awaited_at(&self, place: usize, stage: (JobId, StageIndex)) -> Option<Awaited> {
+        match *self.window.event(place)? {
+            TraceEvent::UploadAwaited { job, stage: which, of, took, before }
+                if stage == (job, which) =>
+            {
+                let whose = if of == job { Whose::Own } else { Whose::Left };
+                Some(Awaited { whose, took, before })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whose upload, left on its way, what ends next was put behind, as far as that is told.
+    fn left_by(&self) -> Option<JobId> {
+        self.window.point(0).find_map(|(_, event)| match *event {
+            TraceEvent::UploadAwaited { job, of, .. } if of != job => Some(of),
+            _ => None,
+        })
     }
 
     fn on_device(&self) -> Option<(JobId, StageIndex)> {

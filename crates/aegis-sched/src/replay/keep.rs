@@ -9,17 +9,17 @@
 //! 1. An excerpt has everything that [`account`](super::account) reads: the services that held the
 //!    device between the job's arrival and its end, each with its own end, the last idle time before it
 //!    was seen, and what broke since.
-//! 2. What is kept is bounded by the jobs in flight and what happens meanwhile, and by [`KEPT_MAX`],
-//!    for which a job counts once, whatever its refills. The error names the line.
+//! 2. What is kept is bounded by the jobs in flight and what happens meanwhile, and by the [`Room`] that
+//!    there is. The error names the line.
 
 use std::collections::BTreeSet;
 
 use aegis_trace::{JobId, ModelId, Nanos, Timestamp, TraceEvent};
 
-use super::KEPT_MAX;
 use super::decisions::is_of_a_step;
-use super::error::{ReplayError, line_of};
+use super::error::ReplayError;
 use super::log::{Entry, ExecutorLog};
+use super::room::Room;
 use super::timeline::{Around, Ending, Timeline};
 
 /// Services that are kept before anybody looks whether they are needed.
@@ -47,12 +47,13 @@ pub(super) struct Counts {
 pub(super) struct Keeper<'t> {
     pub(super) counts: Counts,
     pub(super) kept: Kept<'t>,
+    room: Room,
 }
 
 /// What is kept of a run.
 pub(super) enum Kept<'t> {
     Nothing,
-    Everything(Timeline),
+    Everything(Box<Timeline>),
     Excerpts(Box<Excerpts<'t>>),
 }
 
@@ -97,11 +98,13 @@ pub(super) struct Excerpts<'t> {
 
 impl<'t> Keeper<'t> {
     pub(super) fn nothing() -> Self {
-        Self { counts: Counts::default(), kept: Kept::Nothing }
+        Self { counts: Counts::default(), kept: Kept::Nothing, room: Room::all() }
     }
 
-    pub(super) fn everything() -> Self {
-        Self { counts: Counts::default(), kept: Kept::Everything(Timeline::default()) }
+    /// Keeps everything that there is `room` for.
+    pub(super) fn everything(room: Room) -> Self {
+        let kept = Kept::Everything(Box::default());
+        Self { counts: Counts::default(), kept, room }
     }
 
     pub(super) fn excerpts(log: &'t ExecutorLog, wanted: Wanted<'t>) -> Self {
@@ -115,21 +118,26 @@ impl<'t> Keeper<'t> {
             look_at: SERVICES_MIN,
             found: Found::default(),
         };
-        Self { counts: Counts::default(), kept: Kept::Excerpts(Box::new(excerpts)) }
+        let kept = Kept::Excerpts(Box::new(excerpts));
+        Self { counts: Counts::default(), kept, room: Room::all() }
     }
 
     /// Takes in one event that the replay found as it was logged.
     pub(super) fn note(&mut self, entry: &Entry, around: Around<'_>) -> Result<(), ReplayError> {
         self.counts.jobs += u64::from(matches!(entry.event, TraceEvent::Submitted { .. }));
         self.counts.stages += u64::from(around.launched.is_some());
-        match &mut self.kept {
-            Kept::Nothing => Ok(()),
+        let kept = match &mut self.kept {
+            Kept::Nothing => return Ok(()),
             Kept::Everything(timeline) => {
                 timeline.note(entry, around);
-                limit(timeline, entry)
+                timeline.kept()
             }
-            Kept::Excerpts(excerpts) => excerpts.note(entry, around),
-        }
+            Kept::Excerpts(excerpts) => {
+                excerpts.note(entry, around);
+                excerpts.kept()
+            }
+        };
+        self.room.check(kept, entry.record)
     }
 
     /// The run has ended, and every service that will.
@@ -143,7 +151,7 @@ impl<'t> Keeper<'t> {
     /// What was kept, if that is everything.
     pub(super) fn into_timeline(self) -> Timeline {
         match self.kept {
-            Kept::Everything(timeline) => timeline,
+            Kept::Everything(timeline) => *timeline,
             Kept::Nothing | Kept::Excerpts(_) => Timeline::default(),
         }
     }
@@ -159,15 +167,8 @@ impl Keeper<'_> {
     }
 }
 
-fn limit(timeline: &Timeline, entry: &Entry) -> Result<(), ReplayError> {
-    match timeline.kept() > KEPT_MAX {
-        true => Err(ReplayError::TooMuch { line: line_of(entry.record), limit: KEPT_MAX }),
-        false => Ok(()),
-    }
-}
-
 impl Excerpts<'_> {
-    fn note(&mut self, entry: &Entry, around: Around<'_>) -> Result<(), ReplayError> {
+    fn note(&mut self, entry: &Entry, around: Around<'_>) {
         if entry.at > self.intakes[0] && is_of_a_step(&entry.event) {
             self.intakes = [entry.at, self.intakes[0]];
         }
@@ -190,7 +191,12 @@ impl Excerpts<'_> {
             TraceEvent::Dropped { job, .. } | TraceEvent::Faulted { job, .. } => self.end(job),
             _ => {}
         }
-        limit(&self.rolling, entry)
+    }
+
+    /// How many things are kept, those of the best answer up to now among them.
+    fn kept(&self) -> usize {
+        let found = self.found.found.as_ref();
+        self.rolling.kept() + found.map_or(0, |found| found.timeline.kept())
     }
 
     /// Of jobs that are not wanted nothing is kept but their services.
@@ -204,7 +210,7 @@ impl Excerpts<'_> {
         if is_wanted {
             self.found.was_seen = true;
         } else {
-            self.rolling.jobs.remove(&job);
+            self.rolling.remove(job);
         }
     }
 
@@ -238,7 +244,7 @@ impl Excerpts<'_> {
                 let timeline = self.rolling.only(job);
                 self.found.found = Some(Excerpt { job, response, timeline });
             }
-            self.rolling.jobs.remove(&job);
+            self.rolling.remove(job);
         }
     }
 
@@ -249,23 +255,5 @@ impl Excerpts<'_> {
         let arrived = jobs().map(|record| record.arrival).min().unwrap_or(Timestamp::NEVER);
         let seen = jobs().map(|record| record.seen).min().unwrap_or(Timestamp::NEVER);
         self.rolling.forget(arrived.min(self.intakes[1]), seen.min(self.now));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn more_than_is_kept_is_an_error_that_names_the_line_and_the_limit() {
-        let entry = Entry { record: 40, at: Timestamp(7), event: TraceEvent::Idle };
-        let around = || Around { was_idle: true, launched: None };
-        let mut keeper = Keeper::everything();
-        let Kept::Everything(timeline) = &mut keeper.kept else { unreachable!() };
-        timeline.idle = vec![Timestamp(7); KEPT_MAX - 1];
-        keeper.note(&entry, around()).expect("the last one that is kept");
-        let error = keeper.note(&entry, around()).expect_err("one more");
-        expect_test::expect!["line 42: up to here more than 4194304 jobs, stages and changes would have to be kept in memory, and no more are"]
-            .assert_eq(&error.to_string());
     }
 }

@@ -26,6 +26,7 @@ mod keep;
 mod log;
 mod mended;
 mod outcome;
+mod room;
 mod source;
 mod stand_in;
 mod timeline;
@@ -42,15 +43,16 @@ use admissions::Readmission;
 use decisions::{Rerun, Rerunned};
 use keep::{Counts, Keeper};
 use log::{Entry, ExecutorLog};
+use room::Room;
 
 pub use account::{Account, AccountError, Held, Piece, Sums, Term, Why};
 pub use error::ReplayError;
 pub use source::{Pass, Records};
-pub use timeline::{Broken, Ending, JobRecord, Refill, Service, Timeline};
+pub use timeline::{BoundChange, Broken, Ending, JobRecord, Refill, Service, Timeline};
 pub use what_if::{Assumed, Change, ModelWhatIf, Seen, WhatIf};
 
-/// The most jobs, stages and changes of which a question to a replay keeps something at once: about a
-/// gigabyte. Whether a log follows from itself needs none of them.
+/// The most jobs, stages, refills and changes of which a question to a replay keeps something at once, in
+/// all runs that it looks at: about a gigabyte. Whether a log follows from itself needs none of them.
 pub const KEPT_MAX: usize = 1 << 22;
 
 /// What is kept of a run after its replay.
@@ -175,8 +177,10 @@ pub fn replay_records(
     let (logs, refused_unasked) = log::split(records, extent)?;
     let mut executors = Vec::with_capacity(logs.len());
     let mut divergence: Option<Divergence> = None;
+    let mut room = Room::all();
     for log in &logs {
-        let (executor, parted) = replay_one(log, records, extent, keeps)?;
+        let (executor, parted) = replay_one(log, records, extent, keeps, room)?;
+        room = room.beside(executor.timeline.kept());
         executors.push(executor);
         let first = divergence.into_iter().chain(parted);
         divergence = first.min_by_key(|divergence| divergence.record);
@@ -189,12 +193,13 @@ fn replay_one(
     records: &dyn Records,
     extent: Extent,
     keeps: Keeps,
+    room: Room,
 ) -> Result<(ExecutorReplay, Option<Divergence>), ReplayError> {
     let mut admission = Readmission::new(log, log.config.policy)?;
     let asked = admission.run(log)?;
     let keeper = match keeps {
         Keeps::Counts => Keeper::nothing(),
-        Keeps::Timelines => Keeper::everything(),
+        Keeps::Timelines => Keeper::everything(room),
     };
     let Rerunned { keeper, divergence: decided, mut events } =
         Rerun::new(log, records, extent, keeper)?.run()?;

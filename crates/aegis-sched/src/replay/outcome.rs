@@ -36,9 +36,9 @@ pub(super) fn told(
 }
 
 fn longest_bound(of: &ExecutorReplay, model: ModelId) -> Option<Nanos> {
-    let changes = of.timeline.bounds.iter().filter(|(_, whose, _)| *whose == model);
+    let changes = of.timeline.bounds.iter().filter(|change| change.model == model);
     let promised = of.models.get(&model)?.bound?;
-    changes.map(|(_, _, bound)| *bound).chain([promised]).max()
+    changes.map(|change| change.bound).chain([promised]).max()
 }
 
 /// What `timeline` has of a model, beside the jobs that were `accepted` in the log.

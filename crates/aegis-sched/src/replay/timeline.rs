@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use aegis_context::StageTimes;
+use aegis_context::{Awaited, StageTimes, Whose};
 use aegis_trace::{
     Assumption, Category, DropReason, JobId, ModelId, Nanos, Reason, StageIndex, Timestamp,
     TraceEvent,
@@ -33,7 +33,7 @@ pub struct Timeline {
     /// What the proof assumes and did not hold, in order.
     pub broken: Vec<Broken>,
     /// Bounds as they changed, in order.
-    pub bounds: Vec<(Timestamp, ModelId, Nanos)>,
+    pub bounds: Vec<BoundChange>,
     /// Evictions as they began, in order.
     pub evictions: Vec<(Timestamp, ModelId)>,
     /// When the dispatcher was told to stop.
@@ -46,6 +46,22 @@ pub struct Timeline {
     accepted: usize,
     /// Services that were let go, from the first.
     gone: usize,
+    /// Refills that its jobs waited for.
+    refills: usize,
+}
+
+/// A bound that a dispatcher was told anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoundChange {
+    /// The place of its event among the records of the trace. What ends at the same point in time ends
+    /// before or behind it.
+    pub record: usize,
+    /// When.
+    pub at: Timestamp,
+    /// Whose.
+    pub model: ModelId,
+    /// The bound.
+    pub bound: Nanos,
 }
 
 /// One stage on the device.
@@ -89,6 +105,8 @@ impl Service {
 /// One job from its submission to its end.
 #[derive(Clone, Debug)]
 pub struct JobRecord {
+    /// The place of the event that accepted it among the records of the trace.
+    pub record: usize,
     /// When its caller handed it over.
     pub stamp: Timestamp,
     /// The release that its caller claimed.
@@ -117,6 +135,8 @@ pub struct JobRecord {
     pub refills: Vec<Refill>,
     /// How it ended and when; `None` where the log ends before.
     pub ending: Option<(Timestamp, Ending)>,
+    /// The place of the event that says so among the records of the trace.
+    pub ended_by: Option<usize>,
     /// By how much it was late; zero where it was not.
     pub late: Nanos,
     /// The bound that it exceeded, and the job that broke an assumption before.
@@ -157,6 +177,8 @@ pub enum Ending {
 /// An assumption that did not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken {
+    /// The place of its event among the records of the trace.
+    pub record: usize,
     /// When that was seen.
     pub at: Timestamp,
     /// Which.
@@ -202,7 +224,14 @@ impl Timeline {
     pub(super) fn kept(&self) -> usize {
         let Self { services, jobs, idle, broken, bounds, evictions, .. } = self;
         let of_models = bounds.len() + evictions.len();
-        services.len() + jobs.len() + idle.len() + broken.len() + of_models
+        let of_jobs = services.len() + jobs.len() + self.refills;
+        of_jobs + idle.len() + broken.len() + of_models
+    }
+
+    /// Lets go of the record of a job.
+    pub(super) fn remove(&mut self, job: JobId) {
+        let record = self.jobs.remove(&job);
+        self.refills -= record.map_or(0, |record| record.refills.len());
     }
 
     /// When the first of the services was launched whose end is not known.
@@ -215,8 +244,9 @@ impl Timeline {
     /// The same with the record of one job only.
     pub(super) fn only(&self, job: JobId) -> Self {
         let jobs = self.jobs.get_key_value(&job).into_iter();
-        let jobs = jobs.map(|(job, record)| (*job, record.clone())).collect();
-        Self { jobs, ..self.clone_without_jobs() }
+        let jobs: BTreeMap<_, _> = jobs.map(|(job, record)| (*job, record.clone())).collect();
+        let refills = jobs.values().map(|record| record.refills.len()).sum();
+        Self { jobs, refills, ..self.clone_without_jobs() }
     }
 
     fn clone_without_jobs(&self) -> Self {
@@ -232,6 +262,7 @@ impl Timeline {
             stamped: None,
             accepted: self.accepted,
             gone: self.gone,
+            refills: 0,
         }
     }
 
@@ -270,6 +301,7 @@ impl Timeline {
                 let eligible = release.max(arrival);
                 let look = (eligible <= at).then(|| around.look(at, eligible));
                 let record = JobRecord {
+                    record: entry.record,
                     stamp,
                     claimed,
                     arrival,
@@ -284,6 +316,7 @@ impl Timeline {
                     launch_failed: None,
                     refills: Vec::new(),
                     ending: None,
+                    ended_by: None,
                     late: Nanos::ZERO,
                     exceeded: None,
                 };
@@ -294,15 +327,22 @@ impl Timeline {
                 self.launched(at, job, stage, why, around)
             }
             TraceEvent::StageCompleted { started, finished, upload, download, ahead, .. } => {
-                let times = StageTimes { started, finished, upload, download, ahead };
+                let awaited = None; // Told behind it, if at all.
+                let times = StageTimes { started, finished, upload, download, ahead, awaited };
                 self.left(at, Some(times), None);
+            }
+            TraceEvent::UploadAwaited { job, stage, of, took, before } if of == job => {
+                self.awaited(job, stage, Awaited { whose: Whose::Own, took, before });
             }
             TraceEvent::StageFailed { category, .. } => self.left(at, None, Some(category)),
             TraceEvent::Idle => self.idle.push(at),
             TraceEvent::AssumptionBroken { assumption, job, assumed, observed } => {
-                self.broken.push(Broken { at, assumption, job, assumed, observed });
+                let record = entry.record;
+                self.broken.push(Broken { record, at, assumption, job, assumed, observed });
             }
-            TraceEvent::BoundChanged { model, bound } => self.bounds.push((at, model, bound)),
+            TraceEvent::BoundChanged { model, bound } => {
+                self.bounds.push(BoundChange { record: entry.record, at, model, bound });
+            }
             TraceEvent::Evicting { model } => self.evictions.push((at, model)),
             TraceEvent::Stopping => self.stop = Some(at),
             _ => self.note_of_job(entry, around),
@@ -325,6 +365,12 @@ impl Timeline {
         };
         let Some(record) = self.jobs.get_mut(&job) else { return };
         let at = entry.at;
+        if let TraceEvent::Completed { .. }
+        | TraceEvent::Dropped { .. }
+        | TraceEvent::Faulted { .. } = entry.event
+        {
+            record.ended_by = Some(entry.record);
+        }
         let ended = |ending| Some((at, ending));
         match entry.event {
             TraceEvent::Released { .. } => {
@@ -340,6 +386,7 @@ impl Timeline {
             }
             TraceEvent::OutOfBudget { until, .. } => {
                 record.refills.push(Refill { since: at, until, look: None });
+                self.refills += 1;
                 record.eligible = until;
             }
             TraceEvent::LaunchFailed { stage, category, .. } => {
@@ -375,6 +422,15 @@ impl Timeline {
         let since = launched;
         let service = Service { job, class, stage, launched, since, until, device, failed, why };
         self.services.push(service);
+    }
+
+    /// A stage that just ended had been put behind its own upload: told again under another policy.
+    fn awaited(&mut self, job: JobId, stage: StageIndex, awaited: Awaited) {
+        let of_it = |service: &&mut Service| service.job.id == job && service.stage == stage;
+        let service = self.services.iter_mut().rev().take(2).find(of_it);
+        if let Some(times) = service.and_then(|service| service.device.as_mut()) {
+            times.awaited = Some(awaited);
+        }
     }
 
     /// The stage that ran left the device, which is from now on that of the one behind it.

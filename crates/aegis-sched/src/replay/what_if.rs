@@ -32,6 +32,7 @@ use super::error::ReplayError;
 use super::keep::Keeper;
 use super::log::{Entry, ExecutorLog};
 use super::outcome::told;
+use super::room::Room;
 use super::source::Records;
 use super::stand_in::{FailedLaunch, Ground, NextLaunches, lane, slot};
 use super::timeline::{Around, JobRecord, Look, Timeline};
@@ -141,15 +142,30 @@ impl Replayed {
         records: &dyn Records,
         policy: PolicyKind,
     ) -> Result<Vec<WhatIf>, ReplayError> {
+        self.what_if_within(records, policy, Room::all())
+    }
+
+    /// The same where there is so much `room`, also for what was kept by the replay.
+    pub(super) fn what_if_within(
+        &self,
+        records: &dyn Records,
+        policy: PolicyKind,
+        room: Room,
+    ) -> Result<Vec<WhatIf>, ReplayError> {
         let (logs, _) = log::split(records, self.extent)?;
-        let one = |(log, of): (&ExecutorLog, &ExecutorReplay)| {
+        let kept = self.executors.iter().map(|of| of.timeline.kept()).sum();
+        let mut room = room.beside(kept);
+        let mut all = Vec::with_capacity(logs.len());
+        for (log, of) in logs.iter().zip(&self.executors) {
             let bounds = bounds(log, policy)?;
-            let again = self.timeline_again(log, records)?;
+            let again = self.timeline_again(log, records, room.half())?;
+            let within = room.beside(again.as_ref().map_or(0, Timeline::kept));
             let of = again.map(|timeline| of.with(timeline)).map_or(Cow::Borrowed(of), Cow::Owned);
-            let run = Run::new(log, &of, policy)?.run()?;
-            Ok(told(&of, policy, &bounds, run))
-        };
-        logs.iter().zip(&self.executors).map(one).collect()
+            let run = Run::new(log, &of, policy, within)?.run()?;
+            room = room.beside(run.timeline.kept());
+            all.push(told(&of, policy, &bounds, run));
+        }
+        Ok(all)
     }
 
     /// The timeline of an executor, if it was not kept.
@@ -157,11 +173,12 @@ impl Replayed {
         &self,
         log: &ExecutorLog,
         records: &dyn Records,
+        room: Room,
     ) -> Result<Option<Timeline>, ReplayError> {
         if self.keeps == Keeps::Timelines {
             return Ok(None);
         }
-        let again = Rerun::new(log, records, self.extent, Keeper::everything())?.run()?;
+        let again = Rerun::new(log, records, self.extent, Keeper::everything(room))?.run()?;
         Ok(Some(again.keeper.into_timeline()))
     }
 }
@@ -232,6 +249,8 @@ pub(super) struct Run<'t> {
     outstanding: BTreeMap<ModelId, u64>,
     tenants: BTreeMap<u16, ModelId>,
     median_wake: Nanos,
+    /// For what it would have done.
+    room: Room,
     pub(super) assumed: Assumed,
     pub(super) ends_with: Option<ModelId>,
     pub(super) timeline: Timeline,
@@ -242,6 +261,7 @@ impl<'t> Run<'t> {
         log: &'t ExecutorLog,
         of: &'t ExecutorReplay,
         policy: PolicyKind,
+        room: Room,
     ) -> Result<Self, ReplayError> {
         let ground = Ground::new()?;
         let collector = TraceCollector::new(EVENTS_MAX);
@@ -270,6 +290,7 @@ impl<'t> Run<'t> {
             outstanding: BTreeMap::new(),
             tenants: BTreeMap::new(),
             median_wake: median(of.timeline.jobs.values().flat_map(wakes).collect()),
+            room,
             assumed: Assumed::default(),
             ends_with: None,
             timeline: Timeline::default(),
@@ -346,6 +367,9 @@ impl<'t> Run<'t> {
     }
 
     /// One decision at `now`, and the commands of that time.
+    ///
+    /// # Errors
+    /// Where it comes to more than there is room for, with the line of the last job that was handed over.
     fn decide(&mut self, now: Timestamp) -> Result<(), ReplayError> {
         let commands = &self.of.timeline;
         let due = |at: Option<&(Timestamp, ModelId)>| at.is_some_and(|(at, _)| *at <= now);
@@ -386,7 +410,8 @@ impl<'t> Run<'t> {
         while let Some(context) = self.dispatcher.take_departed() {
             self.tenants.remove(&context.model().index);
         }
-        Ok(())
+        let last = self.submissions[..self.taken].last();
+        self.room.check(self.timeline.kept(), last.map_or(0, |(_, record)| record.record))
     }
 
     fn turn(&mut self, now: Timestamp) {
@@ -444,7 +469,8 @@ impl<'t> Run<'t> {
         let finished = now.saturating_add(cost);
         let at = finished.saturating_add(overheads.dispatch);
         let [upload, download, ahead] = [Nanos::ZERO; 3]; // Not known of a stage that did not run.
-        let times = StageTimes { started: now, finished, upload, download, ahead };
+        let awaited = None;
+        let times = StageTimes { started: now, finished, upload, download, ahead, awaited };
         Some(Pending { at, end: Ok(times) })
     }
 

@@ -1,7 +1,11 @@
 //! The account of every job adds up, and says what the log says.
 
-use aegis_sched::replay::{Account, AccountError, Ending, Extent, Piece, Replayed, Why, replay};
-use aegis_trace::{JobId, ModelId, Nanos, Record, Trace, TraceEvent};
+use aegis_sched::policy::PolicyKind;
+use aegis_sched::replay::{
+    Account, AccountError, Ending, Extent, Keeps, Piece, Replayed, Why, replay, replay_records,
+};
+use aegis_sched::sim::{Arrivals, Behaviour, Model, Seed, World, WorldConfig};
+use aegis_trace::{EventKind, JobId, ModelId, Nanos, Record, Timestamp, Trace, TraceEvent};
 
 use crate::worlds;
 
@@ -173,4 +177,92 @@ fn there_is_no_account_of_what_is_not_there() {
             assert!(account.response() <= longest);
         }
     }
+}
+
+fn at(offset: Nanos, priority: u32, model: Model) -> Model {
+    let behaviour = Behaviour { arrivals: Arrivals::Periodic { offset }, ..model.behaviour };
+    Model { priority, behaviour, ..model }
+}
+
+/// The account of the first job of `model`, from everything and from an excerpt.
+fn first_of(world: &World, model: ModelId) -> [Account; 2] {
+    let job = JobId { model, sequence: 0 };
+    [Keeps::Timelines, Keeps::Counts].map(|keeps| {
+        let replayed = replay_records(world.trace(), Extent::Whole, keeps).expect("of ours");
+        assert_eq!(replayed.divergence, None);
+        replayed.account(world.trace(), job).expect("it ended")
+    })
+}
+
+/// What the log has at one point in time of jobs that end and of bounds that change.
+fn order(world: &World, when: Timestamp) -> Vec<EventKind> {
+    let of_interest = [EventKind::Completed, EventKind::BoundChanged];
+    let then = world.trace().records.iter().filter(|record| record.at == when);
+    then.map(|record| record.event.kind()).filter(|kind| of_interest.contains(kind)).collect()
+}
+
+/// The other, less urgent, has the device until 30; the camera's job comes at 1 and ends at 40, where the
+/// other leaves.
+#[test]
+fn a_job_that_ends_just_before_its_bound_changes_was_promised_the_one_before() {
+    let mut world =
+        World::new(WorldConfig { policy: PolicyKind::Priority, ..WorldConfig::new(Seed(3)) });
+    let camera = at(Nanos(1), 0, Model::periodic("camera", Nanos(10), Nanos(1_000)));
+    let camera = world.admit(camera).expect("1 %");
+    let other = at(Nanos(0), 1, Model::periodic("other", Nanos(30), Nanos(1_000)));
+    let other = world.admit(other).expect("3 %");
+    world.run_for(Nanos(40));
+    world.evict(other);
+    world.run_for(Nanos(10));
+    let end = Timestamp(40);
+    assert_eq!(order(&world, end), [EventKind::Completed, EventKind::BoundChanged]);
+    for account in first_of(&world, camera) {
+        assert_eq!((account.to, account.response()), (end, Nanos(39)));
+        assert_eq!(account.bound, Some(Nanos(40)));
+        let argument = account.argument.expect("fixed priorities have one");
+        assert_eq!(argument.response.bound(), Some(Nanos(40)), "with the other in the set");
+    }
+}
+
+/// The camera's job ends at 10, which is noticed when the other has been admitted then.
+fn admitted_at_the_end() -> (World, ModelId) {
+    let mut world =
+        World::new(WorldConfig { policy: PolicyKind::Priority, ..WorldConfig::new(Seed(3)) });
+    let camera = at(Nanos(0), 0, Model::periodic("camera", Nanos(10), Nanos(1_000)));
+    let camera = world.admit(camera).expect("1 %");
+    world.run_for(Nanos(10));
+    let other = at(Nanos(500), 1, Model::periodic("other", Nanos(30), Nanos(1_000)));
+    world.admit(other).expect("3 %");
+    world.run_for(Nanos(10));
+    (world, camera)
+}
+
+#[test]
+fn a_job_that_ends_just_after_its_bound_changed_was_promised_the_new_one() {
+    let (world, camera) = admitted_at_the_end();
+    let end = Timestamp(10);
+    assert_eq!(order(&world, end), [EventKind::BoundChanged, EventKind::Completed]);
+    for account in first_of(&world, camera) {
+        assert_eq!((account.to, account.response()), (end, Nanos(10)));
+        assert_eq!(account.bound, Some(Nanos(40)));
+        assert_eq!(account.argument.expect("there is one").response.bound(), Some(Nanos(40)));
+    }
+}
+
+/// Admission has answered, and the executor is told of it only after the job ended.
+#[test]
+fn a_job_that_ends_between_an_admission_and_what_that_changes_was_promised_what_was_told() {
+    let (world, camera) = admitted_at_the_end();
+    let mut trace = world.trace().clone();
+    let told = trace.records.iter().position(|it| it.event.kind() == EventKind::BoundChanged);
+    let told = trace.records.remove(told.expect("a bound changes"));
+    let behind = trace.records.iter().rposition(|record| record.at == told.at);
+    trace.records.insert(behind.expect("the end of the job") + 1, told);
+    let replayed = replay(&trace, Extent::Whole).expect("of ours, but for the order");
+    assert_eq!(replayed.divergence, None);
+    let account = replayed.account(&trace, JobId { model: camera, sequence: 0 });
+    let account = account.expect("it ended");
+    assert_eq!(account.bound, Some(Nanos(10)));
+    let argument = account.argument.expect("there is one");
+    assert_eq!(argument.response.bound(), Some(Nanos(10)), "without the other in the set");
 }

@@ -17,6 +17,7 @@ fn is_input(kind: EventKind, path: &str) -> bool {
         EventKind::StageCompleted => {
             matches!(path, "/started" | "/finished" | "/upload" | "/download" | "/ahead")
         }
+        EventKind::UploadAwaited => matches!(path, "/of" | "/took" | "/before"),
         EventKind::StageFailed | EventKind::LaunchFailed => path == "/category",
         // The rest is what was asked, or what memory answered.
         EventKind::Admitted => !matches!(path, "/what/bound" | "/what/overhead"),
@@ -143,6 +144,7 @@ fn is_decision(record: &Record) -> bool {
                 | TraceEvent::Evicting { .. }
                 | TraceEvent::BoundChanged { .. }
                 | TraceEvent::StageCompleted { .. }
+                | TraceEvent::UploadAwaited { .. }
                 | TraceEvent::StageFailed { .. }
                 | TraceEvent::LaunchFailed { .. }
                 | TraceEvent::AllocationRefused { .. }

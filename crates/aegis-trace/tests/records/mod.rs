@@ -105,6 +105,9 @@ fn of_a_job() -> BoxedStrategy<TraceEvent> {
                 ahead: copies[2],
             }
         ),
+        (job(), stage(), job(), length(), length()).prop_map(|(job, stage, of, took, before)| {
+            TraceEvent::UploadAwaited { job, stage, of, took, before }
+        }),
         (job(), stage()).prop_map(|(job, next_stage)| TraceEvent::Suspended { job, next_stage }),
         (job(), length(), length()).prop_map(|(job, response, execution)| {
             TraceEvent::Completed { job, response, execution }
@@ -158,6 +161,7 @@ fn remarkable() -> BoxedStrategy<TraceEvent> {
         Assumption::DispatchOverhead,
         Assumption::WakeLatency,
         Assumption::ReleaseJitter,
+        Assumption::LeftUpload,
     ]);
     let why = prop_oneof![
         (any::<u32>(), any::<u32>(), any::<u32>()).prop_map(|(jobs, exceeded, alarm)| {

@@ -105,11 +105,12 @@ pub(super) const CATEGORIES: [Category; 3] =
     [Category::Transient, Category::Permanent, Category::Fatal];
 
 /// What a job can break.
-pub(super) const ASSUMPTIONS: [Assumption; 4] = [
+pub(super) const ASSUMPTIONS: [Assumption; 5] = [
     Assumption::ExecutionTime,
     Assumption::DispatchOverhead,
     Assumption::WakeLatency,
     Assumption::ReleaseJitter,
+    Assumption::LeftUpload,
 ];
 
 /// The name that the trace file gives to a variant: itself, or the value of its `tag`.

@@ -24,7 +24,7 @@ impl TraceFile {
         lines.join("\n")
     }
 
-    /// The account as JSON.
+    /// The account as JSON; `docs/formats.md` has every key.
     #[must_use]
     pub fn account_json(&self, account: &Account) -> Value {
         let terms = account.terms.iter().map(|term| {
@@ -54,12 +54,16 @@ impl TraceFile {
             "partition": account.config.partition,
             "policy": account.config.policy,
             "ending": ended(account),
+            "submitted": account.record.stamp,
+            "accepted": account.record.seen,
+            "released": account.record.release,
             "from": account.from,
             "to": account.to,
             "response": account.response(),
             "deadline": account.record.deadline,
             "late": account.record.late,
             "bound": account.bound,
+            "exceeded": account.record.exceeded.map(exceeded_json),
             "terms": terms.collect::<Vec<_>>(),
             "sums": sums_json(&account.sums()),
             "at_the_bound": case.map(|case| case_json(account, case)),
@@ -196,7 +200,7 @@ impl TraceFile {
     }
 
     fn broken(&self, broken: &Broken) -> String {
-        let Broken { at, assumption, job, assumed, observed } = broken;
+        let Broken { at, assumption, job, assumed, observed, .. } = broken;
         let name = self.name_of(job.model);
         format!("broken at {at}: {assumption} of {job} ({name}), {observed} > {assumed} assumed")
     }
@@ -336,8 +340,12 @@ fn case_json(account: &Account, case: &Case) -> Value {
     })
 }
 
+fn exceeded_json((bound, cause): (Nanos, Option<JobId>)) -> Value {
+    json!({ "bound": bound, "cause": cause })
+}
+
 fn broken_json(broken: &Broken) -> Value {
-    let Broken { at, assumption, job, assumed, observed } = broken;
+    let Broken { at, assumption, job, assumed, observed, .. } = broken;
     let job: &JobId = job;
     json!({ "at": at, "assumption": assumption, "job": job, "assumed": assumed, "observed": observed })
 }

@@ -89,8 +89,7 @@ impl TraceFile {
     }
 
     /// The whole comparison as JSON.
-    #[must_use]
-    pub fn what_if_json(&self, what_if: &WhatIf) -> Value {
+    pub(super) fn what_if_json(&self, what_if: &WhatIf) -> Value {
         let Assumed { stages, since, wakes, beyond_slots } = what_if.assumed;
         json!({
             "partition": what_if.partition,

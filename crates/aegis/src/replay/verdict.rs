@@ -1,6 +1,6 @@
 //! The verdict of a replay: what was recomputed, and the first event that differs, with both sides.
 
-use aegis_sched::replay::{Divergence, ExecutorReplay};
+use aegis_sched::replay::{Divergence, ExecutorReplay, WhatIf};
 use aegis_trace::TraceEvent;
 use serde_json::{Value, json};
 
@@ -25,15 +25,16 @@ impl TraceFile {
         lines.join("\n")
     }
 
-    /// The same as JSON.
+    /// The same as JSON, with what another policy would have done; `docs/formats.md` has every key.
     #[must_use]
-    pub fn verdict_json(&self) -> Value {
+    pub fn answer_json(&self, compared: &[WhatIf]) -> Value {
         json!({
             "replayed": self.divergence().is_none(),
             "cut": self.cut,
             "refused_unasked": self.replayed.refused_unasked,
             "executors": self.replayed.executors.iter().map(recomputed_json).collect::<Vec<_>>(),
             "divergence": self.divergence().map(parted_json),
+            "what_if": compared.iter().map(|of| self.what_if_json(of)).collect::<Vec<_>>(),
         })
     }
 }

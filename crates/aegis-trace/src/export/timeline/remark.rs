@@ -105,6 +105,7 @@ impl<C: Canvas> Timeline<C> {
             | TraceEvent::Freed { .. }
             | TraceEvent::Stamped { .. }
             | TraceEvent::Released { .. }
+            | TraceEvent::UploadAwaited { .. }
             | TraceEvent::StageFailed { .. }
             | TraceEvent::LaunchFailed { .. }
             | TraceEvent::Stopping
@@ -317,6 +318,7 @@ fn assumption(assumption: Assumption) -> Word {
         Assumption::DispatchOverhead => Word::DispatchOverhead,
         Assumption::WakeLatency => Word::WakeLatency,
         Assumption::ReleaseJitter => Word::ReleaseJitter,
+        Assumption::LeftUpload => Word::LeftUpload,
     }
 }
 

@@ -126,6 +126,7 @@ words! {
     DispatchOverhead = "dispatch overhead",
     WakeLatency = "wake-up latency",
     ReleaseJitter = "release jitter",
+    LeftUpload = "left upload",
     Exceedances = "exceedances",
     Drift = "drift",
     Transient = "transient",
