@@ -230,7 +230,8 @@ fn turned_away(of: &TurnedAway, report: &Report) -> String {
 
 /// Why jobs that were due were neither submitted nor turned away; empty if there are none.
 fn unsent(load: &LoadSummary) -> String {
-    let late = (load.left_out > 0).then(|| format!("{} were over a period late", load.left_out));
+    let late = (load.left_out > 0)
+        .then(|| format!("{} were left out, an earlier one being late", load.left_out));
     let ended = (load.cut_off > 0).then(|| format!("{} were due as the run ended", load.cut_off));
     let told: Vec<String> = late.into_iter().chain(ended).collect();
     if told.is_empty() { String::new() } else { format!(" ({})", told.join(", ")) }

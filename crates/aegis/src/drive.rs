@@ -128,7 +128,8 @@ pub struct LoadSummary {
     pub refused: u64,
     /// The same of models of best effort, which are not among the others.
     pub refused_best_effort: u64,
-    /// Jobs that were due and left out, since a later one of their model was due as well by then.
+    /// Jobs that were due and left out: a later one of their model was due as well by then, or the
+    /// runtime would have kept them back since the one before came late.
     pub left_out: u64,
     /// Jobs that were due and that the end of the load was faster than.
     pub cut_off: u64,
@@ -308,6 +309,37 @@ fn unsent(at: Timestamp, period: Nanos, end: Timestamp) -> (u64, u64) {
     }
 }
 
+/// The releases of one model as the runtime sees them: a period apart, however late a submission was.
+#[derive(Clone, Copy, Debug)]
+struct Releases {
+    period: Nanos,
+    jitter: Nanos,
+    /// When the next may be.
+    earliest: Timestamp,
+}
+
+impl Releases {
+    /// What a job may be kept back by, as a part of the period, before it is left out. Behind a late
+    /// submission everything would come as late for ever; without one job the next is in time again.
+    const PART_KEPT_BACK: u64 = 8;
+
+    fn of(driven: &Driven) -> Self {
+        let Driven { period, jitter, .. } = *driven;
+        Self { period, jitter, earliest: Timestamp::ZERO }
+    }
+
+    /// Whether the job that was due at `due` is to be submitted `now`; its release is noted then.
+    fn admits(&mut self, due: Timestamp, now: Timestamp) -> bool {
+        let wanted =
+            if self.jitter == Nanos::ZERO { now } else { due.max(now.saturating_sub(self.jitter)) };
+        if self.earliest.saturating_since(wanted) > Nanos(self.period.0 / Self::PART_KEPT_BACK) {
+            return false;
+        }
+        self.earliest = wanted.max(self.earliest).saturating_add(self.period);
+        true
+    }
+}
+
 /// Where the jobs of a model are while they are under way.
 enum Under {
     /// Kept here; their slots free themselves once they have ended and are dropped.
@@ -330,6 +362,7 @@ impl Generator {
     /// Submits until told to end.
     fn run(mut self) -> Ran {
         let start = self.clock.now();
+        let mut releases: Vec<Releases> = self.models.iter().map(Releases::of).collect();
         let last = self.length.map_or(Timestamp::NEVER, |length| start.saturating_add(length));
         let mut left_out = 0;
         let mut due: BinaryHeap<Reverse<(Timestamp, usize)>> =
@@ -346,7 +379,12 @@ impl Generator {
                 continue;
             }
             due.pop();
-            self.submit(index, at);
+            // Of best effort nothing is kept back.
+            if self.models[index].best_effort || releases[index].admits(at, now) {
+                self.submit(index, at);
+            } else {
+                left_out += 1;
+            }
             let period = self.models[index].period;
             let next = next_point(at, period, self.clock.now().min(last));
             left_out += (next - at) / period - 1;
@@ -393,6 +431,26 @@ mod tests {
         assert_eq!(next(1099), Timestamp(1100), "late, but the next point is its own");
         assert_eq!(next(1100), Timestamp(1100), "just there");
         assert_eq!(next(1350), Timestamp(1300), "two points are left out, one is caught up with");
+    }
+
+    /// The points of a model every 80 from 0 on at which a job is submitted, where that of `stalled` comes
+    /// so much too late.
+    fn submitted(jitter: u64, stalled: u64, late: u64) -> Vec<u64> {
+        let (period, jitter) = (Nanos(80), Nanos(jitter));
+        let mut releases = Releases { period, jitter, earliest: Timestamp::ZERO };
+        let points = (0..6).map(|job| job * 80);
+        let now = |due: u64| Timestamp(if due == stalled { due + late } else { due });
+        points.filter(|due| releases.admits(Timestamp(*due), now(*due))).collect()
+    }
+
+    #[test]
+    fn behind_a_late_submission_one_job_is_left_out_and_the_rest_is_in_time() {
+        assert_eq!(submitted(0, 80, 0), [0, 80, 160, 240, 320, 400]);
+        assert_eq!(submitted(0, 80, 10), [0, 80, 160, 240, 320, 400], "an eighth is borne");
+        assert_eq!(submitted(0, 80, 11), [0, 80, 240, 320, 400]);
+        assert_eq!(submitted(0, 80, 79), [0, 80, 240, 320, 400]);
+        assert_eq!(submitted(60, 80, 60), [0, 80, 160, 240, 320, 400], "the jitter holds it");
+        assert_eq!(submitted(60, 80, 71), [0, 80, 240, 320, 400]);
     }
 
     #[test]
