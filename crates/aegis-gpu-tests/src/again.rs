@@ -37,9 +37,14 @@ pub(crate) fn probed(bench: &Bench) -> Outcome {
     let device = bench.open()?;
     let [stages, uploads] = [device.create_stream()?, device.create_stream()?];
     let (before, taken_before) = (device.memory_use(), taken(&device));
-    let mut lengths = Vec::new();
+    let (mut lengths, mut void) = (Vec::new(), [0; 3]);
     for _ in 0..5 {
-        lengths.push(time(|| Ok(device.probe_uploads_ahead(&stages, &uploads)?))?);
+        lengths.push(time(|| {
+            let told = device.probe_uploads_ahead(&stages, &uploads)?;
+            let counts = [told.before_begin, told.after_begin, told.recorded_again];
+            void.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+            Ok(())
+        })?);
     }
     let after = device.memory_use();
     require(before == after, || format!("{before:?} became {after:?}"))?;
@@ -51,7 +56,12 @@ pub(crate) fn probed(bench: &Bench) -> Outcome {
     require(is_refused, || format!("without room within the limit: {refused:?}"))?;
     drop(all);
     let told: Vec<String> = lengths.iter().map(ToString::to_string).collect();
-    Ok(format!("asked five times, in {}; the driver kept {taken} of it", told.join(", ")))
+    let told = told.join(", ");
+    let [before, after, again] = void;
+    Ok(format!(
+        "asked five times, in {told}; void rounds: {before} before the graph began, {after} within it, \
+         {again} recorded again; the driver kept {taken} of it"
+    ))
 }
 
 /// What the process has by the driver's count; zero where that is not told.
