@@ -446,7 +446,15 @@ mod tests {
 
     /// Runs with a probe of a device that holds its waits and works as `work` has it.
     fn with_probe<R>(work: Virtual, run: impl FnOnce(&mut Probe<'_>) -> R) -> R {
-        let (device, stages, uploads) = sim(SimWaits::Held);
+        with_probe_of(SimWaits::Held, work, run)
+    }
+
+    fn with_probe_of<R>(
+        waits: SimWaits,
+        work: Virtual,
+        run: impl FnOnce(&mut Probe<'_>) -> R,
+    ) -> R {
+        let (device, stages, uploads) = sim(waits);
         let probe = Probe::on(&device, &stages, &uploads, Work::Virtual(work));
         run(&mut probe.expect("events are memory"))
     }
@@ -522,6 +530,16 @@ mod tests {
     }
 
     #[test]
+    fn an_upload_that_begins_by_itself_behind_the_next_stage_is_taken_at_its_word() {
+        let unheld = reacting(Held::NextStage, None);
+        let error = with_probe_of(SimWaits::Moved, unheld, |probe| {
+            probe.keeps(1).expect_err("it began behind the next recording")
+        });
+        let late = SLOW_REACTION - STAGE * 2;
+        assert_eq!(found(&error), UploadOrder::Moved { round: 1, late });
+    }
+
+    #[test]
     fn rounds_of_a_stage_that_was_not_held_tell_nothing() {
         let told = with_probe(reacting(Held::Stage, None), |probe| {
             let [before, after] = [Asked::BeforeBegin, Asked::AfterBegin]
@@ -539,7 +557,7 @@ mod tests {
         let told = with_probe(Virtual::PROMPT, |probe| probe.waits(1, Asked::AfterBegin));
         assert_eq!(told.expect("it holds its waits"), Round::Counts);
         let error = with_probe(short, |probe| probe.ask().expect_err("no stage is long enough"));
-        let untold = UploadOrder::Untold { told: 0, wanted: ROUNDS_WAITED, tried: TRIES };
+        let untold = UploadOrder::Untold { told: 0, wanted: 2, tried: TRIES };
         assert_eq!(found(&error), untold);
     }
 
