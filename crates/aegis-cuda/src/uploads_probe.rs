@@ -28,7 +28,6 @@
 //! 3. The memory of the probe is charged to the limit of the device while it lasts.
 //! 4. However the experiment is left, also by a panic, all gates are open and both streams idle before
 //!    anything of it is freed.
-#![allow(unsafe_code)] // A window on `CudaLane`; docs/soundness.md argues them.
 
 use std::cell::Cell;
 use std::ffi::OsStr;
@@ -36,23 +35,21 @@ use std::time::{Duration, Instant};
 
 use aegis_trace::{Bytes, Nanos};
 
-use crate::cuda::CudaGraph;
 use crate::device::DeviceContext;
 use crate::error::DeviceError;
 use crate::event::{CudaEvent, EventStatus};
 use crate::gate::Gate;
-use crate::host_buffer::HostBuffer;
-use crate::memory::DeviceBuffer;
-use crate::sim::{SimConfig, SimWork};
-use crate::stage::{CopyMark, StageEvents, UploadEvents};
+use crate::sim::SimConfig;
+use crate::stage::{StageEvents, UploadEvents};
 use crate::stream::CudaStream;
 use crate::upload_order::{LAUNCH_BLOCKING, UploadOrder, VoidRounds};
+use crate::upload_work::{Copies, Held, Virtual, Work};
 
 /// Rounds of the first fact that have to count before the graph has begun, and as many behind that.
 const ROUNDS_WAITED: u32 = 2;
 /// Rounds of the second fact that have to count.
 const ROUNDS_KEPT: u32 = 4;
-/// The most that are tried for either of them.
+/// The most that are tried for those of one kind.
 const TRIES: u32 = 16;
 /// Rounds whose upload was behind the next stage, and had not begun before that was let go, that are taken
 /// for the device's way: each alone may be one in which a device that others use too was slow.
@@ -60,19 +57,8 @@ const MOVED: u32 = 3;
 /// How long a round may take on a device whose time is not moved by hand.
 const LIMIT: Duration = Duration::from_secs(2);
 /// How long an upload that waits for nothing may take to begin, before the gate of the next stage opens:
-/// only a device that does not keep its waits takes it.
+/// longer takes one that does not keep its waits, or that others keep.
 const PATIENCE: Duration = Duration::from_millis(100);
-
-/// What one copy moves.
-const COPY: usize = 512 << 10;
-/// Copies that are the uploads of a stage: a tenth of a millisecond on the quickest bus.
-const COPIES: usize = 16;
-/// How long a stage takes in virtual time.
-const STAGE: Nanos = Nanos::from_micros(100);
-/// How long its streams take to see that a gate is open.
-const REACTION: Nanos = Nanos::from_micros(200);
-/// How long that of the uploads takes: longer than the next stage would until its mark.
-const SLOW_REACTION: Nanos = Nanos::from_micros(600);
 
 impl DeviceContext {
     /// Finds out whether the device orders uploads ahead as their analysis has it, with stages on `stages`
@@ -120,94 +106,11 @@ fn has_launches_block(value: Option<&OsStr>) -> bool {
     value.is_some_and(|value| value != "0")
 }
 
-/// What the streams do.
-enum Work {
-    /// Time that is moved by hand.
-    Virtual(Virtual),
-    /// Copies from the host: no kernel of ours has to be there.
-    Copies(Box<Copies>),
-}
-
-/// How long virtual work takes.
-#[derive(Clone, Copy)]
-struct Virtual {
-    stage: Nanos,
-    /// From where a gate is opened until what is [held](Held) goes on; `None` where it never held.
-    reactions: [Option<Nanos>; 3],
-}
-
-impl Virtual {
-    /// A device that does as it is told, and before long.
-    const PROMPT: Self =
-        Self { stage: STAGE, reactions: [Some(REACTION), Some(SLOW_REACTION), Some(REACTION)] };
-}
-
-/// A graph of copies, with the memory that it names. Fields are dropped in their order: the graph first.
-struct Copies {
-    stage: CudaGraph,
-    _source: HostBuffer,
-    _target: DeviceBuffer,
-}
-
-impl Copies {
-    fn captured(device: &DeviceContext, stream: &CudaStream) -> Result<Self, DeviceError> {
-        let target = device.reserve_arena(Bytes(COPY as u64))?.buffer(0..COPY as u64)?;
-        let source = device.host_buffer(COPY)?;
-        let lane = stream.on_gpu()?;
-        let copy = || {
-            // SAFETY: (1) Both sides have `COPY` bytes, and live as long as the graph that names them.
-            // (2) Nobody else has either.
-            unsafe { lane.copy_in(source.first(), &target, COPY) }
-        };
-        let stage = stream.capture_stage(|stream| {
-            (0..COPIES).try_for_each(|_| copy())?;
-            stream.mark(CopyMark::Uploaded)
-        })?;
-        Ok(Self { stage, _source: source, _target: target })
-    }
-}
-
-/// What is held back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Held {
-    Stage,
-    Upload,
-    NextStage,
-}
-
 /// Whether the graph that is waited for has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     BeforeBegin,
     AfterBegin,
-}
-
-impl Work {
-    /// Has `gate` hold back what is enqueued on `stream` from now on.
-    fn hold(&self, held: Held, gate: &Gate, stream: &CudaStream) -> Result<(), DeviceError> {
-        match self {
-            Self::Copies(_) => gate.close(stream),
-            Self::Virtual(work) => work.reactions[held as usize].map_or(Ok(()), |reaction| {
-                gate.close(stream)?;
-                stream.enqueue_sim(costing(reaction))
-            }),
-        }
-    }
-
-    /// Enqueues what makes a stage, where one is begun: its uploads, and their mark.
-    fn stage(&self, stream: &CudaStream) -> Result<(), DeviceError> {
-        match self {
-            Self::Virtual(work) => {
-                stream.enqueue_sim(costing(work.stage))?;
-                stream.mark(CopyMark::Uploaded)
-            }
-            Self::Copies(copies) => stream.enqueue_graph(&copies.stage),
-        }
-    }
-}
-
-fn costing(cost: Nanos) -> SimWork {
-    SimWork { cost, fault: None }
 }
 
 /// Whether a round says something.
@@ -424,7 +327,8 @@ mod tests {
     use aegis_trace::{Category, Timestamp};
 
     use super::*;
-    use crate::sim::{SimFault, SimWaits};
+    use crate::sim::{SimFault, SimWaits, SimWork};
+    use crate::upload_work::{REACTION, SLOW_REACTION, STAGE};
 
     fn sim(waits: SimWaits) -> (DeviceContext, CudaStream, CudaStream) {
         let limits = SimConfig { memory_limit: Bytes::ZERO, max_streams: 2, stream_depth: 16 };
