@@ -22,7 +22,8 @@
 //! 1. A round counts only where the device was seen to have something to come: when the wait was enqueued,
 //!    the beginning of the stage, or of a graph that has begun its end, which comes behind its `uploaded`
 //!    by one recording and nothing else; of the second fact also the wait, when the event was aimed at and
-//!    launched again. (A wait that falls between those two recordings counts, and tells nothing.)
+//!    launched again. (A wait that falls between those two recordings counts, and tells nothing. That a
+//!    graph has begun is seen by what was in front of it: its own first recording is told with its last.)
 //! 2. Nothing waits in a circle once the gates are open, so on a device that keeps an order of its own each
 //!    round ends. One that does not end in time is a refusal; what it copies then, nobody frees.
 //! 3. The memory of the probe is charged to the limit of the device while it lasts.
@@ -106,10 +107,12 @@ fn has_launches_block(value: Option<&OsStr>) -> bool {
     value.is_some_and(|value| value != "0")
 }
 
-/// Whether the graph that is waited for has begun.
+/// Where the graph is that is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
+    /// Behind a closed gate.
     BeforeBegin,
+    /// At the head of its stream: what was in front of it was seen to be over.
     AfterBegin,
 }
 
