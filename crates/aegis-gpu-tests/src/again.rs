@@ -70,10 +70,16 @@ fn taken(device: &DeviceContext) -> Bytes {
 }
 
 pub(crate) fn wait_stays(_bench: &Bench) -> Outcome {
-    let program = std::env::current_exe()?;
-    let mut command = Command::new(program);
     // A kernel that is loaded when it is first launched can wait for those that run.
-    command.arg(CHILD).env("CUDA_MODULE_LOADING", "EAGER");
+    let variable = ("CUDA_MODULE_LOADING", "EAGER");
+    in_a_child(CHILD, variable, "stages and uploads wait for each other")
+}
+
+/// What this program says as the child that `argument` names, with a variable in its environment. It is
+/// ended where it does not end by itself, because of `hang`.
+pub(crate) fn in_a_child(argument: &str, variable: (&str, &str), hang: &str) -> Outcome {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(argument).env(variable.0, variable.1);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
     let ended = within(&mut child, LIMIT)?;
     if ended.is_none() {
@@ -82,7 +88,7 @@ pub(crate) fn wait_stays(_bench: &Bench) -> Outcome {
     // It says a few lines, which a pipe holds.
     let output = child.wait_with_output()?;
     let text = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
-    let hung = || format!("stages and uploads wait for each other: no end in {LIMIT:?}\n{text}");
+    let hung = || format!("{hang}: no end in {LIMIT:?}\n{text}");
     let status = ended.ok_or_else(hung)?;
     require(status.success(), || format!("{status}: {text}"))?;
     Ok(text)
@@ -102,12 +108,16 @@ fn within(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>, Box<
 
 /// The child: runs the rounds and says what it was told.
 pub(crate) fn child() -> ExitCode {
-    let told = Bench.open().and_then(|device| {
+    tell(Bench.open().and_then(|device| {
         let late = rounds(&device, Between::Kernel(LATE))?;
         println!("{late}");
         rounds(&device, Between::Stage)
-    });
-    match told {
+    }))
+}
+
+/// Says as a child what came of it.
+pub(crate) fn tell(outcome: Outcome) -> ExitCode {
+    match outcome {
         Ok(text) => {
             println!("{text}");
             ExitCode::SUCCESS
