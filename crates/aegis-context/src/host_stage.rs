@@ -141,6 +141,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{Sender, channel};
+    use std::sync::{TryLockError, Weak};
+
     use aegis_cuda::{DeviceContext, SimConfig};
     use aegis_trace::{Bytes, Category};
 
@@ -193,6 +196,71 @@ mod tests {
         (stages, Arc::new(JobSlot::new(&chain.description())), device)
     }
 
+    /// The one stage of a model, `in` to `out`, in a memory that is made of both.
+    fn one_stage<P: Program>(
+        program: impl FnOnce(&Arc<Mutex<P::Memory>>) -> P,
+        memory: impl FnOnce(Vec<Named>) -> P::Memory,
+    ) -> (Arc<HostStage<P>>, Arc<JobSlot>) {
+        let spec = |name: &str| TensorSpec { name: name.into(), dtype: DType::U8, shape: vec![1] };
+        let [input, output] = ["in", "out"].map(|name| [spec(name)]);
+        let chain =
+            Chain::link(&[StageFace { inputs: &input, outputs: &output }]).expect("it fits");
+        let limits = SimConfig { memory_limit: Bytes(2), max_streams: 1, stream_depth: 1 };
+        let device = DeviceContext::sim(limits).expect("a simulated device");
+        let arena = device.reserve_arena(Bytes(2)).expect("two bytes");
+        let own = |at: u64| Named::Own(arena.buffer(at..at + 1).expect("it is free"));
+        let memory = Arc::new(Mutex::new(memory((0..2).map(own).collect())));
+        let stages = HostStage::all(&chain, vec![program(&memory)], &memory);
+        let stage = stages.into_iter().next().expect("it has one");
+        (stage, Arc::new(JobSlot::new(&chain.description())))
+    }
+
+    /// Says when it goes, and whether its memory was there then.
+    struct Leaving {
+        memory: Weak<Mutex<Vec<Named>>>,
+        told: Sender<bool>,
+    }
+
+    impl Program for Leaving {
+        type Memory = Vec<Named>;
+
+        fn named(memory: &mut Self::Memory) -> &mut [Named] {
+            memory
+        }
+
+        fn run(&mut self, _memory: &mut Self::Memory) -> Result<(), BackendError> {
+            Ok(())
+        }
+    }
+
+    impl Drop for Leaving {
+        fn drop(&mut self) {
+            self.told.send(self.memory.upgrade().is_some()).expect("somebody listens");
+        }
+    }
+
+    /// Says when its tensors are copied, and when it has run.
+    struct Announcing;
+
+    struct Announced {
+        named: Vec<Named>,
+        told: Sender<()>,
+    }
+
+    impl Program for Announcing {
+        type Memory = Announced;
+
+        fn named(memory: &mut Self::Memory) -> &mut [Named] {
+            memory.told.send(()).expect("somebody listens");
+            &mut memory.named
+        }
+
+        fn run(&mut self, memory: &mut Self::Memory) -> Result<(), BackendError> {
+            memory.told.send(()).expect("somebody listens");
+            Ok(())
+        }
+    }
+
     fn submit(slot: &Arc<JobSlot>, byte: u8) {
         assert!(slot.claim(), "a new slot is free");
         slot.write_input(0, &[byte]);
@@ -241,5 +309,42 @@ mod tests {
         let fault = stages[0].run().expect_err("the program refuses");
         let refused = RefusedAllocation { requested: Bytes(100), available: Bytes(24) };
         assert_eq!(fault.refused, Some(refused));
+    }
+
+    #[test]
+    fn a_program_goes_before_the_memory_that_it_was_made_in() {
+        let (told, tells) = channel();
+        let program = |memory: &Arc<_>| Leaving { memory: Arc::downgrade(memory), told };
+        let (stage, _slot) = one_stage(program, |named| named); // It alone has the memory.
+        drop(stage);
+        assert_eq!(tells.recv(), Ok(true));
+    }
+
+    #[test]
+    fn the_memory_is_the_stages_from_its_first_copy_to_its_last() {
+        let (told, tells) = channel();
+        let (stage, slot) = one_stage(|_| Announcing, |named| Announced { named, told });
+        submit(&slot, 7);
+        stage.give(&slot).expect("it is idle");
+        // Whoever let go of it would stand before the next lock, and it could be had.
+        let is_taken = || {
+            (0..10_000).all(|_| {
+                std::thread::yield_now();
+                matches!(stage.memory.try_lock(), Err(TryLockError::WouldBlock))
+            })
+        };
+        std::thread::scope(|scope| {
+            let program = lock(&stage.program);
+            let runs = scope.spawn(|| stage.run());
+            tells.recv().expect("it copies");
+            let io = slot.io(); // It has copied.
+            assert!(is_taken(), "before the program");
+            drop(program);
+            tells.recv().expect("it has run");
+            assert!(is_taken(), "behind the program");
+            drop(io);
+            runs.join().expect("no panic").expect("nothing fails");
+        });
+        assert!(stage.memory.try_lock().is_ok());
     }
 }

@@ -254,7 +254,7 @@ impl DeviceContext {
     /// # Errors
     /// - [`DeviceError::TooFewCopyEngines`] (permanent): there are not two, or the device does not tell;
     ///   on `host`, where the processor copies, there is none.
-    /// - [`DeviceError::DriverTooOld`] (permanent): the driver of the GPU is from before CUDA 11.6.
+    /// - [`DeviceError::DriverTooOld`] (permanent): the driver of the GPU is from before CUDA 11.7.
     pub fn check_uploads_ahead(&self) -> Result<(), DeviceError> {
         match &self.inner.driver {
             Driver::Sim(_) => Ok(()),

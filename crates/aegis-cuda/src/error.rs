@@ -7,7 +7,7 @@ use aegis_trace::{Bytes, Category, StreamId, Timestamp};
 use crate::capability::DriverKind;
 use crate::fault::WorkFault;
 use crate::memory::ClaimKind;
-use crate::uploads_probe::UploadOrder;
+use crate::upload_order::UploadOrder;
 
 /// A failed request to the device.
 #[derive(Debug, thiserror::Error)]

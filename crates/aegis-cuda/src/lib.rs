@@ -43,8 +43,8 @@
 //! 5. A fault of one piece of work reaches the first event recorded after it, and nothing else;
 //!    only a fatal one reaches the whole device, and then for good.
 //! 6. Nothing is assumed of the device: what cannot be found out is `None`.
-//! 7. `unsafe` appears in `cuda`, `copy_load`, `uploads_probe`, [`memory`], [`host_buffer`], [`interop`]
-//!    and, for system calls, in [`realtime`]; `docs/soundness.md` argues it.
+//! 7. `unsafe` appears in `cuda`, `copy_load`, `upload_work`, `gate`, [`memory`], [`host_buffer`],
+//!    [`interop`] and, for system calls, in [`realtime`]; `docs/soundness.md` argues it.
 //! 8. The driver of a GPU is found at run time: the same binary builds without a toolkit and starts
 //!    without a GPU.
 #![deny(unsafe_code)]
@@ -75,6 +75,8 @@ pub mod state;
 pub mod stream;
 mod sync;
 mod thread_setup;
+mod upload_order;
+mod upload_work;
 mod uploads_probe;
 
 pub use capability::{
@@ -106,4 +108,4 @@ pub use stage::{CopyMark, StageEvents, StageLengths, UploadEvents};
 pub use state::{ClockRange, DeviceState, ThrottleReason};
 pub use stream::{CudaStream, StreamPriority};
 pub use thread_setup::{ThreadRequest, ThreadSetup};
-pub use uploads_probe::UploadOrder;
+pub use upload_order::{UploadOrder, VoidRounds};

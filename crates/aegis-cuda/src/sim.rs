@@ -8,9 +8,9 @@
 //! 1. Time moves in [`SimDevice::advance_to`] alone, and work ends only there. An event recorded on
 //!    an idle stream completes at once.
 //! 2. What is due ends in the order of (time, stream index), so equal inputs give equal traces.
-//! 3. The head of a stream's queue is always work, or a wait for a recording on another stream that has
-//!    not ended: recorded events at the head complete before the call that brought them there returns,
-//!    and so do waits that are over.
+//! 3. The head of a stream's queue is always work, a wait for a recording on another stream that has
+//!    not ended, or a closed gate: recorded events at the head complete before the call that brought them
+//!    there returns, and so do waits that are over.
 //! 4. Work that hangs has no end, so it is never due and [`SimDevice::advance_to`] does not look
 //!    for one: each step of its loop removes an entry, and it ends after at most
 //!    `max_streams * stream_depth` steps.
@@ -19,7 +19,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aegis_trace::{Bytes, Category, Clock, ManualClock, Nanos, StreamId, Timestamp};
@@ -104,6 +104,10 @@ pub enum SimWaits {
     Held,
     /// It does not wait.
     Passed,
+    /// It does not wait where that stage is still to begin.
+    PassedBeforeBegin,
+    /// It does not wait where that stage has begun.
+    PassedAfterBegin,
     /// It waits until the event has nothing more to come, whoever records it meanwhile.
     Moved,
 }
@@ -143,6 +147,15 @@ enum Entry {
     Wait(Arc<EventCell>, Ticket),
     /// Nor before any recording of it has.
     WaitForAny(Arc<EventCell>),
+    /// Nor before the number has come so far.
+    Gate(Arc<AtomicU32>, u32),
+}
+
+/// How far a stage is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StageState {
+    Ahead,
+    Begun,
 }
 
 impl Entry {
@@ -151,6 +164,7 @@ impl Entry {
         match self {
             Self::Wait(cell, ticket) => !cell.awaits(*ticket),
             Self::WaitForAny(cell) => !cell.is_pending(),
+            Self::Gate(number, wanted) => number.load(Ordering::Acquire) >= *wanted,
             Self::Work(_) | Self::Record(..) | Self::Mark(..) => false,
         }
     }
@@ -212,6 +226,12 @@ impl SimDevice {
         self.inner.clock.advance_to(target);
     }
 
+    /// Lets go on what waits for a number that has come so far.
+    pub(crate) fn look_at_gates(&self) {
+        let mut lanes = self.inner.lanes();
+        self.inner.go_on(&mut lanes);
+    }
+
     pub(crate) fn clock(&self) -> Arc<dyn Clock> {
         Arc::new(self.inner.clock.clone())
     }
@@ -257,10 +277,16 @@ impl Inner {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the last recording of `cell` is a mark that a stage is still to make. O(entries).
-    fn has_mark_of(&self, cell: &Arc<EventCell>) -> bool {
-        let lanes = self.lanes();
-        lanes.iter().flatten().any(|lane| lane.entries.iter().any(|entry| entry.is_mark_of(cell)))
+    /// Where the last recording of `cell` is a mark that a stage is still to make: how far that stage is.
+    /// O(entries).
+    fn stage_of(&self, cell: &Arc<EventCell>) -> Option<StageState> {
+        self.lanes().iter().flatten().find_map(|lane| {
+            let mark = lane.entries.iter().position(|entry| entry.is_mark_of(cell))?;
+            // Its beginning is recorded in front of its marks, and nothing else is in between.
+            let is_begin = |entry: &Entry| matches!(entry, Entry::Record(..));
+            let is_ahead = lane.entries.iter().take(mark).any(is_begin);
+            Some(if is_ahead { StageState::Ahead } else { StageState::Begun })
+        })
     }
 
     /// Ends the work at the head of lane `index`, at the present time.
@@ -287,7 +313,7 @@ impl Inner {
         self.go_on(lanes);
     }
 
-    /// Starts what waits in any lane for a recording that has ended. Each turn removes a wait, so it ends
+    /// Starts what waits in any lane for what has come. Each turn removes a wait, so it ends
     /// after at most as many turns as there are entries.
     fn go_on(&self, lanes: &mut [Option<Lane>]) {
         let goes_on = |lane: &Lane| lane.entries.front().is_some_and(Entry::is_over);
@@ -304,10 +330,11 @@ impl Inner {
             match lane.entries.front() {
                 Some(Entry::Record(..) | Entry::Mark(..)) => {}
                 Some(wait) if wait.is_over() => {}
-                Some(Entry::Wait(..) | Entry::WaitForAny(_) | Entry::Work(_)) | None => break,
+                Some(Entry::Wait(..) | Entry::WaitForAny(_) | Entry::Gate(..) | Entry::Work(_))
+                | None => break,
             }
             match lane.entries.pop_front() {
-                Some(Entry::Wait(..) | Entry::WaitForAny(_)) => {}
+                Some(Entry::Wait(..) | Entry::WaitForAny(_) | Entry::Gate(..)) => {}
                 Some(Entry::Mark(cell, ticket)) => cell.complete(ticket, now), // Invariant 5.
                 Some(Entry::Record(cell, ticket)) => {
                     match lane.unreported.take(lane.id) {
@@ -399,17 +426,33 @@ impl SimStream {
     /// Makes what follows wait for the last recording of `cell`, if that has not ended.
     pub(crate) fn wait_for(&self, cell: &Arc<EventCell>) -> Result<(), DeviceError> {
         let Some(ticket) = cell.pending() else { return self.device.inner.core.check() };
-        let wait = match self.device.waits() {
-            SimWaits::Passed if self.device.inner.has_mark_of(cell) => {
-                return self.device.inner.core.check();
+        match (self.device.waits(), self.device.inner.stage_of(cell)) {
+            (SimWaits::Passed, Some(_))
+            | (SimWaits::PassedBeforeBegin, Some(StageState::Ahead))
+            | (SimWaits::PassedAfterBegin, Some(StageState::Begun)) => {
+                self.device.inner.core.check()
             }
-            SimWaits::Moved if self.device.inner.has_mark_of(cell) => {
-                Entry::WaitForAny(Arc::clone(cell))
+            (SimWaits::Moved, Some(_)) => self.hold(Entry::WaitForAny(Arc::clone(cell))),
+            (SimWaits::Held, _)
+            | (_, None)
+            | (SimWaits::PassedBeforeBegin, Some(StageState::Begun))
+            | (SimWaits::PassedAfterBegin, Some(StageState::Ahead)) => {
+                self.hold(Entry::Wait(Arc::clone(cell), ticket))
             }
-            SimWaits::Held | SimWaits::Passed | SimWaits::Moved => {
-                Entry::Wait(Arc::clone(cell), ticket)
-            }
-        };
+        }
+    }
+
+    /// Makes what follows wait until `number` is `wanted` or more. Whoever changes it
+    /// [says so](SimDevice::look_at_gates).
+    pub(crate) fn hold_until(
+        &self,
+        number: &Arc<AtomicU32>,
+        wanted: u32,
+    ) -> Result<(), DeviceError> {
+        self.hold(Entry::Gate(Arc::clone(number), wanted))
+    }
+
+    fn hold(&self, wait: Entry) -> Result<(), DeviceError> {
         self.with_room(|inner, lane| {
             lane.entries.push_back(wait);
             if lane.entries.len() == 1 {

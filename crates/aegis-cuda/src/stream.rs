@@ -90,6 +90,14 @@ impl CudaStream {
         self.gpu().ok_or_else(|| self.core.wrong_driver(DriverKind::Cuda))
     }
 
+    /// The simulator's side, or the error of who needs it.
+    pub(crate) fn on_sim(&self) -> Result<&SimStream, DeviceError> {
+        match &self.lane {
+            Lane::Sim(stream) => Ok(stream),
+            Lane::Host(_) | Lane::Cuda(_) => Err(self.core.wrong_driver(DriverKind::Sim)),
+        }
+    }
+
     /// The priority it was given, capped at what the device has; the lowest but on `cuda`.
     #[must_use]
     pub fn priority(&self) -> StreamPriority {
@@ -132,10 +140,7 @@ impl CudaStream {
     /// - [`DeviceError::Launch`] (permanent): the work declares it.
     /// - [`DeviceError::DeviceLost`] (fatal).
     pub fn enqueue_sim(&self, work: SimWork) -> Result<(), DeviceError> {
-        match &self.lane {
-            Lane::Sim(stream) => stream.enqueue(work),
-            Lane::Host(_) | Lane::Cuda(_) => Err(self.core.wrong_driver(DriverKind::Sim)),
-        }
+        self.on_sim()?.enqueue(work)
     }
 
     /// Captures into a graph what `enqueue` puts on the stream, instead of running it.

@@ -398,6 +398,38 @@ fn waits_for_marks_are_passed_over_where_the_device_has_it_so_and_no_others_are(
     assert_eq!(at(&goes_on), Some(10));
 }
 
+/// When waits go on for the marks of two stages of 10, of which the second begins at 10; asked at 5.
+fn asked_before_and_after_the_begin(waits: SimWaits) -> [Option<u64>; 2] {
+    let device = device();
+    time(&device).set_waits(waits);
+    let stages = stream(&device);
+    let events = [(); 2].map(|()| StageEvents::on(&device).expect("a live device"));
+    for events in &events {
+        let stage = |stream: &CudaStream| -> Result<(), DeviceError> {
+            stream.enqueue_sim(SimWork { cost: Nanos(10), fault: None })?;
+            stream.mark(CopyMark::Uploaded)
+        };
+        stages.between(events, stage).expect("room");
+    }
+    time(&device).advance_to(Timestamp(5));
+    let goes_on = events.each_ref().map(|events| {
+        let (other, on) = (stream(&device), device.create_event().expect("a live device"));
+        other.wait_for(events.uploaded()).expect("room");
+        other.record(&on).expect("room");
+        on
+    });
+    time(&device).advance_to(Timestamp(100));
+    goes_on.map(|on| at(&on))
+}
+
+#[test]
+fn waits_are_passed_over_for_the_one_kind_of_stage_that_the_device_has_it_so_for() {
+    let asked = asked_before_and_after_the_begin;
+    assert_eq!(asked(SimWaits::Held), [Some(10), Some(20)]);
+    assert_eq!(asked(SimWaits::PassedAfterBegin), [Some(5), Some(20)]);
+    assert_eq!(asked(SimWaits::PassedBeforeBegin), [Some(10), Some(5)]);
+}
+
 proptest! {
     #[test]
     fn completions_are_the_sums_of_costs(steps in steps()) {

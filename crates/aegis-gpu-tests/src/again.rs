@@ -37,9 +37,14 @@ pub(crate) fn probed(bench: &Bench) -> Outcome {
     let device = bench.open()?;
     let [stages, uploads] = [device.create_stream()?, device.create_stream()?];
     let (before, taken_before) = (device.memory_use(), taken(&device));
-    let mut lengths = Vec::new();
+    let (mut lengths, mut void) = (Vec::new(), [0; 3]);
     for _ in 0..5 {
-        lengths.push(time(|| Ok(device.probe_uploads_ahead(&stages, &uploads)?))?);
+        lengths.push(time(|| {
+            let told = device.probe_uploads_ahead(&stages, &uploads)?;
+            let counts = [told.before_begin, told.after_begin, told.recorded_again];
+            void.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+            Ok(())
+        })?);
     }
     let after = device.memory_use();
     require(before == after, || format!("{before:?} became {after:?}"))?;
@@ -51,7 +56,12 @@ pub(crate) fn probed(bench: &Bench) -> Outcome {
     require(is_refused, || format!("without room within the limit: {refused:?}"))?;
     drop(all);
     let told: Vec<String> = lengths.iter().map(ToString::to_string).collect();
-    Ok(format!("asked five times, in {}; the driver kept {taken} of it", told.join(", ")))
+    let told = told.join(", ");
+    let [before, after, again] = void;
+    Ok(format!(
+        "asked five times, in {told}; void rounds: {before} before the graph began, {after} within it, \
+         {again} recorded again; the driver kept {taken} of it"
+    ))
 }
 
 /// What the process has by the driver's count; zero where that is not told.
@@ -60,10 +70,16 @@ fn taken(device: &DeviceContext) -> Bytes {
 }
 
 pub(crate) fn wait_stays(_bench: &Bench) -> Outcome {
-    let program = std::env::current_exe()?;
-    let mut command = Command::new(program);
     // A kernel that is loaded when it is first launched can wait for those that run.
-    command.arg(CHILD).env("CUDA_MODULE_LOADING", "EAGER");
+    let variable = ("CUDA_MODULE_LOADING", "EAGER");
+    in_a_child(CHILD, variable, "stages and uploads wait for each other")
+}
+
+/// What this program says as the child that `argument` names, with a variable in its environment. It is
+/// ended where it does not end by itself, because of `hang`.
+pub(crate) fn in_a_child(argument: &str, variable: (&str, &str), hang: &str) -> Outcome {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(argument).env(variable.0, variable.1);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
     let ended = within(&mut child, LIMIT)?;
     if ended.is_none() {
@@ -72,7 +88,7 @@ pub(crate) fn wait_stays(_bench: &Bench) -> Outcome {
     // It says a few lines, which a pipe holds.
     let output = child.wait_with_output()?;
     let text = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
-    let hung = || format!("stages and uploads wait for each other: no end in {LIMIT:?}\n{text}");
+    let hung = || format!("{hang}: no end in {LIMIT:?}\n{text}");
     let status = ended.ok_or_else(hung)?;
     require(status.success(), || format!("{status}: {text}"))?;
     Ok(text)
@@ -92,12 +108,16 @@ fn within(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>, Box<
 
 /// The child: runs the rounds and says what it was told.
 pub(crate) fn child() -> ExitCode {
-    let told = Bench.open().and_then(|device| {
+    tell(Bench.open().and_then(|device| {
         let late = rounds(&device, Between::Kernel(LATE))?;
         println!("{late}");
         rounds(&device, Between::Stage)
-    });
-    match told {
+    }))
+}
+
+/// Says as a child what came of it.
+pub(crate) fn tell(outcome: Outcome) -> ExitCode {
+    match outcome {
         Ok(text) => {
             println!("{text}");
             ExitCode::SUCCESS

@@ -19,6 +19,7 @@
 mod again;
 mod ahead;
 mod bench;
+mod blocking;
 mod completion;
 mod conformance;
 mod device;
@@ -67,6 +68,7 @@ const TESTS: &[Test] = &[
     Test { name: "ahead_closes_the_gap_between_stages", run: ahead::gap },
     Test { name: "uploads_ahead_are_hidden_behind_the_stage_before", run: uploads::overlap },
     Test { name: "uploads_ahead_are_asked_of_the_device", run: again::probed },
+    Test { name: "uploads_ahead_are_not_asked_where_launches_block", run: blocking::refused },
     Test { name: "uploads_ahead_wait_for_the_recording_that_was", run: again::wait_stays },
     Test { name: "uploads_ahead_keep_their_slots", run: uploads::slots },
     Test { name: "uploads_ahead_have_a_load_for_profiles", run: uploads::load },
@@ -114,6 +116,9 @@ fn main() -> ExitCode {
     }
     if arguments.iter().any(|it| it == again::CHILD) {
         return again::child();
+    }
+    if arguments.iter().any(|it| it == blocking::CHILD) {
+        return blocking::child();
     }
     if arguments.iter().any(|it| it == "--list") {
         TESTS.iter().for_each(|test| println!("{}", test.name));

@@ -233,7 +233,7 @@ impl Frame {
         if copy.is_left_out == left_out {
             return Ok(());
         }
-        let enable = machine.api().cuGraphNodeSetEnabled.ok_or(super::NO_UPLOADS_AHEAD)?;
+        let enable = machine.api().cuGraphNodeSetEnabled.ok_or(super::NO_NODE_SWITCH)?;
         // SAFETY: (1) Executable and node live: invariant 2. (2) The lock of the graph is held.
         let code = unsafe { enable(executable, copy.node, u32::from(!left_out)) };
         machine.check("cuGraphNodeSetEnabled", code)?;

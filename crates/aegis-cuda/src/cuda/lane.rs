@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex};
 
 use aegis_trace::{Bytes, StreamId};
 
+use super::NO_VALUE_WAIT;
 use super::capture::Capture;
 use super::completion::{Completions, Edges, Lane};
 use super::event::{RawEvent, Timing};
@@ -252,6 +253,9 @@ impl CudaLane {
 
     /// Makes what follows wait until the number at `address` has reached `wanted`, as numbers go around.
     ///
+    /// # Errors
+    /// [`DeviceError::DriverTooOld`] before CUDA 11.7; else as work on the stream.
+    ///
     /// # Safety
     /// It is in page-locked memory that lives until then, and aligned.
     pub(crate) unsafe fn hold_until(
@@ -260,12 +264,13 @@ impl CudaLane {
         wanted: u32,
     ) -> Result<(), DeviceError> {
         let (api, machine) = (self.completions.machine().api(), self.completions.machine());
+        let hold = api.cuStreamWaitValue32_v2.ok_or(NO_VALUE_WAIT)?;
         // In a unified address space the device has page-locked memory at the processor's address.
         let address = address.as_ptr().expose_provenance() as u64;
         self.enqueue(|stream| {
             // SAFETY: (1) The caller's promise. (2) The stream lives.
             machine.check("cuStreamWaitValue32", unsafe {
-                (api.cuStreamWaitValue32_v2)(stream.handle(), address, wanted, WAIT_AT_LEAST)
+                hold(stream.handle(), address, wanted, WAIT_AT_LEAST)
             })
         })
     }

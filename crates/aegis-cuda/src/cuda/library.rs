@@ -150,7 +150,6 @@ entry_points! {
         cuStreamQuery(CUstream);
         cuStreamSynchronize(CUstream);
         cuStreamWaitEvent(CUstream, CUevent, c_uint);
-        cuStreamWaitValue32_v2(CUstream, CUdeviceptr, c_uint, c_uint);
         cuEventCreate(*mut CUevent, c_uint);
         cuEventDestroy_v2(CUevent);
         cuEventRecord(CUevent, CUstream);
@@ -183,6 +182,7 @@ entry_points! {
     optional {
         cuGraphExecUpdate_v2(CUgraphExec, CUgraph, *mut GraphUpdateInfo);
         cuGraphNodeSetEnabled(CUgraphExec, CUgraphNode, c_uint);
+        cuStreamWaitValue32_v2(CUstream, CUdeviceptr, c_uint, c_uint);
         cuDeviceGetGraphMemAttribute(CUdevice, c_uint, *mut c_void);
         cuDeviceGetDevResource(CUdevice, *mut CUdevResource, c_uint);
         cuDevSmResourceSplitByCount(

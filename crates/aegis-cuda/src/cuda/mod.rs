@@ -112,9 +112,16 @@ impl CudaConfig {
     }
 }
 
+/// The error of a driver without `call`, which inputs ahead take.
+const fn no_uploads_ahead(call: &'static str) -> DeviceError {
+    DeviceError::DriverTooOld { call, purpose: "copying inputs ahead" }
+}
+
 /// What a driver lacks that cannot pass over the copies of a stage.
-const NO_UPLOADS_AHEAD: DeviceError =
-    DeviceError::DriverTooOld { call: "cuGraphNodeSetEnabled", purpose: "copying inputs ahead" };
+const NO_NODE_SWITCH: DeviceError = no_uploads_ahead("cuGraphNodeSetEnabled");
+/// What a driver lacks that cannot have a stream wait for a number, so that it cannot be asked for the
+/// order of its uploads.
+const NO_VALUE_WAIT: DeviceError = no_uploads_ahead("cuStreamWaitValue32_v2");
 
 /// One view of a GPU: all of it, or a partition of its SMs.
 pub(crate) struct CudaDriver {
@@ -159,12 +166,14 @@ impl CudaDriver {
         partition::split(self.machine(), shares)?.into_iter().map(view).collect()
     }
 
-    /// Whether the driver can pass over the copies of a stage.
+    /// Whether the driver can pass over the copies of a stage, and can be asked how it orders them.
     ///
     /// # Errors
-    /// [`DeviceError::DriverTooOld`] before CUDA 11.6.
+    /// [`DeviceError::DriverTooOld`] before CUDA 11.7.
     pub(crate) fn check_uploads_ahead(&self) -> Result<(), DeviceError> {
-        self.machine().api().cuGraphNodeSetEnabled.map(|_| ()).ok_or(NO_UPLOADS_AHEAD)
+        let api = self.machine().api();
+        api.cuGraphNodeSetEnabled.map(|_| ()).ok_or(NO_NODE_SWITCH)?;
+        api.cuStreamWaitValue32_v2.map(|_| ()).ok_or(NO_VALUE_WAIT)
     }
 
     pub(crate) fn core(&self) -> &Arc<DeviceCore> {

@@ -2,6 +2,8 @@
 //!
 //! # Invariants
 //! 1. The probe owns every buffer that its graph names, and no launch outlives the call that made it.
+//! 2. A graph is launched only where both its copies were aimed in the same call, so one that could not be
+//!    aimed back is not launched with the buffers of others.
 
 use std::fmt;
 
@@ -106,16 +108,17 @@ impl<'kernels> StageProbe<'kernels> {
         before: Option<Nanos>,
     ) -> Result<(), DeviceError> {
         // SAFETY: (1) The job's buffers are borrowed uniquely until the wait below, which comes also
-        // after an error; from then on the graph is aimed at its own again.
-        unsafe { self.aim(job) }?;
-        let enqueued = stream.between(events, |stream| {
-            before.map_or(Ok(()), |length| self.kernels.busy(stream, 1, length))?;
-            stream.enqueue_graph(&self.graph)
+        // after an error; from then on the graph is aimed at its own again, or not launched: invariant 2.
+        let aimed = unsafe { self.aim(job) };
+        let enqueued = aimed.and_then(|()| {
+            stream.between(events, |stream| {
+                before.map_or(Ok(()), |length| self.kernels.busy(stream, 1, length))?;
+                stream.enqueue_graph(&self.graph)
+            })
         });
-        stream.synchronize()?;
-        // SAFETY: (1) They live as long as the graph: invariant 1.
-        unsafe { self.aim(&self.captured) }?;
-        enqueued
+        let idle = stream.synchronize();
+        let aimed_back = Self::aim_back(&[self]);
+        enqueued.and(idle).and(aimed_back)
     }
 
     /// Runs this stage for the job of `own`, behind a kernel of `lead`, and behind it `next` for the job of
@@ -133,8 +136,9 @@ impl<'kernels> StageProbe<'kernels> {
         uploads: Option<(&CudaStream, &UploadEvents)>,
     ) -> Result<(), DeviceError> {
         let ((events, job), (next, next_events, next_job)) = (own, next);
-        // SAFETY: (1) The job's buffers are borrowed uniquely until both streams are idle below, which is
-        // also waited for after an error; from then on the graph is aimed at its own again.
+        // SAFETY: (1) The jobs' buffers are borrowed uniquely until both streams are idle below, which is
+        // also waited for after an error; from then on the graphs are aimed at their own again, or not
+        // launched: invariant 2.
         let aimed = unsafe { self.aim(job) };
         // SAFETY: (1) As above.
         let aimed = aimed.and_then(|()| unsafe { next.aim(next_job) });
@@ -147,13 +151,10 @@ impl<'kernels> StageProbe<'kernels> {
             .and_then(|()| stream.between(events, |stream| stream.enqueue_graph(&self.graph)))
             .and_then(|()| uploads.map_or(Ok(()), |to| next.upload(stream, to, events, next_job)))
             .and_then(|()| stream.between(next_events, |stream| stream.enqueue_graph(&next.graph)));
-        uploads.map_or(Ok(()), |(uploads, _)| uploads.synchronize())?;
-        stream.synchronize()?;
-        // SAFETY: (1) They live as long as the graph: invariant 1.
-        unsafe { self.aim(&self.captured) }?;
-        // SAFETY: (1) As above.
-        unsafe { next.aim(&next.captured) }?;
-        enqueued
+        let uploaded = uploads.map_or(Ok(()), |(uploads, _)| uploads.synchronize());
+        let idle = uploaded.and(stream.synchronize());
+        let aimed_back = Self::aim_back(&[self, next]);
+        enqueued.and(idle).and(aimed_back)
     }
 
     /// Runs this stage behind a kernel of `lead`, puts a kernel of `plug` on `uploads` and behind it the
@@ -173,7 +174,8 @@ impl<'kernels> StageProbe<'kernels> {
     ) -> Result<bool, DeviceError> {
         let [job, next_job, last_job] = jobs;
         // SAFETY: (1) The jobs' buffers are borrowed uniquely until both streams are idle below, which is
-        // also waited for after an error; from then on the graphs are aimed at their own again.
+        // also waited for after an error; from then on the graphs are aimed at their own again, or not
+        // launched: invariant 2.
         let aimed = unsafe { self.aim(job) };
         // SAFETY: (1) As above.
         let aimed = aimed.and_then(|()| unsafe { next.aim(next_job) });
@@ -198,13 +200,10 @@ impl<'kernels> StageProbe<'kernels> {
             })
             .and_then(|()| stream.between(events.stage, |stream| stream.enqueue_graph(&last.graph)))
             .and_then(|()| events.plugged.query());
-        uploads.synchronize()?;
-        stream.synchronize()?;
-        for probe in [self, next, last] {
-            // SAFETY: (1) They live as long as the graph: invariant 1.
-            unsafe { probe.aim(&probe.captured) }?;
-        }
-        Ok(launched? == EventStatus::Pending)
+        let idle = uploads.synchronize().and(stream.synchronize());
+        let aimed_back = Self::aim_back(&[self, next, last]);
+        let was_plugged = launched? == EventStatus::Pending;
+        idle.and(aimed_back).map(|()| was_plugged)
     }
 
     /// Puts a kernel of `plug` on `uploads`, and behind it the input of `job`, which waits for the upload
@@ -244,13 +243,25 @@ impl<'kernels> StageProbe<'kernels> {
         stream.wait_for(events.ended())
     }
 
+    /// Aims each of `probes` at its own buffers, whatever comes of the others.
+    fn aim_back(probes: &[&Self]) -> Result<(), DeviceError> {
+        // SAFETY: (1) They live as long as the graph: invariant 1.
+        let aimed = probes.iter().map(|probe| unsafe { probe.aim(&probe.captured) });
+        aimed.fold(Ok(()), Result::and)
+    }
+
+    /// Aims both copies, whatever comes of the first.
+    ///
     /// # Safety
     /// As [`crate::interop::aim_copy`], for the buffers of `job`.
     unsafe fn aim(&self, job: &ProbeJob) -> Result<(), DeviceError> {
         // SAFETY: (1) The caller's promise.
-        unsafe { crate::interop::aim_copy(&self.graph, &self.captured.input, &job.input) }?;
+        let input =
+            unsafe { crate::interop::aim_copy(&self.graph, &self.captured.input, &job.input) };
         // SAFETY: (1) The caller's promise.
-        unsafe { crate::interop::aim_copy(&self.graph, &self.captured.output, &job.output) }
+        let output =
+            unsafe { crate::interop::aim_copy(&self.graph, &self.captured.output, &job.output) };
+        input.and(output)
     }
 
     /// What the copies were captured with.
