@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::Args;
 
 use crate::edge::Edge;
-use crate::output::print;
+use crate::output::{chain, print, say};
 use crate::split::Split;
 use crate::table::{self, mib, ms, ms_down, or_dash, percent_up};
 use crate::written::{self, Written};
@@ -110,7 +110,9 @@ fn write(path: &Path, text: &str) -> Result<()> {
 /// Says before a long search that it is one: an analysis is asked about some hundred times a model.
 fn forewarn(models: usize) {
     if models > UNANNOUNCED {
-        eprintln!("finding how far each of {models} models is from the edge; this takes a while");
+        say(format!(
+            "finding how far each of {models} models is from the edge; this takes a while"
+        ));
     }
 }
 
@@ -300,12 +302,17 @@ pub(crate) fn best_effort(report: &Report) -> String {
     report.models.iter().filter(|model| !model.evicted).filter_map(line).collect()
 }
 
-/// Every refusal with its inequality, and the answer for all together.
+/// Every refusal with its inequality, everything that kept a model from being decided about, and the
+/// answer for all together.
 pub(crate) fn conclusion(report: &Report, verdicts: &[Verdict], chains: &[ChainReport]) -> String {
     let mut lines: Vec<String> = Vec::new();
     for Verdict { model, outcome, offers, .. } in verdicts {
-        if let Err(Error::Refused { explained, .. }) = outcome {
-            lines.push(format!("no: {model} is refused: {explained}{}", bargain(offers)));
+        match outcome {
+            Ok(_) => {}
+            Err(Error::Refused { explained, .. }) => {
+                lines.push(format!("no: {model} is refused: {explained}{}", bargain(offers)));
+            }
+            Err(error) => lines.push(format!("no: {}; it was not decided about", chain(error))),
         }
     }
     let (all, refused) = (counted(verdicts.len(), "model"), lines.len());
@@ -368,20 +375,28 @@ pub(crate) fn answer(verdicts: Vec<Verdict>, chains: &[ChainReport]) -> Result<A
     Ok(answer)
 }
 
-/// The report and the refusals, as `docs/formats.md` describes them.
+/// The report and the refusals, as `docs/formats.md` describes them. A model about which nothing could
+/// be decided stands among the refused: a reader who only looks whether there are any must not take it
+/// for admitted.
 pub(crate) fn json(report: &Report, verdicts: &[Verdict]) -> serde_json::Value {
     let refusals: Vec<_> = verdicts
         .iter()
         .filter_map(|verdict| match &verdict.outcome {
-            Err(Error::Refused { refusal, explained, .. }) => Some(serde_json::json!({
+            Ok(_) => None,
+            Err(Error::Refused { refusal, explained, .. }) => {
+                Some((verdict, serde_json::json!(refusal), explained.clone()))
+            }
+            Err(error) => Some((verdict, serde_json::Value::Null, chain(error))),
+        })
+        .map(|(verdict, refusal, explained)| {
+            serde_json::json!({
                 "model": verdict.model,
                 "id": verdict.id,
                 "names": verdict.names,
                 "refusal": refusal,
                 "explained": explained,
                 "offers": verdict.offers,
-            })),
-            _ => None,
+            })
         })
         .collect();
     serde_json::json!({ "admitted": report, "refused": refusals })
