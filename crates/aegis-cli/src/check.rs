@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use aegis::evidence::Evidence;
-use aegis::workload::{BestEffort, Model};
+use aegis::workload::{Backend, BestEffort, Driver, Model};
 use aegis::{
-    ChainReport, CounterOffer, Error, ExecutorReport, ModelReport, Nanos, OverrunPolicy,
+    ChainReport, CounterOffer, Error, ExecutorReport, ModelReport, Nanos, Overheads, OverrunPolicy,
     PartitionReport, Pipeline, PolicyKind, Report, Runtime, ServiceTerms, Verdict,
 };
 use anyhow::{Context, Result, anyhow};
@@ -238,17 +238,35 @@ fn grounds(pipeline: &Pipeline, report: &Report) -> String {
     };
     let used = report.whole.as_ref().map_or_else(String::new, |whole| format!("; {}", used(whole)));
     format!(
-        "{}\n{}C includes {} per stage; waking up may take {}{}{used}\n\
+        "{}\n{}C includes {}; waking up may take {}{}{used}\n\
          memory: {} resident + {} shared scratch of {}",
         proofs.join("\n"),
         best_effort(report),
-        report.overheads.dispatch,
+        included(pipeline, &report.overheads),
         report.overheads.wake,
         uploads_ahead(report),
         memory.resident,
         memory.scratch,
         memory.limit
     )
+}
+
+/// Everything in a C that is no measured or declared time.
+fn included(pipeline: &Pipeline, overheads: &Overheads) -> String {
+    let Overheads { dispatch, boundary, copy, .. } = *overheads;
+    let mut all = vec![format!("{dispatch} per stage")];
+    all.extend((boundary > Nanos::ZERO).then(|| format!("{boundary} between two stages")));
+    all.extend((copy > Nanos::ZERO).then(|| format!("{copy} for inputs and as much for outputs")));
+    let workload = pipeline.workload();
+    let declares = |model: &Model| matches!(model.backend, Backend::Sim(_));
+    let declared = workload.models.iter().any(declares) && workload.device.driver == Driver::Host;
+    let margin = workload.wcet.margin_percent;
+    let margin = (declared && margin > 0).then(|| format!("{margin} % on top of declared times"));
+    all.extend(margin);
+    match &all[..] {
+        [before @ .., last] if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        _ => all.concat(),
+    }
 }
 
 /// How many SMs each partition was given for those that it asked for, one a line; nothing of a device
@@ -264,7 +282,7 @@ pub(crate) fn granted(report: &Report) -> impl Iterator<Item = String> + '_ {
 fn look_ahead(executor: &ExecutorReport) -> String {
     match executor.look_ahead {
         None => String::new(),
-        Some(Nanos::ZERO) => "; look-ahead is on and costs no blocking here".into(),
+        Some(Nanos::ZERO) => "; look-ahead is on and costs what is admitted no blocking".into(),
         Some(charge) => format!("; look-ahead is on: {charge} more of blocking for each model"),
     }
 }
@@ -405,7 +423,7 @@ pub(crate) fn json(report: &Report, verdicts: &[Verdict]) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aegis::{Bytes, Overheads, PartitionSpec, Runtime};
+    use aegis::{Bytes, PartitionSpec, Runtime};
 
     #[test]
     fn what_a_partition_was_given_stands_beside_what_it_asked_for() {

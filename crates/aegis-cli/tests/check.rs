@@ -368,3 +368,64 @@ fn a_model_that_cannot_be_decided_about_is_no_yes_and_is_named() {
     let words = refused[0]["explained"].as_str().expect("words");
     assert!(words.starts_with(why) && words.contains("exceeds"), "{words}");
 }
+
+#[test]
+fn everything_that_a_cost_includes_is_said_and_in_the_costs_of_best_effort_too() {
+    let head = head("edf")
+        .replace("dispatch = \"0ms\"", "dispatch = \"100us\", boundary = \"1ms\", copy = \"2ms\"");
+    let stages = "1ms\", \"1ms";
+    let models = [
+        model("guaranteed", "100ms", stages, "1MiB", ""),
+        model("background", "100ms", stages, "1MiB", "best_effort = true"),
+        model(
+            "served",
+            "100ms",
+            stages,
+            "1MiB",
+            "best_effort = true\nserver = { budget = \"20ms\", period = \"100ms\" }",
+        ),
+    ];
+    let shown = shown(&format!("{head}{}", models.concat()));
+    // Two stages of 1 ms, 100 us for each, 1 ms between them, 2 ms before and 2 ms behind.
+    for name in ["guaranteed", "background", "served"] {
+        let row = shown.lines().find(|line| line.starts_with(&format!("| {name} ")));
+        let cost = row.and_then(|row| row.split('|').nth(2)).expect("a row with a cost");
+        assert_eq!(cost.trim(), "7.200", "{shown}");
+    }
+    let included = "C includes 100 us per stage, 1 ms between two stages and 2 ms for inputs and as \
+                    much for outputs; waking up";
+    assert!(shown.contains(included), "{shown}");
+}
+
+#[test]
+fn the_margin_on_declared_costs_is_said_where_there_is_one() {
+    let head = head("edf").replace("\"sim\"", "\"host\"");
+    let camera = model("camera", "100ms", "1ms", "1MiB", "");
+    let host = shown(&format!("{head}{camera}"));
+    assert!(
+        host.contains("C includes 0 ns per stage and 20 % on top of declared times;"),
+        "{host}"
+    );
+    assert!(host.contains("| camera | 1.200 |"), "{host}");
+    let bare = shown(&format!("{head}wcet.margin_percent = 0\n{camera}"));
+    assert!(bare.contains("C includes 0 ns per stage;") && bare.contains("| camera | 1.000 |"));
+}
+
+#[test]
+fn a_refusal_says_what_look_ahead_has_to_do_with_it() {
+    let ahead = |policy: &str, slow: &str| {
+        let head = head(policy).replace("queue_depth = 8", "queue_depth = 8, look_ahead = true");
+        let fast = model("fast", "20ms", "4ms", "1MiB", "");
+        shown(&format!("{head}{fast}{}", model("slow", "100ms", slow, "1MiB", "")))
+    };
+    for policy in ["edf", "dm"] {
+        let told = ahead(policy, "10ms");
+        let part = "; look-ahead adds 10 ms of blocking to it, and without it the analysis accepts \
+                    this\n";
+        assert!(told.contains(part), "{told}");
+        assert!(told.contains("look-ahead is on and costs what is admitted no blocking"), "{told}");
+        let told = ahead(policy, "17ms");
+        assert!(told.contains("; look-ahead adds 17 ms of blocking to it\n"), "{told}");
+    }
+    assert!(!ahead("edf", "120ms").contains("look-ahead adds"), "too much by itself");
+}
