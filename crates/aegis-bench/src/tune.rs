@@ -136,7 +136,7 @@ fn out_of_reach(loads: &[Load], wanted: u64) -> Option<&'static str> {
 }
 
 fn loads(pipeline: &Pipeline) -> anyhow::Result<Vec<Load>> {
-    let costs = costs::of(&pipeline)?;
+    let costs = costs::of(pipeline)?;
     let models = pipeline.workload().models.iter().zip(costs);
     let load = |(model, (name, cost)): (&aegis::workload::Model, (String, Cost))| Load {
         name,

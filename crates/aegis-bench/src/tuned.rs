@@ -38,7 +38,7 @@ pub(crate) fn write(
     overwrites_its_own(into, &copy)?;
     let text = with_periods(path, periods)?;
     Workload::parse(&text, into)
-        .context("nothing was written; with these periods the workload is")?;
+        .context("nothing was written, since with these periods the workload has faults")?;
     let measured = fs::read(&evidence).with_context(|| evidence.display().to_string())?;
     fs::write(into, text).with_context(|| into.display().to_string())?;
     fs::write(&copy, measured).with_context(|| copy.display().to_string())
