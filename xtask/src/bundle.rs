@@ -369,6 +369,56 @@ mod tests {
         assert!(!said(None, "report").contains("no ONNX Runtime"), "it came with the bundle");
     }
 
+    /// Runs a step of the script where `aegis check` ends with `status`; everything else succeeds. What
+    /// the step ended with, what it said, and whether a headline was run.
+    fn step(step: &str, status: i32) -> (Option<i32>, String, bool) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("bin")).expect("a new folder");
+        let aegis = format!("[ $1 = check ] && {{ echo answered; exit {status}; }}\nexit 0\n");
+        let bench = "case $* in *tune*) cp \"$2\" \"$6\" ;; *headline*) touch headlines ;; esac\n";
+        for (name, script) in [("aegis", aegis.as_str()), ("aegis-bench", bench)] {
+            write(&at("bin").join(name), &format!("#!/bin/sh\n{script}")).expect("a new file");
+            make_executable(&at("bin").join(name)).expect("it is ours");
+        }
+        write(&at("run.sh"), SCRIPT).expect("a new file");
+        write(&at("w.toml"), "[scheduler]\n").expect("a new file");
+        write(&at("w-uploads.evidence.json"), "{}").expect("a new file");
+        let mut bash = Command::new("bash");
+        bash.arg(at("run.sh")).arg(step).env("WORKLOAD", "w.toml").env("DRIVER", "host");
+        let output = bash.env("ORT_DYLIB_PATH", "lib").output().expect("there is a shell");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&said).into_owned(),
+            at("headlines").exists(),
+        )
+    }
+
+    #[test]
+    fn uploads_are_compared_where_all_is_admitted_alone() {
+        let (status, said, ran) = step("uploads", 0);
+        assert!(status == Some(0) && ran, "{status:?}: {said}");
+        let (status, said, ran) = step("uploads", 1);
+        assert!(status == Some(1) && !ran, "{status:?}: {said}");
+        assert!(said.contains("at 70 %") && said.contains("nothing was compared"), "{said}");
+        let (status, said, ran) = step("uploads", 2);
+        assert!(status == Some(2) && !ran, "{status:?}: {said}");
+        assert!(said.contains("answered") && !said.contains("not every model"), "{said}");
+    }
+
+    #[test]
+    fn the_script_names_a_step_that_is_none_and_says_what_a_driver_does_not_change() {
+        let (status, said, _) = step("chekc", 0);
+        assert_eq!(status, Some(2), "{said}");
+        assert!(said.contains("there is no step chekc") && said.contains("DRIVER "), "{said}");
+        assert!(!said.contains("set -u"), "{said}");
+        let (status, said, _) = step("check", 0);
+        assert_eq!(status, Some(0), "{said}");
+        assert!(said.contains("DRIVER=host does not change the step check"), "{said}");
+        assert!(!step("headline", 0).1.contains("does not change"));
+    }
+
     #[test]
     fn files_are_copied_by_their_ending() {
         let (from, to) = (tempfile::tempdir().expect("one"), tempfile::tempdir().expect("one"));

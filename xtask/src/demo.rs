@@ -13,11 +13,19 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::models::{self, ModelSet};
+use crate::process::ProcessError;
 use crate::runtimes::{self, RuntimesArgs};
 use crate::{process, tools};
 
 /// Where the demo leaves what it made; git-ignored.
 const OUT: &str = "out";
+/// What `check` answered.
+const ANSWER: &str = "out/demo.check.txt";
+/// How many lines of a *no* are said again at the end, the last ones.
+const REASONS_SHOWN: usize = 4;
+/// What to do about a *no*.
+const REMEDY: &str = "What else runs on this machine, or on the host of a virtual one, makes stages \
+    longer than\nthey are alone. Let it become quiet and run the demo again: it measures anew.";
 /// The page that is made of the trace.
 const PAGE: &str = "out/demo.report.html";
 
@@ -72,8 +80,10 @@ pub(crate) fn run(root: &Path, args: &DemoArgs) -> anyhow::Result<()> {
     heading("How long each model takes, alone");
     process::show_and_run(aegis.command(&["profile"]).arg(&args.workload))?;
     heading("Whether all of them meet every deadline");
-    process::show_and_run(aegis.command(&["check"]).arg(&args.workload))
-        .context("the models are not admitted on this machine")?;
+    let answer = root.join(ANSWER);
+    show_and_keep(aegis.command(&["check"]).arg(&args.workload), &answer).map_err(|error| {
+        explained("the models are not admitted on this machine", error, &answer)
+    })?;
     heading("The run");
     let mut run = aegis.command(&["run"]);
     run.arg(&args.workload).args(["--for", &args.duration, "--trace"]).arg(&trace);
@@ -84,7 +94,23 @@ pub(crate) fn run(root: &Path, args: &DemoArgs) -> anyhow::Result<()> {
         let mut page = aegis.command(&["report"]);
         process::show_and_run(page.arg(&trace).args(["--out", PAGE]))?;
     }
-    ran.context("the run ended with *no*; the last line of the report says why")
+    ran.map_err(|error| explained("the run ended with *no*", error, &root.join(&report)))
+}
+
+/// What is said last of a step that failed: where it answered *no*, its own words, which it left in
+/// `kept`, and what can be done about it; otherwise how it failed.
+fn explained(what: &'static str, error: anyhow::Error, kept: &Path) -> anyhow::Error {
+    let answered = match error.downcast_ref() {
+        Some(ProcessError::Failed { status, .. }) => status.code() == Some(1),
+        _ => false,
+    };
+    let told = fs::read_to_string(kept).unwrap_or_default();
+    let reasons: Vec<&str> = told.lines().filter(|line| line.starts_with("no: ")).collect();
+    if !answered || reasons.is_empty() {
+        return error.context(what);
+    }
+    let from = reasons.len().saturating_sub(REASONS_SHOWN);
+    anyhow::anyhow!("{what}\n  {}\n{REMEDY}", reasons[from..].join("\n  "))
 }
 
 /// The program under show.
@@ -185,5 +211,22 @@ mod tests {
         let error = show_and_keep(&mut command, &file).expect_err("it exits with 1");
         assert!(error.to_string().contains("exit status: 1"), "{error}");
         assert_eq!(fs::read_to_string(file).expect("it was kept"), "refused\n");
+    }
+
+    #[test]
+    fn a_no_is_said_last_with_its_reason_and_a_remedy() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("report.txt");
+        let after = |script: &str| {
+            let mut command = Command::new("sh");
+            let error = show_and_keep(command.args(["-c", script]), &file).expect_err("it fails");
+            format!("{:#}", explained("the run ended with *no*", error, &file))
+        };
+        let told = after("echo a table; echo 'no: deadlines missed: 3'; exit 1");
+        let expected = "the run ended with *no*\n  no: deadlines missed: 3\nWhat else runs on ";
+        assert!(told.starts_with(expected) && told.ends_with("it measures anew."), "{told}");
+        let told = after("echo 'no: 1'; exit 2");
+        assert!(told.ends_with("exit status: 2") && !told.contains(REMEDY), "{told}");
+        assert!(after("echo yes; exit 1").contains("exit status: 1"));
     }
 }

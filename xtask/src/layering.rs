@@ -17,7 +17,7 @@ use anyhow::{Context, bail};
 use cargo_metadata::{Metadata, Package};
 
 use crate::source::{self, Source};
-use crate::tools;
+use crate::{process, tools};
 
 /// One crate and what it may use of the others.
 struct Layer {
@@ -108,7 +108,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         println!("{edge} ({})", edge.kind);
     }
     for fault in &faults {
-        eprintln!("{fault}");
+        process::say(fault);
     }
     if !faults.is_empty() {
         bail!("the layer rule is broken in {} places", faults.len());

@@ -8,6 +8,7 @@
 //! 1. Every path a command writes lies under `.aegis/`, `out/` or cargo's target folder.
 //! 2. A command that printed no error did what it says.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::print_stderr))]
 
 mod bench;
 mod bundle;
@@ -61,9 +62,9 @@ fn main() -> ExitCode {
     };
     // Not by returning the error: its debug form may hold a backtrace of this tool, which says
     // nothing about what went wrong in the project.
-    eprintln!("\nerror: {error}");
+    process::say(format!("\nerror: {error}"));
     for cause in error.chain().skip(1) {
-        eprintln!("  because: {cause}");
+        process::say(format!("  because: {cause}"));
     }
     ExitCode::FAILURE
 }

@@ -1,7 +1,8 @@
 //! Child processes: shown before they run, and explained when they fail.
 
 use std::ffi::OsStr;
-use std::io::{self, ErrorKind};
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write as _};
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 
@@ -35,6 +36,12 @@ pub(crate) fn run(command: &mut Command) -> Result<(), ProcessError> {
 pub(crate) fn show_and_run(command: &mut Command) -> Result<(), ProcessError> {
     println!("$ {}", line(command));
     run(command)
+}
+
+/// Says something on standard error. What cannot be written there is lost, and changes nothing:
+/// `eprintln!` would panic.
+pub(crate) fn say(text: impl Display) {
+    drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
 /// Runs `command` and returns what it wrote to its standard output.

@@ -134,7 +134,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     let mut count = 0;
     for rule in RULES {
         for finding in (rule.check)(&tree) {
-            eprintln!("{finding} [{}]", rule.name);
+            process::say(format!("{finding} [{}]", rule.name));
             count += 1;
         }
     }

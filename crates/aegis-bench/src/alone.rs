@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::headline::{admit, driver_of};
 use crate::setting::Setting;
 use crate::stats::Quantiles;
-use crate::variant::{Change, Models, Variant};
+use crate::variant::{self, Change, Models};
 
 /// Runs before those that count.
 const UNCOUNTED: u64 = 20;
@@ -82,10 +82,10 @@ pub(crate) fn run(
     beside: Beside,
 ) -> anyhow::Result<Alone> {
     let change = Change { models: Models::InBackground, ..change.clone() };
-    let variant = Variant::open(workload, &change)?;
-    let driver = change.driver.clone().unwrap_or_else(|| driver_of(&variant.pipeline));
+    let pipeline = variant::open(workload, &change)?;
+    let driver = change.driver.clone().unwrap_or_else(|| driver_of(&pipeline));
     let mut setting = Setting::here(&workload.display().to_string(), &driver);
-    let (runtime, verdicts) = admit(&variant.pipeline)?;
+    let (runtime, verdicts) = admit(&pipeline)?;
     let models: Vec<Model> =
         verdicts.into_iter().filter_map(|verdict| verdict.outcome.ok()).map(Model::new).collect();
     println!("{} models loaded", models.len());

@@ -9,7 +9,7 @@ use std::sync::{Barrier, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aegis::Nanos;
+use aegis::{Nanos, Pipeline};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ use crate::headline::driver_of;
 use crate::session::{Bare, Call, Provider};
 use crate::setting::{Setting, process_memory};
 use crate::stats::Quantiles;
-use crate::variant::{Change, Variant};
+use crate::variant::{self, Change};
 
 /// From the last thread's readiness to the first release.
 const LEAD: Duration = Duration::from_millis(100);
@@ -89,11 +89,11 @@ pub(crate) fn run(
     kind: Kind,
     length: Nanos,
 ) -> anyhow::Result<Observed> {
-    let variant = Variant::open(workload, change)?;
-    let driver = change.driver.clone().unwrap_or_else(|| driver_of(&variant.pipeline));
+    let pipeline = variant::open(workload, change)?;
+    let driver = change.driver.clone().unwrap_or_else(|| driver_of(&pipeline));
     let mut setting = Setting::here(&workload.display().to_string(), &driver);
     let provider = if driver == "cuda" { Provider::Cuda } else { Provider::Cpu };
-    let tasks = tasks(&variant)?;
+    let tasks = tasks(&pipeline)?;
     let together = Together { barrier: Barrier::new(tasks.len() + 1), ..Together::default() };
     let (seen, memory) = thread::scope(|scope| {
         let start = |task| {
@@ -122,8 +122,8 @@ pub(crate) fn run(
     })
 }
 
-fn tasks(variant: &Variant) -> anyhow::Result<Vec<Task>> {
-    let models = &variant.pipeline.workload().models;
+fn tasks(pipeline: &Pipeline) -> anyhow::Result<Vec<Task>> {
+    let models = &pipeline.workload().models;
     let mut periods: Vec<Nanos> = models.iter().map(|model| model.period).collect();
     periods.sort_unstable();
     periods.dedup();

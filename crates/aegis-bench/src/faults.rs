@@ -35,7 +35,7 @@ use crate::costs;
 use crate::headline::driver_of;
 use crate::readback::{ReadBack, Told};
 use crate::setting::Setting;
-use crate::variant::{Change, Models, Variant};
+use crate::variant::{self, Change, Models};
 
 /// How many models run.
 const MODELS: usize = 8;
@@ -129,15 +129,15 @@ pub(crate) fn run(
     length: Nanos,
     results: &Path,
 ) -> anyhow::Result<Suffered> {
-    let (names, victim) = cast(&Variant::open(workload, change)?.pipeline)?;
+    let (names, victim) = cast(&variant::open(workload, change)?)?;
     let budget = (fault == Fault::OverBudget).then(|| (victim.clone(), TOO_LITTLE.to_owned()));
     let change = Change { models: Models::Only { names, budget }, ..change.clone() };
-    let variant = Variant::open(workload, &change)?;
-    let driver = change.driver.clone().unwrap_or_else(|| driver_of(&variant.pipeline));
+    let pipeline = variant::open(workload, &change)?;
+    let driver = change.driver.clone().unwrap_or_else(|| driver_of(&pipeline));
     let mut setting = Setting::here(&workload.display().to_string(), &driver);
     fs::create_dir_all(results).with_context(|| results.display().to_string())?;
     let trace = results.join(format!("fault-{fault}.jsonl"));
-    let run = Run { pipeline: &variant.pipeline, victim: &victim, length, trace: &trace };
+    let run = Run { pipeline: &pipeline, victim: &victim, length, trace: &trace };
     let ended = run.suffer(fault)?;
     setting.end();
     let back = ReadBack::open(&trace)?;

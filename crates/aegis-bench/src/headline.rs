@@ -16,7 +16,7 @@ use anyhow::bail;
 use crate::figures::{DeviceFigures, FromDue, Memory, ModelFigures, Observed};
 use crate::setting::Setting;
 use crate::stats::Quantiles;
-use crate::variant::{Change, Variant};
+use crate::variant::{self, Change};
 
 /// How often the trace is taken; its rings hold what happens in between.
 const TAKE_EVERY: Duration = Duration::from_millis(20);
@@ -33,13 +33,13 @@ pub(crate) fn run(
     length: Nanos,
     runs: u64,
 ) -> anyhow::Result<Observed> {
-    let variant = Variant::open(workload, change)?;
-    let driver = change.driver.clone().unwrap_or_else(|| driver_of(&variant.pipeline));
+    let pipeline = variant::open(workload, change)?;
+    let driver = change.driver.clone().unwrap_or_else(|| driver_of(&pipeline));
     let mut setting = Setting::here(&workload.display().to_string(), &driver);
     let mut tally = Tally::default();
     let mut memory = Memory::default();
     for run in 1..=runs {
-        let report = once(&variant.pipeline, length, &mut tally, &mut memory, &mut setting)?;
+        let report = once(&pipeline, length, &mut tally, &mut memory, &mut setting)?;
         println!(
             "run {run} of {runs}: {} jobs so far, {} misses, {} losses",
             tally.models.values().map(|seen| seen.responses.len()).sum::<usize>(),
@@ -110,7 +110,7 @@ fn once(
     let summary = load.summary();
     tally.figures.omitted += summary.left_out + summary.cut_off;
     tally.take(runtime.take_trace());
-    tally.end_run(summary.start, &periods);
+    tally.end_run(summary.start, length, &periods);
     tally.figures.events_lost += runtime.report().events_dropped;
     stopped?;
     Ok(runtime.report())
@@ -228,8 +228,8 @@ impl Tally {
         self.models.entry(model).or_default()
     }
 
-    /// Ends a run in which the models with `periods` were due from `start` on.
-    fn end_run(&mut self, start: Timestamp, periods: &BTreeMap<ModelId, Nanos>) {
+    /// Ends a run in which the models with `periods` were due from `start` on, for `length`.
+    fn end_run(&mut self, start: Timestamp, length: Nanos, periods: &BTreeMap<ModelId, Nanos>) {
         self.releases.clear();
         for (model, seen) in &mut self.models {
             let jobs = std::mem::take(&mut seen.jobs);
@@ -237,17 +237,18 @@ impl Tally {
             let late = |release: u64| release.saturating_sub(start.0) % period.0;
             seen.from_due.extend(jobs.iter().map(|[release, response]| late(*release) + response));
         }
-        self.measure_stages();
+        self.measure_stages(start.saturating_add(length).0);
     }
 
-    /// Takes the stages of a run as intervals: those of several partitions overlap and count once.
-    fn measure_stages(&mut self) {
+    /// Takes the stages of a run as intervals: those of several partitions overlap and count once. What
+    /// lies behind `end`, when nothing is due any more, is not of the time that the busy part is of.
+    fn measure_stages(&mut self, end: u64) {
         let mut stages = std::mem::take(&mut self.stages);
         stages.sort_unstable();
         let mut until: Option<u64> = None;
         for [started, finished, release] in stages {
             let from = until.map_or(started, |until| until.max(started));
-            self.busy += finished.saturating_sub(from);
+            self.busy += finished.min(end).saturating_sub(from);
             // A gap counts where the next job was there when the one before ended.
             if let Some(until) = until.filter(|until| release <= *until && *until <= started) {
                 self.gaps.push(started - until);
@@ -316,7 +317,7 @@ mod tests {
         let seen = || Seen { jobs: vec![[1000, 5], [1103, 7]], ..Seen::default() };
         let models = BTreeMap::from([(periodic, seen()), (triggered, seen())]);
         let mut tally = Tally { models, ..Tally::default() };
-        tally.end_run(Timestamp(1000), &BTreeMap::from([(periodic, Nanos(100))]));
+        tally.end_run(Timestamp(1000), Nanos(200), &BTreeMap::from([(periodic, Nanos(100))]));
         assert_eq!(tally.models[&periodic].from_due, [5, 3 + 7]);
         assert!(tally.models[&triggered].from_due.is_empty(), "nobody knows when it was due");
         let from_due =
@@ -337,7 +338,15 @@ mod tests {
             ],
             ..Tally::default()
         };
-        tally.measure_stages();
+        tally.measure_stages(1000);
         assert_eq!((tally.busy, tally.gaps), (10 + 5 + 10 + 30, vec![5]));
+    }
+
+    #[test]
+    fn a_run_is_busy_up_to_its_end_only() {
+        let stages = vec![[0, 10, 0], [15, 40, 8], [50, 60, 9]];
+        let mut tally = Tally { stages, ..Tally::default() };
+        tally.measure_stages(30);
+        assert_eq!(tally.busy, 10 + 15, "the second stage to the end, of the third nothing");
     }
 }

@@ -11,6 +11,7 @@
 //! 3. A command that finds what must not be (a late job, a wrong number) leaves its figures and ends
 //!    with status 1; one that could not measure ends with 2.
 #![deny(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::print_stderr))]
 
 mod alone;
 mod baseline;
@@ -31,9 +32,12 @@ mod split;
 mod stats;
 mod stream;
 mod tune;
+mod tuned;
 mod variant;
 
 use std::env;
+use std::fmt::Display;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 
@@ -44,7 +48,7 @@ use clap::{Parser, Subcommand};
 use crate::alone::Beside;
 use crate::baseline::Kind;
 use crate::faults::Fault;
-use crate::variant::{Change, Variant};
+use crate::variant::Change;
 
 /// Measures AegisRT on this machine, beside what people do without it.
 #[derive(Parser)]
@@ -185,10 +189,24 @@ fn main() -> ExitCode {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            complain(&error);
             ExitCode::from(2)
         }
     }
+}
+
+/// Prints an error with its causes. The faults of a workload file carry their own headings.
+fn complain(error: &anyhow::Error) {
+    match error.downcast_ref() {
+        Some(faults @ aegis::Error::Workload(_)) => say(faults),
+        _ => say(format!("error: {error:#}")),
+    }
+}
+
+/// Says something on standard error. What cannot be written there is lost, and changes nothing:
+/// `eprintln!` would panic.
+fn say(text: impl Display) {
+    drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<Answer> {
@@ -318,7 +336,7 @@ impl Parts<'_> {
     /// As [`Parts::run`]; a part that could not be measured is said, and is a no.
     fn attempt(&self, command: &str, workload: &Path, more: &[&str]) -> Answer {
         self.run(command, workload, more).unwrap_or_else(|error| {
-            eprintln!("not measured: {error:#}");
+            say(format!("not measured: {error:#}"));
             Answer::No
         })
     }
@@ -348,7 +366,7 @@ impl Parts<'_> {
         }
         let reported = report::run(self.results);
         if let Err(error) = &reported {
-            eprintln!("no report: {error:#}");
+            say(format!("no report: {error:#}"));
         }
         all.and(yes_if(reported.is_ok()))
     }
@@ -375,18 +393,13 @@ impl Parts<'_> {
 
 /// Measures every model, and leaves the evidence beside the workload itself.
 fn profile(workload: &Path, change: &Change) -> anyhow::Result<Answer> {
-    let variant = Variant::open(workload, change)?;
-    variant.pipeline.profile(|done, of| {
+    let pipeline = variant::open(workload, change)?;
+    pipeline.profile(|done, of| {
         if done == of || done % 100 == 0 {
             println!("profile: {done} of {of} rounds");
         }
     })?;
-    let (made, stays) =
-        (variant.pipeline.evidence_path(), workload.with_extension("evidence.json"));
-    if made != stays {
-        std::fs::copy(made, &stays).with_context(|| stays.display().to_string())?;
-    }
-    println!("evidence: {}", stays.display());
+    println!("evidence: {}", pipeline.evidence_path().display());
     Ok(Answer::Yes)
 }
 

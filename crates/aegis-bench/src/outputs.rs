@@ -26,7 +26,7 @@ use crate::network::{BEFORE, End, Network};
 use crate::rounding::{self, Precision};
 use crate::session::Bare;
 use crate::setting::Setting;
-use crate::variant::{Change, Models, Variant};
+use crate::variant::{self, Change, Models};
 
 /// Fewer elements than this have no spread.
 const SPREAD_MIN: usize = 32;
@@ -101,13 +101,13 @@ impl OutputFigures {
 /// The workload, a model that is refused, or a run that fails. Numbers that differ are figures.
 pub(crate) fn run(workload: &Path, change: &Change) -> anyhow::Result<Compared> {
     let change = Change { models: Models::InBackground, ..change.clone() };
-    let variant = Variant::open(workload, &change)?;
-    let driver = change.driver.clone().unwrap_or_else(|| driver_of(&variant.pipeline));
+    let pipeline = variant::open(workload, &change)?;
+    let driver = change.driver.clone().unwrap_or_else(|| driver_of(&pipeline));
     let mut setting = Setting::here(&workload.display().to_string(), &driver);
-    let (runtime, verdicts) = admit(&variant.pipeline)?;
+    let (runtime, verdicts) = admit(&pipeline)?;
     runtime.warm_up()?;
     runtime.start()?;
-    let models = &variant.pipeline.workload().models;
+    let models = &pipeline.workload().models;
     let mut answers = Vec::with_capacity(models.len());
     for (model, verdict) in models.iter().zip(verdicts) {
         answers.push((model, answer(&verdict.outcome?)?));
@@ -115,7 +115,7 @@ pub(crate) fn run(workload: &Path, change: &Change) -> anyhow::Result<Compared> 
     setting.end();
     println!("{} models answered; now the processor", answers.len());
     let outputs = shared_out(&answers, |(model, answer)| {
-        one(model, answer, &variant.pipeline.workload().device.driver)
+        one(model, answer, &pipeline.workload().device.driver)
     })?;
     drop(answers);
     runtime.stop()?;

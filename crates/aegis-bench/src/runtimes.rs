@@ -16,7 +16,7 @@ use crate::costs::{self, Cost};
 use crate::headline::{admit, driver_of};
 use crate::setting::Setting;
 use crate::stats::Quantiles;
-use crate::variant::{Change, Models, Variant};
+use crate::variant::{self, Change, Models};
 
 /// Rounds in which outputs are compared: the last, so that graphs and scratch were used before.
 const COMPARED: u64 = 3;
@@ -85,18 +85,18 @@ type Output = (DType, Vec<u8>);
 /// The workload has no evidence, a model is refused or fails, or a name is not as said above. Outputs
 /// that differ are figures.
 pub(crate) fn run(workload: &Path, change: &Change, runs: u64) -> anyhow::Result<SideBySide> {
-    let whole = Variant::open(workload, change)?;
-    let driver = change.driver.clone().unwrap_or_else(|| driver_of(&whole.pipeline));
+    let whole = variant::open(workload, change)?;
+    let driver = change.driver.clone().unwrap_or_else(|| driver_of(&whole));
     let mut setting = Setting::here(&workload.display().to_string(), &driver);
-    let mut models = compared(&rounds(&whole.pipeline, 0, COMPARED)?)?;
-    let costs = costs::of(&whole.pipeline)?;
+    let mut models = compared(&rounds(&whole, 0, COMPARED)?)?;
+    let costs = costs::of(&whole)?;
     for index in 0..models.len() {
         let network = models[index].network.clone();
         if models[..index].iter().any(|before| before.network == network) {
             continue; // Its runtimes ran together.
         }
-        let variant = Variant::open(workload, &only(&network, &models, &costs, change))?;
-        for seen in rounds(&variant.pipeline, UNCOUNTED, runs)? {
+        let pipeline = variant::open(workload, &only(&network, &models, &costs, change))?;
+        for seen in rounds(&pipeline, UNCOUNTED, runs)? {
             let is_it = |model: &&mut RuntimeFigures| {
                 model.network == seen.network && model.backend == seen.backend
             };

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::figures::{ModelFigures, Observed};
 use crate::headline;
 use crate::stats::Quantiles;
-use crate::variant::{Change, Variant};
+use crate::variant::{self, Change};
 
 /// The name of the scenario in which a model has its partition for itself, and nothing else runs.
 const ALONE: &str = "alone";
@@ -64,15 +64,11 @@ pub(crate) fn run(
     length: Nanos,
     runs: u64,
 ) -> anyhow::Result<Split> {
-    let variant = Variant::open(workload, change)?;
-    ensure!(
-        !variant.pipeline.workload().partitions.is_empty(),
-        "{} has no partitions",
-        workload.display()
-    );
-    let evidence = Evidence::read(variant.pipeline.evidence_path())?;
+    let pipeline = variant::open(workload, change)?;
+    ensure!(!pipeline.workload().partitions.is_empty(), "{} has no partitions", workload.display());
+    let evidence = Evidence::read(pipeline.evidence_path())?;
     let observed = headline::run(workload, change, length, runs)?;
-    let of = |model: &ModelFigures| interference(&variant.pipeline, &evidence, model);
+    let of = |model: &ModelFigures| interference(&pipeline, &evidence, model);
     let models = observed.models.iter().map(of).collect::<anyhow::Result<_>>()?;
     Ok(Split { observed, models })
 }

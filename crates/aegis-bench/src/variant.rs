@@ -1,15 +1,15 @@
-//! A workload file with something changed, beside the original so that its paths hold.
+//! A workload with something changed, under the name of its file.
 //!
-//! The file is changed as text is: read as TOML, edited, and written under another name in the same
-//! folder, with a copy of the evidence, which is by model and stays true. Both are gone when the
-//! [`Variant`] is dropped.
+//! The file is changed as text is: read as TOML, edited, and parsed again under its own path, so that
+//! the paths of its models hold, its evidence is used, which is by model and stays true, and messages
+//! name a file that the user has. Nothing is written.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use aegis::workload::Workload;
 use aegis::{Nanos, Pipeline};
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use toml::{Table, Value};
 
 /// What is changed.
@@ -46,97 +46,30 @@ pub(crate) enum Models {
     },
 }
 
-/// A changed workload, opened.
-#[derive(Debug)]
-pub(crate) struct Variant {
-    /// The workload.
-    pub pipeline: Pipeline,
-    /// What is removed in the end.
-    made: Vec<PathBuf>,
-}
-
-impl Variant {
-    /// Opens the workload at `path` as `change` has it.
-    ///
-    /// # Errors
-    /// The file cannot be read, is not TOML or not a workload, or its folder cannot be written.
-    pub(crate) fn open(path: &Path, change: &Change) -> anyhow::Result<Self> {
-        if change.driver.is_none() && change.models == Models::AsStated {
-            return Ok(Self { pipeline: Pipeline::open(path)?, made: Vec::new() });
-        }
-        let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        let table: Table = text.parse().with_context(|| path.display().to_string())?;
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let name = format!(".{stem}.{}", std::process::id());
-        let other = path.with_file_name(format!("{name}.toml"));
-        let mut made = vec![other.clone()];
-        let write = |path: &Path, text: &str| {
-            fs::write(path, text).with_context(|| path.display().to_string())
-        };
-        write(&other, &toml::to_string(&changed(table, change))?)?;
-        if let Ok(evidence) = fs::read_to_string(path.with_extension("evidence.json")) {
-            let copy = other.with_extension("evidence.json");
-            made.push(copy.clone());
-            write(&copy, &evidence)?;
-        }
-        let opened = Pipeline::open(&other);
-        let variant = opened.map(|pipeline| Self { pipeline, made: made.clone() });
-        if variant.is_err() {
-            remove(&made);
-        }
-        Ok(variant?)
-    }
-}
-
-impl Drop for Variant {
-    fn drop(&mut self) {
-        remove(&self.made);
-    }
-}
-
-/// Files that cannot be removed are left: they are hidden, and named after a process that is gone.
-fn remove(made: &[PathBuf]) {
-    for path in made {
-        drop(fs::remove_file(path));
-    }
-}
-
-/// Writes the workload at `path` to `into` with the `periods` of its models by name, and a copy of the
-/// evidence beside it. What stood in comments is not in it.
+/// Opens the workload at `path` as `change` has it.
 ///
 /// # Errors
-/// A file cannot be read or written, `into` is the workload itself, or in another folder: the paths of
-/// the models would not hold there.
-pub(crate) fn write_with_periods(
-    path: &Path,
-    periods: &BTreeMap<String, Nanos>,
-    into: &Path,
-) -> anyhow::Result<()> {
-    let folder = |of: &Path| {
-        let parent = of.parent().filter(|parent| !parent.as_os_str().is_empty());
-        fs::canonicalize(parent.unwrap_or(Path::new("."))).with_context(|| of.display().to_string())
-    };
-    let is_beside = folder(path)? == folder(into)? && path.file_name() != into.file_name();
-    ensure!(
-        is_beside && into.extension().is_some_and(|extension| extension == "toml"),
-        "{} must be another .toml file in the folder of {}, to which its paths are relative",
-        into.display(),
-        path.display()
-    );
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let mut table: Table = text.parse().with_context(|| path.display().to_string())?;
-    for model in models(&mut table) {
-        let period = model.get("name").and_then(Value::as_str).and_then(|name| periods.get(name));
-        if let Some(period) = period {
-            model.insert("period".into(), Value::String(format!("{}ns", period.as_nanos())));
-        }
+/// The file cannot be read, is not TOML, or is no workload as it is or as changed.
+pub(crate) fn open(path: &Path, change: &Change) -> anyhow::Result<Pipeline> {
+    if change.driver.is_none() && change.models == Models::AsStated {
+        return Ok(Pipeline::open(path)?);
     }
-    let text = format!("# Written by `aegis-bench tune`.\n\n{}", toml::to_string(&table)?);
-    fs::write(into, text).with_context(|| into.display().to_string())?;
-    let evidence = path.with_extension("evidence.json");
-    fs::copy(&evidence, into.with_extension("evidence.json"))
-        .with_context(|| evidence.display().to_string())?;
-    Ok(())
+    // Not as a pipeline: the device that the file names need not be here.
+    let _sound = Workload::read(path)?;
+    let table = read(path)?;
+    let text = toml::to_string(&changed(table, change))?;
+    // The file itself is sound, so what is wrong now is the change, and not in a line of the file.
+    let workload = Workload::parse(&text, path).context("the workload as it is changed here")?;
+    Ok(Pipeline::of(workload)?)
+}
+
+/// The workload file as TOML.
+///
+/// # Errors
+/// It cannot be read, or is none.
+pub(crate) fn read(path: &Path) -> anyhow::Result<Table> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    text.parse().with_context(|| path.display().to_string())
 }
 
 fn changed(mut table: Table, change: &Change) -> Table {
@@ -168,7 +101,8 @@ fn changed(mut table: Table, change: &Change) -> Table {
     table
 }
 
-fn models(table: &mut Table) -> impl Iterator<Item = &mut Table> {
+/// The tables of the models, in file order.
+pub(crate) fn models(table: &mut Table) -> impl Iterator<Item = &mut Table> {
     let models = table.get_mut("model").and_then(Value::as_array_mut);
     models.into_iter().flatten().filter_map(Value::as_table_mut)
 }
@@ -249,23 +183,19 @@ mod tests {
     }
 
     #[test]
-    fn a_workload_is_written_with_other_periods_beside_its_own_file_only() {
-        let (folder, elsewhere) = (tempfile::tempdir(), tempfile::tempdir());
-        let (folder, elsewhere) = (folder.expect("a folder"), elsewhere.expect("a folder"));
-        let (folder, elsewhere) = (folder.path(), elsewhere.path());
-        let [from, into] = ["w.toml", "other.toml"].map(|name| folder.join(name));
-        fs::write(&from, TEXT).expect("written");
-        fs::write(folder.join("w.evidence.json"), "{}").expect("written");
-        let periods = BTreeMap::from([("b".to_owned(), Nanos(7_100_000))]);
-        write_with_periods(&from, &periods, &into).expect("it is beside");
-        let written = fs::read_to_string(&into).expect("there");
-        let table: Table = written.parse().expect("it is TOML");
-        let period = |index: usize| table["model"][index]["period"].as_str();
-        assert_eq!((period(0), period(1)), (Some("5ms"), Some("7100000ns")));
-        assert!(folder.join("other.evidence.json").is_file());
-        for refused in [from.clone(), elsewhere.join("other.toml"), folder.join("other")] {
-            let said = write_with_periods(&from, &periods, &refused).expect_err("not beside");
-            assert!(said.to_string().contains("must be another .toml file"), "{said}");
-        }
+    fn a_changed_workload_keeps_the_name_of_its_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("w.toml");
+        let text = "device = { driver = \"sim\", memory = \"1MiB\" }\n\
+                    scheduler = { policy = \"edf\", queue_depth = 8 }\n\
+                    [[model]]\nname = \"a\"\nbackend = \"sim\"\nperiod = \"5ms\"\nsim.stages = [\"1ms\"]\n";
+        fs::write(&path, text).expect("written");
+        let change = |driver: &str| Change { driver: Some(driver.into()), ..Change::default() };
+        let pipeline = open(&path, &change("host")).expect("a workload");
+        assert_eq!(pipeline.workload().device.driver.name(), "host");
+        assert_eq!(pipeline.evidence_path(), path.with_extension("evidence.json"));
+        let told = format!("{:#}", open(&path, &change("abacus")).expect_err("no driver"));
+        assert!(told.contains(&path.display().to_string()), "{told}");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing is left");
     }
 }

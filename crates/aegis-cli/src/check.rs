@@ -3,16 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use aegis::evidence::Evidence;
-use aegis::workload::{BestEffort, Model};
+use aegis::workload::{Backend, BestEffort, Driver, Model};
 use aegis::{
-    ChainReport, CounterOffer, Error, ExecutorReport, ModelReport, Nanos, OverrunPolicy,
+    ChainReport, CounterOffer, Error, ExecutorReport, ModelReport, Nanos, Overheads, OverrunPolicy,
     PartitionReport, Pipeline, PolicyKind, Report, Runtime, ServiceTerms, Verdict,
 };
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 
 use crate::edge::Edge;
-use crate::output::print;
+use crate::output::{chain, print, say};
 use crate::split::Split;
 use crate::table::{self, mib, ms, ms_down, or_dash, percent_up};
 use crate::written::{self, Written};
@@ -110,7 +110,9 @@ fn write(path: &Path, text: &str) -> Result<()> {
 /// Says before a long search that it is one: an analysis is asked about some hundred times a model.
 fn forewarn(models: usize) {
     if models > UNANNOUNCED {
-        eprintln!("finding how far each of {models} models is from the edge; this takes a while");
+        say(format!(
+            "finding how far each of {models} models is from the edge; this takes a while"
+        ));
     }
 }
 
@@ -236,17 +238,35 @@ fn grounds(pipeline: &Pipeline, report: &Report) -> String {
     };
     let used = report.whole.as_ref().map_or_else(String::new, |whole| format!("; {}", used(whole)));
     format!(
-        "{}\n{}C includes {} per stage; waking up may take {}{}{used}\n\
+        "{}\n{}C includes {}; waking up may take {}{}{used}\n\
          memory: {} resident + {} shared scratch of {}",
         proofs.join("\n"),
         best_effort(report),
-        report.overheads.dispatch,
+        included(pipeline, &report.overheads),
         report.overheads.wake,
         uploads_ahead(report),
         memory.resident,
         memory.scratch,
         memory.limit
     )
+}
+
+/// Everything in a C that is no measured or declared time.
+fn included(pipeline: &Pipeline, overheads: &Overheads) -> String {
+    let Overheads { dispatch, boundary, copy, .. } = *overheads;
+    let mut all = vec![format!("{dispatch} per stage")];
+    all.extend((boundary > Nanos::ZERO).then(|| format!("{boundary} between two stages")));
+    all.extend((copy > Nanos::ZERO).then(|| format!("{copy} for inputs and as much for outputs")));
+    let workload = pipeline.workload();
+    let declares = |model: &Model| matches!(model.backend, Backend::Sim(_));
+    let declared = workload.models.iter().any(declares) && workload.device.driver == Driver::Host;
+    let margin = workload.wcet.margin_percent;
+    let margin = (declared && margin > 0).then(|| format!("{margin} % on top of declared times"));
+    all.extend(margin);
+    match &all[..] {
+        [before @ .., last] if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        _ => all.concat(),
+    }
 }
 
 /// How many SMs each partition was given for those that it asked for, one a line; nothing of a device
@@ -262,7 +282,7 @@ pub(crate) fn granted(report: &Report) -> impl Iterator<Item = String> + '_ {
 fn look_ahead(executor: &ExecutorReport) -> String {
     match executor.look_ahead {
         None => String::new(),
-        Some(Nanos::ZERO) => "; look-ahead is on and costs no blocking here".into(),
+        Some(Nanos::ZERO) => "; look-ahead is on and costs what is admitted no blocking".into(),
         Some(charge) => format!("; look-ahead is on: {charge} more of blocking for each model"),
     }
 }
@@ -300,12 +320,17 @@ pub(crate) fn best_effort(report: &Report) -> String {
     report.models.iter().filter(|model| !model.evicted).filter_map(line).collect()
 }
 
-/// Every refusal with its inequality, and the answer for all together.
+/// Every refusal with its inequality, everything that kept a model from being decided about, and the
+/// answer for all together.
 pub(crate) fn conclusion(report: &Report, verdicts: &[Verdict], chains: &[ChainReport]) -> String {
     let mut lines: Vec<String> = Vec::new();
     for Verdict { model, outcome, offers, .. } in verdicts {
-        if let Err(Error::Refused { explained, .. }) = outcome {
-            lines.push(format!("no: {model} is refused: {explained}{}", bargain(offers)));
+        match outcome {
+            Ok(_) => {}
+            Err(Error::Refused { explained, .. }) => {
+                lines.push(format!("no: {model} is refused: {explained}{}", bargain(offers)));
+            }
+            Err(error) => lines.push(format!("no: {}; it was not decided about", chain(error))),
         }
     }
     let (all, refused) = (counted(verdicts.len(), "model"), lines.len());
@@ -368,20 +393,28 @@ pub(crate) fn answer(verdicts: Vec<Verdict>, chains: &[ChainReport]) -> Result<A
     Ok(answer)
 }
 
-/// The report and the refusals, as `docs/formats.md` describes them.
+/// The report and the refusals, as `docs/formats.md` describes them. A model about which nothing could
+/// be decided stands among the refused: a reader who only looks whether there are any must not take it
+/// for admitted.
 pub(crate) fn json(report: &Report, verdicts: &[Verdict]) -> serde_json::Value {
     let refusals: Vec<_> = verdicts
         .iter()
         .filter_map(|verdict| match &verdict.outcome {
-            Err(Error::Refused { refusal, explained, .. }) => Some(serde_json::json!({
+            Ok(_) => None,
+            Err(Error::Refused { refusal, explained, .. }) => {
+                Some((verdict, serde_json::json!(refusal), explained.clone()))
+            }
+            Err(error) => Some((verdict, serde_json::Value::Null, chain(error))),
+        })
+        .map(|(verdict, refusal, explained)| {
+            serde_json::json!({
                 "model": verdict.model,
                 "id": verdict.id,
                 "names": verdict.names,
                 "refusal": refusal,
                 "explained": explained,
                 "offers": verdict.offers,
-            })),
-            _ => None,
+            })
         })
         .collect();
     serde_json::json!({ "admitted": report, "refused": refusals })
@@ -390,7 +423,7 @@ pub(crate) fn json(report: &Report, verdicts: &[Verdict]) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aegis::{Bytes, Overheads, PartitionSpec, Runtime};
+    use aegis::{Bytes, PartitionSpec, Runtime};
 
     #[test]
     fn what_a_partition_was_given_stands_beside_what_it_asked_for() {

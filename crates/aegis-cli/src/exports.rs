@@ -14,6 +14,7 @@ use anyhow::{Result, anyhow, ensure};
 use clap::Args;
 
 use crate::logging;
+use crate::output::say;
 
 #[derive(Args)]
 pub(crate) struct ExportArgs {
@@ -75,7 +76,7 @@ impl ExportArgs {
             error => error.into(),
         })?;
         if let Some(server) = &bound {
-            eprintln!("metrics: http://{}/metrics", server.address());
+            say(format!("metrics: http://{}/metrics", server.address()));
         }
         Ok(bound)
     }

@@ -27,6 +27,8 @@ impl LogArgs {
     pub(crate) fn install(&self) -> Result<()> {
         let Some(filter) = self.filter() else { return Ok(()) };
         let lines = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+        // It would tell of a line that standard error does not take on standard error, and panic.
+        let lines = lines.log_internal_errors(false);
         let log = tracing_subscriber::registry().with(lines.with_filter(filter));
         log.try_init().context("the log cannot be installed")
     }

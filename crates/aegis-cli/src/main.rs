@@ -5,6 +5,7 @@
 //! parts from its log, or a line of task sets makes no sense); 2 the input is broken or the command
 //! failed.
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stderr)]
 
 mod analyse;
 mod build_engine;
@@ -135,8 +136,8 @@ fn outlive_size_limits() -> anyhow::Result<()> {
 fn complain(error: &anyhow::Error) {
     aegis::log::error("the command failed", error.as_ref());
     if let Some(faults @ aegis::Error::Workload(_)) = error.downcast_ref() {
-        eprintln!("{faults}");
+        output::say(faults);
     } else {
-        eprintln!("error: {error:#}");
+        output::say(format!("error: {error:#}"));
     }
 }

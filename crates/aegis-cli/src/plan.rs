@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::Args;
 
 use crate::Answer;
-use crate::output::print;
+use crate::output::{print, say};
 use crate::table::{ms, percent_up};
 use crate::written::{self, Written};
 
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &PlanArgs) -> Result<Answer> {
         print(shown(&table, &report))?;
     }
     if let (Some(path), false) = (&args.output, report.fits()) {
-        eprintln!("{} was not written: no plan is within the capacity", path.display());
+        say(format!("{} was not written: no plan is within the capacity", path.display()));
     }
     Ok(if report.fits() { Answer::Yes } else { Answer::No })
 }

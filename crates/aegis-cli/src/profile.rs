@@ -15,7 +15,7 @@ use crate::Answer;
 use crate::charges;
 use crate::histogram;
 use crate::memory;
-use crate::output::print;
+use crate::output::{print, say};
 use crate::table::{self, mib, ms};
 use crate::written::{self, Written};
 
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &ProfileArgs) -> Result<Answer> {
         // Better known before minutes of measuring than after.
         fs::write(path, []).with_context(|| path.display().to_string())?;
     }
-    eprintln!("loading {} models", pipeline.workload().models.len());
+    say(format!("loading {} models", pipeline.workload().models.len()));
     let bar = ProgressBar::new(0);
     let style = "profiling {bar:40} round {pos}/{len}, {eta} left";
     bar.set_style(ProgressStyle::with_template(style)?);

@@ -4,6 +4,8 @@ use aegis::{Error, Runtime, TraceObserver, TracePump, TraceSink, TraceSummary};
 use anyhow::Result;
 use clap::ValueEnum;
 
+use crate::output::{chain, say};
+
 /// What a trace that cannot be written any more does to the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnTraceError {
@@ -55,20 +57,9 @@ impl Recording {
         let mut all = self.first.into_iter().chain(failures);
         let first = all.next();
         for failure in all {
-            eprintln!("warning: {}", chain(&failure));
+            say(format!("warning: {}", chain(&failure)));
         }
         let holds = "it holds what was written until then";
         (summary, first.map(|error| anyhow::anyhow!("{}; {holds}", chain(&error))))
     }
-}
-
-/// An error and its causes, on one line.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }

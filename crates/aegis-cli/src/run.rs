@@ -20,7 +20,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::exports::{ExportArgs, Running};
-use crate::output::print;
+use crate::output::{print, say};
 use crate::recording::{OnTraceError, Recording};
 use crate::table::{self, ms, or_dash};
 use crate::written::{self, Written};
@@ -318,7 +318,7 @@ fn watch_progress(
     let end = length.map(|length| start + Duration::from(length));
     loop {
         let now = Instant::now();
-        let untraced = recording.must_end(|warning| bar.suspend(|| eprintln!("{warning}")));
+        let untraced = recording.must_end(|warning| bar.suspend(|| say(warning)));
         if untraced || interrupted.load(Ordering::Relaxed) || end.is_some_and(|end| now >= end) {
             bar.finish_and_clear();
             return start.elapsed();

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 
 use crate::Answer;
+use crate::output::say;
 use crate::written::{self, Written};
 
 /// What is read, and written, at once.
@@ -73,7 +74,7 @@ impl ConvertArgs {
         let output = BufWriter::with_capacity(BUFFER, output);
         let converted = convert(&mut log, format, output)
             .with_context(|| format!("{from} to {to}, which holds what came before"))?;
-        eprintln!("{}", told(&self.input, &converted));
+        say(told(&self.input, &converted));
         Ok(if is_whole(&converted) { Answer::Yes } else { Answer::No })
     }
 }

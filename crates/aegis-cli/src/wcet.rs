@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::Answer;
-use crate::output::print;
+use crate::output::{print, say};
 use crate::table;
 
 #[derive(Args)]
@@ -55,7 +55,7 @@ enum MethodArg {
 pub(crate) fn run(args: &WcetArgs) -> Result<Answer> {
     let Lines { header, campaign } = wcet::read(&args.file)?;
     if let Some(header) = header {
-        eprintln!("the first line, `{header}`, was skipped as a header");
+        say(format!("the first line, `{header}`, was skipped as a header"));
     }
     let question = Question {
         coverage: args.coverage,

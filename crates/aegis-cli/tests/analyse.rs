@@ -300,7 +300,7 @@ fn every_fault_names_its_field_and_its_reason() {
         {"id":"x","policy":null,"error":"line 22: policies: is empty; there must be at least one policy"}
         {"id":"x","policy":null,"error":"line 23: policies: must be a list, not the text \"np-edf\""}
         {"id":"x","policy":"np-edf","error":"line 24: policies[2]: must be a text, not 3"}
-        {"id":"x","policy":"edf","error":"line 24: policies[2]: must be a text, not 3"}
+        {"id":"x","policy":"edf","error":"line 24: policies[1]: must be one of np-fp, np-edf, np-rm, np-dm, fifo, not the text \"edf\"; policies[2]: must be a text, not 3"}
         {"id":"x","policy":"np-edf","schedulable":true,"wcrt":[2],"test":"non-preemptive EDF demand and blocking","exact":true,"refusal":null}
         {"id":"x","policy":"edf","error":"line 25: policies[1]: must be one of np-fp, np-edf, np-rm, np-dm, fifo, not the text \"edf\""}
         {"id":"x","policy":"np-edf","error":"line 26: policies[1]: is given twice"}

@@ -320,3 +320,112 @@ fn a_model_on_the_wrong_driver_is_told_every_driver_that_would_do() {
     let said = text(&program.output().expect("aegis starts").stderr);
     assert!(said.contains("m runs on onnx, which needs the device driver host or cuda"), "{said}");
 }
+
+#[test]
+fn a_model_that_cannot_be_decided_about_is_no_yes_and_is_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let aegis = |arguments: &[&str]| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_aegis"));
+        program.args(arguments).current_dir(folder.path()).output().expect("aegis starts")
+    };
+    let head = head("edf").replace("\"sim\"", "\"host\"") + "wcet = { samples = 8 }\n";
+    let workload = format!("{head}{}", model("camera", "100ms", "100us", "1MiB", ""));
+    std::fs::write(folder.path().join("pipeline.toml"), &workload).expect("a file");
+    assert_eq!(aegis(&["profile", "pipeline.toml"]).status.code(), Some(0));
+    // A sample that no clock gives makes a cost that no task has: that is a failure, no refusal. The
+    // network is none, and nothing loads it.
+    let network = folder.path().join("planner.onnx");
+    std::fs::write(&network, "no network").expect("a file");
+    let planner = "[[model]]\nname = \"planner\"\nbackend = \"onnx\"\npath = \"planner.onnx\"\n\
+                   period = \"100ms\"\n";
+    std::fs::write(folder.path().join("pipeline.toml"), workload + planner).expect("a file");
+    let path = folder.path().join("pipeline.evidence.json");
+    let evidence = std::fs::read_to_string(&path).expect("the evidence");
+    let mut evidence: serde_json::Value = serde_json::from_str(&evidence).expect("JSON");
+    let mut measured = evidence["models"]["camera"].clone();
+    let source = aegis::ModelSource::onnx(&network);
+    let fingerprint = aegis::evidence::fingerprint(&source).expect("the file is there");
+    measured["model"] = fingerprint.into();
+    measured["stages"] = serde_json::json!(["planner.onnx"]);
+    measured["samples"][0][3] = i64::MAX.into();
+    evidence["models"]["planner"] = measured;
+    std::fs::write(&path, evidence.to_string()).expect("a file");
+    let why = "planner could not be admitted: ";
+    // `run` would look for a runtime first; it prints the same function's words.
+    let output = aegis(&["check", "pipeline.toml"]);
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{shown}");
+    assert!(!shown.contains("yes"), "{shown}");
+    assert!(shown.contains(&format!("\nno: {why}")), "{shown}");
+    assert!(shown.contains("\nno: 1 of 2 models admitted, in file order; "), "{shown}");
+    assert!(text(&output.stderr).contains(&format!("error: {why}")), "{}", text(&output.stderr));
+    let output = aegis(&["check", "pipeline.toml", "--json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let whole: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON alone");
+    let refused = whole["refused"].as_array().expect("a list");
+    assert_eq!(refused.len(), 1, "{whole}");
+    assert_eq!((&refused[0]["model"], &refused[0]["refusal"]), (&"planner".into(), &().into()));
+    let words = refused[0]["explained"].as_str().expect("words");
+    assert!(words.starts_with(why) && words.contains("exceeds"), "{words}");
+}
+
+#[test]
+fn everything_that_a_cost_includes_is_said_and_in_the_costs_of_best_effort_too() {
+    let head = head("edf")
+        .replace("dispatch = \"0ms\"", "dispatch = \"100us\", boundary = \"1ms\", copy = \"2ms\"");
+    let stages = "1ms\", \"1ms";
+    let models = [
+        model("guaranteed", "100ms", stages, "1MiB", ""),
+        model("background", "100ms", stages, "1MiB", "best_effort = true"),
+        model(
+            "served",
+            "100ms",
+            stages,
+            "1MiB",
+            "best_effort = true\nserver = { budget = \"20ms\", period = \"100ms\" }",
+        ),
+    ];
+    let shown = shown(&format!("{head}{}", models.concat()));
+    // Two stages of 1 ms, 100 us for each, 1 ms between them, 2 ms before and 2 ms behind.
+    for name in ["guaranteed", "background", "served"] {
+        let row = shown.lines().find(|line| line.starts_with(&format!("| {name} ")));
+        let cost = row.and_then(|row| row.split('|').nth(2)).expect("a row with a cost");
+        assert_eq!(cost.trim(), "7.200", "{shown}");
+    }
+    let included = "C includes 100 us per stage, 1 ms between two stages and 2 ms for inputs and as \
+                    much for outputs; waking up";
+    assert!(shown.contains(included), "{shown}");
+}
+
+#[test]
+fn the_margin_on_declared_costs_is_said_where_there_is_one() {
+    let head = head("edf").replace("\"sim\"", "\"host\"");
+    let camera = model("camera", "100ms", "1ms", "1MiB", "");
+    let host = shown(&format!("{head}{camera}"));
+    assert!(
+        host.contains("C includes 0 ns per stage and 20 % on top of declared times;"),
+        "{host}"
+    );
+    assert!(host.contains("| camera | 1.200 |"), "{host}");
+    let bare = shown(&format!("{head}wcet.margin_percent = 0\n{camera}"));
+    assert!(bare.contains("C includes 0 ns per stage;") && bare.contains("| camera | 1.000 |"));
+}
+
+#[test]
+fn a_refusal_says_what_look_ahead_has_to_do_with_it() {
+    let ahead = |policy: &str, slow: &str| {
+        let head = head(policy).replace("queue_depth = 8", "queue_depth = 8, look_ahead = true");
+        let fast = model("fast", "20ms", "4ms", "1MiB", "");
+        shown(&format!("{head}{fast}{}", model("slow", "100ms", slow, "1MiB", "")))
+    };
+    for policy in ["edf", "dm"] {
+        let told = ahead(policy, "10ms");
+        let part = "; look-ahead adds 10 ms of blocking to it, and without it the analysis accepts \
+                    this\n";
+        assert!(told.contains(part), "{told}");
+        assert!(told.contains("look-ahead is on and costs what is admitted no blocking"), "{told}");
+        let told = ahead(policy, "17ms");
+        assert!(told.contains("; look-ahead adds 17 ms of blocking to it\n"), "{told}");
+    }
+    assert!(!ahead("edf", "120ms").contains("look-ahead adds"), "too much by itself");
+}

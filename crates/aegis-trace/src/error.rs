@@ -101,8 +101,9 @@ impl From<&serde_json::Error> for LineFault {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TraceError {
-    /// The file could not be written or read.
-    #[error("the trace could not be read or written")]
+    /// The file could not be written or read: in the system's words alone, since whoever knows the file
+    /// says which of the two failed.
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// A line is no event of this format.
     #[error("line {line} of the trace is not an event (byte {byte} of the file)")]

@@ -1,4 +1,8 @@
 //! A certificate in words.
+//!
+//! # Invariants
+//! 1. What is shown is rounded against the one who promised: costs, responses and what blocks up, and
+//!    room to spare down, which periods, deadlines, windows, budgets and slack are.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -121,8 +125,7 @@ fn write_partition(
 ) -> fmt::Result {
     let Partition { policy, share, floor, committed, proof, .. } = partition;
     let of = partition.name.as_ref().map_or("the device".into(), |it| format!("partition {it}"));
-    // For display alone, and rounded up.
-    let permille = (u128::from(*share) * 1_000).div_ceil(1 << 63);
+    let permille = permille(*share, tasks(proof));
     writeln!(
         text,
         "{of}: policy {policy}, utilisation {}.{:03}, held up for {floor} by what is less urgent than all",
@@ -158,12 +161,28 @@ fn write_partition(
     for (place, response, slack) in bounds {
         let Some(model) = certificate.models.get(place as usize) else { continue };
         let (cost, period) = (model.charge.cost, period(model));
-        let (cost, period) = (cost.to_string(), period.to_string());
-        let (response, slack) = (response.to_string(), slack.to_string());
+        let (cost, period) = (cost.to_string(), period.cut().to_string());
+        let (response, slack) = (response.to_string(), slack.cut().to_string());
         let name = &model.name;
         writeln!(text, "  {name:24} {cost:>12} {period:>12} {response:>12} {slack:>12}")?;
     }
     Ok(())
+}
+
+/// How many tasks a proof is about.
+fn tasks(proof: &Proof) -> usize {
+    match proof {
+        Proof::NpFixedPriority { bounds } => bounds.len(),
+        Proof::NpEdf { bounds, .. } => bounds.len(),
+        Proof::Fifo { bounds, .. } => bounds.len(),
+    }
+}
+
+/// A load in thousandths, rounded up once, for display alone. The share of each task is rounded up by
+/// less than a unit of `2^-63`: left in, that would make 0.211 of what is 0.210 exactly.
+fn permille(share: u64, tasks: usize) -> u128 {
+    let rounding = u128::try_from(tasks).unwrap_or(u128::MAX);
+    (u128::from(share).saturating_sub(rounding) * 1_000).div_ceil(1 << 63)
 }
 
 fn period(model: &Model) -> Nanos {
@@ -183,7 +202,7 @@ fn write_points(text: &mut String, horizon: Nanos, points: &[Point]) -> fmt::Res
             text,
             "  {} windows answer for all up to {horizon}; the tightest, {}, needs {}",
             points.len(),
-            tightest.window,
+            tightest.window.cut(),
             tightest.needed
         ),
     }
@@ -199,8 +218,9 @@ fn write_best_effort(text: &mut String, model: &Model) -> fmt::Result {
         ),
         Service::Server { budget, period, .. } => writeln!(
             text,
-            "{}: served {budget} every {period}; R is when a refill can be used up",
-            model.name
+            "{}: served {} every {period}; R is when a refill can be used up",
+            model.name,
+            budget.cut()
         ),
     }
 }
@@ -231,7 +251,8 @@ fn write_witness(
         }
         Witness::Demand { window, demand, blocking, blocked_by, committed } => writeln!(
             text,
-            "in a window of {window}, demand {demand} + blocking {blocking} by {}{} > {window}",
+            "in a window of {}, demand {demand} + blocking {blocking} by {}{} > {0}",
+            window.cut(),
             holder(certificate, blocked_by),
             before_it(committed)
         ),
@@ -259,7 +280,7 @@ fn write_witness(
         }
         Witness::ComputeBudget => {
             let budget = model.budget.compute.unwrap_or(Nanos::MAX);
-            writeln!(text, "a job costs {} > its compute budget {budget}", model.charge.job)
+            writeln!(text, "a job costs {} > its compute budget {}", model.charge.job, budget.cut())
         }
         Witness::ServerBudget => {
             writeln!(text, "a stage takes {}, more than its server's budget", model.charge.longest)
@@ -285,7 +306,7 @@ fn write_job(text: &mut String, certificate: &Certificate, witness: &Witness) ->
                 name(certificate, model),
                 holder(certificate, blocked_by),
                 before_it(committed),
-                deadline(model)
+                deadline(model).cut()
             )
         }
         Witness::Due { model, due, blocking, committed, start, response } => writeln!(
@@ -294,13 +315,13 @@ fn write_job(text: &mut String, certificate: &Certificate, witness: &Witness) ->
              {blocking} of what is due later{}: response {response} > deadline {}",
             name(certificate, model),
             before_it(committed),
-            deadline(model)
+            deadline(model).cut()
         ),
         Witness::Queue { model, ready, response } => writeln!(
             text,
             "a job of {} that is ready at {ready} of a busy period: response {response} > deadline {}",
             name(certificate, model),
-            deadline(model)
+            deadline(model).cut()
         ),
         _ => Ok(()),
     }
@@ -343,19 +364,19 @@ fn write_chain(text: &mut String, certificate: &Certificate, chain: &Chain) -> f
         Some(bound) => write!(text, "{bound} from end to end")?,
     }
     if let Some(deadline) = chain.deadline {
-        write!(text, " of {deadline}")?;
+        write!(text, " of {}", deadline.cut())?;
     }
     if let Some(age) = chain.age {
         write!(text, ", data at most {age} old")?;
     }
     if let Some(most) = chain.max_age {
-        write!(text, " of {most}")?;
+        write!(text, " of {}", most.cut())?;
     }
     writeln!(text, "{}", if is_kept(chain) { "" } else { ": not kept" })?;
     for (member, Handover { asked, spare }) in members.iter().skip(1).zip(&chain.handover) {
         write!(text, "  handed over to {member} within {asked}")?;
         match spare {
-            Some(spare) => writeln!(text, " and {spare} to spare")?,
+            Some(spare) => writeln!(text, " and {} to spare", spare.cut())?,
             None => writeln!(text)?,
         }
     }
@@ -365,6 +386,16 @@ fn write_chain(text: &mut String, certificate: &Certificate, chain: &Chain) -> f
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_load_is_rounded_up_once() {
+        let share = |cost, period| crate::load::share(cost, period);
+        // 0.075 + 0.085 + 0.05, each rounded up by a part of a unit.
+        let exact = share(3, 40) + share(17, 200) + share(1, 20);
+        assert_eq!(permille(exact, 3), 210);
+        assert_eq!(permille(exact + share(1, 1_000_000), 4), 211);
+        assert_eq!((permille(0, 0), permille(1 << 63, 1)), (0, 1_000));
+    }
 
     /// The assumptions one a line, as the documents have them.
     fn listed() -> String {

@@ -15,12 +15,13 @@
 use aegis_memory::{MemoryOrchestrator, ModelMemory, PlanRequest, TensorLifetime, place};
 use aegis_sched::admission::{AdmissionConfig, AdmissionController, Proposal, Terms};
 use aegis_sched::analysis::counter_offer::Offer;
-use aegis_sched::analysis::{Setting, decide};
-use aegis_sched::task::Task;
+use aegis_sched::analysis::{Setting, decide, look_ahead_charge};
+use aegis_sched::task::{Overheads, Task};
 use aegis_trace::{ModelId, Nanos, PartitionId, Refusal, ServiceTerms};
 
 use crate::margin::CounterOffer;
 use crate::source::LoadedModel;
+use crate::wording;
 
 /// A period beyond this many times the one that is refused is not offered.
 const LONGEST_PERIOD: u64 = 1_000;
@@ -79,6 +80,34 @@ impl Asked {
             ServiceTerms::Server { period, .. } => Some(period),
             ServiceTerms::Background => None,
         }
+    }
+
+    /// What look-ahead adds to what a refusal is about, in words, and whether the analysis would accept
+    /// the model beside what is `admitted` without it; `None` where it adds nothing. Costs one more
+    /// analysis of the whole set.
+    pub(crate) fn of_look_ahead(
+        &self,
+        why: &Refusal,
+        admitted: &AdmissionController,
+    ) -> Option<String> {
+        let (Refusal::DemandExceedsWindow { .. } | Refusal::ResponseExceedsDeadline { .. }) = why
+        else {
+            return None;
+        };
+        let AdmissionConfig { policy, overheads, .. } = *admitted.config();
+        let proposed = self.terms.proposed(admitted.next_id()?, &overheads).ok()?;
+        let (set, background) = (admitted.tasks(), admitted.tasks().background());
+        let set = match proposed {
+            Proposal { task: Some(task), .. } => set.with(task).ok()?,
+            Proposal { task: None, piece } if piece > background.longest => {
+                set.clone().with_background(piece)
+            }
+            Proposal { task: None, .. } => set.clone(),
+        };
+        let charge = look_ahead_charge(&set, &Setting::admission(policy, overheads))?;
+        let without = Overheads { look_ahead: false, uploads_ahead: false, ..overheads };
+        let accepted = decide(&set, &Setting::admission(policy, without)).is_ok();
+        (charge > Nanos::ZERO).then(|| wording::of_look_ahead(charge, accepted))
     }
 
     /// Its terms of service with the period or the deadline of `offer`; `None` of any other.

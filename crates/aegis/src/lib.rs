@@ -135,3 +135,8 @@ pub use runtime::Runtime;
 pub use source::{GpuOptions, LoadedModel, MemoryNeed, ModelSource};
 pub use tensor::Tensor;
 pub use trace_pump::{PATIENCE, TracePump, TraceSink, TraceSummary};
+
+/// The README, whose examples in Rust are compiled and run with those of this crate.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

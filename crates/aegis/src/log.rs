@@ -161,7 +161,7 @@ mod tests {
         let failed = crate::Error::Trace { path: "out.jsonl".into(), cause };
         let lines = lines_of(|| error("the run goes on", &failed));
         expect_test::expect![[r#"
-            ERROR aegis message=the run goes on error=the trace out.jsonl could not be written causes=the trace could not be read or written: no space left on device"#]]
+            ERROR aegis message=the run goes on error=the trace out.jsonl could not be written causes=no space left on device"#]]
         .assert_eq(&lines.join("\n"));
     }
 }

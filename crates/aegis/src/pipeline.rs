@@ -89,14 +89,23 @@ impl Pipeline {
     /// [`Error::Workload`] with every fault of the file; [`Error::WrongDriver`] when a model cannot
     /// run on the device it names; [`Error::Build`] when that device has less memory than it asks for.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let workload = Workload::read(path)?;
+        Self::of(Workload::read(path)?)
+    }
+
+    /// The pipeline of a workload that was read before, perhaps with something changed: its evidence is
+    /// that of the file which it names as its source.
+    ///
+    /// # Errors
+    /// As [`Pipeline::open`].
+    pub fn of(workload: Workload) -> Result<Self, Error> {
         workload.check_files()?;
         if let Some(misplaced) =
             workload.models.iter().find_map(|model| misplaced(model, &workload))
         {
             return Err(misplaced);
         }
-        let (evidence_path, facts) = (path.with_extension("evidence.json"), OnceLock::new());
+        let evidence_path = workload.source.path.with_extension("evidence.json");
+        let facts = OnceLock::new();
         let pipeline = Self { workload, evidence_path, facts };
         pipeline.check_memory()?;
         Ok(pipeline)

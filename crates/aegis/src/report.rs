@@ -226,21 +226,10 @@ impl MemoryReport {
 }
 
 impl ModelReport {
-    pub(crate) fn promised(model: ModelId, promise: AdmittedModel) -> Self {
-        let AdmittedModel {
-            name,
-            service,
-            stages,
-            overhead,
-            bound,
-            persistent,
-            scratch,
-            partition,
-            ..
-        } = promise;
-        let cost = stages
-            .iter()
-            .fold(Nanos::ZERO, |sum, stage| sum.saturating_add(*stage).saturating_add(overhead));
+    pub(crate) fn promised(model: ModelId, promise: AdmittedModel, overheads: &Overheads) -> Self {
+        let AdmittedModel { name, service, stages, bound, persistent, scratch, partition, .. } =
+            promise;
+        let cost = overheads.total(&stages);
         let mut report = Self {
             model,
             name,

@@ -17,6 +17,7 @@ use aegis_sched::analysis::Analysis;
 use aegis_sched::dispatch::Dispatcher;
 use aegis_sched::dispatch::orchestrator::{Orchestrator, Pace};
 use aegis_sched::submit::{Submitter, SubmitterParts};
+use aegis_sched::task::Overheads;
 use aegis_sched::wcet::StageMonitor;
 use aegis_trace::{
     Bytes, Clock, PartitionId, PressureLevel, Record, Recorder, Refusal, RefusedModel,
@@ -245,7 +246,8 @@ impl Runtime {
         admitted.promise.watched = monitors.iter().map(StageMonitor::watch).collect();
         admitted.lane.watch(monitors);
         admitted.promise.partition = self.partition(partition).name().map(str::to_owned);
-        Ok(self.install(admitted, asked, &mut phase))
+        let overheads = controller.config().overheads;
+        Ok(self.install(admitted, asked, &overheads, &mut phase))
     }
 
     /// Looks at what is free, and says which level that is; `None` without thresholds. Memory moves by
@@ -303,7 +305,8 @@ impl Runtime {
         let terms = asked.terms().asked(partition.name());
         let what = RefusedModel { name: name.to_owned(), why: refusal.clone(), asked: Some(terms) };
         self.record_in(partition, TraceEvent::Refused { what: Box::new(what) });
-        let explained = wording::explain(&refusal, named, &first_due);
+        let ahead = asked.of_look_ahead(&refusal, known).unwrap_or_default();
+        let explained = wording::explain(&refusal, named, &first_due) + &ahead;
         Error::Refused { model: name.to_owned(), explained, refusal }
     }
 
@@ -314,7 +317,13 @@ impl Runtime {
         Error::Refused { model: name.to_owned(), explained, refusal }
     }
 
-    fn install(&self, admitted: Admission, asked: Asked, phase: &mut Phase) -> ModelHandle {
+    fn install(
+        &self,
+        admitted: Admission,
+        asked: Asked,
+        overheads: &Overheads,
+        phase: &mut Phase,
+    ) -> ModelHandle {
         let Admission { model, lane, description, slots, metrics, gate, promise, analysis, .. } =
             admitted;
         let (foreign, remarks) = (admitted.foreign, admitted.remarks);
@@ -332,7 +341,8 @@ impl Runtime {
             recorder: self.collector.recorder(),
         });
         let handle = ModelHandle::new(promise.name.clone(), submitter, metrics);
-        let report = ModelReport { foreign, remarks, ..ModelReport::promised(model, promise) };
+        let promised = ModelReport::promised(model, promise, overheads);
+        let report = ModelReport { foreign, remarks, ..promised };
         let place = usize::from(asked.partition().index);
         lock(&self.models).push(Entry { report, handle: handle.clone(), asked });
         let bounds = analysis.responses();

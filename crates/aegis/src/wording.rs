@@ -28,6 +28,13 @@ pub(crate) fn explain(
     }
 }
 
+/// What look-ahead adds to a refusal: `charge` more that a job may wait for, and whether the set would be
+/// `accepted` without.
+pub(crate) fn of_look_ahead(charge: Nanos, accepted: bool) -> String {
+    let without = if accepted { ", and without it the analysis accepts this" } else { "" };
+    format!("; look-ahead adds {charge} of blocking to it{without}")
+}
+
 /// Each model of `set` with the shortest window that can hold one of its jobs.
 pub(crate) fn first_due(set: &TaskSet) -> impl Iterator<Item = (ModelId, Nanos)> {
     let of = |task: &Task| (task.model(), task.deadline().saturating_sub(task.jitter()));

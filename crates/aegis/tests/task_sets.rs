@@ -165,3 +165,19 @@ fn keys_that_mean_nothing_are_told_in_every_answer_of_their_line() {
     let found = serde_json::to_value(request.answer(Policy::Fifo, &OPTIONS)).expect("JSON");
     assert_eq!(found.get("ignored"), None);
 }
+
+#[test]
+fn what_is_wrong_for_one_policy_is_told_beside_what_is_wrong_for_all() {
+    let tasks = r#"[{"C":1,"T":-1,"D":1},{"C":1,"T":9,"D":9}]"#;
+    let line = format!(r#"{{"policies":["np-edf","xx","np-fp"],"tasks":{tasks}}}"#);
+    let told: Vec<String> =
+        read_text(&line).expect_err("T is negative").iter().map(ToString::to_string).collect();
+    let period = told[0].strip_prefix("line 7: ").expect("its line");
+    assert!(period.starts_with("tasks[0].T: ") && !period.contains(';'), "{told:?}");
+    let unknown = "line 7: policies[1]: must be one of np-fp, np-edf, np-rm, np-dm, fifo, not the \
+                   text \"xx\"; ";
+    assert_eq!(told[1], format!("{unknown}{period}"));
+    let of = "is missing, and np-fp goes by it";
+    let [first, second] = [0, 1].map(|task| format!("tasks[{task}].P: {of}"));
+    assert_eq!(told[2], format!("line 7: {period}; {first}; {second}"));
+}

@@ -14,7 +14,9 @@
 #   SECONDS_EACH  length of a run, and of each baseline, in seconds (60)
 #   LOAD       share of the device that `tune` aims at, in percent  (91)
 #   LIMIT      time limit of a step, in seconds                     (590)
-#   DRIVER     runs the workload on another driver, for example host
+#   DRIVER     has the steps of aegis-bench take the workload on another driver, for example host:
+#              all from `tune` to `split`, and `all`. `profile` then measures for that driver too. What
+#              is left asks for the driver of the file: `device`, `check`, `runtimes` and `uploads`.
 set -u
 
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
@@ -109,7 +111,7 @@ runtimes() {
 # ahead can lengthen the stage before, so more is charged for a dispatch.
 uploads() {
     models || return
-    local stem=${workload%.toml} status=0 share name
+    local stem=${workload%.toml} status=0 share name answer
     sed -e '/^\[scheduler\]$/a look_ahead = true\nuploads_ahead = true' \
         -e 's/^dispatch = .*/dispatch = "100us"/' "$workload" >"$stem-uploads.toml" || return
     if [ ! -f "$stem-uploads.evidence.json" ]; then
@@ -120,9 +122,23 @@ uploads() {
             --write "$stem-uploads-ahead.toml" >"$results/tune-uploads.txt" || return
         sed '/^uploads_ahead/d' "$stem-uploads-ahead.toml" >"$stem-look-ahead.toml" &&
             cp "$stem-uploads.evidence.json" "$stem-look-ahead.evidence.json" || return
-        bin/aegis check "$stem-uploads-ahead.toml" >"$results/check-uploads-ahead.txt" 2>&1 && break
-        echo "== uploads: not every model is admitted at $share % of the device's time"
+        bin/aegis check "$stem-uploads-ahead.toml" >"$results/check-uploads-ahead.txt" 2>&1
+        answer=$?
+        case $answer in
+        0) break ;;
+        1) echo "== uploads: not every model is admitted at $share % of the device's time" ;;
+        *)
+            cat "$results/check-uploads-ahead.txt"
+            echo "== uploads: check failed with status $answer; stopped"
+            return "$answer"
+            ;;
+        esac
     done
+    if [ "$answer" -ne 0 ]; then
+        cat "$results/check-uploads-ahead.txt"
+        echo "== uploads: not every model is admitted at any of these shares; nothing was compared"
+        return 1
+    fi
     tail -1 "$results/tune-uploads.txt"
     for name in look-ahead uploads-ahead; do
         step "check-$name" bin/aegis check "$stem-$name.toml" || status=$?
@@ -132,7 +148,20 @@ uploads() {
     return "$status"
 }
 
+# The head of this file, up to where its commands begin.
+usage() { sed -n '2,/^set -u$/{/^set -u$/d;p}' run.sh; }
+
+# Says of a step that asks for the driver of the file that DRIVER changes nothing about it.
+fixed_driver() {
+    [ -z "${DRIVER:-}" ] ||
+        echo "run.sh: DRIVER=$DRIVER does not change the step $1, which takes the driver of the file;" \
+            "name a WORKLOAD of that driver, such as benches/workloads/edge24-host.toml" >&2
+}
+
 run() {
+    case $1 in
+    device | check | runtimes | uploads) fixed_driver "$1" ;;
+    esac
     case $1 in
     device) models && step device bin/aegis device "$workload" ;;
     models) models ;;
@@ -142,7 +171,14 @@ run() {
         ;;
     runtimes) runtimes ;;
     uploads) uploads ;;
-    profile) models && step profile bin/aegis profile "$workload" ;;
+    profile)
+        models || return
+        if [ -n "${DRIVER:-}" ]; then
+            bench profile profile "$workload"
+        else
+            step profile bin/aegis profile "$workload"
+        fi
+        ;;
     check) models && step check bin/aegis check "$workload" ;;
     tune) bench tune tune "$workload" --load "$load" ;;
     headline) models && bench headline headline "$workload" --for "${seconds}s" --runs "$runs" ;;
@@ -176,8 +212,13 @@ run() {
             failed=1
         return "$failed"
         ;;
+    help)
+        usage
+        return 2
+        ;;
     *)
-        sed -n '2,18p' run.sh
+        echo "run.sh: there is no step $1" >&2
+        usage
         return 2
         ;;
     esac

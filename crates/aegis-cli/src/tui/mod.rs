@@ -16,6 +16,8 @@ use aegis::live::LiveView;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
+use crate::output::say;
+
 pub(crate) use screen::Head;
 
 /// How often the picture is renewed.
@@ -37,7 +39,7 @@ pub(crate) fn watch(
         let shown = watch.run(&mut terminal, end, &mut ends);
         ratatui::try_restore().and(shown)
     });
-    watch.warnings.iter().for_each(|warning| eprintln!("{warning}"));
+    watch.warnings.iter().for_each(say);
     (start.elapsed(), shown)
 }
 

@@ -14,6 +14,7 @@
 //!    later submission is refused.
 //! 3. A panic here is a defect that would leave callers waiting for ever, so it ends the process.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::{self, JoinHandle};
@@ -185,7 +186,8 @@ struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
-        eprintln!("the orchestrator panicked; no job could end any more, so the process ends");
+        let told = "the orchestrator panicked; no job could end any more, so the process ends";
+        drop(writeln!(std::io::stderr(), "{told}")); // `eprintln!` would panic where nobody listens.
         std::process::abort();
     }
 }

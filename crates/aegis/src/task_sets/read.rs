@@ -81,7 +81,8 @@ pub fn read(line: Line<'_>, number: u64) -> Result<Option<Request>, Vec<Invalid>
         Ok(other) => return Err(whole(wrong("one JSON object per line", &other))),
         Err(error) => return Err(whole(not_json(&error))),
     };
-    Reader { number, faults: Vec::new(), ignored: Vec::new() }.request(&entries).map(Some)
+    let (faults, unranked, ignored) = (Vec::new(), Vec::new(), Vec::new());
+    Reader { number, faults, unranked, ignored }.request(&entries).map(Some)
 }
 
 /// What the parser said, without its line number, which is always 1.
@@ -125,8 +126,17 @@ struct Given {
 
 struct Reader {
     number: u64,
+    /// What is wrong under every policy.
     faults: Vec<Fault>,
+    /// The tasks without `P`, which is wrong under `np-fp` alone.
+    unranked: Vec<usize>,
     ignored: Vec<String>,
+}
+
+/// A policy as it is named, known or not, with its place in the list.
+struct Named {
+    index: usize,
+    name: String,
 }
 
 impl Reader {
@@ -140,7 +150,7 @@ impl Reader {
         let chain = self.chain(line.get("chain"), tasks.as_ref().map_or(0, Vec::len));
         match tasks {
             Some(tasks) if self.faults.is_empty() => {
-                let policies = self.policies(&id, &names, &tasks);
+                let policies = self.policies(&id, &names);
                 let overheads = Overheads { dispatch: overhead, ..Overheads::NONE };
                 let (set, ignored) = (set(&tasks), self.ignored);
                 Ok(Request { id, unit, set, overheads, chain, policies, ignored })
@@ -149,19 +159,22 @@ impl Reader {
         }
     }
 
-    /// The faults of the line as the answer to each policy it names.
-    fn invalid(self, id: &Id, names: &[String]) -> Vec<Invalid> {
-        let answer = |policy| Invalid {
-            id: id.clone(),
-            policy,
-            line: self.number,
-            faults: self.faults.clone(),
-            ignored: self.ignored.clone(),
+    /// The faults of the line, each with those of one policy, as the answer to each that it names.
+    fn invalid(self, id: &Id, names: &[Named]) -> Vec<Invalid> {
+        let answer = |policy, faults| {
+            let (id, ignored) = (id.clone(), self.ignored.clone());
+            Invalid { id, policy, line: self.number, faults, ignored }
         };
-        match names {
-            [] => vec![answer(None)],
-            names => names.iter().cloned().map(Some).map(answer).collect(),
+        if names.is_empty() {
+            return vec![answer(None, self.faults.clone())];
         }
+        let of_policy = |named: &Named| {
+            // The name first: it is one fault, and the others may fill what is shown.
+            let unknown = unknown(named).into_iter().chain(self.faults.iter().cloned());
+            let faults = unknown.chain(self.without_priority(named)).take(FAULTS_KEPT_MAX);
+            answer(Some(named.name.clone()), faults.collect())
+        };
+        names.iter().map(of_policy).collect()
     }
 
     fn fault(&mut self, place: impl Into<String>, kind: FaultKind) {
@@ -219,7 +232,7 @@ impl Reader {
     }
 
     /// The policies as they are named, known or not.
-    fn names(&mut self, given: Option<&Json>) -> Vec<String> {
+    fn names(&mut self, given: Option<&Json>) -> Vec<Named> {
         let list = match given {
             Some(Json::List(list)) => list.as_slice(),
             Some(other) => {
@@ -238,13 +251,13 @@ impl Reader {
             self.fault("policies", too_many(POLICIES_MAX, list.len(), "policies"));
             return Vec::new();
         }
-        let mut names: Vec<String> = Vec::new();
+        let mut names: Vec<Named> = Vec::new();
         for (index, item) in list.iter().enumerate() {
             match item {
-                Json::Text(name) if names.contains(name) => {
+                Json::Text(name) if names.iter().any(|named| named.name == *name) => {
                     self.fault(format!("policies[{index}]"), FaultKind::Twice);
                 }
-                Json::Text(name) => names.push(name.clone()),
+                Json::Text(name) => names.push(Named { index, name: name.clone() }),
                 other => self.fault(format!("policies[{index}]"), wrong("a text", other)),
             }
         }
@@ -252,24 +265,30 @@ impl Reader {
     }
 
     /// What can be answered, and why the rest cannot.
-    fn policies(&self, id: &Id, names: &[String], tasks: &[Given]) -> Vec<Result<Policy, Invalid>> {
-        let answer = |(index, name): (usize, &String)| {
-            let faults = match Policy::ALL.into_iter().find(|policy| policy.name() == name) {
-                Some(Policy::FixedPriority) if tasks.iter().any(|t| t.priority.is_none()) => {
-                    without_priority(tasks)
+    fn policies(&self, id: &Id, names: &[Named]) -> Vec<Result<Policy, Invalid>> {
+        let answer = |named: &Named| {
+            let faults: Vec<Fault> =
+                unknown(named).into_iter().chain(self.without_priority(named)).collect();
+            match policy(&named.name) {
+                Some(policy) if faults.is_empty() => Ok(policy),
+                _ => {
+                    let (id, ignored) = (id.clone(), self.ignored.clone());
+                    let policy = Some(named.name.clone());
+                    Err(Invalid { id, policy, line: self.number, faults, ignored })
                 }
-                Some(policy) => return Ok(policy),
-                None => {
-                    let known = Policy::ALL.map(Policy::name).join(", ");
-                    let found = Json::Text(name.clone()).to_string();
-                    let place = format!("policies[{index}]");
-                    vec![Fault { place, kind: FaultKind::Name { known, found } }]
-                }
-            };
-            let (id, policy, ignored) = (id.clone(), Some(name.clone()), self.ignored.clone());
-            Err(Invalid { id, policy, line: self.number, faults, ignored })
+            }
         };
-        names.iter().enumerate().map(answer).collect()
+        names.iter().map(answer).collect()
+    }
+
+    /// Each task without the priority that the policy reads; of other policies none.
+    fn without_priority(&self, named: &Named) -> impl Iterator<Item = Fault> {
+        let policy = Policy::FixedPriority.name();
+        let lacking = if named.name == policy { self.unranked.as_slice() } else { &[] };
+        lacking.iter().map(move |index| Fault {
+            place: format!("tasks[{index}].P"),
+            kind: FaultKind::MissingFor { policy },
+        })
     }
 
     fn tasks(&mut self, given: Option<&Json>) -> Option<Vec<Given>> {
@@ -309,7 +328,10 @@ impl Reader {
         let deadline = self.required_time(format!("{place}.D"), task.get("D"));
         let jitter = self.optional_time(format!("{place}.J"), task.get("J"));
         let priority = match task.get("P") {
-            None => None,
+            None => {
+                self.unranked.push(index);
+                None
+            }
             Some(Json::Integer(priority)) => Some(*priority),
             Some(other) => {
                 self.fault(
@@ -431,15 +453,19 @@ fn too_many(most: usize, found: usize, of: &'static str) -> FaultKind {
     FaultKind::TooMany { most, found, of }
 }
 
-fn without_priority(tasks: &[Given]) -> Vec<Fault> {
-    let lacking = tasks.iter().enumerate().filter(|(_, task)| task.priority.is_none());
-    let policy = Policy::FixedPriority.name();
-    lacking
-        .map(|(index, _)| Fault {
-            place: format!("tasks[{index}].P"),
-            kind: FaultKind::MissingFor { policy },
-        })
-        .collect()
+fn policy(name: &str) -> Option<Policy> {
+    Policy::ALL.into_iter().find(|policy| policy.name() == name)
+}
+
+/// The fault of a name that is none.
+fn unknown(named: &Named) -> Option<Fault> {
+    let Named { index, name } = named;
+    let fault = || {
+        let known = Policy::ALL.map(Policy::name).join(", ");
+        let found = Json::Text(name.clone()).to_string();
+        Fault { place: format!("policies[{index}]"), kind: FaultKind::Name { known, found } }
+    };
+    policy(name).is_none().then(fault)
 }
 
 /// The set of checked tasks. Only the order of priorities matters, so each is replaced by its rank.
