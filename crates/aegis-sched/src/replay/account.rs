@@ -425,12 +425,16 @@ fn argument(
     Ok(explained.tasks.into_iter().find(|argument| argument.model == model))
 }
 
-/// What was broken from the beginning of the busy period in which the job came until the record at `end`,
-/// which says that it ended.
+/// What was broken from the beginning of the busy period in which the job could first have run until the
+/// record at `end`, which says that it ended. By the order of the log: what was broken by the last stage of
+/// the busy period before is told at the same time as that this is over, and before it.
 fn broken_before(timeline: &Timeline, record: &JobRecord, end: usize) -> Vec<Broken> {
-    let since = timeline.busy_since(record.seen);
+    // A job that is held back leaves the device idle. Its release may be put off; a refill is a wait.
+    let ready = if record.refills.is_empty() { record.eligible } else { record.first_eligible };
+    let rest = timeline.idle_before(record.seen.max(ready), end);
+    let since = |broken: &Broken| rest.is_none_or(|rest| rest.record < broken.record);
     let broken = timeline.broken.iter();
-    broken.filter(|broken| since <= broken.at && broken.record < end).copied().collect()
+    broken.filter(|broken| since(broken) && broken.record < end).copied().collect()
 }
 
 /// Cuts the time of one job into pieces.

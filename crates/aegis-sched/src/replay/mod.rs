@@ -48,7 +48,7 @@ use room::Room;
 pub use account::{Account, AccountError, Held, Piece, Sums, Term, Why};
 pub use error::ReplayError;
 pub use source::{Pass, Records};
-pub use timeline::{BoundChange, Broken, Ending, JobRecord, Refill, Service, Timeline};
+pub use timeline::{BoundChange, Broken, Ending, JobRecord, Refill, Rest, Service, Timeline};
 pub use what_if::{Assumed, Change, ModelWhatIf, Seen, WhatIf};
 
 /// The most jobs, stages, refills and changes of which a question to a replay keeps something at once, in

@@ -29,7 +29,7 @@ pub struct Timeline {
     /// Every job that was accepted.
     pub jobs: BTreeMap<JobId, JobRecord>,
     /// Where busy periods ended, in order.
-    pub idle: Vec<Timestamp>,
+    pub idle: Vec<Rest>,
     /// What the proof assumes and did not hold, in order.
     pub broken: Vec<Broken>,
     /// Bounds as they changed, in order.
@@ -48,6 +48,16 @@ pub struct Timeline {
     gone: usize,
     /// Refills that its jobs waited for.
     refills: usize,
+}
+
+/// The end of a busy period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// The place of its event among the records of the trace. What is told at the same point in time is
+    /// told before or behind it.
+    pub record: usize,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// A bound that a dispatcher was told anew.
@@ -207,11 +217,12 @@ impl Around<'_> {
 }
 
 impl Timeline {
-    /// When the busy period began that `at` lies in or follows: where the one before had ended.
+    /// The end of the last busy period that was over by `at` and was told of before the record at `end`;
+    /// `None` where there is none. O(log n).
     #[must_use]
-    pub fn busy_since(&self, at: Timestamp) -> Timestamp {
-        let before = self.idle.partition_point(|idle| *idle <= at);
-        before.checked_sub(1).map_or(Timestamp::ZERO, |last| self.idle[last])
+    pub fn idle_before(&self, at: Timestamp, end: usize) -> Option<Rest> {
+        let before = self.idle.partition_point(|idle| idle.at <= at && idle.record < end);
+        before.checked_sub(1).map(|last| self.idle[last])
     }
 
     /// The service at a place that a job's record names.
@@ -274,10 +285,10 @@ impl Timeline {
         let gone = gone.unwrap_or(self.services.len());
         self.services.drain(..gone);
         self.gone += gone;
-        let idle = self.idle.partition_point(|idle| *idle <= seen).saturating_sub(1);
+        let idle = self.idle.partition_point(|idle| idle.at <= seen).saturating_sub(1);
         self.idle.drain(..idle);
-        if let Some(since) = self.idle.first().copied().filter(|since| *since <= seen) {
-            self.broken.retain(|broken| since <= broken.at);
+        if let Some(rest) = self.idle.first().copied().filter(|rest| rest.at <= seen) {
+            self.broken.retain(|broken| rest.record < broken.record);
         }
     }
 
@@ -335,7 +346,7 @@ impl Timeline {
                 self.awaited(job, stage, Awaited { whose: Whose::Own, took, before });
             }
             TraceEvent::StageFailed { category, .. } => self.left(at, None, Some(category)),
-            TraceEvent::Idle => self.idle.push(at),
+            TraceEvent::Idle => self.idle.push(Rest { record: entry.record, at }),
             TraceEvent::AssumptionBroken { assumption, job, assumed, observed } => {
                 let record = entry.record;
                 self.broken.push(Broken { record, at, assumption, job, assumed, observed });
