@@ -22,6 +22,7 @@ use super::decisions::Rerun;
 use super::error::ReplayError;
 use super::keep::{Excerpt, Found, Keeper, Wanted};
 use super::log::{self, ExecutorLog};
+use super::room::Room;
 use super::source::Records;
 use super::timeline::{BoundChange, Broken, Ending, JobRecord, Refill, Service, Timeline};
 use super::{ExecutorReplay, Extent, Keeps, Replayed};
@@ -206,13 +207,23 @@ impl Replayed {
     /// # Errors
     /// [`AccountError`], Permanent.
     pub fn account(&self, records: &dyn Records, job: JobId) -> Result<Account, AccountError> {
+        self.account_within(records, job, Room::all())
+    }
+
+    /// The same, in so much room.
+    pub(super) fn account_within(
+        &self,
+        records: &dyn Records,
+        job: JobId,
+        room: Room,
+    ) -> Result<Account, AccountError> {
         if self.keeps == Keeps::Timelines {
             let of = self.executors.iter().find(|of| of.timeline.jobs.contains_key(&job));
             let of = of.ok_or(AccountError::NoSuchJob { job })?;
             return self.account_of(records, of, &of.timeline, job);
         }
         let (mut was_seen, wanted) = (false, Wanted::Job(job));
-        for (of, excerpts) in self.executors.iter().zip(self.excerpts(records, wanted)?) {
+        for (of, excerpts) in self.executors.iter().zip(self.excerpts(records, wanted, room)?) {
             was_seen |= excerpts.was_seen;
             if let Some(Excerpt { timeline, .. }) = excerpts.found {
                 return self.account_of(records, of, &timeline, job);
@@ -229,15 +240,24 @@ impl Replayed {
     /// # Errors
     /// [`AccountError`], Permanent; [`AccountError::NoJobOf`] where there is none.
     pub fn worst(&self, records: &dyn Records, name: &str) -> Result<Account, AccountError> {
+        self.worst_within(records, name, Room::all())
+    }
+
+    /// The same, in so much room.
+    pub(super) fn worst_within(
+        &self,
+        records: &dyn Records,
+        name: &str,
+        room: Room,
+    ) -> Result<Account, AccountError> {
         if self.keeps == Keeps::Timelines {
             let job = self.worst_job(name)?;
             return self.account(records, job);
         }
         let mut known: Vec<&str> = Vec::new();
         let mut worst: Option<(&ExecutorReplay, Excerpt)> = None;
-        for (of, excerpts) in
-            self.executors.iter().zip(self.excerpts(records, Wanted::WorstOf(name))?)
-        {
+        let excerpts = self.excerpts(records, Wanted::WorstOf(name), room)?;
+        for (of, excerpts) in self.executors.iter().zip(excerpts) {
             let names = excerpts.completed.iter().filter_map(|model| of.models.get(model));
             for model in names {
                 if !known.contains(&model.name.as_str()) {
@@ -263,11 +283,14 @@ impl Replayed {
         &self,
         records: &dyn Records,
         wanted: Wanted<'_>,
+        mut room: Room,
     ) -> Result<Vec<Found>, AccountError> {
         let one = |log: &ExecutorLog| {
-            let keeper = Keeper::excerpts(log, wanted);
+            let keeper = Keeper::excerpts(log, wanted, room);
             let again = Rerun::new(log, records, self.extent, keeper)?.run()?;
-            Ok(again.keeper.into_found())
+            let found = again.keeper.into_found();
+            room = room.beside(found.kept()); // Those of all executors are held together.
+            Ok(found)
         };
         let all = log::split(records, self.extent)
             .and_then(|(logs, _)| logs.iter().map(one).collect::<Result<_, ReplayError>>());
