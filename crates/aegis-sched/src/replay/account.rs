@@ -96,6 +96,14 @@ pub enum Piece {
     Earlier(Held),
     /// It had the device, and deciding, launching and noticing took this.
     Overhead(StageIndex),
+    /// Its stage had the device, and waited for the inputs of a job that could not be launched: as far as
+    /// the audit holds that against that job.
+    LeftUpload {
+        /// Which stage.
+        stage: StageIndex,
+        /// Whose inputs.
+        of: JobId,
+    },
     /// Its stage began with its inputs on their way to the device.
     Upload(StageIndex),
     /// The device ran its stage.
@@ -128,29 +136,6 @@ pub enum Why {
     Foreground,
     /// The job was in line behind another one of its server.
     InLine,
-}
-
-/// A sum of terms of one kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sums {
-    /// Released and not submitted.
-    pub not_submitted: Nanos,
-    /// Without budget.
-    pub no_budget: Nanos,
-    /// Not noticed on an idle device.
-    pub wake_up: Nanos,
-    /// Behind less urgent stages.
-    pub blocking: Nanos,
-    /// Behind more urgent ones.
-    pub interference: Nanos,
-    /// Behind earlier jobs of its model.
-    pub earlier: Nanos,
-    /// Its own overheads.
-    pub overhead: Nanos,
-    /// Its own stages on the device, copies included.
-    pub execution: Nanos,
-    /// Of that, the copies that are told apart; not another part of the total.
-    pub copies: Nanos,
 }
 
 /// Why there is no account.
@@ -363,40 +348,6 @@ impl Account {
     pub fn response(&self) -> Nanos {
         self.to.saturating_since(self.from)
     }
-
-    /// The terms by kind; they add up to the response.
-    #[must_use]
-    pub fn sums(&self) -> Sums {
-        let mut sums = Sums::default();
-        for term in &self.terms {
-            if let Piece::Upload(_) | Piece::Download(_) = term.what {
-                sums.copies = sums.copies.saturating_add(term.length());
-            }
-            let sum = match term.what {
-                Piece::NotSubmitted => &mut sums.not_submitted,
-                Piece::NoBudget => &mut sums.no_budget,
-                Piece::WakeUp => &mut sums.wake_up,
-                Piece::Blocking(_) => &mut sums.blocking,
-                Piece::Interference(_) => &mut sums.interference,
-                Piece::Earlier(_) => &mut sums.earlier,
-                Piece::Overhead(_) => &mut sums.overhead,
-                Piece::Upload(_) | Piece::Execution(_) | Piece::Download(_) => &mut sums.execution,
-            };
-            *sum = sum.saturating_add(term.length());
-        }
-        sums
-    }
-}
-
-impl Sums {
-    /// All of them together.
-    #[must_use]
-    pub fn total(&self) -> Nanos {
-        let Self { not_submitted, no_budget, wake_up, blocking, interference, .. } = *self;
-        let waits = [not_submitted, no_budget, wake_up, blocking, interference];
-        let rest = [self.earlier, self.overhead, self.execution];
-        waits.into_iter().chain(rest).fold(Nanos::ZERO, Nanos::saturating_add)
-    }
 }
 
 impl JobRecord {
@@ -576,7 +527,15 @@ fn own(terms: &mut Vec<Term>, service: &Service, since: Timestamp, until: Timest
     };
     let started = device.started.clamp(since, until);
     let finished = device.finished.clamp(started, until);
-    push(terms, since, started, Piece::Overhead(stage));
+    let free = match service.held_up {
+        Some((of, waited)) => {
+            let free = since.saturating_add(waited).min(started);
+            push(terms, since, free, Piece::LeftUpload { stage, of });
+            free
+        }
+        None => since,
+    };
+    push(terms, free, started, Piece::Overhead(stage));
     let uploaded = started.saturating_add(device.upload).min(finished);
     let downloading = finished.saturating_sub(device.download).max(uploaded);
     push(terms, started, uploaded, Piece::Upload(stage));

@@ -96,6 +96,8 @@ pub struct Service {
     pub failed: Option<Category>,
     /// Why it was chosen.
     pub why: Reason,
+    /// Whose inputs, left on their way, held it up beyond its charge, and for how long.
+    pub held_up: Option<(JobId, Nanos)>,
 }
 
 impl Service {
@@ -195,6 +197,8 @@ pub struct Broken {
     pub assumption: Assumption,
     /// By which job.
     pub job: JobId,
+    /// The stage in whose time on the device that was, with its job; `None` of what is about no stage.
+    pub stage: Option<(JobId, StageIndex)>,
     /// The value the proof used.
     pub assumed: Nanos,
     /// The value that was seen.
@@ -348,8 +352,7 @@ impl Timeline {
             TraceEvent::StageFailed { category, .. } => self.left(at, None, Some(category)),
             TraceEvent::Idle => self.idle.push(Rest { record: entry.record, at }),
             TraceEvent::AssumptionBroken { assumption, job, assumed, observed } => {
-                let record = entry.record;
-                self.broken.push(Broken { record, at, assumption, job, assumed, observed });
+                self.broke(entry.record, at, assumption, job, [assumed, observed]);
             }
             TraceEvent::BoundChanged { model, bound } => {
                 self.bounds.push(BoundChange { record: entry.record, at, model, bound });
@@ -431,8 +434,42 @@ impl Timeline {
         let (job, class) = (ReadyJob { id: job, ..ready.job }, ready.class);
         let (until, device, failed) = (None, None, None);
         let since = launched;
-        let service = Service { job, class, stage, launched, since, until, device, failed, why };
+        let held_up = None;
+        let service =
+            Service { job, class, stage, launched, since, until, device, failed, why, held_up };
         self.services.push(service);
+    }
+
+    /// `job` broke an assumption, with these values: assumed and observed.
+    fn broke(
+        &mut self,
+        record: usize,
+        at: Timestamp,
+        assumption: Assumption,
+        job: JobId,
+        [assumed, observed]: [Nanos; 2],
+    ) {
+        let service = match assumption {
+            Assumption::ExecutionTime | Assumption::DispatchOverhead | Assumption::LeftUpload => {
+                self.on_trial(at)
+            }
+            _ => None, // How late a job came or was seen, before it had the device.
+        };
+        let stage = service.as_ref().map(|service| (service.job.id, service.stage));
+        if let (Assumption::LeftUpload, Some(service)) = (assumption, service) {
+            service.held_up = Some((job, observed));
+        }
+        self.broken.push(Broken { record, at, assumption, job, stage, assumed, observed });
+    }
+
+    /// The stage that is held to its charge at `at`: the last one that ended then, or else the one that
+    /// has the device and hangs.
+    fn on_trial(&mut self, at: Timestamp) -> Option<&mut Service> {
+        let behind = self.services.len().saturating_sub(2);
+        let last = &mut self.services[behind..];
+        let ended = last.iter().rposition(|service| service.until == Some(at));
+        let place = ended.or_else(|| last.iter().position(|service| service.until.is_none()))?;
+        last.get_mut(place)
     }
 
     /// A stage that just ended had been put behind its own upload: told again under another policy.

@@ -94,6 +94,7 @@ fn name(piece: Piece) -> &'static str {
         Piece::NoBudget => return "no_budget",
         Piece::WakeUp => return "wake_up",
         Piece::Overhead(_) => return "overhead",
+        Piece::LeftUpload { .. } => return "left_upload",
         Piece::Upload(_) => return "upload",
         Piece::Execution(_) => return "execution",
         Piece::Download(_) => return "download",
