@@ -228,7 +228,8 @@ impl Twin {
         }
     }
 
-    /// Whether that is a stage which waited for a left upload, and would have been beyond its charge without.
+    /// Whether that is a stage that waited for a left upload, and would have been beyond its charge
+    /// without that.
     fn is_beyond_both(&self, taint: Taint) -> bool {
         let Taint::Stage(place) = taint else { return false };
         self.stages[place].named.iter().any(|(what, _, _)| *what == Assumption::LeftUpload)
