@@ -414,7 +414,9 @@ mod tests {
         let device = DeviceContext::sim(limits).expect("a simulated device");
         let pool = StreamPool::uploading_ahead(&device, 2).expect("two, and one to upload on");
         let (running, _slot) = with_upload_left(&pool);
-        let other = pool.lease().expect("the second").launch(work(7)).expect("launched");
+        let first = pool.lease().expect("the second").launch(work(30)).expect("launched");
+        // It begins when the upload is over, as one does that waited for it.
+        let other = first.launch_behind(work(7)).expect("room");
         assert_ne!(other.id(), running.id());
         let next = running.launch_behind(work(7)).expect("room");
         to(&device, 100);
