@@ -106,6 +106,13 @@ impl StreamPool {
         self.uploads.as_ref().is_some_and(|uploads| uploads.will_end(self.upload_events()))
     }
 
+    /// How many such uploads there were up to now, those that have ended among them: who launches sees
+    /// from it whether a launch that failed left one.
+    #[must_use]
+    pub fn uploads_left(&self) -> u64 {
+        self.uploads.as_ref().map_or(0, Uploads::count)
+    }
+
     fn upload_events<'e>(&'e self) -> impl Fn(Place) -> &'e UploadEvents {
         |Place { stream, edges }| &self.entries[stream].uploads[edges]
     }
@@ -183,7 +190,8 @@ pub struct StageTimes {
 pub struct Awaited {
     /// Whose it was.
     pub whose: Whose,
-    /// How long it took.
+    /// How long it took; zero where it was over when the stage got the device
+    /// ([`BusyStream::gets_device`]).
     pub took: Nanos,
     /// How long before the stage began it had ended, by the device's clock.
     pub before: Nanos,
@@ -317,6 +325,14 @@ impl BusyStream {
             return Err(ContextError::StreamsExhausted { limit: pool.entries.len() });
         }
         Ok(Loan::of(pool, *index, 1 - edges))
+    }
+
+    /// Tells the stage that the device is its own now: it was launched on an idle one, or the stage
+    /// before it was seen to end. If the upload that it was put behind is over by then, it waits for
+    /// nothing of it any more, and [`Awaited::took`] is zero. Asks the device once, where there is such an
+    /// upload; never blocks.
+    pub fn gets_device(&mut self) {
+        self.loan.note_device();
     }
 
     /// Whether the stage has ended, and when; `None` while it runs. Never blocks.

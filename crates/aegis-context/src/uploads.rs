@@ -19,6 +19,7 @@
 //! 5. What is enqueued on the stream of that stage begins behind such an upload; the events of the upload
 //!    are not recorded again before whoever began behind it was seen to end, and can tell what it waited.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aegis_cuda::{CudaStream, DeviceContext, DeviceError, EventStatus, StageEvents, UploadEvents};
@@ -30,6 +31,8 @@ use crate::slot::SlotUse;
 pub(crate) struct Uploads {
     stream: CudaStream,
     left: Mutex<Option<Left>>,
+    /// How many were left up to now.
+    count: AtomicU64,
 }
 
 /// An upload whose stage was not launched.
@@ -71,7 +74,7 @@ impl Uploads {
         device.check_uploads_ahead()?;
         let stream = device.create_stream()?;
         device.probe_uploads_ahead(stages, &stream)?;
-        Ok(Self { stream, left: Mutex::new(None) })
+        Ok(Self { stream, left: Mutex::new(None), count: AtomicU64::new(0) })
     }
 
     /// Puts what `enqueue` enqueues between `events`, behind the upload of the stage `before`. `upload`
@@ -99,6 +102,12 @@ impl Uploads {
     pub(crate) fn leave(&self, job: SlotUse, place: Place, upload: Upload) {
         let before = self.left().replace(Left { job, place, upload });
         assert!(before.is_none(), "an upload went ahead beside one that is left");
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were left up to now.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Whether an upload is left that was not seen to end; lets go of the buffers of one that was. The
@@ -160,6 +169,7 @@ mod tests {
     use crate::error::ContextError;
     use crate::streams::{Awaited, BusyStream, StageTimes, StreamPool, UploadedStream, Whose};
 
+    use crate::slot::JobSlot;
     use crate::testing::{failing, queued, tell, work};
 
     use super::*;
@@ -335,6 +345,92 @@ mod tests {
             assert_eq!(times(&running).awaited, None);
             assert_eq!(times(&behind).awaited, Some(Awaited { whose: Whose::Own, took, before }));
         }
+    }
+
+    #[test]
+    fn an_upload_that_is_over_when_the_stage_gets_the_device_took_nothing_of_it() {
+        // The running stage ends at 3, and the upload at 5.
+        for (seen, took) in [(3, 5), (4, 5), (5, 0), (9, 0)] {
+            let (device, pool) = sim();
+            let slots = [queued(), queued()];
+            let running = pool.lease().expect("free").launch(work(3)).expect("launched");
+            let uploaded = running.upload_behind(&slots[0], work(5)).expect("room");
+            let mut behind = uploaded.launch(work(10)).expect("room");
+            to(&device, seen);
+            behind.gets_device();
+            to(&device, 100);
+            let (whose, took, before) = (Whose::Own, Nanos(took), Nanos::ZERO);
+            assert_eq!(times(&behind).awaited, Some(Awaited { whose, took, before }), "at {seen}");
+            assert_eq!(times(&behind).ahead, Nanos(5));
+        }
+    }
+
+    /// A stage of 3, and an upload of 20 whose stage is not launched behind it.
+    fn with_upload_left(pool: &Arc<StreamPool>) -> (BusyStream, Arc<JobSlot>) {
+        let slot = queued();
+        let running = pool.lease().expect("free").launch(work(3)).expect("launched");
+        let uploaded = running.upload_behind(&slot, work(20)).expect("room");
+        assert!(uploaded.launch(failing(1, Some(SimFault::LaunchFailure))).is_err());
+        tell(&slot);
+        (running, slot)
+    }
+
+    #[test]
+    fn an_upload_that_was_left_too() {
+        for (seen, took) in [(19, 20), (20, 0)] {
+            let (device, pool) = sim();
+            let (running, _slot) = with_upload_left(&pool);
+            let mut next = running.launch_behind(work(7)).expect("room");
+            to(&device, seen);
+            next.gets_device();
+            to(&device, 100);
+            let (whose, took, before) = (Whose::Left, Nanos(took), Nanos::ZERO);
+            assert_eq!(times(&next).awaited, Some(Awaited { whose, took, before }), "at {seen}");
+        }
+    }
+
+    #[test]
+    fn each_upload_that_is_left_counts_also_where_the_one_before_has_ended() {
+        let (device, pool) = sim();
+        assert_eq!(pool.uploads_left(), 0);
+        let (running, first) = with_upload_left(&pool);
+        assert_eq!((pool.uploads_left(), pool.is_uploading()), (1, true));
+        to(&device, 20);
+        let second = queued();
+        assert!(running.can_upload_ahead(), "the first is over");
+        let uploaded = running.upload_behind(&second, work(5)).expect("room");
+        assert_eq!(pool.uploads_left(), 1);
+        drop(uploaded);
+        assert_eq!((pool.uploads_left(), pool.is_uploading()), (2, true));
+        tell(&second);
+        to(&device, 25);
+        assert!(!pool.is_uploading() && first.claim() && second.claim());
+        assert_eq!(pool.uploads_left(), 2);
+    }
+
+    #[test]
+    fn a_stage_on_another_stream_is_behind_no_upload_that_was_left() {
+        let limits = SimConfig { memory_limit: Bytes::ZERO, max_streams: 3, stream_depth: 16 };
+        let device = DeviceContext::sim(limits).expect("a simulated device");
+        let pool = StreamPool::uploading_ahead(&device, 2).expect("two, and one to upload on");
+        let (running, _slot) = with_upload_left(&pool);
+        let first = pool.lease().expect("the second").launch(work(30)).expect("launched");
+        // It begins when the upload is over, as one does that waited for it.
+        let other = first.launch_behind(work(7)).expect("room");
+        assert_ne!(other.id(), running.id());
+        let next = running.launch_behind(work(7)).expect("room");
+        to(&device, 100);
+        assert_eq!(times(&other).awaited, None);
+        assert_eq!(times(&next).awaited.map(|of| of.whose), Some(Whose::Left));
+        assert_eq!(times(&running).awaited, None);
+    }
+
+    #[test]
+    #[should_panic(expected = "beside an upload that is left")]
+    fn nothing_goes_ahead_beside_an_upload_that_is_left() {
+        let (_device, pool) = sim();
+        let (running, _slot) = with_upload_left(&pool);
+        drop(running.upload_behind(&queued(), work(5)));
     }
 
     #[test]

@@ -149,7 +149,8 @@ pub enum TraceEvent {
         /// Whose inputs those were: its own that went ahead, or those of a job that could not be launched
         /// behind them.
         of: JobId,
-        /// How long they took.
+        /// How long they took; zero where they had arrived when the stage got the device, and it waited for
+        /// nothing of them.
         took: Nanos,
         /// How long before `started` of the stage they had arrived, by the device's clock. Little where
         /// the stage waited for them, and much where it did not.

@@ -180,10 +180,14 @@ fn world(seed: u64) -> Trace {
         look_ahead: random.once_in(2),
         ..Overheads::NONE
     };
+    let uploads_ahead = overheads.look_ahead && seed.is_multiple_of(2);
+    let overheads = Overheads { uploads_ahead, ..overheads };
+    // In every fifth nobody wakes up in time.
+    let late = Nanos(if seed % 5 == 4 { 100 } else { 0 });
     let mut world = World::new(WorldConfig {
         policy: POLICIES[usize::try_from(random.up_to(4)).expect("five")],
         charged: overheads,
-        real: overheads,
+        real: Overheads { wake: overheads.wake + late, ..overheads },
         overrun: if random.once_in(2) { OverrunPolicy::Contain } else { OverrunPolicy::Record },
         ..WorldConfig::new(Seed(random.bits()))
     });
@@ -267,10 +271,77 @@ fn the_answer_of_a_replay_has_the_documented_keys() {
     check("\n### `aegis replay --json`", &answers, &closed);
 }
 
+fn at(offset: u64, model: Model) -> Model {
+    let arrivals = Arrivals::Periodic { offset: Nanos(offset) };
+    Model { behaviour: Behaviour { arrivals, ..model.behaviour }, ..model }
+}
+
+/// The first runs until 110. The second, behind it, cannot be launched, and leaves inputs on their way
+/// until 155; the third waits for them, and is the job of the account.
+fn held_up() -> (Trace, JobId) {
+    let overheads =
+        Overheads { look_ahead: true, uploads_ahead: true, copy: Nanos(50), ..Overheads::NONE };
+    let mut world = World::new(WorldConfig {
+        policy: PolicyKind::Priority,
+        charged: overheads,
+        real: overheads,
+        ..WorldConfig::new(Seed(3))
+    });
+    let of = |name| Model::periodic(name, Nanos(10), Nanos(4_000));
+    world.admit(at(0, of("first"))).expect("3 %");
+    let mut second = at(105, of("second"));
+    second.behaviour.faults = vec![(StageIndex(0), 0, SimFault::LaunchFailure)];
+    world.admit(second).expect("3 %");
+    let model = world.admit(at(106, of("third"))).expect("3 %");
+    world.run_for(Nanos(1_000));
+    (world.trace().clone(), JobId { model, sequence: 0 })
+}
+
+#[test]
+fn a_job_that_waited_for_inputs_that_were_left_is_told_whose() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (trace, job) = held_up();
+    let file = open(folder.path(), &trace, true);
+    let account = file.account(job).expect("it ended");
+    let column: Vec<String> = file.explain(&account).lines().map(ToOwned::to_owned).collect();
+    expect_test::expect![[r#"
+        m2#0 (third), the whole device under priority: response 159 ns
+        bound 440 ns, deadline 4 us after its release
+        submitted at 0.000000106 s, accepted at 0.000000106 s, ended at 0.000000265 s; what that time was spent on:
+          +            4 ns  interference by stage 0 of m0#0 (first), which had begun before
+          +           45 ns  own stage 0: waiting for the inputs of m1#0 (second), which were left on their way
+          +           50 ns  own stage 0: its inputs on their way to the device
+          +           10 ns  own stage 0: on the device
+          +           50 ns  own stage 0: its outputs on their way from the device
+          =          159 ns  from release to end
+
+        term by term, beside the job that attains its bound:
+           this job ns   at bound ns
+                     0           110  blocking and wake-up: a stage of 110 ns ahead of it on the device
+                     4           220  interference: 1 job of first, 1 job of second
+                     0             0  earlier jobs of its model
+                   110           110  its own stages with overheads
+                     0             0  refills of its server
+                     0             0  not submitted (jitter)
+                    45             0  inputs that failed launches left on their way
+                   159           440  response
+        broken at 0.000000265 s: left upload of m1#0 (second), before stage 0 of m2#0 (third), 45 ns > 0 ns assumed"#]].assert_eq(&column.join("\n"));
+    let json = file.account_json(&account);
+    let term = json["terms"].as_array().expect("a list").iter();
+    let term = term.clone().find(|term| term["piece"] == "left_upload").expect("it waited");
+    assert_eq!((&term["length"], &term["model"]), (&Value::from(45), &Value::from("second")));
+    assert_eq!(json["sums"]["left_upload"], 45);
+    let broken = &json["broken"][0];
+    assert_eq!((&broken["assumption"], &broken["job"]), (&"left_upload".into(), &term["job"]));
+    assert_eq!((&broken["stage"], &broken["stage_of"]), (&0.into(), &json["job"]));
+}
+
 #[test]
 fn the_account_of_a_job_has_the_documented_keys() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut answers = Vec::new();
+    let (trace, job) = held_up();
+    let file = open(folder.path(), &trace, true);
+    let mut answers = vec![file.account_json(&file.account(job).expect("it ended"))];
     for seed in 0..60 {
         let trace = world(seed);
         let file = open(folder.path(), &trace, true);

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use aegis_cuda::{CudaStream, DeviceError, StageEvents, StageLengths, UploadEvents};
+use aegis_cuda::{CudaStream, DeviceError, EventStatus, StageEvents, StageLengths, UploadEvents};
 use aegis_trace::{Nanos, Timestamp};
 
 use super::{Awaited, BusyStream, Entry, StageTimes, StreamPool, Whose};
@@ -28,18 +28,18 @@ pub(super) fn times(loan: &Loan, finished: Timestamp) -> Result<StageTimes, Devi
         Upload::Awaited => (Nanos::ZERO, loan.uploads().length()?),
     };
     let started = finished.saturating_sub(whole);
-    Ok(StageTimes { started, finished, upload, download, ahead, awaited: awaited(loan) })
+    Ok(StageTimes { started, finished, upload, download, ahead, awaited: awaited(loan, ahead) })
 }
 
-/// The upload that the stage of `loan`, which has ended, was put behind. Nothing but a name depends on
-/// it: where the device does not tell, nothing is told.
-fn awaited(loan: &Loan) -> Option<Awaited> {
-    let (whose, uploads) = match (loan.upload, loan.left) {
-        (Upload::Awaited, _) => (Whose::Own, loan.uploads()),
-        (_, Some(place)) => (Whose::Left, loan.pool.upload_events()(place)),
-        (_, None) => return None,
+/// The upload that the stage of `loan`, which has ended, was put behind; its own took `ahead`. Nothing but
+/// a name depends on it: where the device does not tell, nothing is told.
+fn awaited(loan: &Loan, ahead: Nanos) -> Option<Awaited> {
+    let (whose, uploads) = loan.awaited()?;
+    let took = match whose {
+        _ if loan.is_upload_over => Nanos::ZERO,
+        Whose::Own => ahead,
+        Whose::Left => uploads.length().ok()?,
     };
-    let took = uploads.length().ok()?;
     let before = uploads.ended_before(loan.edges()).ok()?;
     Some(Awaited { whose, took, before })
 }
@@ -60,13 +60,16 @@ pub(super) struct Loan {
     /// The upload of another stage that was left on its way and that this one begins behind. Its events
     /// are not recorded again before this stage was seen to end.
     pub(super) left: Option<Place>,
+    /// The upload that the stage was put behind was seen to be over when it got the device.
+    is_upload_over: bool,
 }
 
 impl Loan {
     pub(super) fn of(pool: &Arc<StreamPool>, index: usize, edges: usize) -> Self {
         let (job, is_endless, upload) = (None, false, Upload::None);
         let left = pool.uploads.as_ref().and_then(|uploads| uploads.left_before(index));
-        Self { pool: Arc::clone(pool), index, edges, job, is_endless, upload, left }
+        let (pool, is_upload_over) = (Arc::clone(pool), false);
+        Self { pool, index, edges, job, is_endless, upload, left, is_upload_over }
     }
 
     pub(super) fn entry(&self) -> &Entry {
@@ -79,6 +82,24 @@ impl Loan {
 
     pub(super) fn uploads(&self) -> &UploadEvents {
         &self.entry().uploads[self.edges]
+    }
+
+    /// The upload that the stage was launched behind, if it was behind one: its own, or else one that was
+    /// left. It is never behind both, since nothing goes ahead beside one that is left; the stream waits
+    /// for its own last.
+    fn awaited(&self) -> Option<(Whose, &UploadEvents)> {
+        match (self.upload, self.left) {
+            (Upload::Awaited, _) => Some((Whose::Own, self.uploads())),
+            (_, Some(place)) => Some((Whose::Left, self.pool.upload_events()(place))),
+            (_, None) => None,
+        }
+    }
+
+    /// The stage has the device from now on: asks whether the upload that it was put behind is over.
+    pub(super) fn note_device(&mut self) {
+        let Some((_, uploads)) = self.awaited() else { return };
+        let end = uploads.ended().query();
+        self.is_upload_over = matches!(end, Ok(EventStatus::Complete { .. }));
     }
 
     pub(super) fn using(mut self, slot: &Arc<JobSlot>) -> Self {
@@ -117,6 +138,7 @@ impl Loan {
         before: &StageEvents,
         enqueue: impl FnOnce(&CudaStream) -> Result<(), E>,
     ) -> Result<(), E> {
+        assert!(self.left.is_none(), "inputs go ahead beside an upload that is left");
         let pool = Arc::clone(&self.pool);
         let entry = &pool.entries[self.index];
         let uploads = pool.uploads.as_ref().expect("whoever uploads ahead asked whether it can");

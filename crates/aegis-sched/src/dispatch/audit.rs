@@ -90,8 +90,11 @@ impl Interval {
         self.length().saturating_sub(self.executed())
     }
 
-    /// How much of what was spent beyond the overhead the stage waited for the upload. That lies before
-    /// the stage began, and within the interval, which begins where the stage before it had ended.
+    /// How much of what was spent beyond the overhead the stage waited for the upload, at most. That lies
+    /// before the stage began, and within the interval, which begins where the stage before it had ended.
+    /// A GPU tells when a stage ended only to who looks: where that was late, the stage and the end of the
+    /// upload are taken to be later than they were by as much. Not where the upload was seen to be over
+    /// when the interval began: then it took nothing of it.
     ///
     /// A stage that waited begins as soon as the upload has ended. Where it began later than that by more
     /// than the overhead, it waited for something else, or the device took longer than is charged for
@@ -141,7 +144,10 @@ impl Audit {
         let waited = if exceeded { interval.waited(charge) } else { Nanos::ZERO };
         let left_by = interval.behind.filter(|of| *of != job && waited > Nanos::ZERO);
         if exceeded {
-            self.taint.get_or_insert(left_by.unwrap_or(job));
+            // Only where it would have been within its charge but for that upload.
+            let without = interval.length().saturating_sub(waited);
+            let cause = left_by.filter(|_| without <= charge.total()).unwrap_or(job);
+            self.taint.get_or_insert(cause);
         }
         // What was left of its own upload when the stage before it ended is a part of its cost.
         let own = if left_by.is_none() { waited } else { Nanos::ZERO };
@@ -305,6 +311,15 @@ mod tests {
         assert_eq!(named(97, 1, 115), late(9), "two waited");
         assert_eq!(named(90, 3, 115), late(18), "it began long behind its upload: it did not wait");
         assert_eq!(named(101, 0, 120), late(12), "over before the device was its own");
+        // Noticed 43 late, so that it looks as if the stage, and with it its upload, were later.
+        let mut seen_over = behind(job(0), 50, 1, 107);
+        assert_eq!(
+            broken(Audit::default().stage(job(0), CHARGE, seen_over)),
+            [(Assumption::ExecutionTime, Nanos(12)), (Assumption::DispatchOverhead, Nanos(45)),]
+        );
+        seen_over.times.awaited =
+            seen_over.times.awaited.map(|of| Awaited { took: Nanos::ZERO, ..of });
+        assert_eq!(broken(Audit::default().stage(job(0), CHARGE, seen_over)), late(50));
         let long = vec![(Assumption::ExecutionTime, Nanos(12))];
         assert_eq!(named(94, 0, 108), long, "five waited and seven ran");
     }
@@ -325,6 +340,9 @@ mod tests {
         assert_eq!(left(&mut audit, 95, 0, 108), [held_up(4)], "and two of overhead");
         assert_eq!(audit.idle(), Some(job(7)), "whose failed launch it was");
         assert_eq!(left(&mut audit, 95, 0, 115), [held_up(5), late(8)]);
+        assert_eq!(audit.idle(), Some(job(0)), "15 without that are beyond its charge too");
+        assert_eq!(left(&mut audit, 95, 0, 112), [held_up(5), late(5)]);
+        assert_eq!(audit.idle(), Some(job(7)), "12 without that are not");
     }
 
     #[test]

@@ -73,7 +73,9 @@ impl Dispatcher {
             Err(error) => return self.fail_launch(now, &ready, &error),
         };
         self.end_idleness(now, job.id);
-        self.running = Some(self.launched(now, ready, busy, charge, why));
+        let mut running = self.launched(now, ready, busy, charge, why);
+        running.busy.gets_device();
+        self.running = Some(running);
     }
 
     /// Records that a stage was put on the device.

@@ -104,14 +104,14 @@ impl Dispatcher {
         let running = self.running.as_ref().expect("something runs: just checked");
         let lane = lane_of(&mut self.lanes, ready.job.id.model).expect("jobs outlive no lane");
         let charge = lane.charge(ready.stage, &self.config.overheads);
-        let was_left = self.streams.is_uploading();
+        let left = self.streams.uploads_left();
         match lane.context.launch_behind(ready.stage, &ready.slot, &running.busy) {
             Ok(busy) => {
                 self.committed = Some(self.launched(now, ready, busy, charge, why));
             }
             Err(error) => {
-                // Nothing goes ahead beside an upload that is left, so a new one is its own.
-                if !was_left && self.streams.is_uploading() {
+                // Counted, since one that was left before may have ended in between.
+                if self.streams.uploads_left() > left {
                     self.left_by = Some(ready.job.id);
                 }
                 self.fail_commit(now, &ready, &error);
@@ -130,7 +130,10 @@ impl Dispatcher {
 
     /// The running stage has ended: the committed one, if there is one, has the device from now on.
     pub(super) fn promote(&mut self, now: Timestamp) {
-        self.running = self.committed.take().map(|next| Running { since: now, ..next });
+        self.running = self.committed.take().map(|mut next| {
+            next.busy.gets_device();
+            Running { since: now, ..next }
+        });
     }
 
     /// The stage of `job` that is on the device, now that one before it has ended.

@@ -22,6 +22,7 @@ use super::decisions::Rerun;
 use super::error::ReplayError;
 use super::keep::{Excerpt, Found, Keeper, Wanted};
 use super::log::{self, ExecutorLog};
+use super::room::Room;
 use super::source::Records;
 use super::timeline::{BoundChange, Broken, Ending, JobRecord, Refill, Service, Timeline};
 use super::{ExecutorReplay, Extent, Keeps, Replayed};
@@ -95,6 +96,14 @@ pub enum Piece {
     Earlier(Held),
     /// It had the device, and deciding, launching and noticing took this.
     Overhead(StageIndex),
+    /// Its stage had the device, and waited for the inputs of a job that could not be launched: as far as
+    /// the audit holds that against that job.
+    LeftUpload {
+        /// Which stage.
+        stage: StageIndex,
+        /// Whose inputs.
+        of: JobId,
+    },
     /// Its stage began with its inputs on their way to the device.
     Upload(StageIndex),
     /// The device ran its stage.
@@ -127,29 +136,6 @@ pub enum Why {
     Foreground,
     /// The job was in line behind another one of its server.
     InLine,
-}
-
-/// A sum of terms of one kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sums {
-    /// Released and not submitted.
-    pub not_submitted: Nanos,
-    /// Without budget.
-    pub no_budget: Nanos,
-    /// Not noticed on an idle device.
-    pub wake_up: Nanos,
-    /// Behind less urgent stages.
-    pub blocking: Nanos,
-    /// Behind more urgent ones.
-    pub interference: Nanos,
-    /// Behind earlier jobs of its model.
-    pub earlier: Nanos,
-    /// Its own overheads.
-    pub overhead: Nanos,
-    /// Its own stages on the device, copies included.
-    pub execution: Nanos,
-    /// Of that, the copies that are told apart; not another part of the total.
-    pub copies: Nanos,
 }
 
 /// Why there is no account.
@@ -206,13 +192,23 @@ impl Replayed {
     /// # Errors
     /// [`AccountError`], Permanent.
     pub fn account(&self, records: &dyn Records, job: JobId) -> Result<Account, AccountError> {
+        self.account_within(records, job, Room::all())
+    }
+
+    /// The same, in so much room.
+    pub(super) fn account_within(
+        &self,
+        records: &dyn Records,
+        job: JobId,
+        room: Room,
+    ) -> Result<Account, AccountError> {
         if self.keeps == Keeps::Timelines {
             let of = self.executors.iter().find(|of| of.timeline.jobs.contains_key(&job));
             let of = of.ok_or(AccountError::NoSuchJob { job })?;
             return self.account_of(records, of, &of.timeline, job);
         }
         let (mut was_seen, wanted) = (false, Wanted::Job(job));
-        for (of, excerpts) in self.executors.iter().zip(self.excerpts(records, wanted)?) {
+        for (of, excerpts) in self.executors.iter().zip(self.excerpts(records, wanted, room)?) {
             was_seen |= excerpts.was_seen;
             if let Some(Excerpt { timeline, .. }) = excerpts.found {
                 return self.account_of(records, of, &timeline, job);
@@ -229,15 +225,24 @@ impl Replayed {
     /// # Errors
     /// [`AccountError`], Permanent; [`AccountError::NoJobOf`] where there is none.
     pub fn worst(&self, records: &dyn Records, name: &str) -> Result<Account, AccountError> {
+        self.worst_within(records, name, Room::all())
+    }
+
+    /// The same, in so much room.
+    pub(super) fn worst_within(
+        &self,
+        records: &dyn Records,
+        name: &str,
+        room: Room,
+    ) -> Result<Account, AccountError> {
         if self.keeps == Keeps::Timelines {
             let job = self.worst_job(name)?;
             return self.account(records, job);
         }
         let mut known: Vec<&str> = Vec::new();
         let mut worst: Option<(&ExecutorReplay, Excerpt)> = None;
-        for (of, excerpts) in
-            self.executors.iter().zip(self.excerpts(records, Wanted::WorstOf(name))?)
-        {
+        let excerpts = self.excerpts(records, Wanted::WorstOf(name), room)?;
+        for (of, excerpts) in self.executors.iter().zip(excerpts) {
             let names = excerpts.completed.iter().filter_map(|model| of.models.get(model));
             for model in names {
                 if !known.contains(&model.name.as_str()) {
@@ -263,11 +268,14 @@ impl Replayed {
         &self,
         records: &dyn Records,
         wanted: Wanted<'_>,
+        mut room: Room,
     ) -> Result<Vec<Found>, AccountError> {
         let one = |log: &ExecutorLog| {
-            let keeper = Keeper::excerpts(log, wanted);
+            let keeper = Keeper::excerpts(log, wanted, room);
             let again = Rerun::new(log, records, self.extent, keeper)?.run()?;
-            Ok(again.keeper.into_found())
+            let found = again.keeper.into_found();
+            room = room.beside(found.kept()); // Those of all executors are held together.
+            Ok(found)
         };
         let all = log::split(records, self.extent)
             .and_then(|(logs, _)| logs.iter().map(one).collect::<Result<_, ReplayError>>());
@@ -340,40 +348,6 @@ impl Account {
     pub fn response(&self) -> Nanos {
         self.to.saturating_since(self.from)
     }
-
-    /// The terms by kind; they add up to the response.
-    #[must_use]
-    pub fn sums(&self) -> Sums {
-        let mut sums = Sums::default();
-        for term in &self.terms {
-            if let Piece::Upload(_) | Piece::Download(_) = term.what {
-                sums.copies = sums.copies.saturating_add(term.length());
-            }
-            let sum = match term.what {
-                Piece::NotSubmitted => &mut sums.not_submitted,
-                Piece::NoBudget => &mut sums.no_budget,
-                Piece::WakeUp => &mut sums.wake_up,
-                Piece::Blocking(_) => &mut sums.blocking,
-                Piece::Interference(_) => &mut sums.interference,
-                Piece::Earlier(_) => &mut sums.earlier,
-                Piece::Overhead(_) => &mut sums.overhead,
-                Piece::Upload(_) | Piece::Execution(_) | Piece::Download(_) => &mut sums.execution,
-            };
-            *sum = sum.saturating_add(term.length());
-        }
-        sums
-    }
-}
-
-impl Sums {
-    /// All of them together.
-    #[must_use]
-    pub fn total(&self) -> Nanos {
-        let Self { not_submitted, no_budget, wake_up, blocking, interference, .. } = *self;
-        let waits = [not_submitted, no_budget, wake_up, blocking, interference];
-        let rest = [self.earlier, self.overhead, self.execution];
-        waits.into_iter().chain(rest).fold(Nanos::ZERO, Nanos::saturating_add)
-    }
 }
 
 impl JobRecord {
@@ -425,12 +399,16 @@ fn argument(
     Ok(explained.tasks.into_iter().find(|argument| argument.model == model))
 }
 
-/// What was broken from the beginning of the busy period in which the job came until the record at `end`,
-/// which says that it ended.
+/// What was broken from the beginning of the busy period in which the job could first have run until the
+/// record at `end`, which says that it ended. By the order of the log: what was broken by the last stage of
+/// the busy period before is told at the same time as that this is over, and before it.
 fn broken_before(timeline: &Timeline, record: &JobRecord, end: usize) -> Vec<Broken> {
-    let since = timeline.busy_since(record.seen);
+    // A job that is held back leaves the device idle. Its release may be put off; a refill is a wait.
+    let ready = if record.refills.is_empty() { record.eligible } else { record.first_eligible };
+    let rest = timeline.idle_before(record.seen.max(ready), end);
+    let since = |broken: &Broken| rest.is_none_or(|rest| rest.record < broken.record);
     let broken = timeline.broken.iter();
-    broken.filter(|broken| since <= broken.at && broken.record < end).copied().collect()
+    broken.filter(|broken| since(broken) && broken.record < end).copied().collect()
 }
 
 /// Cuts the time of one job into pieces.
@@ -549,7 +527,15 @@ fn own(terms: &mut Vec<Term>, service: &Service, since: Timestamp, until: Timest
     };
     let started = device.started.clamp(since, until);
     let finished = device.finished.clamp(started, until);
-    push(terms, since, started, Piece::Overhead(stage));
+    let free = match service.held_up {
+        Some((of, waited)) => {
+            let free = since.saturating_add(waited).min(started);
+            push(terms, since, free, Piece::LeftUpload { stage, of });
+            free
+        }
+        None => since,
+    };
+    push(terms, free, started, Piece::Overhead(stage));
     let uploaded = started.saturating_add(device.upload).min(finished);
     let downloading = finished.saturating_sub(device.download).max(uploaded);
     push(terms, started, uploaded, Piece::Upload(stage));

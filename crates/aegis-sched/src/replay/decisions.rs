@@ -219,7 +219,7 @@ impl<'t> Rerun<'t> {
         if self.intake.is_none_or(|(at, _)| at != entry.at) {
             self.dispatcher.open_intake(entry.at);
         }
-        let ends = self.ends_on_device();
+        let (ends, left_by) = self.ends_on_device();
         let launches = self.launches();
         for (model, next) in &launches {
             if let Some(launches) = self.next_launches.get(model) {
@@ -229,7 +229,7 @@ impl<'t> Rerun<'t> {
         if ends[0].is_some() {
             self.ground.end_work();
         }
-        if let Some(by) = self.left_by() {
+        if let Some(by) = left_by {
             self.dispatcher.left_logged(by);
         }
         self.dispatcher.turn_logged(ends, entry.at);
@@ -241,17 +241,20 @@ impl<'t> Rerun<'t> {
     }
 
     /// How the stage that runs ended, if that is what comes next in the log, and how the one behind it
-    /// did, if the same decision noticed that: before it launched anything.
-    fn ends_on_device(&self) -> [Option<StageEnd>; 2] {
+    /// did, if the same decision noticed that: before it launched anything. With whose upload, left on its
+    /// way, one of them was put behind, as far as that is told.
+    fn ends_on_device(&self) -> ([Option<StageEnd>; 2], Option<JobId>) {
         let stage_of = |ready: &Ready| (ready.job.id, ready.stage);
         let Some(end) = self.on_device().and_then(|runs| self.end_at(0, runs)) else {
-            return [None, None];
+            return ([None, None], None);
         };
         let behind = self.dispatcher.behind_on_device().map(stage_of);
         let before_launch = self.window.point(0).take_while(|(_, event)| !is_launch(event));
         let mut places = before_launch.map(|(place, _)| place);
-        let noticed = behind.and_then(|of| places.find_map(|place| self.end_at(place, of)));
-        [Some(end), noticed]
+        let noticed = behind.and_then(|of| places.find_map(|at| Some((at, self.end_at(at, of)?))));
+        let (place, noticed) = noticed.map_or((0, None), |(place, end)| (place, Some(end)));
+        let left_by = self.left_by(1).or_else(|| self.left_by(place + 1));
+        ([Some(end), noticed], left_by)
     }
 
     /// How `stage` ended, if the event at `place` says that it did.
@@ -293,12 +296,13 @@ impl<'t> Rerun<'t> {
         }
     }
 
-    /// Whose upload, left on its way, what ends next was put behind, as far as that is told.
-    fn left_by(&self) -> Option<JobId> {
-        self.window.point(0).find_map(|(_, event)| match *event {
+    /// Whose upload, left on its way, the stage was put behind that ended just before the event at
+    /// `place`, if that tells of it.
+    fn left_by(&self, place: usize) -> Option<JobId> {
+        match *self.window.event(place)? {
             TraceEvent::UploadAwaited { job, of, .. } if of != job => Some(of),
             _ => None,
-        })
+        }
     }
 
     fn on_device(&self) -> Option<(JobId, StageIndex)> {

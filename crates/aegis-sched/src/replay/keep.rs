@@ -107,7 +107,8 @@ impl<'t> Keeper<'t> {
         Self { counts: Counts::default(), kept, room }
     }
 
-    pub(super) fn excerpts(log: &'t ExecutorLog, wanted: Wanted<'t>) -> Self {
+    /// Keeps what is wanted, as far as there is `room` for it.
+    pub(super) fn excerpts(log: &'t ExecutorLog, wanted: Wanted<'t>, room: Room) -> Self {
         let excerpts = Excerpts {
             log,
             wanted,
@@ -119,7 +120,7 @@ impl<'t> Keeper<'t> {
             found: Found::default(),
         };
         let kept = Kept::Excerpts(Box::new(excerpts));
-        Self { counts: Counts::default(), kept, room: Room::all() }
+        Self { counts: Counts::default(), kept, room }
     }
 
     /// Takes in one event that the replay found as it was logged.
@@ -167,6 +168,13 @@ impl Keeper<'_> {
     }
 }
 
+impl Found {
+    /// How many things are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.found.as_ref().map_or(0, |found| found.timeline.kept())
+    }
+}
+
 impl Excerpts<'_> {
     fn note(&mut self, entry: &Entry, around: Around<'_>) {
         if entry.at > self.intakes[0] && is_of_a_step(&entry.event) {
@@ -195,8 +203,7 @@ impl Excerpts<'_> {
 
     /// How many things are kept, those of the best answer up to now among them.
     fn kept(&self) -> usize {
-        let found = self.found.found.as_ref();
-        self.rolling.kept() + found.map_or(0, |found| found.timeline.kept())
+        self.rolling.kept() + self.found.kept()
     }
 
     /// Of jobs that are not wanted nothing is kept but their services.

@@ -29,6 +29,7 @@ mod outcome;
 mod room;
 mod source;
 mod stand_in;
+mod sums;
 mod timeline;
 mod what_if;
 mod window;
@@ -45,10 +46,11 @@ use keep::{Counts, Keeper};
 use log::{Entry, ExecutorLog};
 use room::Room;
 
-pub use account::{Account, AccountError, Held, Piece, Sums, Term, Why};
+pub use account::{Account, AccountError, Held, Piece, Term, Why};
 pub use error::ReplayError;
 pub use source::{Pass, Records};
-pub use timeline::{BoundChange, Broken, Ending, JobRecord, Refill, Service, Timeline};
+pub use sums::Sums;
+pub use timeline::{BoundChange, Broken, Ending, JobRecord, Refill, Rest, Service, Timeline};
 pub use what_if::{Assumed, Change, ModelWhatIf, Seen, WhatIf};
 
 /// The most jobs, stages, refills and changes of which a question to a replay keeps something at once, in

@@ -98,6 +98,24 @@ mod tests {
     }
 
     #[test]
+    fn what_the_account_of_a_job_is_made_from_counts() {
+        let trace = behind();
+        let of = replayed(&trace, Keeps::Counts);
+        let asked = |left| of.worst_within(&trace, "served", Room { left });
+        let worst = asked(KEPT_MAX).expect("room for all").job;
+        let first_that = |is_enough: &dyn Fn(usize) -> bool| {
+            (0..KEPT_MAX).find(|left| is_enough(*left)).expect("as above")
+        };
+        let enough = first_that(&|left| asked(left).is_ok());
+        assert!(enough > 2, "{enough}");
+        assert_eq!(asked(enough).expect("just enough").job, worst);
+        let asked = |left| of.account_within(&trace, worst, Room { left });
+        let enough = first_that(&|left| asked(left).is_ok());
+        assert!(enough > 2, "{enough}");
+        assert!(matches!(asked(enough - 1), Err(crate::replay::AccountError::Again(_))));
+    }
+
+    #[test]
     fn what_another_policy_would_have_done_counts_beside_what_was_done() {
         let trace = behind();
         for keeps in [Keeps::Timelines, Keeps::Counts] {

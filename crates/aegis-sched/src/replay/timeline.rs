@@ -29,7 +29,7 @@ pub struct Timeline {
     /// Every job that was accepted.
     pub jobs: BTreeMap<JobId, JobRecord>,
     /// Where busy periods ended, in order.
-    pub idle: Vec<Timestamp>,
+    pub idle: Vec<Rest>,
     /// What the proof assumes and did not hold, in order.
     pub broken: Vec<Broken>,
     /// Bounds as they changed, in order.
@@ -48,6 +48,16 @@ pub struct Timeline {
     gone: usize,
     /// Refills that its jobs waited for.
     refills: usize,
+}
+
+/// The end of a busy period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// The place of its event among the records of the trace. What is told at the same point in time is
+    /// told before or behind it.
+    pub record: usize,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// A bound that a dispatcher was told anew.
@@ -86,6 +96,8 @@ pub struct Service {
     pub failed: Option<Category>,
     /// Why it was chosen.
     pub why: Reason,
+    /// Whose inputs, left on their way, held it up beyond its charge, and for how long.
+    pub held_up: Option<(JobId, Nanos)>,
 }
 
 impl Service {
@@ -185,6 +197,8 @@ pub struct Broken {
     pub assumption: Assumption,
     /// By which job.
     pub job: JobId,
+    /// The stage in whose time on the device that was, with its job; `None` of what is about no stage.
+    pub stage: Option<(JobId, StageIndex)>,
     /// The value the proof used.
     pub assumed: Nanos,
     /// The value that was seen.
@@ -207,11 +221,12 @@ impl Around<'_> {
 }
 
 impl Timeline {
-    /// When the busy period began that `at` lies in or follows: where the one before had ended.
+    /// The end of the last busy period that was over by `at` and was told of before the record at `end`;
+    /// `None` where there is none. O(log n).
     #[must_use]
-    pub fn busy_since(&self, at: Timestamp) -> Timestamp {
-        let before = self.idle.partition_point(|idle| *idle <= at);
-        before.checked_sub(1).map_or(Timestamp::ZERO, |last| self.idle[last])
+    pub fn idle_before(&self, at: Timestamp, end: usize) -> Option<Rest> {
+        let before = self.idle.partition_point(|idle| idle.at <= at && idle.record < end);
+        before.checked_sub(1).map(|last| self.idle[last])
     }
 
     /// The service at a place that a job's record names.
@@ -274,10 +289,10 @@ impl Timeline {
         let gone = gone.unwrap_or(self.services.len());
         self.services.drain(..gone);
         self.gone += gone;
-        let idle = self.idle.partition_point(|idle| *idle <= seen).saturating_sub(1);
+        let idle = self.idle.partition_point(|idle| idle.at <= seen).saturating_sub(1);
         self.idle.drain(..idle);
-        if let Some(since) = self.idle.first().copied().filter(|since| *since <= seen) {
-            self.broken.retain(|broken| since <= broken.at);
+        if let Some(rest) = self.idle.first().copied().filter(|rest| rest.at <= seen) {
+            self.broken.retain(|broken| rest.record < broken.record);
         }
     }
 
@@ -335,10 +350,9 @@ impl Timeline {
                 self.awaited(job, stage, Awaited { whose: Whose::Own, took, before });
             }
             TraceEvent::StageFailed { category, .. } => self.left(at, None, Some(category)),
-            TraceEvent::Idle => self.idle.push(at),
+            TraceEvent::Idle => self.idle.push(Rest { record: entry.record, at }),
             TraceEvent::AssumptionBroken { assumption, job, assumed, observed } => {
-                let record = entry.record;
-                self.broken.push(Broken { record, at, assumption, job, assumed, observed });
+                self.broke(entry.record, at, assumption, job, [assumed, observed]);
             }
             TraceEvent::BoundChanged { model, bound } => {
                 self.bounds.push(BoundChange { record: entry.record, at, model, bound });
@@ -420,8 +434,42 @@ impl Timeline {
         let (job, class) = (ReadyJob { id: job, ..ready.job }, ready.class);
         let (until, device, failed) = (None, None, None);
         let since = launched;
-        let service = Service { job, class, stage, launched, since, until, device, failed, why };
+        let held_up = None;
+        let service =
+            Service { job, class, stage, launched, since, until, device, failed, why, held_up };
         self.services.push(service);
+    }
+
+    /// `job` broke an assumption, with these values: assumed and observed.
+    fn broke(
+        &mut self,
+        record: usize,
+        at: Timestamp,
+        assumption: Assumption,
+        job: JobId,
+        [assumed, observed]: [Nanos; 2],
+    ) {
+        let service = match assumption {
+            Assumption::ExecutionTime | Assumption::DispatchOverhead | Assumption::LeftUpload => {
+                self.on_trial(at)
+            }
+            _ => None, // How late a job came or was seen, before it had the device.
+        };
+        let stage = service.as_ref().map(|service| (service.job.id, service.stage));
+        if let (Assumption::LeftUpload, Some(service)) = (assumption, service) {
+            service.held_up = Some((job, observed));
+        }
+        self.broken.push(Broken { record, at, assumption, job, stage, assumed, observed });
+    }
+
+    /// The stage that is held to its charge at `at`: the last one that ended then, or else the one that
+    /// has the device and hangs.
+    fn on_trial(&mut self, at: Timestamp) -> Option<&mut Service> {
+        let behind = self.services.len().saturating_sub(2);
+        let last = &mut self.services[behind..];
+        let ended = last.iter().rposition(|service| service.until == Some(at));
+        let place = ended.or_else(|| last.iter().position(|service| service.until.is_none()))?;
+        last.get_mut(place)
     }
 
     /// A stage that just ended had been put behind its own upload: told again under another policy.

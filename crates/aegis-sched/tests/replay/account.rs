@@ -94,6 +94,7 @@ fn name(piece: Piece) -> &'static str {
         Piece::NoBudget => return "no_budget",
         Piece::WakeUp => return "wake_up",
         Piece::Overhead(_) => return "overhead",
+        Piece::LeftUpload { .. } => return "left_upload",
         Piece::Upload(_) => return "upload",
         Piece::Execution(_) => return "execution",
         Piece::Download(_) => return "download",
@@ -160,6 +161,58 @@ fn a_job_beyond_its_bound_names_the_broken_assumption() {
         }
     }
     assert!(exceeded > 100, "{exceeded}");
+}
+
+/// What the log has of broken assumptions from where the device was idle last before `job` had it first,
+/// or ended without, until it ended. Of a job with a bound: from its release to then it was never idle.
+fn broken_meanwhile(trace: &Trace, job: JobId) -> Vec<(Timestamp, JobId, Nanos)> {
+    let place = |is: &dyn Fn(&TraceEvent) -> bool| {
+        trace.records.iter().position(|record| is(&record.event))
+    };
+    let ended = place(&|event| match event {
+        TraceEvent::Completed { job: of, .. }
+        | TraceEvent::Dropped { job: of, .. }
+        | TraceEvent::Faulted { job: of, .. } => *of == job,
+        _ => false,
+    });
+    let ended = ended.expect("it ended");
+    let began =
+        place(&|event| matches!(event, TraceEvent::Dispatched { job: of, .. } if *of == job));
+    let before = &trace.records[..began.unwrap_or(ended).min(ended)];
+    let idle = before.iter().rposition(|record| record.event == TraceEvent::Idle).unwrap_or(0);
+    let broken = trace.records[idle..ended].iter().filter_map(|record| match record.event {
+        TraceEvent::AssumptionBroken { job, observed, .. } => Some((record.at, job, observed)),
+        _ => None,
+    });
+    broken.collect()
+}
+
+#[test]
+fn what_was_broken_in_an_earlier_busy_period_is_not_told() {
+    let (mut some, mut held_back) = (0, 0);
+    for seed in 0..80 {
+        let trace = worlds::hostile(seed);
+        let [all, excerpts] = [Keeps::Timelines, Keeps::Counts]
+            .map(|keeps| replay_records(&trace, Extent::Whole, keeps).expect("of ours"));
+        for account in accounts(&trace, &all) {
+            // A job of best effort may wait for others of its server, or in the background.
+            if account.bound.is_none() {
+                continue;
+            }
+            let told = |account: &Account| -> Vec<_> {
+                account.broken.iter().map(|it| (it.at, it.job, it.observed)).collect()
+            };
+            let expected = broken_meanwhile(&trace, account.job);
+            assert_eq!(told(&account), expected, "seed {seed}, {}", account.job);
+            if !expected.is_empty() && some % 50 == 0 {
+                let again = excerpts.account(&trace, account.job).expect("it ended");
+                assert_eq!(told(&again), expected, "seed {seed}, {}", account.job);
+            }
+            some += usize::from(!expected.is_empty());
+            held_back += usize::from(account.record.eligible > account.record.seen);
+        }
+    }
+    assert!(some > 300 && held_back > 300, "{some}, {held_back}");
 }
 
 #[test]

@@ -38,6 +38,10 @@ impl TraceFile {
                 value["job"] = json!(held.by);
                 value["stage"] = json!(held.stage);
                 value["model"] = json!(self.name_of(held.by.model));
+            } else if let Piece::LeftUpload { stage, of } = term.what {
+                value["job"] = json!(of);
+                value["stage"] = json!(stage);
+                value["model"] = json!(self.name_of(of.model));
             } else if let Piece::Overhead(stage)
             | Piece::Upload(stage)
             | Piece::Execution(stage)
@@ -83,6 +87,10 @@ impl TraceFile {
             Piece::Overhead(stage) => {
                 format!("own stage {stage}: launching it or noticing its end")
             }
+            Piece::LeftUpload { stage, of } => format!(
+                "own stage {stage}: waiting for the inputs of {of} ({}), which were left on their way",
+                self.name_of(of.model)
+            ),
             Piece::Upload(stage) => {
                 format!("own stage {stage}: its inputs on their way to the device")
             }
@@ -163,6 +171,10 @@ impl TraceFile {
             ));
         }
         let bound = case.completion.saturating_sub(case.visible).saturating_add(argument.jitter);
+        if sums.left_upload > none {
+            let waited = sums.left_upload.as_nanos();
+            table.push(format!("  {waited:>12}  {:>12}  {LEFT_UPLOADS}", 0));
+        }
         let (response, bound) = (account.response().as_nanos(), bound.as_nanos());
         table.push(format!("  {response:>12}  {bound:>12}  response"));
         table
@@ -200,11 +212,22 @@ impl TraceFile {
     }
 
     fn broken(&self, broken: &Broken) -> String {
-        let Broken { at, assumption, job, assumed, observed, .. } = broken;
-        let name = self.name_of(job.model);
-        format!("broken at {at}: {assumption} of {job} ({name}), {observed} > {assumed} assumed")
+        let Broken { at, assumption, job, stage, assumed, observed, .. } = broken;
+        let by = format!("{job} ({})", self.name_of(job.model));
+        let of = match stage {
+            Some((own, stage)) if own == job => format!("of stage {stage} of {by}"),
+            Some((other, stage)) => {
+                let name = self.name_of(other.model);
+                format!("of {by}, before stage {stage} of {other} ({name})")
+            }
+            None => format!("of {by}"),
+        };
+        format!("broken at {at}: {assumption} {of}, {observed} > {assumed} assumed")
     }
 }
+
+/// The row of a sum that stands only where there is some.
+const LEFT_UPLOADS: &str = "inputs that failed launches left on their way";
 
 fn headline(account: &Account) -> String {
     let of = place(account.config.partition.as_deref());
@@ -243,7 +266,8 @@ fn column(terms: impl Iterator<Item = (Term, String)>) -> Vec<String> {
 }
 
 fn own_rows(sums: &Sums, own: Nanos) -> BTreeMap<&'static str, Nanos> {
-    BTreeMap::from([
+    let left = (sums.left_upload > Nanos::ZERO).then_some((LEFT_UPLOADS, sums.left_upload));
+    let rows = BTreeMap::from([
         ("blocking", sums.blocking),
         ("interference", sums.interference),
         ("earlier jobs of its model", sums.earlier),
@@ -251,7 +275,8 @@ fn own_rows(sums: &Sums, own: Nanos) -> BTreeMap<&'static str, Nanos> {
         ("refills of its server", sums.no_budget),
         ("not submitted", sums.not_submitted),
         ("wake-up", sums.wake_up),
-    ])
+    ]);
+    rows.into_iter().chain(left).collect()
 }
 
 fn rows(of: &BTreeMap<&'static str, Nanos>) -> String {
@@ -298,6 +323,7 @@ fn name(piece: Piece) -> &'static str {
         Piece::Interference(_) => "interference",
         Piece::Earlier(_) => "earlier",
         Piece::Overhead(_) => "overhead",
+        Piece::LeftUpload { .. } => "left_upload",
         Piece::Upload(_) => "upload",
         Piece::Execution(_) => "execution",
         Piece::Download(_) => "download",
@@ -321,6 +347,7 @@ fn sums_json(sums: &Sums) -> Value {
         "interference": sums.interference,
         "earlier": sums.earlier,
         "overhead": sums.overhead,
+        "left_upload": sums.left_upload,
         "execution": sums.execution,
         "copies": sums.copies,
     })
@@ -345,7 +372,10 @@ fn exceeded_json((bound, cause): (Nanos, Option<JobId>)) -> Value {
 }
 
 fn broken_json(broken: &Broken) -> Value {
-    let Broken { at, assumption, job, assumed, observed, .. } = broken;
-    let job: &JobId = job;
-    json!({ "at": at, "assumption": assumption, "job": job, "assumed": assumed, "observed": observed })
+    let Broken { at, assumption, job, stage, assumed, observed, .. } = broken;
+    let (of, stage) = stage.unzip();
+    json!({
+        "at": at, "assumption": assumption, "job": job, "stage": stage, "stage_of": of,
+        "assumed": assumed, "observed": observed,
+    })
 }
