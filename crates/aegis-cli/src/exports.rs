@@ -14,6 +14,7 @@ use anyhow::{Result, anyhow, ensure};
 use clap::Args;
 
 use crate::logging;
+#[cfg(feature = "metrics")]
 use crate::output::say;
 
 #[derive(Args)]
