@@ -82,15 +82,29 @@ pub(crate) fn observed(chains: &[ChainReport], seen: &[ChainSummary]) -> String 
     shown.to_string()
 }
 
-/// What about the chains makes a run a *no*.
-pub(crate) fn faults(seen: &[ChainSummary]) -> Vec<String> {
+/// The chains of which an instance took longer than the bound, each with its longest; empty when there is
+/// none. A job's bounds and deadlines say nothing of it: the chain counts from its first release.
+pub(crate) fn over_bound(chains: &[ChainReport], seen: &[ChainSummary]) -> String {
+    let over = seen.iter().filter_map(|seen| {
+        let bound = chains.iter().find(|chain| chain.name == seen.name)?.bound?;
+        let is_over = seen.response_max > bound;
+        is_over.then(|| format!("{} ({} of {bound})", seen.name, seen.response_max))
+    });
+    over.collect::<Vec<_>>().join(", ")
+}
+
+/// What about the chains makes a run a *no*; `broken` assumptions of the proof did not hold.
+pub(crate) fn faults(chains: &[ChainReport], seen: &[ChainSummary], broken: u64) -> Vec<String> {
+    let over = over_bound(chains, seen);
+    let defect = (broken == 0 && !over.is_empty())
+        .then(|| format!("chains over their bounds with every assumption intact: {over}"));
     let sum = |of: fn(&ChainSummary) -> u64| seen.iter().map(of).sum::<u64>();
     let counted = [
         ("chain deadlines missed", sum(|chain| chain.missed)),
         ("instances of chains lost", sum(|chain| chain.lost)),
     ];
     let some = counted.into_iter().filter(|(_, count)| *count > 0);
-    some.map(|(what, count)| format!("{what}: {count}")).collect()
+    some.map(|(what, count)| format!("{what}: {count}")).chain(defect).collect()
 }
 
 /// Adds the chains to a report in JSON, with what was seen of them.
@@ -114,4 +128,42 @@ pub(crate) fn add_to(
         value
     };
     whole["chains"] = chains.iter().map(with).collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use aegis::Nanos;
+    use aegis::workload::ChainKind;
+
+    use super::*;
+
+    #[test]
+    fn a_chain_over_its_bound_is_named_and_a_defect_where_nothing_was_broken() {
+        let chain = |name: &str, bound| ChainReport {
+            name: name.into(),
+            kind: ChainKind::Triggered,
+            models: vec![],
+            bound,
+            deadline: None,
+            slack: None,
+            age: None,
+            max_age: None,
+            refused: vec![],
+        };
+        let saw = |name: &str| ChainSummary {
+            name: name.into(),
+            completed: 1,
+            missed: 0,
+            lost: 0,
+            response_max: Nanos::from_millis(20),
+        };
+        let bound = |ms| Some(Nanos::from_millis(ms));
+        let chains = [chain("over", bound(19)), chain("within", bound(20)), chain("open", None)];
+        let seen = ["over", "within", "open"].map(saw);
+        assert_eq!(over_bound(&chains, &seen), "over (20 ms of 19 ms)");
+        assert!(faults(&chains, &seen, 1).is_empty(), "the assumption excuses it");
+        let defect = "chains over their bounds with every assumption intact: over (20 ms of 19 ms)";
+        assert_eq!(faults(&chains, &seen, 0), [defect]);
+        assert!(faults(&chains[1..], &seen[1..], 0).is_empty());
+    }
 }

@@ -119,7 +119,8 @@ impl Seen<'_> {
     /// What keeps the run from being a *yes*.
     fn faults(&self) -> Vec<String> {
         let mut faults = findings::faults(&self.report);
-        faults.extend(chains::faults(&self.load.chains));
+        let broken = self.report.models.iter().map(|model| model.observed.counts.broken.total());
+        faults.extend(chains::faults(self.chains, &self.load.chains, broken.sum()));
         if self.report.driver_memory.as_ref().and_then(DriverMemoryReport::is_kept) == Some(false) {
             faults.push("the driver counts more device memory than the limit".into());
         }
@@ -155,6 +156,8 @@ impl Seen<'_> {
         let mut lines = vec![observed(&self.report)];
         let chains = chains::observed(self.chains, &self.load.chains);
         lines.extend((!chains.is_empty()).then_some(chains));
+        let over = chains::over_bound(self.chains, &self.load.chains);
+        lines.extend((!over.is_empty()).then(|| format!("chains over their bounds: {over}")));
         lines.push(findings::show(&self.report, &self.trace));
         lines.extend(self.realtime.iter().map(realtime));
         lines.extend(check::granted(&self.report));
