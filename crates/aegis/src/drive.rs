@@ -321,7 +321,7 @@ struct Releases {
 impl Releases {
     /// What a job may be kept back by, as a part of the period, before it is left out. Behind a late
     /// submission everything would come as late for ever; without one job the next is in time again.
-    const PART_KEPT_BACK: u64 = 8;
+    const PART_KEPT_BACK: u64 = 2;
 
     fn of(driven: &Driven) -> Self {
         let Driven { period, jitter, .. } = *driven;
@@ -446,11 +446,12 @@ mod tests {
     #[test]
     fn behind_a_late_submission_one_job_is_left_out_and_the_rest_is_in_time() {
         assert_eq!(submitted(0, 80, 0), [0, 80, 160, 240, 320, 400]);
-        assert_eq!(submitted(0, 80, 10), [0, 80, 160, 240, 320, 400], "an eighth is borne");
-        assert_eq!(submitted(0, 80, 11), [0, 80, 240, 320, 400]);
+        assert_eq!(submitted(0, 80, 40), [0, 80, 160, 240, 320, 400], "half a period is borne");
+        assert_eq!(submitted(0, 80, 41), [0, 80, 240, 320, 400]);
         assert_eq!(submitted(0, 80, 79), [0, 80, 240, 320, 400]);
         assert_eq!(submitted(60, 80, 60), [0, 80, 160, 240, 320, 400], "the jitter holds it");
-        assert_eq!(submitted(60, 80, 71), [0, 80, 240, 320, 400]);
+        assert_eq!(submitted(30, 80, 70), [0, 80, 160, 240, 320, 400], "and half a period more");
+        assert_eq!(submitted(30, 80, 71), [0, 80, 240, 320, 400]);
     }
 
     #[test]
