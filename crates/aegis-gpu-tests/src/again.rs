@@ -14,7 +14,7 @@ use aegis_cuda::{
 };
 use aegis_trace::{Bytes, Nanos};
 
-use crate::bench::{Bench, Outcome, require, time};
+use crate::bench::{Bench, Outcome, require, tell, time};
 use crate::uploads::{COPIED, job};
 
 /// The argument that makes this program the child.
@@ -113,20 +113,6 @@ pub(crate) fn child() -> ExitCode {
         println!("{late}");
         rounds(&device, Between::Stage)
     }))
-}
-
-/// Says as a child what came of it.
-pub(crate) fn tell(outcome: Outcome) -> ExitCode {
-    match outcome {
-        Ok(text) => {
-            println!("{text}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            println!("{error}");
-            ExitCode::FAILURE
-        }
-    }
 }
 
 fn rounds(device: &DeviceContext, between: Between) -> Outcome {

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use aegis_cuda::{CompletionWait, CudaConfig, CudaEvent, DeviceContext, EventStatus};
@@ -21,6 +22,20 @@ impl Error for NotRun {}
 
 /// What a test measured, or why it failed or, as [`NotRun`], did not run.
 pub(crate) type Outcome = Result<String, Box<dyn Error>>;
+
+/// Says what came of a test that this process runs for another.
+pub(crate) fn tell(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// The first GPU of the machine.
 pub(crate) struct Bench;

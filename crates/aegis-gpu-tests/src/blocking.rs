@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use aegis_cuda::{DeviceError, UploadOrder};
 
-use crate::again::{in_a_child, tell};
-use crate::bench::{Bench, Outcome};
+use crate::again::in_a_child;
+use crate::bench::{Bench, Outcome, tell};
 
 /// The argument that makes this program the child.
 pub(crate) const CHILD: &str = "--child-launch-blocking";

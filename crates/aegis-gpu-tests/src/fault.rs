@@ -9,7 +9,7 @@ use aegis_context::{ContextError, JobSlot, ModelDescription, StreamPool};
 use aegis_cuda::{CudaStream, DeviceError, PartitionShare, TestKernels};
 use aegis_trace::{Category, Nanos, SubmitRefusal};
 
-use crate::bench::{Bench, Outcome, require};
+use crate::bench::{Bench, Outcome, require, tell};
 
 /// The argument that makes this program the child.
 pub(crate) const CHILD: &str = "--child-illegal-access";
@@ -29,16 +29,7 @@ pub(crate) fn illegal_is_fatal(_bench: &Bench) -> Outcome {
 
 /// The child: loses the device and says what it was told.
 pub(crate) fn child() -> ExitCode {
-    match lose() {
-        Ok(text) => {
-            println!("{text}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            println!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    tell(lose())
 }
 
 fn lose() -> Outcome {
