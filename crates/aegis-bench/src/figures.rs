@@ -120,8 +120,8 @@ pub(crate) struct DeviceFigures {
     pub broken: u64,
     /// Events that the trace lost.
     pub events_lost: u64,
-    /// Jobs that were due and that the load generator did not submit: it was late by more than a
-    /// period, or not done when the run ended.
+    /// Jobs that were due and that the load generator did not submit: it left them out, being late or
+    /// having been, or was not done when the run ended.
     #[serde(default)]
     pub omitted: u64,
 }

@@ -330,8 +330,7 @@ impl Releases {
 
     /// Whether the job that was due at `due` is to be submitted `now`; its release is noted then.
     fn admits(&mut self, due: Timestamp, now: Timestamp) -> bool {
-        let wanted =
-            if self.jitter == Nanos::ZERO { now } else { due.max(now.saturating_sub(self.jitter)) };
+        let wanted = due.max(now.saturating_sub(self.jitter));
         if self.earliest.saturating_since(wanted) > Nanos(self.period.0 / Self::PART_KEPT_BACK) {
             return false;
         }
